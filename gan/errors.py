@@ -1,0 +1,17 @@
+"""What a person can cause and mend. Commands print these as one sentence, without a traceback."""
+
+
+class UserError(ValueError):
+    """Says where, what was got, what was expected, and what to do."""
+
+
+class ConfigError(UserError):
+    """A setting or a command-line argument that cannot be used."""
+
+
+class DataError(UserError):
+    """A data set that is missing, damaged or not what the configuration says."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint or run folder that is missing, damaged, foreign or does not fit the configuration."""

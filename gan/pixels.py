@@ -1,0 +1,30 @@
+"""The one conversion from pixels to the networks' range, and the one back."""
+
+import torch
+from torch import Tensor
+
+from gan.errors import ConfigError
+
+QUANTIZERS = ("round", "truncate")
+
+
+def to_float(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """uint8 pixels (N, 3, H, W) -> float32 in [-1, 1): p / 128 - 1, plus U[0, 1/128) where a generator is given.
+
+    Miyato et al. 2018 as coded: the added noise makes the grey levels continuous ("dequantisation").
+    """
+    scaled = images.float() / 128 - 1
+    if generator is not None:
+        scaled += torch.rand(scaled.shape, generator=generator, device=scaled.device) / 128
+    return scaled
+
+
+def to_uint8(images: Tensor, quantizer: str = "round") -> Tensor:
+    """Network range [-1, 1] -> uint8 by 127.5 x + 127.5, clamped, rounded half up ("round") or cut ("truncate").
+
+    "truncate" is the rule of Miyato et al.'s evaluation; it darkens images by half a grey level on average.
+    """
+    if quantizer not in QUANTIZERS:
+        raise ConfigError(f"quantizer: got {quantizer!r}, expected one of {', '.join(QUANTIZERS)}")
+    shift = 128.0 if quantizer == "round" else 127.5
+    return (images.float() * 127.5 + shift).clamp(0, 255).to(torch.uint8)
