@@ -1,0 +1,323 @@
+"""Typed, strict, frozen settings; YAML files with one level of `base:`; overrides from the command line.
+
+The defaults are CIFAR-10 with the SN-GAN ResNet: Miyato et al. 2018 as coded by its authors. A configuration file says
+what differs. This module imports no torch.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gan.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent
+INSTALLED = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
+"""Where the configurations of this project lie: in an installed package, and in a checkout."""
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Interval = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _without_effect(default: Any, description: str) -> Any:
+    """A setting that does not change the result: intervals, paths, names. It is left out of the identity."""
+    return Field(default=default, description=description, json_schema_extra={"identity": False})
+
+
+def _setting(default: Any, description: str) -> Any:
+    return Field(default=default, description=description)
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class DataSettings(Settings):
+    name: str = _setting("cifar10", "a key of gan.data.DATASETS")
+    root: str = _without_effect("data", "folder or archive that holds the data set")
+    title: str = _without_effect("", "name printed in reports; empty: the name")
+    image_size: Literal[32, 64] = _setting(32, "pixels per side in the networks")
+    crop: Interval = _setting(0, "pixels per side of the centre crop; 0: the largest centred square")
+    resize: Literal["none", "box", "bilinear", "bicubic", "lanczos"] = _setting("none", "filter; none: refuse other sizes")
+    download: bool = _without_effect(True, "fetch the data set where the source can")
+
+
+class GeneratorSettings(Settings):
+    name: str = _setting("resnet", "a key of gan.models.GENERATORS")
+    channels: Count = _setting(256, "width at full resolution")
+    z_dim: Count = _setting(128, "size of the latent vector")
+
+
+class DiscriminatorSettings(Settings):
+    name: str = _setting("resnet", "a key of gan.models.DISCRIMINATORS")
+    channels: Count = _setting(128, "width at full resolution")
+    normalization: str = _setting("sn", "a key of gan.normalization.NORMALIZATIONS")
+    c: Annotated[float, Field(gt=0, le=1)] = _setting(0.7, "srn: stable rank at most c * min(rows, columns)")
+    n_power_iterations: Count = _setting(1, "per discriminator step")
+
+
+class TrainSettings(Settings):
+    steps: Count = _setting(50_000, "generator updates")
+    batch_size: Count = _setting(64, "real images per discriminator step; as many fakes")
+    generator_batch_factor: Count = _setting(2, "fakes per generator step, in units of batch_size")
+    d_steps: Count = _setting(5, "discriminator steps per generator step")
+    loss: str = _setting("hinge", "a key of gan.losses.LOSSES")
+    learning_rate: Annotated[float, Field(gt=0)] = _setting(2e-4, "of both networks")
+    lr_decay_start: Interval = _setting(0, "step at which the linear decay to 0 begins")
+    lr_decay: Literal["linear", "none"] = _setting("linear", "to 0 at the last step, or constant")
+    adam_beta1: Probability = _setting(0.0, "of both networks")
+    adam_beta2: Probability = _setting(0.9, "of both networks")
+    dequantize: bool = _setting(True, "add U[0, 1/128) to real images")
+    flip: bool = _setting(False, "flip half of the real images")
+    ema_decay: Probability = _setting(0.0, "of the averaged generator; 0: none is kept")
+    precision: Literal["fp32", "bf16"] = _setting("fp32", "bf16: autocast of the networks' forward passes")
+    seed: Seed = _setting(0, "of everything random")
+    log_every: Count = _without_effect(100, "steps between lines in metrics.jsonl and TensorBoard")
+    sample_every: Interval = _without_effect(1000, "steps between sample grids; 0: at the start and the end")
+    checkpoint_every: Interval = _without_effect(1000, "steps between checkpoints; 0: at the end")
+    keep_checkpoints: Count = _without_effect(2, "newest checkpoints that stay on disk")
+    eval_every: Interval = _without_effect(0, "steps between evaluations with eval.metrics; 0: none")
+
+
+class NeuralDivergenceSettings(Settings):
+    preset: str = _setting("srn2020", "protocol of the critic")
+    steps: Count = _setting(100_000, "critic updates")
+    num_samples: Count = _setting(1_000_000, "generated images that the final value averages over")
+    num_critics: Count = _setting(1, "independent critics; mean and standard deviation are reported")
+
+
+class EvalSettings(Settings):
+    metrics: str = _without_effect("fid,is", "evaluated every train.eval_every, separated by commas")
+    extractor: str = _setting("inception", "a key of evaluation.EXTRACTORS")
+    inception_weights: str = _without_effect("", "file; empty: $INCEPTION_WEIGHTS, then torch-fidelity's download")
+    num_real: Count = _setting(10_000, "FID: training images")
+    num_fid: Count = _setting(5_000, "FID: generated images")
+    num_is: Count = _setting(50_000, "IS: generated images")
+    is_splits: Count = _setting(10, "IS: mean and deviation over so many parts")
+    ema: bool = _setting(True, "use the averaged generator where one is kept")
+    quantizer: Literal["round", "truncate"] = _setting("round", "of generated images, to 8 bits")
+    batch_size: Count = _without_effect(100, "images per forward pass")
+    seed: Seed = _setting(0, "of latents, labels, subsets and critics")
+    nd: NeuralDivergenceSettings = NeuralDivergenceSettings()
+
+
+class Config(Settings):
+    """Everything a run depends on."""
+
+    name: str = _without_effect("", "of the experiment; empty: the file's name")
+    conditional: bool = _setting(False, "class-conditional batch normalization and projection discriminator")
+    data: DataSettings = DataSettings()
+    generator: GeneratorSettings = GeneratorSettings()
+    discriminator: DiscriminatorSettings = DiscriminatorSettings()
+    train: TrainSettings = TrainSettings()
+    eval: EvalSettings = EvalSettings()
+
+    def identity(self) -> str:
+        """SHA-256 (16 hex digits) over the settings of training that change the result."""
+        parts = {place: value for place, value in training_settings(self)}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+def training_settings(config: Config) -> Iterator[tuple[str, Any]]:
+    """(place, value) of every setting that changes what training produces; evaluation is not among them."""
+    for place, field, value in _leaves(config):
+        extra = field.json_schema_extra
+        if not place.startswith("eval.") and not (isinstance(extra, dict) and extra.get("identity") is False):
+            yield place, value
+
+
+def differences(ours: Config, theirs: Config) -> list[str]:
+    """Settings of training in which two configurations differ, as "place: ours, theirs"."""
+    other = dict(training_settings(theirs))
+    return [
+        f"{place}: {value!r}, {other[place]!r}" for place, value in training_settings(ours) if other[place] != value
+    ]
+
+
+def _leaves(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field, value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people read it: 2e-4 is a number, only true and false are booleans, no key twice, no aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.YAMLError(f"line {mark.line + 1}: aliases (*name) are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value!r} is given twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":bool", ":float", ":timestamp", ":merge"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"),
+    list("-+.0123456789"),
+)
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def _parse_yaml(text: str, place: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{place}: not readable as YAML: {' '.join(str(error).split())}") from None
+
+
+def find_config(path_or_name: str | Path) -> Path:
+    """A path as given, then ./configs, then the configurations that come with the package; ".yaml" may be left out.
+
+    Raises:
+        ConfigError: found nowhere; with the nearest name there is.
+    """
+    given = Path(path_or_name)
+    named = given if given.suffix in (".yaml", ".yml") else given.with_name(given.name + ".yaml")
+    if given.is_file():
+        return given
+    for folder in (Path(), Path("configs"), *INSTALLED):
+        if (folder / named).is_file():
+            return folder / named
+    names = available_configs()
+    raise ConfigError(f"configuration {str(path_or_name)!r}: no such file{_nearest(named.name, names)}")
+
+
+def available_configs() -> list[str]:
+    """Names of the configurations in ./configs and in the package."""
+    return sorted({path.name for folder in (Path("configs"), *INSTALLED) for path in folder.glob("*.yaml")})
+
+
+def _nearest(name: str, valid: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    content = _parse_yaml(text, str(path))
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: got {type(content).__name__}, expected settings as 'name: value'")
+    return content
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _apply_override(content: dict[str, Any], override: str) -> dict[str, Any]:
+    place, equals, text = override.partition("=")
+    keys = place.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override!r}: expected section.name=value, such as train.steps=200")
+    value = _parse_yaml(text, f"--set {override}")
+    changes: Any = value
+    for key in reversed(keys):
+        changes = {key: changes}
+    return _merge(content, changes)
+
+
+def validate(content: dict[str, Any], place: str) -> Config:
+    """Settings from a mapping of plain values.
+
+    Raises:
+        ConfigError: one line per mistake: where, what was got, what was expected, the nearest valid name.
+    """
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(mistake) for mistake in error.errors()]
+        raise ConfigError(f"{place}: " + "; ".join(lines)) from None
+
+
+def _explain(mistake: Any) -> str:
+    path = [str(part) for part in mistake["loc"]]
+    where = ".".join(path)
+    if mistake["type"] == "extra_forbidden":
+        return f"{where}: unknown setting{_nearest_setting(path)}"
+    got = mistake["input"]
+    expected = mistake["msg"].removeprefix("Input should be ").replace("a valid dictionary or instance of ", "a section ")
+    shown = repr(got) if len(repr(got)) < 80 else type(got).__name__
+    hint = _nearest(got, re.findall(r"'(\w+)'", expected)) if isinstance(got, str) else ""
+    return f"{where}: got {shown}, expected {expected}{hint}"
+
+
+def _nearest_setting(path: list[str]) -> str:
+    section: Any = Config
+    for part in path[:-1]:
+        section = section.model_fields[part].annotation
+    valid = list(section.model_fields)
+    close = _nearest(path[-1], valid)
+    everywhere = [place for place, _, _ in _leaves(Config()) if place.rsplit(".", 1)[-1] == path[-1]]
+    if everywhere:
+        return f"; did you mean {everywhere[0]!r}?"
+    return close or f", expected one of {', '.join(valid)}"
+
+
+def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration file, what it is based on, and overrides of the form "section.name=value".
+
+    `base:` names another file, in the same folder or found as `find_config` does; a base has no base of its own.
+
+    Raises:
+        ConfigError: see `find_config` and `validate`.
+    """
+    path = find_config(path_or_name)
+    content = _read_mapping(path)
+    base_name = content.pop("base", None)
+    if base_name is not None:
+        if not isinstance(base_name, str):
+            raise ConfigError(f"{path}: base: got {base_name!r}, expected the name of a file")
+        beside = path.parent / base_name
+        base = _read_mapping(beside if beside.is_file() else find_config(base_name))
+        if "base" in base:
+            raise ConfigError(f"{path}: base {base_name} has a base itself: one level is allowed")
+        content = _merge(base, content)
+    content.setdefault("name", path.stem)
+    for override in overrides:
+        content = _apply_override(content, override)
+    return validate(content, " with ".join([str(path), *(f"--set {o}" for o in overrides)]))
+
+
+def override_config(config: Config, overrides: Sequence[str], place: str) -> Config:
+    """A configuration with overrides of the form "section.name=value" applied."""
+    content = config.model_dump()
+    for override in overrides:
+        content = _apply_override(content, override)
+    return validate(content, " with ".join([place, *(f"--set {o}" for o in overrides)]))
