@@ -1,0 +1,47 @@
+"""Images and labels as two tensors, from files, from torchvision, or drawn."""
+
+import difflib
+
+from gan.data import celeba, cifar, folder, shapes
+from gan.data.batches import Batches
+from gan.data.framing import RESIZES
+from gan.data.image_data import DataSource, ImageData
+from gan.data.packed import is_packed, load_packed
+from gan.errors import DataError
+
+__all__ = ["DATASETS", "RESIZES", "Batches", "DataSource", "ImageData", "find_source", "load_images"]
+
+DATASETS: dict[str, DataSource] = {
+    "cifar10": DataSource(cifar.load_cifar10, 10, cifar.SPLITS),
+    "cifar100": DataSource(cifar.load_cifar100, 100, cifar.SPLITS),
+    "celeba": DataSource(celeba.load, 1, celeba.SPLITS),
+    "folder": DataSource(folder.load, None, folder.SPLITS, folder.load_splits),
+    "shapes": DataSource(shapes.load, len(shapes.SHAPES), tuple(shapes.SPLITS)),
+}
+
+
+def find_source(name: str) -> DataSource:
+    """The entry of `DATASETS`.
+
+    Raises:
+        DataError: no such name.
+    """
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name, DATASETS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise DataError(f"data.name: got {name!r}, expected one of {', '.join(DATASETS)}{hint}")
+    return DATASETS[name]
+
+
+def load_images(
+    name: str, *, root: str, split: str, image_size: int, crop: int, resize: str, download: bool
+) -> ImageData:
+    """Reads one split of a data set of `DATASETS`, from a packed copy where `root` is one.
+
+    Raises:
+        DataError: an unknown name, or whatever the source or the packed copy refuses.
+    """
+    source = find_source(name)
+    if root and is_packed(root):
+        return load_packed(root, name=name, split=split, image_size=image_size, crop=crop, resize=resize)
+    return source.load(root=root, split=split, image_size=image_size, crop=crop, resize=resize, download=download)

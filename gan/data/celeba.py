@@ -1,0 +1,64 @@
+"""CelebA, aligned and cropped, through torchvision."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision import datasets
+from tqdm import tqdm
+
+from gan.data.framing import Framing, decode, strict_decoding
+from gan.data.image_data import ImageData, check_split
+from gan.errors import DataError
+
+SPLITS = ("train", "test", "valid", "all")
+
+
+def load(*, root: str, split: str, image_size: int, crop: int, resize: str, download: bool) -> ImageData:
+    """Reads the faces of one official split as one class; the files are 178x218 pixels.
+
+    Raises:
+        DataError: files that are missing or damaged and cannot be fetched, or a size that the framing does not give.
+    """
+    check_split("celeba", split, SPLITS)
+    framing = Framing(image_size, crop, resize)
+    framing.check()
+    folder = Path(root).expanduser()
+    names = _open(folder, split, download=download).filename
+    pictures = folder / datasets.CelebA.base_folder / "img_align_celeba"
+    images = np.empty((len(names), 3, image_size, image_size), np.uint8)
+    with strict_decoding():
+        for row, name in enumerate(tqdm(names, f"celeba {split}", unit="image", disable=None)):
+            images[row] = decode(_read(pictures / name), str(pictures / name), framing)
+    return ImageData(
+        images=torch.from_numpy(images),
+        labels=torch.zeros(len(names), dtype=torch.int64),
+        classes=("face",),
+        name="celeba",
+        split=split,
+    )
+
+
+def _open(root: Path, split: str, *, download: bool) -> datasets.CelebA:
+    try:
+        return datasets.CelebA(root, split, download=download)
+    except Exception as error:  # Google Drive's quota, gdown missing, no network, damaged lists: each its own type
+        tried = f"downloading failed ({' '.join(str(error).split())})" if download else "data.download is false"
+        files = ", ".join(
+            f"{name} (https://drive.google.com/uc?id={key})" for key, _, name in datasets.CelebA.file_list
+        )
+        raise DataError(
+            f"data.root: no complete celeba in {root} and {tried}; where there is a network install gdown and set "
+            f"data.download=true (Google Drive limits downloads per day), otherwise fetch {files} into "
+            f"{root / datasets.CelebA.base_folder} and unpack the zip there, or use a folder or archive of the images "
+            "with data.name=folder"
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"data.root: cannot read {path} ({error.strerror}); unpack img_align_celeba.zip again"
+        ) from error

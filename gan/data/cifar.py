@@ -1,0 +1,62 @@
+"""CIFAR-10 and CIFAR-100 through torchvision."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import datasets
+from torchvision.datasets.utils import check_integrity
+
+from gan.data.framing import Framing, frame
+from gan.data.image_data import ImageData, check_split
+from gan.errors import DataError
+
+SPLITS = ("train", "test")
+
+_DATASETS = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
+
+
+def load(name: str, *, root: str, split: str, image_size: int, crop: int, resize: str, download: bool) -> ImageData:
+    """Reads `name`, "cifar10" or "cifar100", in torchvision's order; the images are 32x32.
+
+    `root` holds the archive as published or the folder unpacked from it. An archive that is there is unpacked beside
+    itself without a network.
+
+    Raises:
+        DataError: files that are missing or damaged and cannot be fetched, or another size than 32 without a resize.
+    """
+    check_split(name, split, SPLITS)
+    framing = Framing(image_size, crop, resize)
+    framing.check()
+    read = _open(name, Path(root).expanduser(), train=split == "train", download=download)
+    pixels = read.data  # (N, 32, 32, 3)
+    if image_size == 32 and crop in (0, 32):
+        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    else:
+        framed = [frame(Image.fromarray(array), f"{name} image {i}", framing) for i, array in enumerate(pixels)]
+        images = torch.from_numpy(np.stack(framed))
+    return ImageData(
+        images=images, labels=torch.tensor(read.targets), classes=tuple(read.classes), name=name, split=split
+    )
+
+
+def _open(name: str, root: Path, *, train: bool, download: bool) -> datasets.CIFAR10:
+    dataset = _DATASETS[name]
+    archive = root / dataset.filename
+    try:
+        # With the right archive in place torchvision's "download" only unpacks it.
+        unpack = check_integrity(archive, dataset.tgz_md5)
+        return dataset(root, train=train, download=download or unpack)
+    except Exception as error:  # the network, the archive and the pickles inside each fail in their own ways
+        tried = f"downloading failed ({error})" if download else "data.download is false"
+        raise DataError(
+            f"data.root: no complete {name} in {root} and {tried}; where there is a network set data.download=true, "
+            f"otherwise fetch {dataset.url} (MD5 {dataset.tgz_md5}) and put it at {archive}, or use a local copy "
+            "as image files with data.name=folder"
+        ) from error
+
+
+load_cifar10 = partial(load, "cifar10")
+load_cifar100 = partial(load, "cifar100")

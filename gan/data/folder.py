@@ -1,0 +1,246 @@
+"""Images in a directory, a zip or a tar archive, in one folder per class or all together."""
+
+import lzma
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from gan.data.framing import Framing, decode, strict_decoding
+from gan.data.image_data import ImageData, check_split
+from gan.errors import DataError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SPLITS = ("train", "test")
+PLAIN_CLASS = "images"  # the one class of images that lie in no class folder
+
+_SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "test", "valid": "test"}
+
+
+class Entry(NamedTuple):
+    """One image: its class and its path inside the root."""
+
+    label: str
+    path: str
+
+
+class Reader(NamedTuple):
+    """A kind of root. `paths` lists every file in it, `read` yields (path, bytes) of the wanted ones, in any order."""
+
+    paths: Callable[[Path], list[str]]
+    read: Callable[[Path, Collection[str]], Iterator[tuple[str, bytes]]]
+
+
+def load(*, root: str, split: str, image_size: int, crop: int, resize: str, download: bool) -> ImageData:
+    """Reads one split of a directory, .zip or .tar(.gz, .bz2, .xz); see `load_splits`."""
+    check_split("folder", split, SPLITS)
+    loaded = load_splits(root=root, splits=(split,), image_size=image_size, crop=crop, resize=resize, download=download)
+    return loaded[split]
+
+
+def load_splits(
+    *, root: str, splits: Sequence[str], image_size: int, crop: int, resize: str, download: bool
+) -> dict[str, ImageData]:
+    """Reads the named splits, or all that there are where none is named, decoding each image once.
+
+    Layouts, below any folders that enclose everything: `train/<class>/...` and `test/<class>/...` (val/ or valid/ is
+    taken for test/ where there is no test/), `<class>/...`, or images alone, which are one class. Without split
+    folders everything is "train". The class is the first folder; folders inside it are part of the image's name.
+    Classes and, within them, paths are in the order of their code points. Hidden files, __MACOSX and files without
+    an image's suffix are passed over. Nothing is extracted to the disk. `download` has no effect.
+
+    Raises:
+        DataError: no such path, an unreadable archive or image, no images, an absent split, or a mixture of layouts.
+    """
+    framing = Framing(image_size, crop, resize)
+    framing.check()
+    where = Path(root).expanduser()
+    reader = _find_reader(where)
+    with _damage_reported(where):
+        entries = arrange(reader.paths(where), str(where))
+    for split in splits:
+        if split not in entries:
+            raise DataError(_absent_split(where, split, entries))
+    chosen = {split: entries[split] for split in (splits or entries)}
+    classes = tuple(sorted({entry.label for entry in entries.get("train", entries.get("test", []))}))
+
+    places = {entry.path: (split, row) for split, rows in chosen.items() for row, entry in enumerate(rows)}
+    shape = (3, image_size, image_size)
+    images = {split: np.empty((len(rows), *shape), np.uint8) for split, rows in chosen.items()}
+    with _damage_reported(where), strict_decoding():
+        progress = tqdm(reader.read(where, places), where.name, total=len(places), unit="image", disable=None)
+        for path, data in progress:
+            split, row = places[path]
+            images[split][row] = decode(data, f"{where}: {path}", framing)
+    return {
+        split: ImageData(
+            images=torch.from_numpy(images[split]),
+            labels=torch.tensor([classes.index(entry.label) for entry in rows]),
+            classes=classes,
+            name="folder",
+            split=split,
+        )
+        for split, rows in chosen.items()
+    }
+
+
+def arrange(paths: Iterable[str], where: str) -> dict[str, list[Entry]]:
+    """Sorts the images among the paths into splits and classes, in a fixed order.
+
+    Raises:
+        DataError: no images, or a layout that `load_splits` does not read.
+    """
+    parts = {path: PurePosixPath(path.replace("\\", "/")).parts for path in paths}
+    images = {path: names for path, names in parts.items() if _is_image(names)}
+    if not images:
+        raise DataError(f"data.root: no images in {where} (files ending in {' '.join(SUFFIXES)})")
+    while _enclosed(images.values()):
+        images = {path: names[1:] for path, names in images.items()}
+
+    found = {names[0] for names in images.values() if len(names) > 1 and names[0] in _SPLIT_FOLDERS}
+    if not found:
+        return {"train": _arrange_split(images, where)}
+    for path, names in images.items():
+        if names[0] not in found or len(names) == 1:
+            raise DataError(f"data.root: {where} has the split folder {min(found)}/ and also {path} outside of it")
+    if {"val", "valid"} <= found:
+        raise DataError(f"data.root: {where} has val/ and valid/; keep one of them")
+    if "test" in found:
+        found -= {"val", "valid"}
+    splits = {
+        _SPLIT_FOLDERS[folder]: _arrange_split(
+            {path: names[1:] for path, names in images.items() if names[0] == folder}, f"{where}: {folder}"
+        )
+        for folder in sorted(found, reverse=True)
+    }
+    extra = {entry.label for entry in splits.get("test", [])} - {
+        entry.label for entry in splits.get("train", splits.get("test", []))
+    }
+    if extra:
+        raise DataError(f"data.root: {where}: the class {min(extra)!r} is in the test split but not in train/")
+    return splits
+
+
+def _arrange_split(images: dict[str, tuple[str, ...]], where: str) -> list[Entry]:
+    plain = [path for path, names in images.items() if len(names) == 1]
+    if plain and len(plain) < len(images):
+        inside = next(path for path, names in images.items() if len(names) > 1)
+        raise DataError(
+            f"data.root: {where} has images beside class folders, such as {min(plain)} and {inside}; "
+            "put every image into a class folder, or none"
+        )
+    ordered = sorted(images, key=lambda path: images[path])
+    return [Entry(PLAIN_CLASS if plain else images[path][0], path) for path in ordered]
+
+
+def _is_image(names: tuple[str, ...]) -> bool:
+    hidden = any(name.startswith(".") or name == "__MACOSX" for name in names)
+    return bool(names) and not hidden and names[-1].lower().endswith(SUFFIXES)
+
+
+def _enclosed(images: Collection[tuple[str, ...]]) -> bool:
+    """Whether one folder holds everything and is itself neither a split nor the only class."""
+    first = {names[0] for names in images}
+    return len(first) == 1 and not first & _SPLIT_FOLDERS.keys() and any(len(names) > 2 for names in images)
+
+
+def _absent_split(where: Path, split: str, entries: dict[str, list[Entry]]) -> str:
+    present = " and ".join(sorted(entries, reverse=True))
+    remedy = "put its images into" if split == "test" else "put the images to train on into"
+    return (
+        f"data.root: {where} has no {split} split, only {present}; {remedy} a folder {split}/ laid out as the "
+        f"{present} images are, or set data.split={present.split()[0]}"
+    )
+
+
+def _find_reader(where: Path) -> Reader:
+    if where.is_dir():
+        return Reader(_directory_paths, _read_directory)
+    if not where.is_file():
+        raise DataError(f"data.root: {where} does not exist; expected a folder of images, a .zip or a .tar archive")
+    try:
+        # tar first: zipfile also accepts other files that end in a zip.
+        if tarfile.is_tarfile(where):
+            return Reader(_tar_paths, _read_tar)
+        if zipfile.is_zipfile(where):
+            return Reader(_zip_paths, _read_zip)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"data.root: cannot read {where}: {error}") from error
+    raise DataError(f"data.root: {where} is neither a folder, a zip nor a tar archive, or it is damaged")
+
+
+@contextmanager
+def _damage_reported(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"data.root: cannot read {where}: {error}; it is damaged or incomplete") from error
+    except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, or an unknown compression
+        raise DataError(f"data.root: cannot read {where}: {error}") from error
+
+
+def _directory_paths(root: Path) -> list[str]:
+    paths = []
+    seen = {os.path.realpath(root)}  # links to folders are followed, but no folder is entered twice
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_raise):
+        subfolders[:] = [name for name in sorted(subfolders) if not name.startswith(".")]
+        for name in list(subfolders):
+            real = os.path.realpath(Path(folder, name))
+            if real in seen:
+                subfolders.remove(name)
+            seen.add(real)
+        paths += [Path(folder, name).relative_to(root).as_posix() for name in files]
+    return paths
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _read_directory(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    for path in wanted:
+        yield path, Path(root, path).read_bytes()
+
+
+def _zip_paths(root: Path) -> list[str]:
+    with zipfile.ZipFile(root) as archive:
+        return [
+            info.filename for info in archive.infolist() if stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+        ]
+
+
+def _read_zip(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(root) as archive:
+        for path in wanted:
+            yield path, archive.read(path)
+
+
+def _tar_paths(root: Path) -> list[str]:
+    """Names of the regular files; links and devices are passed over."""
+    with tarfile.open(root) as archive:
+        paths = [member.name for member in archive if member.isreg()]
+        # tarfile takes a header cut short for the end of the archive; only the zeros that close it prove otherwise.
+        assert archive.fileobj is not None
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it ends without a closing block of zeros")
+    return paths
+
+
+def _read_tar(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """In the archive's order, so that a compressed one is read front to back; of members of one name the last stays."""
+    with tarfile.open(root) as archive:
+        for member in archive:
+            if member.isreg() and member.name in wanted:
+                file = archive.extractfile(member)
+                assert file is not None
+                yield member.name, file.read()

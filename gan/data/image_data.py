@@ -1,0 +1,132 @@
+"""A data set as two tensors, and what a source of them looks like."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from gan.errors import DataError
+
+_CHUNK_BYTES = 2**24  # a memory-mapped data set passes through the hash in pieces of this size
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """The images of one split with their labels.
+
+    Args:
+        images: uint8 (N, 3, H, W), N >= 1; may be memory-mapped.
+        labels: int64 (N,), each in [0, len(classes)).
+        classes: names, in the order of the labels.
+        name: of the source, a key of `DATASETS`.
+        split: "train", "test" or another that the source has.
+        stored_fingerprint: what `fingerprint` returns where the caller knows it already; empty otherwise.
+
+    Raises:
+        DataError: a wrong dtype or shape, no images, no classes, or a label outside the classes.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str
+    split: str
+    stored_fingerprint: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        where = f"data set {self.name!r}, split {self.split!r}"
+        images, labels = self.images, self.labels
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise DataError(f"{where}: images are {_describe(images)}, expected uint8 (N, 3, H, W)")
+        if 0 in images.shape:
+            raise DataError(f"{where}: no images: their shape is {tuple(images.shape)}")
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+            raise DataError(f"{where}: labels are {_describe(labels)}, expected int64 ({len(images)},)")
+        if not self.classes:
+            raise DataError(f"{where}: no classes; unconditional data has one class")
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise DataError(f"{where}: labels from {low} to {high}, expected 0 to {len(self.classes) - 1}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels; sources make them square."""
+        return self.images.shape[-1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, over the shape, the pixels and the labels."""
+        return self.stored_fingerprint or compute_fingerprint(self.images, self.labels)
+
+
+def compute_fingerprint(images: Tensor, labels: Tensor) -> str:
+    """SHA-256, in hexadecimal, over "N,3,H,W", the pixels and the labels as little-endian int64."""
+    digest = hashlib.sha256(",".join(str(size) for size in images.shape).encode())
+    rows = max(1, _CHUNK_BYTES // max(1, images[0].numel()))
+    for chunk in images.split(rows):
+        digest.update(chunk.cpu().contiguous().numpy().data)
+    digest.update(labels.cpu().contiguous().numpy().astype("<i8", copy=False).data)
+    return digest.hexdigest()
+
+
+class Load(Protocol):
+    """Reads one split.
+
+    Args:
+        root: folder or file that holds the data; sources that need none ignore it.
+        split: one of the source's splits.
+        image_size: side in pixels of the images returned.
+        crop: side in pixels of the square cut from the centre before resizing; 0 is the largest that fits.
+        resize: one of `gan.data.framing.RESIZES`.
+        download: whether missing files may be fetched; sources that cannot fetch ignore it.
+
+    Raises:
+        DataError: anything missing, damaged or other than the arguments say.
+    """
+
+    def __call__(
+        self, *, root: str, split: str, image_size: int, crop: int, resize: str, download: bool
+    ) -> ImageData: ...
+
+
+class LoadSplits(Protocol):
+    """Reads several splits in one pass over the files; otherwise as `Load`. No `splits` means all that there are."""
+
+    def __call__(
+        self, *, root: str, splits: Sequence[str], image_size: int, crop: int, resize: str, download: bool
+    ) -> Mapping[str, ImageData]: ...
+
+
+class DataSource(NamedTuple):
+    """Where a data set comes from.
+
+    load: reads one split.
+    num_classes: None where only the files can tell.
+    splits: what `load` accepts as `split`.
+    load_splits: for sources whose splits share a file that is slow to read.
+    """
+
+    load: Load
+    num_classes: int | None
+    splits: tuple[str, ...]
+    load_splits: LoadSplits | None = None
+
+
+def check_split(where: str, split: str, splits: tuple[str, ...]) -> None:
+    if split not in splits:
+        raise DataError(f"data.split: got {split!r}, expected one of {', '.join(splits)} for {where}")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
