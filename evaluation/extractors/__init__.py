@@ -1,0 +1,81 @@
+"""Networks that turn images into features, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+
+
+class Extractor(Protocol):
+    """Images uint8 (N, 3, H, W) on the extractor's device -> features (N, D), logits (N, K) or None.
+
+    `name` is part of every value's key, except for the name "inception", which stands for the official weights
+    alone. `protocol` holds what decides the features, `record` what is worth knowing besides.
+    """
+
+    name: str
+    fingerprint: str
+    has_logits: bool
+    protocol: dict[str, Any]
+    record: dict[str, Any]
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]: ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What an extractor may be made from. Each takes what it needs and refuses by name what is missing.
+
+    images, labels: the training split, from which `classifier` learns; test_images, test_labels: its accuracy.
+    weights: a file for `inception`. cache: folder of trained classifiers, None for the user's cache folder.
+    """
+
+    device: torch.device | str = "cpu"
+    weights: Path | None = None
+    images: Tensor | None = None
+    labels: Tensor | None = None
+    test_images: Tensor | None = None
+    test_labels: Tensor | None = None
+    cache: Path | None = None
+    seed: int = 0
+
+
+def _inception(sources: Sources) -> Extractor:
+    from evaluation.extractors.inception import Inception
+
+    return Inception.load(sources.weights, device=sources.device)
+
+
+def _classifier(sources: Sources) -> Extractor:
+    from evaluation.extractors.classifier import trained_classifier
+
+    return trained_classifier(sources)
+
+
+def _pixels(sources: Sources) -> Extractor:
+    from evaluation.extractors.pixels import Pixels
+
+    return Pixels()
+
+
+EXTRACTORS: dict[str, Callable[[Sources], Extractor]] = {
+    "inception": _inception,
+    "classifier": _classifier,
+    "pixels": _pixels,
+}
+
+
+def build_extractor(name: str, sources: Sources) -> Extractor:
+    """The extractor of that name.
+
+    Raises:
+        EvaluationError: an unknown name, or what it needs is missing.
+    """
+    if name not in EXTRACTORS:
+        raise EvaluationError(f"extractor: got {name!r}, expected one of {', '.join(EXTRACTORS)}")
+    return EXTRACTORS[name](sources)

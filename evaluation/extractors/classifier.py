@@ -1,0 +1,197 @@
+"""A small classifier trained on the data set's own training split: an extractor for data Inception does not know."""
+
+import hashlib
+import os
+import pickle
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from evaluation.errors import EvaluationError
+from evaluation.extractors import Sources
+from evaluation.images import check_images, check_labels, fingerprint
+from evaluation.isolation import isolated
+from evaluation.progress import progress
+
+ARCHITECTURE = "conv4-v1"  # raise the version with any change to the network or its training
+STEPS = 600
+BATCH_SIZE = 128
+LEARNING_RATE = 3e-3
+FEATURES = 128
+
+
+class SmallClassifier(nn.Module):
+    """Four 3x3 convolutions of stride 2 with batch norm and ReLU, mean pooling: features (N, 128), logits (N, K)."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        widths = (3, 32, 64, 128, FEATURES)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+            ]
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Linear(FEATURES, num_classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(images.float() / 128 - 1).mean(dim=(2, 3))
+        return features, self.head(features)
+
+
+class Classifier:
+    """A trained `SmallClassifier` as extractor; named after its weights, because they decide every value."""
+
+    def __init__(self, network: SmallClassifier, device: torch.device | str) -> None:
+        self.fingerprint = _weights_sha256(network.state_dict())
+        self.has_logits = True
+        self.name = f"classifier-{self.fingerprint[:8]}"
+        self.protocol: dict[str, Any] = {"extractor": ARCHITECTURE, "extractor_weights": self.fingerprint}
+        self.record: dict[str, Any] = {}
+        self.network = network.to(device).eval().requires_grad_(False)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = self.network(images)
+        return features, logits
+
+
+def trained_classifier(sources: Sources, *, steps: int = STEPS) -> Classifier:
+    """Trains on the training split, or reads what an earlier call trained on the same images and labels.
+
+    Raises:
+        EvaluationError: no training images, no labels, or fewer than two classes.
+    """
+    images, labels = _training_split(sources)
+    content = fingerprint(images, labels)
+    key = hashlib.sha256(f"{ARCHITECTURE}/{content}/{sources.seed}/{steps}".encode()).hexdigest()
+    file = (sources.cache or default_cache()) / f"classifier-{key[:32]}.pt"
+    with isolated(), torch.inference_mode(False), torch.enable_grad():
+        network = _read(file, key, num_classes=int(labels.max()) + 1)
+        if network is None:
+            network = train_classifier(images, labels, seed=sources.seed, steps=steps, device=sources.device)
+            _write(file, key, network)
+        extractor = Classifier(network, sources.device)
+        extractor.record = {"trained_on": content, "training_images": len(images), "seed": sources.seed, "steps": steps}
+        if sources.test_images is not None and sources.test_labels is not None:
+            extractor.record["test_accuracy"] = accuracy(extractor, sources)
+    return extractor
+
+
+def _training_split(sources: Sources) -> tuple[Tensor, Tensor]:
+    if sources.images is None or sources.labels is None:
+        missing = "training images" if sources.images is None else "labels of the training images"
+        raise EvaluationError(
+            f"extractor classifier: got no {missing}, expected a labelled training split; "
+            "give class sub-folders or an .npz file with labels, or choose another extractor"
+        )
+    check_images(sources.images, "training")
+    check_labels(sources.labels, len(sources.images), "training")
+    classes = len(sources.labels.unique())
+    if classes < 2:
+        raise EvaluationError(f"extractor classifier: got {classes} class in the training split, expected at least 2")
+    return sources.images, sources.labels
+
+
+def train_classifier(
+    images: Tensor, labels: Tensor, *, seed: int, steps: int, device: torch.device | str
+) -> SmallClassifier:
+    """Adam with a one-cycle learning rate on cross-entropy; every random number from one local generator."""
+    generator = torch.Generator("cpu")
+    generator.manual_seed(seed)
+    with torch.device("cpu"):
+        network = SmallClassifier(int(labels.max()) + 1)
+    _initialise(network, generator)
+    network.to(device).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    with progress(steps, "training the classifier", "steps") as counter:
+        for rows in _batches(len(images), steps, generator):
+            _, logits = network(images[rows].to(device))
+            optimizer.zero_grad()
+            functional.cross_entropy(logits, labels[rows].to(device)).backward()
+            optimizer.step()
+            schedule.step()
+            counter.advance(1)
+    return network.eval().cpu()
+
+
+def _batches(count: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Rows of `steps` batches: one permutation after the other, without a short batch at a permutation's end."""
+    size = min(BATCH_SIZE, count)
+    rows = torch.empty(0, dtype=torch.int64, device="cpu")
+    for _ in range(steps):
+        if len(rows) < size:
+            rows = torch.randperm(count, generator=generator, device="cpu")
+        yield rows[:size]
+        rows = rows[size:]
+
+
+def _initialise(network: SmallClassifier, generator: torch.Generator) -> None:
+    """He et al. 2015 for the convolutions, 1 / sqrt(fan-in) for the head."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            scale = (2 / fan_in) ** 0.5 if isinstance(module, nn.Conv2d) else fan_in**-0.5
+            module.weight.data.normal_(0, scale, generator=generator)
+    network.head.bias.data.zero_()
+
+
+def accuracy(extractor: Classifier, sources: Sources) -> float:
+    """Share of the test images the classifier names rightly."""
+    assert sources.test_images is not None
+    assert sources.test_labels is not None
+    check_images(sources.test_images, "test")
+    check_labels(sources.test_labels, len(sources.test_images), "test")
+    right = 0
+    with torch.inference_mode():
+        for images, labels in zip(sources.test_images.split(512), sources.test_labels.split(512), strict=True):
+            _, logits = extractor(images.to(sources.device))
+            right += int((logits.argmax(dim=1).cpu() == labels.cpu()).sum())
+    return right / len(sources.test_images)
+
+
+def default_cache() -> Path:
+    """$XDG_CACHE_HOME/srn-gan, or ~/.cache/srn-gan."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "srn-gan"
+
+
+def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:
+    """The network of a cache file, or None where there is no whole one: then it is trained anew."""
+    try:
+        stored = torch.load(file, map_location="cpu", weights_only=True)
+        if stored["key"] != key or stored["sha256"] != _weights_sha256(stored["state"]):
+            return None
+        with torch.device("cpu"):
+            network = SmallClassifier(num_classes)
+        network.load_state_dict(stored["state"])
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
+        return None
+    return network
+
+
+def _write(file: Path, key: str, network: SmallClassifier) -> None:
+    beside = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        state = network.state_dict()
+        torch.save({"key": key, "sha256": _weights_sha256(state), "state": state}, beside)
+        beside.replace(file)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        beside.unlink(missing_ok=True)
+        raise EvaluationError(f"extractor classifier: cannot write its cache file {file} ({error})") from error
+
+
+def _weights_sha256(state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()

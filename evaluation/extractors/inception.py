@@ -1,0 +1,138 @@
+"""torch-fidelity's Inception-v3, converted from the TensorFlow network of 2015 that FID and IS are defined by."""
+
+import hashlib
+import os
+import pickle
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+
+from evaluation.errors import EvaluationError
+from evaluation.isolation import isolated
+
+VARIABLE = "INCEPTION_WEIGHTS"
+OFFICIAL_PREFIX = "6726825d"  # of the SHA-256, by torch hub's naming rule: weights-inception-2015-12-05-6726825d.pth
+LAYERS = ["2048", "logits_unbiased"]
+DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
+
+
+class Inception:
+    """Features: the 2048 pooled activations. Logits: 1008, without bias, as in the first published IS code.
+
+    Images of any size are resized to 299x299 by TensorFlow 1's bilinear rule (no antialiasing), then (p - 128) / 128.
+    `name` is "inception" for the official weights and "inception-<first 8 hex of the SHA-256>" for all others.
+    """
+
+    def __init__(self, network: FeatureExtractorInceptionV3, sha256: str, path: Path) -> None:
+        self.network = network
+        self.fingerprint = sha256
+        self.has_logits = True
+        self.name = "inception" if sha256.startswith(OFFICIAL_PREFIX) else f"inception-{sha256[:8]}"
+        self.protocol: dict[str, Any] = {
+            "extractor": "inception-v3-compat",
+            "extractor_weights": sha256,
+            "resize": "bilinear-tensorflow1-299",
+        }
+        self.record: dict[str, Any] = {"weights_file": str(path)}
+
+    @classmethod
+    def load(cls, weights: Path | None = None, *, device: torch.device | str = "cpu") -> "Inception":
+        """From a weights file, else from the file named by $INCEPTION_WEIGHTS, else torch-fidelity's download.
+
+        Raises:
+            EvaluationError: no file, no network to fetch it by, or a file that holds other weights.
+        """
+        path = find_weights(weights)
+        sha256 = _sha256(path)
+        _check_weights(path)
+        # The constructor initialises 24 million weights from the global generator before it reads the file.
+        with isolated(), torch.device("cpu"):
+            try:
+                network = FeatureExtractorInceptionV3(
+                    "inception-v3-compat", LAYERS, feature_extractor_weights_path=str(path)
+                )
+            except RuntimeError as error:
+                raise _foreign(path, "its tensors do not fit the network") from error
+        return cls(network.to(device), sha256, path)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = self.network(images)
+        return features, logits
+
+
+def download_location() -> Path:
+    """Where torch-fidelity keeps the official weights."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
+
+
+def find_weights(weights: Path | None) -> Path:
+    """The file to load, downloaded where none is given and none is there.
+
+    Raises:
+        EvaluationError: a named file is missing, or the download fails.
+    """
+    if weights is not None:
+        return _existing(Path(weights), "Inception weights")
+    if os.environ.get(VARIABLE):
+        return _existing(Path(os.environ[VARIABLE]), f"Inception weights (${VARIABLE})")
+    location = download_location()
+    if not location.is_file():
+        _download(location)
+    return location
+
+
+def _existing(path: Path, name: str) -> Path:
+    if not path.is_file():
+        raise EvaluationError(f"{name}: no file {path}; download it from {URL_INCEPTION_V3}")
+    return path
+
+
+def _download(location: Path) -> None:
+    beside = location.with_name(f"{location.name}.{os.getpid()}.part")
+    try:
+        location.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(URL_INCEPTION_V3, timeout=DOWNLOAD_TIMEOUT) as answer, beside.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+        if not _sha256(beside).startswith(OFFICIAL_PREFIX):
+            raise EvaluationError(
+                f"Inception weights: the download from {URL_INCEPTION_V3} is damaged (its SHA-256 does not begin "
+                f"with {OFFICIAL_PREFIX}); try again, or fetch it elsewhere and save it as {location}"
+            )
+        beside.replace(location)
+    except (urllib.error.URLError, OSError) as error:
+        raise EvaluationError(
+            f"Inception weights: not found and not downloadable here ({error}); fetch {URL_INCEPTION_V3} on a machine "
+            f"with a network and save it as {location}, or give its path with --inception-weights or ${VARIABLE}"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _check_weights(path: Path) -> None:
+    """torch-fidelity unpickles whatever the file holds; a file that passes here holds tensors only."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise _foreign(path, "the file is damaged or not a PyTorch file of tensors") from error
+    if not isinstance(state, dict) or "fc.weight" not in state:
+        raise _foreign(path, "there is no tensor fc.weight in it")
+
+
+def _foreign(path: Path, reason: str) -> EvaluationError:
+    return EvaluationError(
+        f"Inception weights: {path} does not hold torch-fidelity's Inception-v3 ({reason}); download {URL_INCEPTION_V3}"
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

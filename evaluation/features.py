@@ -1,0 +1,43 @@
+"""One pass of images through an extractor."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+from evaluation.extractors import Extractor
+from evaluation.isolation import isolated
+from evaluation.progress import progress
+
+
+class Features(NamedTuple):
+    """What an extractor says of N images, on the CPU."""
+
+    features: Tensor  # float32 (N, D)
+    logits: Tensor | None  # float32 (N, K)
+
+
+def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: torch.device | str) -> Features:
+    """Features and logits of uint8 images (N, 3, H, W), in float32 without TF32 or autocast.
+
+    The batch size decides memory and speed; beyond float rounding it does not decide the values.
+
+    Raises:
+        EvaluationError: the extractor gives values that are not finite.
+    """
+    features, logits = [], []
+    with isolated(), torch.inference_mode(), progress(len(images), f"{extractor.name} features", "images") as counter:
+        for batch in images.split(batch_size):
+            batch_features, batch_logits = extractor(batch.to(device))
+            features.append(batch_features.float().cpu())
+            if batch_logits is not None:
+                logits.append(batch_logits.float().cpu())
+            counter.advance(len(batch))
+    joined = Features(torch.cat(features), torch.cat(logits) if logits else None)
+    if not all(bool(part.isfinite().all()) for part in joined if part is not None):
+        raise EvaluationError(
+            f"extractor {extractor.name}: got features that are not finite, expected numbers; "
+            "its weights do not belong to this network or are damaged"
+        )
+    return joined

@@ -1,0 +1,46 @@
+"""Evaluation measures and leaves no trace: global random states, precision flags and modes are left as found."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+# Every switch that lets a float32 product be computed in fewer bits. TF32 alone moves Inception features in the
+# third digit and makes them depend on the batch size.
+_PRECISIONS: tuple[Any, ...] = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+    torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
+    torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
+)
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Runs its body in plain float32 with deterministic cuDNN, outside autocast, and restores every global it sets.
+
+    Random numbers drawn inside from torch's global generators (layer constructors draw them) are given back.
+    """
+    precisions = [backend.fp32_precision for backend in _PRECISIONS]
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    default_dtype = torch.get_default_dtype()
+    try:
+        for backend in _PRECISIONS:
+            backend.fp32_precision = "ieee"
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        torch.set_default_dtype(torch.float32)
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+        with (
+            torch.random.fork_rng(devices=devices),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False)
+            if torch.cuda.is_available()
+            else torch.autocast("cpu", enabled=False),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(default_dtype)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+        for backend, precision in zip(_PRECISIONS, precisions, strict=True):
+            backend.fp32_precision = precision

@@ -1,0 +1,63 @@
+"""Inception Score. Salimans et al. 2016, as computed by the first published code and by torch-fidelity."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+from evaluation.report import Value
+
+if TYPE_CHECKING:
+    from evaluation.context import Context
+
+SHUFFLE_SEED = 2020  # torch-fidelity's
+
+
+def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEED) -> tuple[float, float]:
+    """IS = exp(E_x KL(p(y|x) || p(y))), mean and population standard deviation over `splits` parts.
+
+    Rows are shuffled by a seeded permutation and cut into parts that differ by at most one row; softmax in float64.
+
+    Args:
+        logits: (N, K), of the network without its bias for the usual score.
+
+    Raises:
+        EvaluationError: fewer rows than parts, or logits that are not finite.
+    """
+    if logits.ndim != 2 or not logits.is_floating_point():
+        raise EvaluationError(f"inception_score: got logits {tuple(logits.shape)}, expected floats (N, K)")
+    if not 1 <= splits <= len(logits):
+        raise EvaluationError(f"inception_score: got {splits} splits for {len(logits)} images, expected 1 to as many")
+    if not bool(logits.isfinite().all()):
+        raise EvaluationError("inception_score: got logits that are not finite, expected numbers")
+    count = len(logits)
+    order = np.random.RandomState(seed).permutation(count)
+    scores = []
+    for part in range(splits):
+        rows = torch.from_numpy(order[part * count // splits : (part + 1) * count // splits])
+        log_p = logits[rows.to(logits.device)].double().log_softmax(dim=1)
+        p = log_p.exp()
+        # logsumexp keeps the log of the mean finite where every p underflows; p log p is then 0, not NaN.
+        log_marginal = log_p.logsumexp(dim=0) - np.log(len(rows))
+        scores.append(float((p * (log_p - log_marginal)).sum(dim=1).mean().exp()))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def measure(context: "Context") -> list[Value]:
+    """IS of the first `num_is` generated images."""
+    settings = context.settings
+    logits = context.generated_logits(settings.num_is, "is")
+    mean, std = inception_score(logits, settings.is_splits)
+    fields = {"num_generated": len(logits), "splits": settings.is_splits, "shuffle_seed": SHUFFLE_SEED}
+    return [
+        Value(
+            key=context.key("is"),
+            value=mean,
+            std=std,
+            count=len(logits),
+            better="higher",
+            fields={**fields, **context.extractor_fields(), **context.generation_fields()},
+        )
+    ]

@@ -1,0 +1,102 @@
+"""Names of metrics and a context -> a report."""
+
+import difflib
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.context import Context
+from evaluation.errors import EvaluationError
+from evaluation.isolation import isolated
+from evaluation.metrics import METRICS
+from evaluation.report import Report, Value
+
+NUM_SAMPLES = 64
+SAMPLES_PER_CLASS = 8
+PACKAGES = ("torch", "torch-fidelity", "numpy", "pillow")
+
+
+def evaluate(metrics: Sequence[str], context: Context) -> Report:
+    """Measures the named metrics; random states, precision flags and modes are left as found.
+
+    Raises:
+        EvaluationError: an unknown metric, or a context that lacks what a metric needs.
+    """
+    check_metrics(metrics)
+    values: list[Value] = []
+    seconds: dict[str, float] = {}
+    with isolated():
+        for name in dict.fromkeys(metrics):
+            start = time.monotonic()
+            values += METRICS[name](context)
+            seconds[name] = round(time.monotonic() - start, 3)
+    return Report.of(
+        values,
+        arrays=_samples(context),
+        title=context.title,
+        subject={**context.subject, "generated_fingerprint": context.generated_fingerprint},
+        machine=_machine(context, seconds),
+    )
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Refuses an unknown metric, or none.
+
+    Raises:
+        EvaluationError: naming the nearest valid name and all of them.
+    """
+    known = ", ".join(METRICS)
+    if isinstance(metrics, str) or not metrics:
+        raise EvaluationError(f"metrics: got {metrics!r}, expected a list of names out of {known}")
+    for name in metrics:
+        if name not in METRICS:
+            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise EvaluationError(f"metrics: got {name!r}, expected names out of {known}{hint}")
+
+
+def _samples(context: Context) -> dict[str, np.ndarray]:
+    """The first generated images, by class where labels are known, for a look at what was measured."""
+    if context.generated is None:
+        return {}
+    labels = context.generated_labels
+    rows = torch.arange(min(NUM_SAMPLES, len(context.generated)), device="cpu") if labels is None else _by_class(labels)
+    arrays = {"samples": context.generated[rows.to(context.generated.device)].cpu().numpy()}
+    if labels is not None:
+        arrays["sample_labels"] = labels.cpu()[rows].numpy()
+    return arrays
+
+
+def _by_class(labels: Tensor) -> Tensor:
+    labels = labels.cpu()
+    rows = [(labels == label).nonzero()[:SAMPLES_PER_CLASS, 0] for label in labels.unique()[:NUM_SAMPLES]]
+    return torch.cat(rows)
+
+
+def _machine(context: Context, seconds: dict[str, float]) -> dict[str, Any]:
+    device = torch.device(context.device)
+    return {
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "batch_size": context.settings.batch_size,
+        "seconds": seconds,
+        "extractor": None
+        if context.extractor is None
+        else {"name": context.extractor.name, **context.extractor.record},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
