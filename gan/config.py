@@ -8,7 +8,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,7 +46,9 @@ class DataSettings(Settings):
     title: str = _without_effect("", "name printed in reports; empty: the name")
     image_size: Literal[32, 64] = _setting(32, "pixels per side in the networks")
     crop: Interval = _setting(0, "pixels per side of the centre crop; 0: the largest centred square")
-    resize: Literal["none", "box", "bilinear", "bicubic", "lanczos"] = _setting("none", "filter; none: refuse other sizes")
+    resize: Literal["none", "box", "bilinear", "bicubic", "lanczos"] = _setting(
+        "none", "filter; none: refuse other sizes"
+    )
     download: bool = _without_effect(True, "fetch the data set where the source can")
 
 
@@ -207,7 +209,7 @@ def find_config(path_or_name: str | Path) -> Path:
         if (folder / named).is_file():
             return folder / named
     names = available_configs()
-    raise ConfigError(f"configuration {str(path_or_name)!r}: no such file{_nearest(named.name, names)}")
+    raise ConfigError(f"configuration {str(path_or_name)!r}: no such file{nearest(named.name, names)}")
 
 
 def available_configs() -> list[str]:
@@ -215,8 +217,9 @@ def available_configs() -> list[str]:
     return sorted({path.name for folder in (Path("configs"), *INSTALLED) for path in folder.glob("*.yaml")})
 
 
-def _nearest(name: str, valid: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """ "; did you mean ...?" with the closest of the valid names, or nothing."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -272,9 +275,11 @@ def _explain(mistake: Any) -> str:
     if mistake["type"] == "extra_forbidden":
         return f"{where}: unknown setting{_nearest_setting(path)}"
     got = mistake["input"]
-    expected = mistake["msg"].removeprefix("Input should be ").replace("a valid dictionary or instance of ", "a section ")
+    expected = (
+        mistake["msg"].removeprefix("Input should be ").replace("a valid dictionary or instance of ", "a section ")
+    )
     shown = repr(got) if len(repr(got)) < 80 else type(got).__name__
-    hint = _nearest(got, re.findall(r"'(\w+)'", expected)) if isinstance(got, str) else ""
+    hint = nearest(got, re.findall(r"'(\w+)'", expected)) if isinstance(got, str) else ""
     return f"{where}: got {shown}, expected {expected}{hint}"
 
 
@@ -283,7 +288,7 @@ def _nearest_setting(path: list[str]) -> str:
     for part in path[:-1]:
         section = section.model_fields[part].annotation
     valid = list(section.model_fields)
-    close = _nearest(path[-1], valid)
+    close = nearest(path[-1], valid)
     everywhere = [place for place, _, _ in _leaves(Config()) if place.rsplit(".", 1)[-1] == path[-1]]
     if everywhere:
         return f"; did you mean {everywhere[0]!r}?"

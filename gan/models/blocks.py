@@ -1,33 +1,39 @@
 """Building blocks of the SN-GAN ResNets (Miyato et al. 2018, appendix B.4, and the authors' code).
 
 Activations are never in place: an in-place ReLU before the residual branch would turn the shortcut into relu(x).
-Two rewrites save work and change nothing but rounding: a 1x1 convolution commutes with nearest upsampling and with
-average pooling, so shortcuts run at the lower resolution.
+
+Three rewrites save work and change nothing but rounding. A 1x1 convolution commutes with nearest upsampling and with
+mean pooling, so shortcuts run at the lower resolution. A 3x3 convolution and the 2x2 mean pooling after it are one 4x4
+convolution of stride 2. Nearest upsampling and the 3x3 convolution after it are one transposed 4x4 convolution of stride
+2. The weight that is stored, and normalized, is the 3x3 one.
 """
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear, nn.Embedding)
+
 BATCH_NORM_EPS = 2e-5
 """Chainer's default, used by the original code; PyTorch's is 1e-5."""
 
 
-def glorot(layer: nn.Module, gain: float = 1.0) -> nn.Module:
+def glorot(layer: Layer, gain: float = 1.0) -> Layer:
     """Glorot-uniform weight, zero bias. The original's `GlorotUniform(gain)` is `xavier_uniform_(gain=gain)` exactly."""
-    nn.init.xavier_uniform_(layer.weight, gain)  # type: ignore[arg-type]
-    if getattr(layer, "bias", None) is not None:
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    nn.init.xavier_uniform_(layer.weight, gain)
+    if not isinstance(layer, nn.Embedding) and layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
-def conv3x3(in_channels: int, out_channels: int, gain: float = math.sqrt(2)) -> nn.Module:
+def conv3x3(in_channels: int, out_channels: int, gain: float = math.sqrt(2)) -> nn.Conv2d:
     return glorot(nn.Conv2d(in_channels, out_channels, 3, padding=1), gain)
 
 
-def conv1x1(in_channels: int, out_channels: int) -> nn.Module:
+def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
     return glorot(nn.Conv2d(in_channels, out_channels, 1))
 
 
@@ -39,6 +45,24 @@ def upsample(x: Tensor) -> Tensor:
 def downsample(x: Tensor) -> Tensor:
     """2x2 mean pooling: (N, C, H, W) -> (N, C, H/2, W/2)."""
     return F.avg_pool2d(x, 2)
+
+
+def convolve_then_downsample(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """downsample(conv(x)) for a 3x3 convolution with padding 1, at 4/9 of the multiplications.
+
+    The mean of the four shifts of W that a pooled position sees is W's padded 2x2 mean.
+    """
+    kernel = F.avg_pool2d(F.pad(conv.weight, (1, 1, 1, 1)), 2, stride=1)  # (out, in, 4, 4)
+    return F.conv2d(x, kernel, conv.bias, stride=2, padding=1)
+
+
+def upsample_then_convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(upsample(x)) for a 3x3 convolution with padding 1, at 4/9 of the multiplications.
+
+    Each input pixel meets the sum of the four shifts of W that its four copies would meet.
+    """
+    kernel = 4 * F.avg_pool2d(F.pad(conv.weight.flip(2, 3), (1, 1, 1, 1)), 2, stride=1)  # (out, in, 4, 4)
+    return F.conv_transpose2d(x, kernel.transpose(0, 1), conv.bias, stride=2, padding=1)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -92,7 +116,7 @@ class GeneratorBlock(nn.Module):
         self.shortcut = conv1x1(in_channels, out_channels)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        h = self.conv1(upsample(F.relu(self.bn1(x, labels))))
+        h = upsample_then_convolve(self.conv1, F.relu(self.bn1(x, labels)))
         h = self.conv2(F.relu(self.bn2(h, labels)))
         return h + upsample(self.shortcut(x))
 
@@ -107,8 +131,8 @@ class FirstDiscriminatorBlock(nn.Module):
         self.shortcut = conv1x1(3, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv2(F.relu(self.conv1(x)))
-        return downsample(h) + self.shortcut(downsample(x))
+        h = convolve_then_downsample(self.conv2, F.relu(self.conv1(x)))
+        return h + self.shortcut(downsample(x))
 
 
 class DiscriminatorBlock(nn.Module):
@@ -126,7 +150,7 @@ class DiscriminatorBlock(nn.Module):
         self.shortcut = conv1x1(in_channels, out_channels) if down else None
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv2(F.relu(self.conv1(F.relu(x))))
+        h = F.relu(self.conv1(F.relu(x)))
         if self.shortcut is None:
-            return h + x
-        return downsample(h) + self.shortcut(downsample(x))
+            return self.conv2(h) + x
+        return convolve_then_downsample(self.conv2, h) + self.shortcut(downsample(x))

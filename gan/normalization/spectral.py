@@ -61,9 +61,7 @@ class SpectralNorm(nn.Module):
     @torch.no_grad()
     def update_(self, weight: Tensor) -> None:
         """One round of power iteration, in place."""
-        iterate_(
-            as_matrix(weight, self.dim), self._u, self._v, self.n_power_iterations, v_first=self.update == "step"
-        )
+        iterate_(as_matrix(weight, self.dim), self._u, self._v, self.n_power_iterations, v_first=self.update == "step")
 
     @torch.no_grad()
     def refresh_(self, weight: Tensor) -> None:

@@ -1,0 +1,211 @@
+"""Names in a configuration -> objects. The only module that knows all families."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from gan.checkpoint import Checkpoint, read_checkpoint
+from gan.config import Config, load_config, nearest, validate
+from gan.data import DATASETS, Batches, ImageData
+from gan.data import load_images as load_data
+from gan.ema import averaged_copy
+from gan.errors import CheckpointError, ConfigError
+from gan.losses import LOSSES, Loss
+from gan.models import DISCRIMINATORS, GENERATORS
+from gan.noise import random_generator
+from gan.normalization import NORMALIZATIONS, normalize
+from gan.state import TOTALS, TrainState
+
+Entry = TypeVar("Entry")
+
+REGISTRIES: dict[str, Mapping[str, object]] = {
+    "data.name": DATASETS,
+    "generator.name": GENERATORS,
+    "discriminator.name": DISCRIMINATORS,
+    "discriminator.normalization": NORMALIZATIONS,
+    "train.loss": LOSSES,
+}
+"""What can be written at which place of a configuration."""
+
+
+def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
+    """An entry of a registry.
+
+    Raises:
+        ConfigError: no such entry; with the nearest valid name and all of them.
+    """
+    if name in registry:
+        return registry[name]
+    raise ConfigError(f"{place}: got {name!r}, expected one of {', '.join(registry)}{nearest(name, registry)}")
+
+
+def check_names(config: Config) -> None:
+    """Raises ConfigError if a name in the configuration stands for nothing."""
+    settings = config.model_dump()
+    for place, registry in REGISTRIES.items():
+        section, key = place.split(".")
+        choose(registry, settings[section][key], place)
+
+
+def load_images(config: Config, split: str) -> ImageData:
+    """The images of a split as the configuration asks for them.
+
+    Raises:
+        ConfigError, DataError: unknown, missing or unsuitable.
+    """
+    choose(DATASETS, config.data.name, "data.name")
+    wanted = config.data
+    return load_data(
+        wanted.name,
+        root=wanted.root,
+        split=split,
+        image_size=wanted.image_size,
+        crop=wanted.crop,
+        resize=wanted.resize,
+        download=wanted.download,
+    )
+
+
+def count_classes(config: Config) -> int:
+    """Classes of the networks: 0 if unconditional. Reads the data only where nothing else can tell."""
+    if not config.conditional:
+        return 0
+    known = choose(DATASETS, config.data.name, "data.name").num_classes
+    num_classes = known if known is not None else load_images(config, "train").num_classes
+    if num_classes < 2:
+        raise ConfigError(
+            f"conditional: true, but {config.data.name} at {config.data.root} has {num_classes} class: "
+            "a conditional model needs at least 2; set conditional: false or sort the images into folders by class"
+        )
+    return num_classes
+
+
+def build_generator(config: Config, num_classes: int) -> nn.Module:
+    """A generator with the initial weights of its seed, on the CPU."""
+    make = choose(GENERATORS, config.generator.name, "generator.name")
+    with _seeded(config, "generator weights"):
+        return make(config.data.image_size, config.generator.z_dim, config.generator.channels, num_classes)
+
+
+def build_discriminator(config: Config, num_classes: int) -> nn.Module:
+    """A discriminator, normalized, with the initial weights of its seed, on the CPU."""
+    wanted = config.discriminator
+    make = choose(DISCRIMINATORS, wanted.name, "discriminator.name")
+    normalization = choose(NORMALIZATIONS, wanted.normalization, "discriminator.normalization")
+    settings = {name: getattr(wanted, name) for name in normalization.settings}
+    with _seeded(config, "discriminator weights"):
+        network = make(config.data.image_size, wanted.channels, num_classes)
+    with _seeded(config, "singular vectors"):
+        return normalize(network, wanted.normalization, **settings)
+
+
+@contextmanager
+def _seeded(config: Config, stream: str) -> Iterator[None]:
+    """Initialisers draw from the global generator: seed it for them and give it back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_generator(config.train.seed, stream).initial_seed())
+        yield
+
+
+def build_state(config: Config, device: torch.device | str = "cpu", num_classes: int | None = None) -> TrainState:
+    """A run before its first step: the same numbers on every device.
+
+    Args:
+        num_classes: where the caller knows it; otherwise see `count_classes`.
+    """
+    check_names(config)
+    num_classes = count_classes(config) if num_classes is None else num_classes
+    generator = _placed(build_generator(config, num_classes), device)
+    discriminator = _placed(build_discriminator(config, num_classes), device)
+    return TrainState(
+        generator=generator,
+        discriminator=discriminator,
+        average=averaged_copy(generator) if config.train.ema_decay else None,
+        g_optimizer=_optimizer(generator, config),
+        d_optimizer=_optimizer(discriminator, config),
+        num_classes=num_classes,
+        totals=torch.zeros(len(TOTALS) + 1, dtype=torch.float64, device=device),
+    )
+
+
+def _placed(network: nn.Module, device: torch.device | str) -> nn.Module:
+    """On the device, with channels last: the layout that convolutions are fastest in, on CPUs and GPUs."""
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
+    betas = (config.train.adam_beta1, config.train.adam_beta2)
+    return torch.optim.Adam(network.parameters(), lr=config.train.learning_rate, betas=betas, eps=1e-8)
+
+
+def build_loss(config: Config) -> Loss:
+    return choose(LOSSES, config.train.loss, "train.loss")
+
+
+def build_batches(config: Config, images: ImageData, device: torch.device | str) -> Batches:
+    train = config.train
+    return Batches(images, train.batch_size, seed=train.seed, device=device, flip=train.flip)
+
+
+def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | str = "cpu") -> TrainState:
+    """The state of a checkpoint, in networks as the configuration says.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit the configuration.
+    """
+    try:
+        state = build_state(config, device, checkpoint.state["num_classes"])
+        state.load_state_dict(checkpoint.state)
+    except (KeyError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{checkpoint.path}: does not fit its configuration: {reason}") from None
+    return state
+
+
+def checkpoint_config(checkpoint: Checkpoint) -> Config:
+    """The configuration that a checkpoint was trained with."""
+    return validate(checkpoint.config, str(checkpoint.path))
+
+
+def load_generator(checkpoint: str | Path, ema: bool = True, device: torch.device | str = "cpu") -> nn.Module:
+    """The generator of a checkpoint file or a run folder, in eval mode.
+
+    Args:
+        ema: the averaged generator where the checkpoint has one; otherwise, and without one, the raw one.
+
+    Raises:
+        CheckpointError: see `gan.checkpoint.read_checkpoint`.
+    """
+    read = read_checkpoint(Path(checkpoint))
+    state = load_state(read, checkpoint_config(read), device)
+    chosen = state.average if ema and state.average is not None else state.generator
+    return chosen.eval().requires_grad_(False)
+
+
+def load_discriminator(checkpoint: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """The discriminator of a checkpoint file or a run folder, normalized, in eval mode."""
+    read = read_checkpoint(Path(checkpoint))
+    return load_state(read, checkpoint_config(read), device).discriminator.eval().requires_grad_(False)
+
+
+__all__ = [
+    "REGISTRIES",
+    "build_batches",
+    "build_discriminator",
+    "build_generator",
+    "build_loss",
+    "build_state",
+    "check_names",
+    "checkpoint_config",
+    "choose",
+    "count_classes",
+    "load_config",
+    "load_discriminator",
+    "load_generator",
+    "load_images",
+    "load_state",
+]

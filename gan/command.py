@@ -1,0 +1,54 @@
+"""What the commands share: errors as one sentence, a device by name, the registries as a list."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+import torch
+
+from gan.errors import ConfigError, UserError
+
+
+class Command(click.Command):
+    """A command whose users never see a traceback for what they can mend: one sentence, exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            message = str(error)
+        except OSError as error:
+            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        click.echo(f"{ctx.info_name}: error: {message}", err=True)
+        raise SystemExit(2)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The examples as they are written, not refilled."""
+        if self.epilog:
+            formatter.write_paragraph()
+            for line in self.epilog.strip().splitlines():
+                formatter.write_text(line) if line and not line.startswith(" ") else formatter.write(line + "\n")
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"--device {name}: cannot be used here ({reason}); expected auto, cpu, cuda or cuda:N"
+        ) from None
+    return device
+
+
+def describe(registries: Mapping[str, Iterable[str]]) -> str:
+    """One line per registry: where its names are written, and the names."""
+    return "\n".join(f"{place}: {', '.join(names)}" for place, names in registries.items())

@@ -1,0 +1,259 @@
+"""gan-eval: metrics of a checkpoint, a run or a folder of generated images."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import torch
+
+from evaluation import EXTRACTORS, METRICS, Context, EvaluationError, Report, Settings, Sources, build_extractor, evaluate
+from evaluation.extractors import Extractor
+from evaluation.images import read_images
+from evaluation.plots import plot_curves
+from evaluation.runner import check_metrics
+from gan.build import checkpoint_config, choose, load_images, load_state
+from gan.checkpoint import find_checkpoint, read_checkpoint
+from gan.command import Command, choose_device, describe
+from gan.config import Config, differences, load_config, override_config
+from gan.data import ImageData
+from gan.errors import ConfigError, DataError, UserError
+from gan.sample import choose_checkpoint, chosen_generator, make_sampler
+from gan.state import TrainState
+
+GENERATED_METRICS = ("is", "fid")
+"""Metrics that need a fixed set of generated images; how many, the settings say."""
+EXAMPLES = """
+Examples:
+
+  gan-eval --metrics fid,is,nd                        the newest checkpoint under ./runs
+  gan-eval --metrics fid,is --run runs/mine --inception-weights weights-inception-2015-12-05-6726825d.pth
+  gan-eval --metrics fid,is,nd --run runs/shapes --set eval.extractor=classifier --set eval.nd.steps=2000
+  gan-eval --metrics fid --checkpoint runs/mine/checkpoints/step-00050000.pt --set eval.num_fid=50000
+  gan-eval --metrics fid,is --generated samples/ --config cifar10_srn70 --set eval.num_fid=1000 --set eval.num_is=1000
+"""
+
+
+class Evaluation:
+    """The real images and the extractor of a configuration, loaded when first needed and kept."""
+
+    def __init__(self, config: Config, device: torch.device | str) -> None:
+        self.config, self.device = config, device
+        self._images: dict[str, ImageData] = {}
+        self._extractor: Extractor | None = None
+
+    def images(self, split: str) -> ImageData:
+        if split not in self._images:
+            self._images[split] = load_images(self.config, split)
+        return self._images[split]
+
+    def extractor(self) -> Extractor:
+        if self._extractor is None:
+            wanted = self.config.eval
+            train, test = None, None
+            if wanted.extractor == "classifier":
+                train, test = self.images("train"), self._test_or_none()
+            weights = Path(wanted.inception_weights) if wanted.inception_weights else None
+            self._extractor = build_extractor(
+                wanted.extractor,
+                Sources(
+                    device=self.device,
+                    weights=weights,
+                    images=train.images if train else None,
+                    labels=train.labels if train else None,
+                    test_images=test.images if test else None,
+                    test_labels=test.labels if test else None,
+                ),
+            )
+        return self._extractor
+
+    def _test_or_none(self) -> ImageData | None:
+        """The test split for the classifier's recorded accuracy; a data set without one has no such record."""
+        try:
+            return self.images("test")
+        except DataError:
+            return None
+
+    def of_state(self, metrics: list[str], state: TrainState, subject: dict[str, object]) -> Report:
+        """Metrics of a training state's generator; every network is left as found."""
+        config = self.config
+        generator = chosen_generator(state, config.eval.ema)
+        sampler = make_sampler(generator, config, state.num_classes, self.device)
+        count = max((self._count(metric) for metric in metrics if metric in GENERATED_METRICS), default=0)
+        images, labels = sampler(count, config.eval.seed) if count else (None, None)
+        averaged = generator is state.average
+        protocol = {
+            "quantizer": config.eval.quantizer,
+            "bn_mode": "eval",
+            "weights": "ema" if averaged else "raw",
+            "labels": "balanced" if state.num_classes else "none",
+            "precision": "fp32",
+            "truncation": "none",
+            "seed": config.eval.seed,
+        }
+        context = self._context(metrics, protocol, {**subject, "step": state.step})
+        context.generated, context.generated_labels, context.sampler = images, labels, sampler
+        return evaluate(metrics, context)
+
+    def of_folder(self, metrics: list[str], folder: Path) -> Report:
+        """Metrics of a folder of generated images, taken in the order of their names."""
+        images, labels, _ = read_images(folder)
+        context = self._context(metrics, {"source": "image files"}, {"generated": str(folder)})
+        context.generated, context.generated_labels = images, labels
+        return evaluate(metrics, context)
+
+    def _count(self, metric: str) -> int:
+        return {"is": self.config.eval.num_is, "fid": self.config.eval.num_fid}[metric]
+
+    def _context(self, metrics: list[str], protocol: dict[str, object], subject: dict[str, object]) -> Context:
+        wanted = self.config.eval
+        data = self.config.data
+        title = data.title or data.name
+        uses_features = any(metric in GENERATED_METRICS for metric in metrics)
+        reference = self.images("train") if "fid" in metrics else None
+        test = self.images("test") if "nd" in metrics else None
+        return Context(
+            reference=reference.images if reference else None,
+            reference_labels=reference.labels if reference else None,
+            test=test.images if test else None,
+            test_labels=test.labels if test else None,
+            extractor=self.extractor() if uses_features else None,
+            settings=Settings(
+                num_real=wanted.num_real,
+                num_fid=wanted.num_fid,
+                num_is=wanted.num_is,
+                is_splits=wanted.is_splits,
+                nd_preset=wanted.nd.preset,
+                nd_steps=wanted.nd.steps,
+                nd_samples=wanted.nd.num_samples,
+                nd_critics=wanted.nd.num_critics,
+                batch_size=wanted.batch_size,
+                seed=wanted.seed,
+            ),
+            device=self.device,
+            protocol=protocol,
+            subject=subject,
+            title=title,
+            reference_name=f"{title}, train",
+            test_name=f"{title}, test",
+        )
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """What evaluation refuses becomes an error of this project's commands."""
+    try:
+        yield
+    except EvaluationError as error:
+        raise UserError(str(error)) from None
+
+
+def parse_metrics(text: str) -> list[str]:
+    """"fid, is" -> ["fid", "is"].
+
+    Raises:
+        UserError: an unknown name, or none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    with one_sentence():
+        check_metrics(names)
+    return names
+
+
+def check_evaluation(config: Config) -> None:
+    """Raises UserError if the names in the evaluation's settings stand for nothing."""
+    parse_metrics(config.eval.metrics)
+    choose(EXTRACTORS, config.eval.extractor, "eval.extractor")
+
+
+@click.command(cls=Command, epilog=EXAMPLES)
+@click.option("--metrics", help=f"Names separated by commas: {', '.join(METRICS)}. [default: eval.metrics]")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint file.")
+@click.option("--run", type=click.Path(path_type=Path), help="A run folder: its newest checkpoint. [default: newest in ./runs]")
+@click.option("--generated", type=click.Path(path_type=Path), help="A folder of generated images; needs --config.")
+@click.option("--config", "config_name", help="With --generated: names the real images and the protocol.")
+@click.option("--inception-weights", type=click.Path(path_type=Path), help="The Inception weights' file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the report. [default: reports/<step> in the run]")
+@click.option("--set", "overrides", multiple=True, metavar="eval.A=B", help="Changes a setting of eval; may be repeated.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--list", "list_names", is_flag=True, help="Print every metric and extractor.")
+def main(
+    metrics: str | None,
+    checkpoint: Path | None,
+    run: Path | None,
+    generated: Path | None,
+    config_name: str | None,
+    inception_weights: Path | None,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    device: str,
+    list_names: bool,
+) -> None:
+    """Measure generated images; every number is stored with its protocol."""
+    if list_names:
+        click.echo(describe({"--metrics": METRICS, "eval.extractor": EXTRACTORS}))
+        return
+    if inception_weights is not None:
+        overrides = (*overrides, f"eval.inception_weights={inception_weights}")
+    place = choose_device(device)
+    if generated is not None:
+        report, folder = _evaluate_folder(metrics, generated, config_name, overrides, place)
+    elif config_name is not None:
+        raise ConfigError("--config goes with --generated; a checkpoint holds its own configuration")
+    else:
+        report, folder = _evaluate_checkpoint(metrics, checkpoint, run, overrides, place)
+    folder = out or folder
+    report.save(folder)
+    click.echo(report.table())
+    click.echo(f"report: {folder}")
+
+
+def _evaluate_folder(
+    metrics: str | None, generated: Path, config_name: str | None, overrides: tuple[str, ...], device: torch.device
+) -> tuple[Report, Path]:
+    if config_name is None:
+        raise ConfigError(
+            "--generated: add --config, which names the real images; or use python -m evaluation with --reference"
+        )
+    config = load_config(config_name, overrides)
+    names = parse_metrics(metrics or config.eval.metrics)
+    check_evaluation(config)
+    with one_sentence():
+        return Evaluation(config, device).of_folder(names, generated), Path("reports") / generated.name
+
+
+def _evaluate_checkpoint(
+    metrics: str | None, checkpoint: Path | None, run: Path | None, overrides: tuple[str, ...], device: torch.device
+) -> tuple[Report, Path]:
+    path = find_checkpoint(choose_checkpoint(checkpoint, run))
+    read = read_checkpoint(path)
+    trained = checkpoint_config(read)
+    config = override_config(trained, overrides, str(path))
+    changed = differences(config, trained)
+    if changed:
+        raise ConfigError(f"--set: these were fixed when {path} was trained: {'; '.join(changed)}; change eval.* or data.root")
+    names = parse_metrics(metrics or config.eval.metrics)
+    check_evaluation(config)
+    state = load_state(read, config, device)
+    report = evaluate_state(names, Evaluation(config, device), state, path)
+    home = path.parent.parent
+    folder = home / "reports" / f"{state.step:08d}"
+    if (home / "metrics.jsonl").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        plot_curves(home / "metrics.jsonl", folder / "curves.png")
+    return report, folder
+
+
+def evaluate_state(names: list[str], evaluation: Evaluation, state: TrainState, checkpoint: Path | None) -> Report:
+    """Metrics of a state, with the checkpoint it came from on record."""
+    subject: dict[str, object] = {"experiment": evaluation.config.name, "identity": evaluation.config.identity()}
+    if checkpoint is not None:
+        digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        subject |= {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}
+    with one_sentence():
+        return evaluation.of_state(names, state, subject)
+
+
+if __name__ == "__main__":
+    main(prog_name="gan-eval")

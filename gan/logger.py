@@ -1,0 +1,158 @@
+"""What a run tells: a progress bar or plain lines, metrics.jsonl, TensorBoard, samples/."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.io import write_png
+from tqdm import tqdm
+
+from gan.normalization import LayerSpectrum
+
+SHOWN = {"d_loss": "D", "g_loss": "G", "real_logit": "D(x)", "fake_logit": "D(G(z))"}
+TAGS = {
+    "d_loss": "loss/discriminator",
+    "g_loss": "loss/generator",
+    "real_logit": "logits/real",
+    "fake_logit": "logits/fake",
+    "learning_rate": "train/learning_rate",
+    "images_per_second": "train/images_per_second",
+}
+
+
+class Logger:
+    """Writes into a run folder.
+
+    Lines of metrics.jsonl and TensorBoard events after `first_step` are dropped at the start: an interrupted run may
+    have logged steps that its last checkpoint does not know, and they will come again.
+
+    Args:
+        run: the folder.
+        steps: of the whole run, for the estimate of the time left.
+        images_per_step: real images that the discriminator sees per iteration.
+        first_step: completed steps at the start.
+    """
+
+    def __init__(self, run: Path, *, steps: int, images_per_step: int, first_step: int) -> None:
+        self.run, self.steps, self.images_per_step = run, steps, images_per_step
+        (run / "samples").mkdir(parents=True, exist_ok=True)
+        self._jsonl = run / "metrics.jsonl"
+        _drop_later_lines(self._jsonl, first_step)
+        self.board = SummaryWriter(str(run), purge_step=first_step + 1 if first_step else None)
+        self._bar: tqdm[Any] | None = None
+        self._interactive = sys.stderr.isatty()
+        self._paused = 0.0
+        self._window_start, self._window_step = time.perf_counter(), first_step
+        self._started, self._first_step = self._window_start, first_step
+
+    def start(self, step: int) -> None:
+        """Call right before the first training step."""
+        self._started = self._window_start = time.perf_counter()
+        self._paused = 0.0
+        if self._interactive:
+            self._bar = tqdm(total=self.steps, initial=step, unit="step", dynamic_ncols=True, smoothing=0.05)
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Time spent inside does not count as training."""
+        start = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - start
+
+    def advance(self, step: int) -> None:
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def line(self, step: int, scalars: dict[str, float], layers: Sequence[LayerSpectrum]) -> None:
+        """Scalars since the last line, and the weights' spectra."""
+        now = time.perf_counter()
+        seconds = max(now - self._window_start - self._paused, 1e-9)
+        rate = (step - self._window_step) / seconds
+        self._window_start, self._window_step, self._paused = now, step, 0.0
+        scalars = scalars | {"images_per_second": rate * self.images_per_step}
+        for name, value in scalars.items():
+            self.board.add_scalar(TAGS[name], value, step)
+        self.layers(step, layers)
+        self._append({"step": step, **scalars, "layers": [layer._asdict() for layer in layers]})
+        shown = "  ".join(f"{short} {scalars[name]:+.3f}" for name, short in SHOWN.items())
+        left = _clock((self.steps - step) / rate)
+        text = f"step {step}/{self.steps}  {shown}  {scalars['images_per_second']:.0f} images/s"
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{shown}  {scalars['images_per_second']:.0f} images/s")
+        else:
+            self.say(f"{text}  {left} left")
+
+    def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None:
+        """Per layer: spectral norm and stable rank of the raw and of the normalized weight, and whether SRN acts."""
+        for layer in layers:
+            self.board.add_scalar(f"sigma/{layer.name}", layer.sigma, step)
+            self.board.add_scalar(f"stable_rank/{layer.name}", layer.stable_rank, step)
+            self.board.add_scalar(f"normalized_sigma/{layer.name}", layer.normalized_sigma, step)
+            self.board.add_scalar(f"normalized_stable_rank/{layer.name}", layer.normalized_stable_rank, step)
+            if layer.target_rank is not None:
+                self.board.add_scalar(f"srn_active/{layer.name}", float(layer.active), step)
+                self.board.add_scalar(f"target_rank/{layer.name}", layer.target_rank, step)
+        bounded = [layer.active for layer in layers if layer.target_rank is not None]
+        if bounded:
+            self.board.add_scalar("srn_active/fraction_of_bounded_layers", sum(bounded) / len(bounded), step)
+
+    def grid(self, step: int, image: Tensor) -> None:
+        """A sample grid, uint8 (3, H, W), into samples/ and TensorBoard."""
+        write_png(image, str(self.run / "samples" / f"step-{step:08d}.png"))
+        self.board.add_image("samples", image, step)
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Evaluation at a step."""
+        for name, value in values.items():
+            self.board.add_scalar(f"metrics/{name}", value, step)
+        self._append({"step": step, "metrics": values})
+        self.say(f"step {step}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+
+    def saved(self, path: Path) -> None:
+        self.board.flush()
+        if not self._interactive:
+            self.say(f"saved {path}")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self.board.close()
+
+    def _append(self, record: dict[str, Any]) -> None:
+        with self._jsonl.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _drop_later_lines(jsonl: Path, step: int) -> None:
+    if not jsonl.exists():
+        return
+    kept = []
+    for text in jsonl.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(text)["step"] <= step:
+                kept.append(text + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of a killed run may be half written
+    beside = jsonl.with_name(jsonl.name + ".part")
+    beside.write_text("".join(kept), encoding="utf-8")
+    beside.replace(jsonl)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,295 @@
+"""gan-train: trains a GAN as a configuration says."""
+
+import json
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import numpy
+import torch
+
+from evaluation import EXTRACTORS, METRICS
+from gan import build
+from gan.checkpoint import (
+    Checkpoint,
+    identity_of,
+    list_checkpoints,
+    newest_run,
+    read_checkpoint,
+    save_checkpoint,
+    write_atomically,
+)
+from gan.command import Command, choose_device, describe
+from gan.config import Config, available_configs, differences, load_config, override_config
+from gan.errors import CheckpointError, ConfigError
+from gan.evaluate import Evaluation, check_evaluation, evaluate_state, parse_metrics
+from gan.logger import Logger
+from gan.normalization import LayerSpectrum, spectra
+from gan.sample import fixed_grid
+from gan.state import TrainState
+from gan.trainer import Trainer
+
+EXAMPLES = """
+Examples:
+
+  gan-train --config cifar10_srn70.yaml                    the paper's SRN-70 on CIFAR-10, into runs/
+  gan-train --config shapes_srn70 --run runs/mine          no download: drawn shapes
+  gan-train --config smoke --set train.steps=20            settings changed from the command line
+  gan-train --run runs/mine --resume                       continues bit for bit
+  gan-train --config cifar10_srn70 --resume --max-minutes 55   for machines with a time limit, run again and again
+  gan-train --config celeba_srn70 --dry-run                builds everything, trains nothing
+  tensorboard --logdir runs                                to watch
+"""
+
+
+@click.command(cls=Command, epilog=EXAMPLES)
+@click.option("--config", "config_name", help="File, or name of an installed configuration (see --list).")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting; may be repeated.")
+@click.option(
+    "--run", "run_folder", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/<name>-<time>]"
+)
+@click.option("--resume", is_flag=True, help="Continue from the newest checkpoint of --run, or of the newest such run.")
+@click.option(
+    "--stop-after", type=click.IntRange(1), metavar="STEP", help="Save and exit after this step, to be resumed."
+)
+@click.option(
+    "--max-minutes", type=click.FloatRange(0, min_open=True), help="Save and exit after this time, to be resumed."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--dry-run", is_flag=True, help="Build the networks, print their sizes, train nothing.")
+@click.option("--print-config", is_flag=True, help="Print the resolved configuration.")
+@click.option("--list", "list_names", is_flag=True, help="Print every configuration, data set, model, loss, ...")
+def main(
+    config_name: str | None,
+    overrides: tuple[str, ...],
+    run_folder: Path | None,
+    resume: bool,
+    stop_after: int | None,
+    max_minutes: float | None,
+    device: str,
+    dry_run: bool,
+    print_config: bool,
+    list_names: bool,
+) -> None:
+    """Train a GAN whose discriminator's weights are normalized.
+
+    The run folder holds its configuration, checkpoints, metrics.jsonl, TensorBoard events, sample grids and reports.
+    """
+    if list_names:
+        names = {
+            "--config": available_configs(),
+            **build.REGISTRIES,
+            "eval.metrics": METRICS,
+            "eval.extractor": EXTRACTORS,
+        }
+        click.echo(describe(names))
+        return
+    config = _resolve_config(config_name, overrides, run_folder, resume)
+    if print_config:
+        click.echo(config.to_yaml(), nl=False)
+        return
+    build.check_names(config)
+    check_evaluation(config)
+    if dry_run:
+        click.echo(_summary(config, build.build_state(config)))
+        return
+    reason = _train(
+        config, _choose_run(config, run_folder, resume), resume, choose_device(device), stop_after, max_minutes
+    )
+    if reason.startswith("signal"):
+        raise SystemExit(128 + int(reason.split()[1]))
+
+
+def _resolve_config(name: str | None, overrides: tuple[str, ...], run: Path | None, resume: bool) -> Config:
+    if name is not None:
+        return load_config(name, overrides)
+    if not (resume and run is not None):
+        raise ConfigError("--config is missing: give a file or a name (see --list), or --run DIR --resume")
+    stored = run / "config.yaml"
+    if not stored.is_file():
+        raise ConfigError(f"{run}: no config.yaml there, so there is no run to resume; start it with --config")
+    return override_config(load_config(stored), overrides, str(stored))
+
+
+def _choose_run(config: Config, run: Path | None, resume: bool) -> Path:
+    if run is not None:
+        return run
+    if resume:
+        return newest_run(identity=config.identity())
+    return Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _train(
+    config: Config, run: Path, resume: bool, device: torch.device, stop_after: int | None, max_minutes: float | None
+) -> str:
+    checkpoint = _checkpoint_to_continue(config, run, resume)
+    images = build.load_images(config, "train")
+    if checkpoint is None:
+        state = build.build_state(config, device, images.num_classes if config.conditional else 0)
+        state.data_fingerprint = images.fingerprint
+        state.class_names = images.classes if config.conditional else ()
+    else:
+        state = build.load_state(checkpoint, config, device)
+        if state.data_fingerprint != images.fingerprint:
+            raise CheckpointError(
+                f"{checkpoint.path}: was trained on other images than {config.data.root!r} holds now "
+                f"(fingerprint {state.data_fingerprint[:12]}, now {images.fingerprint[:12]})"
+            )
+    _describe_run(config, run, device)
+    train = config.train
+    logger = Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=state.step)
+    logger.say(_summary(config, state))
+    logger.say(
+        f"{'continuing' if state.step else 'starting'} at step {state.step} of {train.steps} in {run} on {device}"
+    )
+    trainer = Trainer(
+        state,
+        build.build_batches(config, images, device),
+        build.build_loss(config),
+        train,
+        z_dim=config.generator.z_dim,
+    )
+    try:
+        with _stop(stop_after, max_minutes) as stop:
+            reason = trainer.run(
+                logger,
+                save=lambda: save_checkpoint(run, config.model_dump(), state.state_dict(), keep=train.keep_checkpoints),
+                sample=lambda: fixed_grid(config, state),
+                evaluate=_evaluator(config, state, run) if train.eval_every else None,
+                stop=stop,
+            )
+        logger.say(
+            f"stopped at step {state.step} ({reason}); continue with: gan-train --run {run} --resume"
+            if reason
+            else f"done: {state.step} steps; next: gan-eval --run {run}, gan-sample --run {run}"
+        )
+    finally:
+        logger.close()
+    return reason
+
+
+def _evaluator(config: Config, state: TrainState, run: Path) -> Callable[[], dict[str, float]]:
+    """Measures eval.metrics of the state as it is, writes the report, returns the values."""
+    evaluation, names = Evaluation(config, state.totals.device), parse_metrics(config.eval.metrics)
+
+    def measure() -> dict[str, float]:
+        report = evaluate_state(names, evaluation, state, None)
+        report.save(run / "reports" / f"{state.step:08d}")
+        return report.values
+
+    return measure
+
+
+def _checkpoint_to_continue(config: Config, run: Path, resume: bool) -> Checkpoint | None:
+    checkpoints = list_checkpoints(run)
+    if not resume:
+        if checkpoints or (run / "metrics.jsonl").exists():
+            raise CheckpointError(f"{run}: holds a run already; continue it with --resume or choose another --run")
+        return None
+    if not checkpoints:
+        click.echo(f"{run}: no checkpoint yet, starting from the beginning", err=True)
+        return None
+    checkpoint = read_checkpoint(checkpoints[-1])
+    changed = differences(config, build.checkpoint_config(checkpoint))
+    if changed:
+        raise CheckpointError(
+            f"{checkpoint.path}: trained with other settings (now, then): {'; '.join(changed)}; "
+            "a run continues only as it began; choose another --run"
+        )
+    return checkpoint
+
+
+@contextmanager
+def _stop(stop_after: int | None, max_minutes: float | None) -> Iterator[Callable[[int], str]]:
+    """A function of the step that says why to stop, or "". The first Ctrl-C or SIGTERM is a reason, the second is one too many."""
+    received: list[int] = []
+    deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else None
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    def reason(step: int) -> str:
+        if received:
+            return f"signal {received[0]}"
+        if stop_after is not None and step >= stop_after:
+            return f"--stop-after {stop_after}"
+        if deadline is not None and time.monotonic() >= deadline:
+            return f"--max-minutes {max_minutes:g}"
+        return ""
+
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield reason
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _summary(config: Config, state: TrainState) -> str:
+    """Sizes of the networks, and what their normalization does to each layer."""
+    lines = [
+        f"{config.name}: {config.data.name} {config.data.image_size}x{config.data.image_size}, identity {config.identity()}"
+    ]
+    classes = f"{state.num_classes} classes" if state.num_classes else "unconditional"
+    for name, network in (("generator", state.generator), ("discriminator", state.discriminator)):
+        count = sum(parameter.numel() for parameter in network.parameters())
+        lines.append(f"{name}: {getattr(config, name).name}, {classes}, {count:,} parameters")
+    lines.append(_normalization_summary(config, spectra(state.discriminator)))
+    return "\n".join(lines)
+
+
+def _normalization_summary(config: Config, layers: list[LayerSpectrum]) -> str:
+    wanted = config.discriminator
+    if wanted.normalization != "srn":
+        return f"discriminator weights: {wanted.normalization}"
+    bounded = [layer for layer in layers if layer.target_rank is not None]
+    spectral = [layer.name for layer in layers if layer.target_rank is None]
+    text = f"discriminator weights: srn, c = {wanted.c:g}, active on {sum(l.active for l in bounded)} of {len(bounded)} layers now"
+    if spectral:
+        text += f"; spectral normalization only, because c * min(rows, columns) <= 1: {', '.join(spectral)}"
+    return text
+
+
+def _describe_run(config: Config, run: Path, device: torch.device) -> None:
+    """config.yaml, and run.json: what a reader needs to make this run again. A resumed run appends its command line."""
+    stored = run / "config.yaml"
+    write_atomically(stored, config.to_yaml().encode())
+    previous: dict[str, Any] = {}
+    if (run / "run.json").exists() and identity_of(run) == config.identity():
+        previous = json.loads((run / "run.json").read_text())
+    record = {
+        "identity": config.identity(),
+        "commands": [*previous.get("commands", []), " ".join(["gan-train", *sys.argv[1:]])],
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+    }
+    write_atomically(run / "run.json", json.dumps(record, indent=1).encode())
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout this file is in; empty where there is none."""
+    try:
+        command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+if __name__ == "__main__":
+    main(prog_name="gan-train")

@@ -1,0 +1,187 @@
+"""The training loop: per iteration one generator step, then d_steps discriminator steps (Miyato et al. 2018 as coded).
+
+Noise, batches and learning rates are functions of (seed, step), so a run that stops and continues from its state is
+the run that never stopped. Nothing here waits for the device except where a line of the log is written.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan.config import TrainSettings
+from gan.data.batches import Batches
+from gan.ema import update_average_
+from gan.errors import UserError
+from gan.logger import Logger
+from gan.losses import Loss
+from gan.noise import draw_labels, draw_latents, random_generator
+from gan.normalization import spectra, update_
+from gan.pixels import to_float
+from gan.state import TOTALS, TrainState
+
+
+class DivergenceError(UserError):
+    """A loss is no longer finite; the checkpoints were written before that."""
+
+
+def learning_rate(settings: TrainSettings, step: int) -> float:
+    """Of the update that follows `step` completed ones: constant, then linear to 0 at the last step."""
+    if settings.lr_decay == "none" or step <= settings.lr_decay_start:
+        return settings.learning_rate
+    return settings.learning_rate * (settings.steps - step) / (settings.steps - settings.lr_decay_start)
+
+
+class Trainer:
+    """Moves a `TrainState` forward.
+
+    Args:
+        state: networks and optimizers, on one device.
+        batches: real images (B, 3, H, W) uint8 and labels (B,), by number.
+        loss: both sides of the game.
+        settings: see gan.config.TrainSettings.
+        z_dim: size of the latent vector.
+    """
+
+    def __init__(self, state: TrainState, batches: Batches, loss: Loss, settings: TrainSettings, *, z_dim: int) -> None:
+        self.state, self.batches, self.loss, self.settings, self.z_dim = state, batches, loss, settings, z_dim
+        self.device = state.totals.device
+
+    def train_step(self) -> None:
+        """One iteration: the generator first, as in the original, then the discriminator d_steps times."""
+        state, d_steps = self.state, self.settings.d_steps
+        rate = learning_rate(self.settings, state.step)
+        for optimizer in (state.g_optimizer, state.d_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        state.generator.train()
+        state.discriminator.train()
+        g_loss = self.generator_step(state.step)
+        d_scalars = [self.discriminator_step(state.step * d_steps + i) for i in range(d_steps)]
+        if state.average is not None:
+            update_average_(state.average, state.generator, self.settings.ema_decay)
+        state.totals[:-2] += torch.stack(d_scalars).mean(0)
+        state.totals[-2] += g_loss
+        state.totals[-1] += 1
+        state.step += 1
+
+    def generator_step(self, index: int) -> Tensor:
+        """One update of the generator, on generator_batch_factor * batch_size fakes; returns its loss."""
+        state = self.state
+        random = random_generator(self.settings.seed, "generator step", index, self.device)
+        latents, labels = self._draw(self.settings.batch_size * self.settings.generator_batch_factor, random)
+        state.discriminator.requires_grad_(False)  # its weights' gradients are not wanted here
+        with self._autocast():
+            logits = state.discriminator(state.generator(latents, labels), labels)
+        loss = self.loss.generator(logits)
+        state.g_optimizer.zero_grad()
+        loss.backward()
+        state.g_optimizer.step()
+        state.discriminator.requires_grad_(True)
+        return loss.detach()
+
+    def discriminator_step(self, index: int) -> Tensor:
+        """One update of the discriminator; returns (loss, mean real logit, mean fake logit), float64 (3,)."""
+        state = self.state
+        images, real_labels = self.batches.batch(index)
+        random = random_generator(self.settings.seed, "discriminator step", index, self.device)
+        real = to_float(images, random if self.settings.dequantize else None)
+        latents, fake_labels = self._draw(len(real), random)
+        with torch.no_grad(), self._autocast():
+            fake = state.generator(latents, fake_labels).float()
+        labels = None if fake_labels is None else torch.cat([real_labels, fake_labels])
+        update_(state.discriminator)
+        both = torch.cat([real, fake]).to(memory_format=torch.channels_last)  # (2B, 3, H, W)
+        with self._autocast():
+            logits = state.discriminator(both, labels)
+        real_logits, fake_logits = logits.chunk(2)
+        loss = self.loss.discriminator(real_logits, fake_logits)
+        state.d_optimizer.zero_grad()
+        loss.backward()
+        state.d_optimizer.step()
+        return torch.stack([loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean()]).double()
+
+    def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        latents = draw_latents(count, self.z_dim, random)
+        classes = self.state.num_classes
+        return latents, draw_labels(count, classes, random) if classes else None
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def take_scalars(self) -> dict[str, float]:
+        """Means since the last call; waits for the device.
+
+        Raises:
+            DivergenceError: one of them is not finite.
+        """
+        *sums, steps = self.state.totals.tolist()
+        self.state.totals.zero_()
+        scalars = {name: total / steps for name, total in zip(TOTALS, sums, strict=True)}
+        self._check(scalars)
+        return scalars
+
+    def check_finite(self) -> None:
+        """Raises DivergenceError if a loss or a weight is not finite: call it before saving; waits for the device."""
+        self._check(dict(zip(TOTALS, self.state.totals.tolist(), strict=False)))
+        for network, name in ((self.state.generator, "generator"), (self.state.discriminator, "discriminator")):
+            if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+                self._check({f"a weight of the {name}": float("nan")})
+
+    def _check(self, scalars: dict[str, float]) -> None:
+        broken = [name for name, value in scalars.items() if not math.isfinite(value)]
+        if broken:
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+            raise DivergenceError(
+                f"step {self.state.step}: {' and '.join(broken)} not finite ({shown}); the run has stopped, its last "
+                "checkpoint is from before; a lower train.learning_rate or another normalization may help"
+            )
+
+    def run(
+        self,
+        logger: Logger,
+        *,
+        save: Callable[[], Path],
+        sample: Callable[[], Tensor],
+        evaluate: Callable[[], dict[str, float]] | None,
+        stop: Callable[[int], str],
+    ) -> str:
+        """Trains to the last step, or until `stop(step)` gives a reason; returns the reason, "" at the last step.
+
+        Args:
+            save: writes a checkpoint of the state.
+            sample: a grid of generated images, uint8 (3, H, W).
+            evaluate: metrics of the state by name.
+        """
+        settings, state = self.settings, self.state
+        if state.step == 0:
+            logger.layers(0, spectra(state.discriminator))
+            logger.grid(0, sample())
+        logger.start(state.step)
+        reason = ""
+        while state.step < settings.steps and not reason:
+            self.train_step()
+            step, last = state.step, state.step == settings.steps
+            if step % settings.log_every == 0 or last:
+                scalars = self.take_scalars() | {"learning_rate": learning_rate(settings, step - 1)}
+                logger.line(step, scalars, spectra(state.discriminator))
+            reason = "" if last else stop(step)
+            with logger.pause():
+                if last or _due(step, settings.sample_every):
+                    logger.grid(step, sample())
+                if last or reason or _due(step, settings.checkpoint_every):
+                    self.check_finite()
+                    logger.saved(save())
+                if evaluate is not None and (last or _due(step, settings.eval_every)):
+                    logger.metrics(step, evaluate())
+            logger.advance(step)
+        return reason
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+__all__ = ["DivergenceError", "Trainer", "learning_rate"]
