@@ -86,52 +86,54 @@ class Context:
         self._generated_features: Features | None = None
         self._reference_features: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def needed_images(self, name: str, metric: str) -> Tensor:
-        """The generated, reference or test images, for a metric that cannot do without.
+    def check(self, metric: str, images: dict[str, str], extractor: str) -> None:
+        """Refuses a context that lacks what a metric needs; see `evaluation.metrics.Metric` for the arguments.
 
         Raises:
-            EvaluationError: there are none.
+            EvaluationError: missing or too few images, no extractor, or one without class probabilities.
         """
-        images = getattr(self, name)
-        if images is None:
-            raise EvaluationError(f"metric {metric}: got no {name} images, expected some; give them or leave it out")
-        return images
-
-    def generated_features(self, count: int, metric: str) -> Tensor:
-        """Features (count, D) of the first `count` generated images.
-
-        Raises:
-            EvaluationError: fewer images, or no extractor.
-        """
-        return self._generated(count, metric).features[:count]
-
-    def generated_logits(self, count: int, metric: str) -> Tensor:
-        """Logits (count, K) of the first `count` generated images.
-
-        Raises:
-            EvaluationError: fewer images, no extractor, or an extractor without logits.
-        """
-        if self.extractor is not None and not self.extractor.has_logits:
+        for name, setting in images.items():
+            self._check_count(metric, name, setting)
+        if not extractor:
+            return
+        if self.extractor is None:
+            raise EvaluationError(f"metric {metric}: got no extractor, expected one, such as inception")
+        if extractor == "logits" and not self.extractor.has_logits:
             raise EvaluationError(
                 f"metric {metric}: extractor {self.extractor.name} gives no class probabilities; "
                 "choose inception or classifier, or leave the metric out"
             )
-        logits = self._generated(count, metric).logits
+
+    def _check_count(self, metric: str, name: str, setting: str) -> None:
+        images = getattr(self, name)
+        if images is None:
+            if name == "generated" and not setting and self.sampler is not None:
+                return
+            raise EvaluationError(f"metric {metric}: got no {name} images, expected some; give them or leave it out")
+        if setting and len(images) < getattr(self.settings, setting):
+            raise EvaluationError(
+                f"metric {metric}: got {len(images)} {name} images, expected {getattr(self.settings, setting)}; "
+                f"give more, or lower {setting} (a different protocol, with a different hash)"
+            )
+
+    def generated_features(self, count: int) -> Tensor:
+        """Features (count, D) of the first `count` generated images."""
+        return self._generated(count).features[:count]
+
+    def generated_logits(self, count: int) -> Tensor:
+        """Logits (count, K) of the first `count` generated images."""
+        logits = self._generated(count).logits
         assert logits is not None
         return logits[:count]
 
-    def reference_features(self, count: int, metric: str) -> tuple[Tensor, Tensor]:
-        """Features (count, D) of `count` reference images drawn by the seed, and their rows (count,), ascending.
-
-        Raises:
-            EvaluationError: fewer images, or no extractor.
-        """
-        reference = self._enough("reference", count, metric)
+    def reference_features(self, count: int) -> tuple[Tensor, Tensor]:
+        """Features (count, D) of `count` reference images drawn by the seed, and their rows (count,), ascending."""
+        assert self.reference is not None
         if count not in self._reference_features:
             generator = torch.Generator("cpu")
             generator.manual_seed(self.settings.seed)
-            rows = torch.randperm(len(reference), generator=generator, device="cpu")[:count].sort().values
-            features = self._extract(reference[rows.to(reference.device)], metric)
+            rows = torch.randperm(len(self.reference), generator=generator, device="cpu")[:count].sort().values
+            features = self._extract(self.reference[rows.to(self.reference.device)])
             self._reference_features[count] = features.features, rows
         return self._reference_features[count]
 
@@ -169,31 +171,18 @@ class Context:
     def generated_fingerprint(self) -> str | None:
         return None if self.generated is None else fingerprint(self.generated)
 
-    def _enough(self, name: str, count: int, metric: str) -> Tensor:
-        images = self.needed_images(name, metric)
-        if len(images) < count:
-            setting = {"reference": "num_real", "generated": f"num_{metric}"}[name]
-            raise EvaluationError(
-                f"metric {metric}: got {len(images)} {name} images, expected {count}; "
-                f"give more, or lower {setting} (a different protocol, with a different hash)"
-            )
-        return images
-
-    def _generated(self, count: int, metric: str) -> Features:
+    def _generated(self, count: int) -> Features:
         """Features of at least `count` generated images; a later, larger request computes the rest only."""
-        images = self._enough("generated", count, metric)
+        assert self.generated is not None
         known = self._generated_features
         done = 0 if known is None else len(known.features)
-        if done < count:
-            more = self._extract(images[done:count], metric)
-            known = more if known is None else _joined(known, more)
-            self._generated_features = known
-        assert known is not None
+        if known is None or done < count:
+            more = self._extract(self.generated[done:count])
+            known = self._generated_features = more if known is None else _joined(known, more)
         return known
 
-    def _extract(self, images: Tensor, metric: str) -> Features:
-        if self.extractor is None:
-            raise EvaluationError(f"metric {metric}: got no extractor, expected one, such as inception")
+    def _extract(self, images: Tensor) -> Features:
+        assert self.extractor is not None
         return extract(images, self.extractor, batch_size=self.settings.batch_size, device=self.device)
 
 

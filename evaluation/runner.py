@@ -29,12 +29,14 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
         EvaluationError: an unknown metric, or a context that lacks what a metric needs.
     """
     check_metrics(metrics)
+    for name in metrics:
+        context.check(name, METRICS[name].images, METRICS[name].extractor)
     values: list[Value] = []
     seconds: dict[str, float] = {}
     with isolated():
         for name in dict.fromkeys(metrics):
             start = time.monotonic()
-            values += METRICS[name](context)
+            values += METRICS[name].measure(context)
             seconds[name] = round(time.monotonic() - start, 3)
     return Report.of(
         values,

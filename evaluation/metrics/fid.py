@@ -151,8 +151,8 @@ def _checked(features: Tensor) -> Tensor:
 def measure(context: "Context") -> list[Value]:
     """FID of the first `num_fid` generated images against `num_real` reference images, drawn by the seed."""
     settings = context.settings
-    generated = context.generated_features(settings.num_fid, "fid")
-    real, rows = context.reference_features(settings.num_real, "fid")
+    generated = context.generated_features(settings.num_fid)
+    real, rows = context.reference_features(settings.num_real)
     distance, method = frechet_of_features(real, generated)
     fields = {
         "num_generated": len(generated),

@@ -322,11 +322,12 @@ BETTER = {"softplus_fake": "higher", "softplus_real": "higher", "critic_gap": "l
 def measure(context: "Context") -> list[Value]:
     """Every term of the critics between fresh samples, or the generated images, and the test images."""
     settings = context.settings
-    test = context.needed_images("test", "nd")
-    generated = context.sampler if context.sampler is not None else context.needed_images("generated", "nd")
+    generated = context.sampler if context.sampler is not None else context.generated
+    assert generated is not None
+    assert context.test is not None
     result = neural_divergence(
         generated,
-        test,
+        context.test,
         preset=settings.nd_preset,
         steps=settings.nd_steps,
         samples=settings.nd_samples,

@@ -1,0 +1,161 @@
+"""python -m evaluation: metrics for folders of images, without a model and without gan."""
+
+import sys
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor
+
+from evaluation.context import Context, Settings
+from evaluation.errors import EvaluationError
+from evaluation.extractors import EXTRACTORS, Sources, build_extractor
+from evaluation.images import read_images
+from evaluation.metrics import METRICS
+from evaluation.runner import check_metrics, evaluate
+
+EXAMPLES = """
+Measures generated images against real ones. A set of images is a folder (plain, or one sub-folder per class) or an
+.npz file (uint8 images or arr_0, and labels where there are any). Every number is printed with the hash of the
+protocol that decides it; only numbers of equal hash may be compared.
+
+\b
+Examples:
+  The published protocol: 10,000 real against 5,000 generated images for FID, 50,000 for IS
+    python -m evaluation --generated samples/ --reference cifar10/train --metrics fid,is
+  Whatever is there, with weights from a file
+    python -m evaluation --generated samples/ --reference real.npz --metrics fid,is \\
+      --num-real all --num-fid all --num-is all --inception-weights weights-inception-2015-12-05-6726825d.pth
+  Without Inception: a small classifier learnt from the class sub-folders of the reference
+    python -m evaluation --generated samples/ --reference train/ --test test/ --metrics fid,is,nd \\
+      --extractor classifier --num-real all --num-fid all --num-is all --nd-steps 2000 --out report/
+"""
+
+
+class Count(click.ParamType):
+    """A positive number of images, or "all"; "all" becomes 0 and is filled in once the images are read."""
+
+    name = "N|all"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value == "all":
+            return 0
+        if str(value).isdecimal() and int(value) > 0:
+            return int(value)
+        return self.fail(f"got {value!r}, expected a positive number or all", param, ctx)
+
+
+@click.command(help=EXAMPLES, context_settings={"max_content_width": 120, "show_default": True})
+@click.option("--generated", type=click.Path(path_type=Path), required=True, help="Generated images.")
+@click.option("--reference", type=click.Path(path_type=Path), help="Real images, for fid; the classifier learns them.")
+@click.option("--test", type=click.Path(path_type=Path), help="Real images the generator never saw, for nd.")
+@click.option("--metrics", default="fid,is", help=f"Comma-separated, out of {', '.join(METRICS)}.")
+@click.option("--extractor", type=click.Choice(list(EXTRACTORS)), default="inception", help="Network for features.")
+@click.option("--inception-weights", type=click.Path(path_type=Path), help="Weights file; else $INCEPTION_WEIGHTS.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json, arrays.npz and plots.")
+@click.option("--num-real", type=Count(), default="10000", help="Reference images for fid.")
+@click.option("--num-fid", type=Count(), default="5000", help="Generated images for fid.")
+@click.option("--num-is", type=Count(), default="50000", help="Generated images for is.")
+@click.option("--splits", type=click.IntRange(min=1), default=10, help="Parts for the spread of is.")
+@click.option("--nd-steps", type=click.IntRange(min=1), help="Critic updates; fewer than the preset's are nd_short.")
+@click.option(
+    "--nd-critics", type=click.IntRange(min=1), help="Critics, for the spread of nd; the preset's if not given."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=50, help="Images at a time; decides speed only.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Draws the reference images and the critics.")
+@click.option("--device", default="cpu", help="Such as cpu, cuda or cuda:1.")
+def main(
+    generated: Path,
+    reference: Path | None,
+    test: Path | None,
+    metrics: str,
+    extractor: str,
+    inception_weights: Path | None,
+    out: Path | None,
+    device: str,
+    num_real: int,
+    num_fid: int,
+    num_is: int,
+    splits: int,
+    nd_steps: int | None,
+    nd_critics: int | None,
+    batch_size: int,
+    seed: int,
+) -> None:
+    try:
+        names = [name.strip() for name in metrics.split(",") if name.strip()]
+        check_metrics(names)
+        context = _context(generated, reference, test, _device(device), seed)
+        context.settings = Settings(
+            num_real=num_real or _count(context.reference),
+            num_fid=num_fid or _count(context.generated),
+            num_is=num_is or _count(context.generated),
+            is_splits=splits,
+            nd_steps=nd_steps,
+            nd_critics=nd_critics,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        if any(METRICS[name].extractor for name in names):
+            context.extractor = build_extractor(extractor, _sources(context, inception_weights))
+        report = evaluate(names, context)
+        click.echo(report.table())
+        if out is not None:
+            click.echo(f"report: {report.save(out)}")
+    except EvaluationError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def _context(generated: Path, reference: Path | None, test: Path | None, device: torch.device, seed: int) -> Context:
+    images, labels, _ = read_images(generated)
+    # Names are often sorted by class: the first 5,000 files of a folder are then no sample of it.
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    real, real_labels, _ = (None, None, ()) if reference is None else read_images(reference)
+    held_out, held_out_labels, _ = (None, None, ()) if test is None else read_images(test)
+    return Context(
+        generated=images[order],
+        generated_labels=None if labels is None else labels[order],
+        reference=real,
+        reference_labels=real_labels,
+        test=held_out,
+        test_labels=held_out_labels,
+        device=device,
+        protocol={"generated_order": "permuted by seed", "generated_seed": seed},
+        subject={"generated": str(generated), "reference": str(reference), "test": str(test)},
+        title=f"{generated} against {reference or test}",
+        reference_name=str(reference or ""),
+        test_name=str(test or ""),
+    )
+
+
+def _count(images: Tensor | None) -> int:
+    """What "all" means; 1 for a set that is not there, which a metric that needs it refuses."""
+    return 1 if images is None else len(images)
+
+
+def _sources(context: Context, inception_weights: Path | None) -> Sources:
+    return Sources(
+        device=context.device,
+        weights=inception_weights,
+        images=context.reference,
+        labels=context.reference_labels,
+        test_images=context.test,
+        test_labels=context.test_labels,
+    )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise EvaluationError(f"--device: got {name!r}, expected such as cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EvaluationError(
+            f"--device: got {name}, but PyTorch sees {torch.cuda.device_count()} CUDA devices; use cpu"
+        )
+    return device
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m evaluation")
