@@ -183,7 +183,7 @@ def _map_split(folder: Path, manifest: dict[str, Any], split: str) -> ImageData:
 def _load_array(path: Path, dtype: np.dtype, shape: tuple[int, ...], mmap_mode: Any) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy parses the header as Python: damage raises TokenError, SyntaxError and others
         raise DataError(f"data.root: cannot read {path} ({error}); pack the data again") from error
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
         raise DataError(f"data.root: {path} does not hold {dtype} {shape} as its {MANIFEST} says; pack the data again")
