@@ -47,9 +47,10 @@ def _open(root: Path, split: str, *, download: bool) -> datasets.CelebA:
         files = ", ".join(
             f"{name} (https://drive.google.com/uc?id={key})" for key, _, name in datasets.CelebA.file_list
         )
+        online = "where there is a network install gdown and " + ("try again" if download else "set data.download=true")
         raise DataError(
-            f"data.root: no complete celeba in {root} and {tried}; where there is a network install gdown and set "
-            f"data.download=true (Google Drive limits downloads per day), otherwise fetch {files} into "
+            f"data.root: no complete celeba in {root} and {tried}; {online} (Google Drive "
+            f"limits downloads per day), otherwise fetch {files} into "
             f"{root / datasets.CelebA.base_folder} and unpack the zip there, or use a folder or archive of the images "
             "with data.name=folder"
         ) from error

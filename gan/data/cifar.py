@@ -51,8 +51,9 @@ def _open(name: str, root: Path, *, train: bool, download: bool) -> datasets.CIF
         return dataset(root, train=train, download=download or unpack)
     except Exception as error:  # the network, the archive and the pickles inside each fail in their own ways
         tried = f"downloading failed ({' '.join(str(error).split())})" if download else "data.download is false"
+        online = "try where there is a network" if download else "where there is a network set data.download=true"
         raise DataError(
-            f"data.root: no complete {name} in {root} and {tried}; where there is a network set data.download=true, "
+            f"data.root: no complete {name} in {root} and {tried}; {online}, "
             f"otherwise fetch {dataset.url} (MD5 {dataset.tgz_md5}) and put it at {archive}, or use a local copy "
             "as image files with data.name=folder"
         ) from error

@@ -155,11 +155,7 @@ def _enclosed(images: Collection[tuple[str, ...]]) -> bool:
 
 def _absent_split(where: Path, split: str, entries: dict[str, list[Entry]]) -> str:
     present = " and ".join(sorted(entries, reverse=True))
-    remedy = "put its images into" if split == "test" else "put the images to train on into"
-    return (
-        f"data.root: {where} has no {split} split, only {present}; {remedy} a folder {split}/ laid out as the "
-        f"{present} images are, or set data.split={present.split()[0]}"
-    )
+    return f"data.root: {where} has no {split} split, only {present}; lay it out as train/<class>/ and test/<class>/"
 
 
 def _find_reader(where: Path) -> Reader:

@@ -125,7 +125,7 @@ class DataSource(NamedTuple):
 
 def check_split(where: str, split: str, splits: tuple[str, ...]) -> None:
     if split not in splits:
-        raise DataError(f"data.split: got {split!r}, expected one of {', '.join(splits)} for {where}")
+        raise DataError(f"split: got {split!r}, expected one of {', '.join(splits)} for data.name={where}")
 
 
 def _describe(tensor: Tensor) -> str:

@@ -101,7 +101,9 @@ def load_packed(root: str | Path, *, name: str, split: str, image_size: int, cro
             )
     if split not in manifest["splits"]:
         present = ", ".join(manifest["splits"])
-        raise DataError(f"data.root: {folder} was packed without a {split} split; set data.split to one of {present}")
+        raise DataError(
+            f"data.root: {folder} was packed without a {split} split, only {present}; pack the data again with it"
+        )
     data = _map_split(folder, manifest, split)
     if data.images.nbytes <= VERIFIED_BYTES:
         _verify(folder, data)

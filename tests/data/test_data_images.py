@@ -114,7 +114,7 @@ def test_every_source_has_the_one_signature(name: str) -> None:
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_source_refuses_an_unknown_split_by_name(name: str) -> None:
-    with pytest.raises(DataError, match=r"data\.split: got 'dev', expected one of train, test"):
+    with pytest.raises(DataError, match=r"split: got 'dev', expected one of train, test"):
         load_images(name, root="nowhere", split="dev", **SETTINGS)
 
 

@@ -100,7 +100,7 @@ def test_batches_from_the_map_equal_those_from_memory(folder: Path) -> None:
         ({"image_size": 64}, "packed with data.image_size=8, but data.image_size is 64"),
         ({"crop": 4}, "packed with data.crop=0, but data.crop is 4"),
         ({"resize": "box"}, "packed with data.resize=none, but data.resize is box"),
-        ({"split": "valid"}, "packed without a valid split; set data.split to one of train, test"),
+        ({"split": "valid"}, "packed without a valid split, only train, test; pack the data again with it"),
     ],
 )
 def test_what_does_not_fit_is_named(folder: Path, changes: dict, says: str) -> None:
