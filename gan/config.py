@@ -124,11 +124,10 @@ class Config(Settings):
 
     def identity(self) -> str:
         """SHA-256 (16 hex digits) over the settings of training that change the result."""
-        parts = {place: value for place, value in training_settings(self)}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(dict(training_settings(self)), sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def training_settings(config: Config) -> Iterator[tuple[str, Any]]:
@@ -168,6 +167,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: a name is expected before the colon")
             if key.value in seen:
                 raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value!r} is given twice")
             seen.add(key.value)
@@ -186,6 +187,13 @@ _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
 _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
     "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that `_Loader` would read as something else."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
 def _parse_yaml(text: str, place: str) -> Any:

@@ -1,0 +1,181 @@
+"""gan.config: strict, typed, and telling people where they went wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gan.config import Config, available_configs, differences, find_config, load_config, override_config
+from gan.errors import ConfigError
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_the_sn_gan_recipe() -> None:
+    """Miyato et al. 2018's configuration file for CIFAR-10, value by value."""
+    config = Config()
+    train = config.train
+    assert (config.data.name, config.data.image_size, config.conditional) == ("cifar10", 32, False)
+    assert (config.generator.channels, config.discriminator.channels, config.generator.z_dim) == (256, 128, 128)
+    assert (train.steps, train.batch_size, train.generator_batch_factor, train.d_steps) == (50_000, 64, 2, 5)
+    assert (train.learning_rate, train.adam_beta1, train.adam_beta2) == (2e-4, 0.0, 0.9)
+    assert (train.loss, train.lr_decay, train.lr_decay_start) == ("hinge", "linear", 0)
+    assert (train.dequantize, train.flip, train.ema_decay) == (True, False, 0.0)
+
+
+def test_every_installed_configuration_loads() -> None:
+    names = available_configs()
+    assert {"cifar10_sn.yaml", "cifar10_srn70.yaml", "cifar10_cond_srn70.yaml", "celeba_srn70.yaml", "smoke.yaml"} <= {*names}
+    assert len({load_config(name).identity() for name in names}) == len(names), "two configurations are the same"
+
+
+def test_a_configuration_says_what_differs_from_its_base(tmp_path: Path) -> None:
+    write(tmp_path, "first.yaml", "train: {steps: 7, batch_size: 3}\nconditional: true\n")
+    path = write(tmp_path, "second.yaml", "base: first.yaml\ntrain: {batch_size: 5}\n")
+    config = load_config(path)
+    assert (config.train.steps, config.train.batch_size, config.conditional) == (7, 5, True)
+    assert config.name == "second"
+
+
+def test_a_base_may_be_an_installed_configuration(tmp_path: Path) -> None:
+    path = write(tmp_path, "mine.yaml", "base: cifar10_srn70.yaml\n")
+    with pytest.raises(ConfigError, match="one level"):
+        load_config(path)
+    write(tmp_path, "mine.yaml", "base: cifar10_sn\ndiscriminator: {c: 0.5}\n")
+    assert load_config(path).discriminator.c == 0.5
+
+
+def test_overrides_come_last() -> None:
+    config = load_config("cifar10_srn70", ["discriminator.c=0.5", "train.steps=3", "train.steps=4"])
+    assert (config.discriminator.c, config.discriminator.normalization, config.train.steps) == (0.5, "srn", 4)
+
+
+@pytest.mark.parametrize("text", ["2e-4", "2E-4", "0.0002", "2.e-4", "+2e-4", ".0002"])
+def test_numbers_are_numbers(text: str) -> None:
+    """YAML 1.1 reads 2e-4 as a string."""
+    assert load_config("cifar10_sn", [f"train.learning_rate={text}"]).train.learning_rate == 2e-4
+
+
+@pytest.mark.parametrize("text", ["no", "off", "none", "on", "y", "null_"])
+def test_words_are_words(text: str) -> None:
+    """YAML 1.1 reads no, off and on as booleans."""
+    assert load_config("cifar10_sn", [f"discriminator.normalization={text}"]).discriminator.normalization == text
+
+
+WRONG = {
+    "train.step=3": ["train.step", "unknown", "steps"],
+    "steps=3": ["steps", "train.steps"],
+    "lr=3": ["lr", "expected one of"],
+    "train.steps=many": ["train.steps", "'many'", "integer"],
+    "train.steps=1.5": ["train.steps", "1.5", "integer"],
+    "train.steps=true": ["train.steps", "True", "integer"],
+    "train.steps=0": ["train.steps", "0", "greater than or equal to 1"],
+    "train.learning_rate=-1": ["train.learning_rate", "-1", "greater than 0"],
+    "train.learning_rate=.nan": ["train.learning_rate", "nan", "finite"],
+    "train.ema_decay=1": ["train.ema_decay", "less than 1"],
+    "discriminator.c=0": ["discriminator.c", "greater than 0"],
+    "discriminator.c=1.5": ["discriminator.c", "less than or equal to 1"],
+    "data.image_size=48": ["data.image_size", "48", "32 or 64"],
+    "data.resize=bicubik": ["data.resize", "did you mean 'bicubic'"],
+    "conditional=yes": ["conditional", "'yes'", "boolean"],
+    "train=3": ["train", "3", "section"],
+    "data.name=null": ["data.name", "None", "string"],
+    "train.steps": ["--set", "section.name=value"],
+    "=3": ["--set", "section.name=value"],
+    "train.steps=[1": ["--set", "YAML"],
+    "train.steps=[*a]": ["--set", "alias"],
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_a_wrong_setting_says_where_what_and_what_else(override: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config("cifar10_sn", [override])
+    for part in WRONG[override]:
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("train: {steps: 1}\ntrain: {steps: 2}\n", "twice"),
+        ("- a\n- b\n", "settings"),
+        ("train: &a {steps: 1}\neval: *a\n", "alias"),
+        ("train: [\n", "YAML"),
+        ("base: 3\n", "base"),
+        ("base: nowhere.yaml\n", "nowhere.yaml"),
+        ("1: 2\n", "1"),
+        ("!!python/object/apply:os.system ['true']\n", "YAML"),
+        ("{a: b}: 3\n", "YAML"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str, part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        load_config(write(tmp_path, "wrong.yaml", text))
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary\.yaml"):
+        load_config(path)
+
+
+def test_the_nearest_name_is_offered() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'cifar10_srn70\.yaml'"):
+        find_config("cifar10_srn7")
+
+
+def test_a_path_comes_before_configs_here_before_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    installed = find_config("cifar10_srn70")
+    assert installed.is_absolute()
+    (tmp_path / "configs").mkdir()
+    write(tmp_path / "configs", "cifar10_srn70.yaml", "")
+    assert find_config("cifar10_srn70.yaml") == Path("configs/cifar10_srn70.yaml")
+    write(tmp_path, "cifar10_srn70.yaml", "")
+    assert find_config("cifar10_srn70.yaml") == Path("cifar10_srn70.yaml")
+
+
+def test_a_dumped_configuration_reads_back_the_same(tmp_path: Path) -> None:
+    config = load_config("celeba_srn50", ["train.learning_rate=1e-5", "data.root='1e3'"])
+    assert load_config(write(tmp_path, "config.yaml", config.to_yaml())) == config
+    assert yaml.safe_load(config.to_yaml())["data"]["root"] == "1e3"
+
+
+def test_the_identity_changes_with_what_changes_the_result_and_with_nothing_else() -> None:
+    config = load_config("cifar10_sn")
+    same = ["name=x", "train.log_every=7", "train.eval_every=1", "data.root=elsewhere", "eval.num_fid=10", "data.title=x"]
+    other = ["train.seed=1", "train.steps=1", "discriminator.c=0.5", "data.name=cifar100", "train.precision=bf16"]
+    for override in same:
+        assert override_config(config, [override], "test").identity() == config.identity(), override
+    identities = {override_config(config, [override], "test").identity() for override in other}
+    assert len(identities | {config.identity()}) == len(other) + 1
+
+
+def test_differences_name_the_setting_and_both_values() -> None:
+    ours, theirs = load_config("cifar10_sn"), load_config("cifar10_sn", ["train.seed=3", "train.log_every=1"])
+    assert differences(ours, theirs) == ["train.seed: 0, 3"]
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_no_text_breaks_the_parser(place: str, value: str) -> None:
+    """Any override is either taken or refused by a ConfigError of one line."""
+    try:
+        load_config("cifar10_sn", [f"{place}={value}"])
+    except ConfigError as error:
+        assert str(error)
+
+
+def test_the_module_imports_no_torch() -> None:
+    code = "import sys, gan.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
