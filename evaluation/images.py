@@ -170,7 +170,7 @@ def _has_transparency(image: Image.Image) -> bool:
 
 def _read_npz(file: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             pixels = _first_of(archive, ("images", "arr_0"))
             labels = _first_of(archive, ("labels", "arr_1"))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

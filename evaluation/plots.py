@@ -1,7 +1,6 @@
 """Pictures of images and curves. Figures are drawn on their own canvas, without pyplot and its global state."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
+from evaluation.files import replacing
 from evaluation.images import check_images
 
 GAP = 2  # white pixels between images
@@ -120,11 +120,8 @@ def _save_figure(figure: Figure, path: Path) -> None:
 
 
 def _write(image: Image.Image, path: Path) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(beside, format="PNG")
-        beside.replace(path)
+        with replacing(path) as beside:
+            image.save(beside, format="PNG")
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise EvaluationError(f"{path}: cannot be written ({error})") from error

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import torch
 
 from evaluation import plots
 from evaluation.errors import EvaluationError
+from evaluation.files import replacing
 
 SCHEMA = 1
 
@@ -111,14 +111,11 @@ class Report:
         document = {"schema": SCHEMA, **{name: self.protocol[name] for name in ("title", "subject", "machine")}}
         text = json.dumps(_encoded({**document, "values": values}), indent=2, allow_nan=False, ensure_ascii=False)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            beside = folder / f"arrays.{os.getpid()}.part.npz"
-            np.savez_compressed(beside, **_file_names(self.arrays))  # type: ignore[arg-type]
-            beside.replace(folder / "arrays.npz")
+            with replacing(folder / "arrays.npz") as beside:
+                np.savez_compressed(beside, **_file_names(self.arrays))  # type: ignore[arg-type]
             self._plot(folder)
-            beside = folder / f"report.{os.getpid()}.part"
-            beside.write_text(text + "\n", encoding="utf-8")
-            beside.replace(folder / "report.json")
+            with replacing(folder / "report.json") as beside:
+                beside.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise EvaluationError(f"report: cannot be written into {folder} ({error})") from error
         return folder
@@ -151,7 +148,7 @@ class Report:
                 raise EvaluationError(f"{file}: got schema {document['schema']}, expected {SCHEMA}; evaluate again")
             entries = _decoded(document["values"])
             values = {key: entry.pop("value") for key, entry in entries.items()}
-            with np.load(Path(folder) / "arrays.npz", allow_pickle=False) as archive:
+            with (Path(folder) / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {name.replace("|", "/"): archive[name] for name in archive.files}
             protocol = {name: document[name] for name in ("title", "subject", "machine")}
         except EvaluationError:

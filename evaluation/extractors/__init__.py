@@ -33,6 +33,7 @@ class Sources:
 
     images, labels: the training split, from which `classifier` learns; test_images, test_labels: its accuracy.
     weights: a file for `inception`. cache: folder of trained classifiers, None for the user's cache folder.
+    seed, classifier_steps: of the classifier's training.
     """
 
     device: torch.device | str = "cpu"
@@ -43,6 +44,7 @@ class Sources:
     test_labels: Tensor | None = None
     cache: Path | None = None
     seed: int = 0
+    classifier_steps: int = 600  # of batch 128; half a minute on two CPU cores
 
 
 def _inception(sources: Sources) -> Extractor:

@@ -14,12 +14,12 @@ from torch.nn import functional
 
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Sources
+from evaluation.files import replacing
 from evaluation.images import check_images, check_labels, fingerprint
 from evaluation.isolation import isolated
 from evaluation.progress import progress
 
 ARCHITECTURE = "conv4-v1"  # raise the version with any change to the network or its training
-STEPS = 600
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3
 FEATURES = 128
@@ -62,14 +62,14 @@ class Classifier:
         return features, logits
 
 
-def trained_classifier(sources: Sources, *, steps: int = STEPS) -> Classifier:
+def trained_classifier(sources: Sources) -> Classifier:
     """Trains on the training split, or reads what an earlier call trained on the same images and labels.
 
     Raises:
         EvaluationError: no training images, no labels, or fewer than two classes.
     """
     images, labels = _training_split(sources)
-    content = fingerprint(images, labels)
+    content, steps = fingerprint(images, labels), sources.classifier_steps
     key = hashlib.sha256(f"{ARCHITECTURE}/{content}/{sources.seed}/{steps}".encode()).hexdigest()
     file = (sources.cache or default_cache()) / f"classifier-{key[:32]}.pt"
     with isolated(), torch.inference_mode(False), torch.enable_grad():
@@ -178,15 +178,15 @@ def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:
 
 
 def _write(file: Path, key: str, network: SmallClassifier) -> None:
-    beside = file.with_name(f"{file.name}.{os.getpid()}.part")
+    state = network.state_dict()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        state = network.state_dict()
-        torch.save({"key": key, "sha256": _weights_sha256(state), "state": state}, beside)
-        beside.replace(file)
+        with replacing(file) as beside:
+            torch.save({"key": key, "sha256": _weights_sha256(state), "state": state}, beside)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        beside.unlink(missing_ok=True)
-        raise EvaluationError(f"extractor classifier: cannot write its cache file {file} ({error})") from error
+        raise EvaluationError(
+            f"extractor classifier: cannot write its cache file {file} ({error}); "
+            "set XDG_CACHE_HOME to a folder with space that can be written"
+        ) from error
 
 
 def _weights_sha256(state: dict[str, Tensor]) -> str:

@@ -1,10 +1,10 @@
 """torch-fidelity's Inception-v3, converted from the TensorFlow network of 2015 that FID and IS are defined by."""
 
 import hashlib
+import http.client
 import os
 import pickle
 import shutil
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from evaluation.errors import EvaluationError
+from evaluation.files import replacing
 from evaluation.isolation import isolated
 
 VARIABLE = "INCEPTION_WEIGHTS"
@@ -94,24 +95,23 @@ def _existing(path: Path, name: str) -> Path:
 
 
 def _download(location: Path) -> None:
-    beside = location.with_name(f"{location.name}.{os.getpid()}.part")
     try:
-        location.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(URL_INCEPTION_V3, timeout=DOWNLOAD_TIMEOUT) as answer, beside.open("wb") as file:
-            shutil.copyfileobj(answer, file)
-        if not _sha256(beside).startswith(OFFICIAL_PREFIX):
-            raise EvaluationError(
-                f"Inception weights: the download from {URL_INCEPTION_V3} is damaged (its SHA-256 does not begin "
-                f"with {OFFICIAL_PREFIX}); try again, or fetch it elsewhere and save it as {location}"
-            )
-        beside.replace(location)
-    except (urllib.error.URLError, OSError) as error:
+        with (
+            replacing(location) as beside,
+            urllib.request.urlopen(URL_INCEPTION_V3, timeout=DOWNLOAD_TIMEOUT) as answer,
+        ):
+            with beside.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+            if not _sha256(beside).startswith(OFFICIAL_PREFIX):
+                raise EvaluationError(
+                    f"Inception weights: the download from {URL_INCEPTION_V3} is damaged (its SHA-256 does not begin "
+                    f"with {OFFICIAL_PREFIX}); try again, or fetch it elsewhere and save it as {location}"
+                )
+    except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
         raise EvaluationError(
             f"Inception weights: not found and not downloadable here ({error}); fetch {URL_INCEPTION_V3} on a machine "
             f"with a network and save it as {location}, or give its path with --inception-weights or ${VARIABLE}"
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _check_weights(path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Small data: drawn images of two kinds, a trained classifier, and Inception weights from a seed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from evaluation import Sources, build_extractor
+
+
+def draw_images(count: int, seed: int, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    """A bright square on a dark ground (class 0) or a dark one on a bright ground (class 1), with noise, uint8."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 2
+    images = torch.randint(0, 60, (count, 3, side, side), generator=generator)
+    corners = torch.randint(0, side // 2, (count, 2), generator=generator).tolist()
+    for index, (top, left) in enumerate(corners):
+        images[index, :, top : top + side // 2, left : left + side // 2] += 150
+    images[labels == 1] = 255 - images[labels == 1]
+    return images.to(torch.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    return draw_images
+
+
+@pytest.fixture(scope="session")
+def classifier_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def classifier(classifier_cache: Path):
+    images, labels = draw_images(200, seed=1)
+    test_images, test_labels = draw_images(100, seed=2)
+    return build_extractor(
+        "classifier",
+        Sources(
+            images=images,
+            labels=labels,
+            test_images=test_images,
+            test_labels=test_labels,
+            cache=classifier_cache,
+            classifier_steps=30,
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def pixels():
+    return build_extractor("pixels", Sources())
+
+
+@pytest.fixture(scope="session")
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of torch-fidelity's own network, He-initialised so that features neither vanish nor explode."""
+    file = tmp_path_factory.mktemp("weights") / "random-inception.pth"
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        patch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    generator = torch.Generator().manual_seed(7)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=generator)
+    network.fc.weight.data.normal_(0, 0.2, generator=generator)
+    torch.save(network.state_dict(), file)
+    return file

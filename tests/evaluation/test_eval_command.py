@@ -1,0 +1,105 @@
+"""python -m evaluation: in a process where gan cannot be imported, on folders, and on wrong input."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from evaluation import Report, Sources
+from evaluation.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+ALL = ["--num-real", "all", "--num-fid", "all", "--num-is", "all", "--splits", "2"]
+
+
+@pytest.fixture
+def folders(tmp_path: Path, drawn) -> tuple[Path, Path]:
+    """Generated images as class sub-folders, real ones as .npz with labels."""
+    images, labels = drawn(20, seed=40)
+    for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        file = tmp_path / "generated" / str(label) / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(file)
+    images, labels = drawn(30, seed=41)
+    np.savez(tmp_path / "real.npz", images=images.permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
+    return tmp_path / "generated", tmp_path / "real.npz"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_it_works_where_gan_cannot_be_imported(folders: tuple[Path, Path], tmp_path: Path):
+    code = (
+        "import sys; sys.modules['gan'] = None\n"
+        "import runpy; sys.argv[0] = 'evaluation'; runpy.run_module('evaluation', run_name='__main__', alter_sys=True)"
+    )
+    generated, reference = folders
+    arguments = ["--generated", generated, "--reference", reference, "--metrics", "fid", "--extractor", "pixels"]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments), *ALL, "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "fid/pixels" in done.stdout
+    assert Report.load(tmp_path / "out").values["fid/pixels"] > 0
+
+
+def test_all_metrics_of_folders(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("evaluation.__main__.Sources", partial(Sources, classifier_steps=3))
+    generated, reference = folders
+    sets = ["--generated", generated, "--reference", reference, "--test", reference]
+    more = ["--metrics", "fid, is,nd", "--extractor", "classifier", "--nd-steps", 2, "--nd-critics", 1]
+    result = run(*sets, *more, *ALL, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    names = {key.split("/")[0] for key in Report.load(tmp_path / "out").values}
+    assert names == {"fid", "is", "nd_short"}
+    assert (tmp_path / "out" / "samples.png").is_file()
+
+
+def test_generated_images_are_permuted(folders: tuple[Path, Path], tmp_path: Path):
+    generated, reference = folders
+    sets = ["--generated", generated, "--reference", reference, "--metrics", "fid", "--extractor", "pixels"]
+    values = []
+    for seed in (0, 0, 1):
+        result = run(*sets, "--num-real", 30, "--num-fid", 10, "--seed", seed, "--out", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        values.append(Report.load(tmp_path / "out").values["fid/pixels"])
+    assert values[0] == values[1] != values[2]
+
+
+def test_wrong_input_is_one_sentence_and_exit_code_2(folders: tuple[Path, Path], tmp_path: Path):
+    generated, reference = folders
+    sets = ["--generated", generated, "--reference", reference, "--extractor", "pixels"]
+    (tmp_path / "weights.pth").write_text("no weights")
+    for arguments, message in [
+        ([*sets, "--metrics", "fdi"], "did you mean fid?"),
+        ([*sets, "--metrics", "fid"], "expected 5000"),
+        ([*sets, "--metrics", "is", *ALL], "no class probabilities"),
+        ([*sets, "--metrics", "nd"], "got no test images"),
+        (["--generated", tmp_path / "nowhere", *sets[2:]], "not found"),
+        ([*sets[:2], "--metrics", "fid", "--extractor", "pixels", *ALL], "got no reference images"),
+        ([*sets[:4], "--metrics", "fid", "--inception-weights", tmp_path / "weights.pth"], "does not hold"),
+        ([*sets, "--device", "tpu9"], "--device: got 'tpu9'"),
+        ([*sets, "--device", "cuda:99"], "--device: got cuda:99"),
+        ([*sets, "--num-fid", "-3"], "expected a positive number or all"),
+    ]:
+        result = run(*arguments)
+        assert result.exit_code == 2, (arguments, result.output)
+        assert message in result.output
+        assert "Traceback" not in result.output
+
+
+def test_help_has_worked_examples():
+    result = run("--help")
+    assert result.exit_code == 0
+    assert result.output.count("python -m evaluation --generated") == 3

@@ -1,0 +1,387 @@
+"""evaluate(): torch-fidelity as oracle, protocols and their hashes, what is left untouched, what is refused."""
+
+import copy
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from torch.utils.data import Dataset
+
+from evaluation import METRICS, Context, EvaluationError, Report, Settings, Sources, build_extractor, evaluate
+from evaluation.isolation import isolated
+from evaluation.report import Value, protocol_hash
+
+SMALL = Settings(
+    num_real=80, num_fid=60, num_is=90, is_splits=3, nd_steps=2, nd_samples=64, nd_batch_size=8, nd_critics=2
+)
+
+
+@pytest.fixture
+def context(classifier, drawn) -> Context:
+    generated, labels = drawn(100, seed=10)
+    reference, _ = drawn(120, seed=11)
+    test, _ = drawn(50, seed=12)
+    return Context(
+        generated=generated,
+        generated_labels=labels,
+        reference=reference,
+        test=test,
+        extractor=classifier,
+        settings=SMALL,
+        protocol={"quantizer": "round", "ema": True},
+        subject={"checkpoint": "a.pt", "step": 7},
+        title="drawn",
+    )
+
+
+class Images(Dataset):
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.images[index]
+
+
+@pytest.mark.slow
+def test_fid_and_is_equal_torch_fidelity(inception_file: Path, drawn):
+    generated, reference = drawn(44, seed=20)[0], drawn(40, seed=21)[0]
+    extractor = build_extractor("inception", Sources(weights=inception_file))
+    settings = Settings(num_real=40, num_fid=44, num_is=44, is_splits=3, batch_size=16)
+    report = evaluate(
+        ["fid", "is"], Context(generated=generated, reference=reference, extractor=extractor, settings=settings)
+    )
+    expected = torch_fidelity.calculate_metrics(
+        input1=Images(generated),
+        input2=Images(reference),
+        cuda=False,
+        isc=True,
+        fid=True,
+        isc_splits=3,
+        batch_size=20,
+        cache=False,
+        save_cpu_ram=True,
+        verbose=False,
+        feature_extractor_weights_path=str(inception_file),
+    )
+    fid, score = f"fid/{extractor.name}", f"is/{extractor.name}"
+    assert set(report.values) == {fid, score}
+    assert expected["frechet_inception_distance"] > 1e-2  # else 1e-4 relative would compare rounding
+    assert expected["inception_score_mean"] > 1.01
+    assert report.values[fid] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
+    assert report.values[score] == pytest.approx(expected["inception_score_mean"], rel=1e-4)
+    assert report.protocol["values"][score]["std"] == pytest.approx(expected["inception_score_std"], rel=1e-3)
+
+
+def test_values_are_named_after_their_extractor(context: Context, classifier):
+    report = evaluate(["is", "fid", "nd", "fid"], context)
+    assert {f"is/{classifier.name}", f"fid/{classifier.name}", "nd_short/srn2020/softplus_fake"} < set(report.values)
+    assert "fid" not in report.values
+    entry = report.protocol["values"][f"fid/{classifier.name}"]
+    assert (entry["count"], entry["better"], entry["fields"]["num_reference"]) == (60, "lower", 80)
+    assert report.protocol["values"][f"is/{classifier.name}"]["std"] >= 0
+    assert report.protocol["machine"]["extractor"]["test_accuracy"] > 0.9
+    official = copy.copy(classifier)
+    official.name = "inception"
+    assert set(evaluate(["fid"], replace(context, extractor=official)).values) == {"fid"}
+
+
+def test_features_are_computed_once(context: Context):
+    seen: list[int] = []
+    inner = context.extractor
+
+    class Counting:
+        name, fingerprint, has_logits = inner.name, inner.fingerprint, True
+        protocol, record = inner.protocol, inner.record
+
+        def __call__(self, images: torch.Tensor):
+            seen.append(len(images))
+            return inner(images)
+
+    context.extractor = Counting()
+    first = evaluate(["fid", "is"], context)
+    assert sum(seen) == 80 + 90  # reference, and the longer of 60 and 90 generated images
+    again = evaluate(["is", "fid"], context)
+    assert sum(seen) == 80 + 90
+    assert again.values == first.values
+
+
+def test_results_do_not_depend_on_batch_size_or_order_of_metrics(context: Context):
+    one = evaluate(["fid", "is"], context)
+    other = evaluate(["is", "fid"], replace(context, settings=replace(SMALL, batch_size=7)))
+    assert one.values == pytest.approx(other.values, rel=1e-4)
+    hashes = [{key: entry["hash"] for key, entry in report.protocol["values"].items()} for report in (one, other)]
+    assert hashes[0] == hashes[1]
+
+
+def hashes(context: Context) -> dict[str, str]:
+    report = evaluate(["fid", "is", "nd"], context)
+    return {key.split("/")[0]: entry["hash"] for key, entry in report.protocol["values"].items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"settings": replace(SMALL, num_real=79)}, {"fid"}),
+        ({"settings": replace(SMALL, num_fid=59)}, {"fid"}),
+        ({"settings": replace(SMALL, num_is=89)}, {"is"}),
+        ({"settings": replace(SMALL, is_splits=2)}, {"is"}),
+        ({"settings": replace(SMALL, seed=1)}, {"fid", "nd_short"}),
+        ({"settings": replace(SMALL, nd_steps=3)}, {"nd_short"}),
+        ({"settings": replace(SMALL, nd_samples=63)}, {"nd_short"}),
+        ({"settings": replace(SMALL, nd_batch_size=9)}, {"nd_short"}),
+        ({"settings": replace(SMALL, nd_critics=1)}, {"nd_short"}),
+        ({"settings": replace(SMALL, batch_size=3)}, set()),
+        ({"protocol": {"quantizer": "truncate", "ema": True}}, {"fid", "is", "nd_short"}),
+        ({"protocol": {"quantizer": "round", "ema": False}}, {"fid", "is", "nd_short"}),
+        ({"subject": {"checkpoint": "b.pt", "step": 8}}, set()),
+        ({"title": "other", "reference_name": "x/train", "test_name": "x/test"}, set()),
+    ],
+)
+def test_hashes_change_with_exactly_what_decides_the_value(context: Context, change: dict, changed: set):
+    before, after = hashes(context), hashes(replace(context, **change))
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_hashes_change_with_the_images_compared_with_but_not_with_those_evaluated(context: Context, drawn):
+    before = hashes(context)
+    assert hashes(replace(context, generated=drawn(100, seed=30)[0])) == before
+    assert {"fid"} == {
+        k for k, v in hashes(replace(context, reference=drawn(120, seed=30)[0])).items() if v != before[k]
+    }
+    assert {"nd_short"} == {
+        k for k, v in hashes(replace(context, test=drawn(50, seed=30)[0])).items() if v != before[k]
+    }
+
+
+def test_hashes_change_with_the_extractor(context: Context, pixels):
+    context.settings = replace(SMALL, num_real=80)
+    keys = [
+        next(iter(evaluate(["fid"], replace(context, extractor=e)).protocol["values"].items()))
+        for e in (context.extractor, pixels)
+    ]
+    assert keys[0][0] != keys[1][0]
+    assert keys[0][1]["hash"] != keys[1][1]["hash"]
+
+
+def test_a_protocol_that_json_does_not_know_is_refused(context: Context):
+    with pytest.raises(EvaluationError, match="protocol of fid"):
+        evaluate(["fid"], replace(context, protocol={"ema": object()}))
+    with pytest.raises(EvaluationError, match="protocol of x"):
+        protocol_hash("x", {"n": float("nan")})
+
+
+def global_state() -> tuple:
+    return (
+        torch.get_rng_state().numpy().tobytes(),
+        np.random.get_state()[1].tobytes(),  # noqa: NPY002 - the global state is what is watched
+        random.getstate(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.conv.fp32_precision,
+        torch.backends.mkldnn.matmul.fp32_precision,
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.benchmark,
+        torch.get_num_threads(),
+    )
+
+
+def test_globals_are_left_as_found_and_do_not_decide_values(context: Context):
+    plain = evaluate(["fid", "is", "nd"], context)
+    fresh = replace(context)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            before = global_state()
+            other = evaluate(["fid", "is", "nd"], fresh)
+            assert global_state() == before
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert other.values == plain.values
+
+
+def test_globals_are_restored_after_an_error():
+    before = global_state()
+
+    def disturb() -> None:
+        with isolated():
+            torch.set_default_dtype(torch.float64)
+            torch.rand(3)
+            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        disturb()
+    assert global_state() == before
+
+
+def test_inputs_are_left_as_found(context: Context):
+    before = {name: getattr(context, name).clone() for name in ("generated", "generated_labels", "reference", "test")}
+    state = {name: tensor.clone() for name, tensor in context.extractor.network.state_dict().items()}
+    evaluate(["fid", "is", "nd"], context)
+    assert all(torch.equal(getattr(context, name), tensor) for name, tensor in before.items())
+    assert all(torch.equal(context.extractor.network.state_dict()[name], tensor) for name, tensor in state.items())
+
+
+def test_a_sampler_alone_serves_neural_divergence(context: Context, drawn):
+    def sampler(count: int, seed: int):
+        return drawn(count, seed)
+
+    report = evaluate(["nd"], Context(test=context.test, sampler=sampler, settings=SMALL))
+    fields = report.protocol["values"]["nd_short/srn2020/softplus_fake"]["fields"]
+    assert (fields["pool"], fields["samples"]) == (None, 64)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (["fdi"], "did you mean fid"),
+        (["zzz"], "expected names out of is, fid, nd"),
+        ([], "expected a list of names"),
+        ("fid", "expected a list of names"),
+    ],
+)
+def test_unknown_metrics_are_refused(context: Context, metrics, message: str):
+    with pytest.raises(EvaluationError, match=message):
+        evaluate(metrics, context)
+
+
+@pytest.mark.parametrize(
+    ("metric", "change", "message"),
+    [
+        ("fid", {"settings": Settings()}, "got 100 generated images, expected 5000"),
+        ("fid", {"settings": replace(SMALL, num_real=121)}, "got 120 reference images, expected 121"),
+        ("is", {"settings": Settings()}, "got 100 generated images, expected 50000"),
+        ("fid", {"reference": None}, "got no reference images"),
+        ("fid", {"generated": None, "generated_labels": None}, "got no generated images"),
+        ("nd", {"test": None}, "got no test images"),
+        ("nd", {"generated": None, "generated_labels": None}, "got no generated images"),
+        ("fid", {"extractor": None}, "got no extractor"),
+    ],
+)
+def test_a_context_that_lacks_something_is_refused_before_any_work(
+    context: Context, metric: str, change: dict, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("evaluation.context.extract", None)  # a pass of features would be a TypeError
+    names = ["nd", "is", "fid"]
+    names.remove(metric)
+    broken = replace(context, **change)
+    with pytest.raises(EvaluationError, match=f"metric {metric}: {message}"):
+        evaluate([metric], broken)
+
+
+def test_is_of_an_extractor_without_logits_is_refused(context: Context, pixels):
+    with pytest.raises(EvaluationError, match="extractor pixels gives no class probabilities"):
+        evaluate(["is"], replace(context, extractor=pixels))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generated": torch.zeros(2, 3, 4, 4)}, "generated images: got dtype float32"),
+        ({"reference": torch.zeros(2, 3, 4, 4, dtype=torch.uint8)}, "are 4x4 and generated images are 32x32"),
+        ({"generated_labels": torch.zeros(3, dtype=torch.int64)}, "generated labels"),
+    ],
+)
+def test_unusable_images_are_refused_at_the_door(context: Context, change: dict, message: str):
+    with pytest.raises(EvaluationError, match=message):
+        replace(context, **change)
+
+
+def test_settings_are_checked():
+    with pytest.raises(EvaluationError, match="num_fid: got 0"):
+        Settings(num_fid=0)
+
+
+def test_default_settings_are_the_published_protocol():
+    settings = Settings()
+    assert (settings.num_real, settings.num_fid, settings.num_is, settings.is_splits) == (10_000, 5_000, 50_000, 10)
+    assert settings.nd_preset == "srn2020"
+
+
+def test_the_reference_draw_is_seeded_and_without_repeats(context: Context):
+    _, rows = context.reference_features(80)
+    _, other = replace(context, settings=replace(SMALL, seed=1)).reference_features(80)
+    assert len(rows.unique()) == 80
+    assert not torch.equal(rows, other)
+    assert torch.equal(rows, replace(context).reference_features(80)[1])
+
+
+def test_every_metric_is_worse_for_other_images(context: Context, drawn):
+    """Direction, for whatever METRICS holds: noise instead of shapes worsens each value that has a direction."""
+    noise = torch.randint(0, 256, (100, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    settings = replace(SMALL, nd_steps=150, nd_critics=1, is_splits=1)
+    for metric in METRICS:
+        good = evaluate([metric], replace(context, settings=settings))
+        bad = evaluate([metric], replace(context, generated=noise, settings=settings))
+        for key, value in good.values.items():
+            better = good.protocol["values"][key]["better"]
+            assert not better or (value > bad.values[key]) == (better == "higher"), key
+
+
+def test_a_report_survives_saving(context: Context, tmp_path: Path):
+    report = evaluate(["fid", "is", "nd"], context)
+    folder = report.save(tmp_path / "a" / "b")
+    again = Report.load(folder)
+    assert again.values == report.values
+    assert again.protocol == json.loads(json.dumps(report.protocol))
+    assert set(again.arrays) == set(report.arrays)
+    assert all(np.array_equal(again.arrays[name], report.arrays[name]) for name in report.arrays)
+    names = {file.name for file in folder.iterdir()}
+    assert names == {"report.json", "arrays.npz", "samples.png", "nd_short-srn2020.png"}
+
+
+def test_numbers_that_json_does_not_know_survive_saving(tmp_path: Path):
+    values = [Value(str(number), number, number, 1, "", {}) for number in (float("nan"), float("inf"), -float("inf"))]
+    report = Report.of(values, arrays={}, title="", subject={}, machine={})
+    text = (report.save(tmp_path) / "report.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    again = Report.load(tmp_path)
+    assert [str(value) for value in again.values.values()] == ["nan", "inf", "-inf"]
+    assert "nan" in again.table()
+
+
+def test_a_damaged_report_is_refused(context: Context, tmp_path: Path):
+    with pytest.raises(EvaluationError, match="not found"):
+        Report.load(tmp_path)
+    evaluate(["fid"], context).save(tmp_path)
+    text = (tmp_path / "report.json").read_text()
+    for damaged, message in [
+        (text[:50], "damaged"),
+        ("[]", "damaged"),
+        (text.replace('"schema": 1', '"schema": 2'), "got schema 2"),
+    ]:
+        (tmp_path / "report.json").write_text(damaged)
+        with pytest.raises(EvaluationError, match=message):
+            Report.load(tmp_path)
+    (tmp_path / "report.json").write_text(text)
+    (tmp_path / "arrays.npz").write_bytes(b"PK")
+    with pytest.raises(EvaluationError, match="damaged"):
+        Report.load(tmp_path)
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(context: Context, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EvaluationError, match="cannot be written into"):
+        evaluate(["fid"], context).save(tmp_path / "file")
+
+
+def test_the_table_shows_value_spread_count_direction_and_hash(context: Context, classifier):
+    report = evaluate(["is", "fid"], context)
+    lines = report.table().splitlines()
+    assert lines[0] == "drawn"
+    assert [word in lines[1] for word in ("metric", "value", "images", "better", "protocol")] == [True] * 5
+    entry = report.protocol["values"][f"is/{classifier.name}"]
+    assert all(word in lines[3] for word in ("±", "90", "higher", entry["hash"][:8]))
+    assert "lower" in lines[4]
+    assert "±" not in lines[4]
