@@ -95,6 +95,14 @@ def test_flips_mirror_half_of_the_images_left_to_right() -> None:
     assert 150 < int(mirrored.sum()) < 250  # 200 +- 5 standard deviations of 10
 
 
+def test_flips_differ_between_batches() -> None:
+    """The same 64 images in every batch, but not the same ones mirrored."""
+    column = torch.arange(4, dtype=torch.uint8).expand(64, 3, 4, 4).clone()
+    data = ImageData(column, torch.zeros(64, dtype=torch.int64), ("a",), "folder", "train")
+    batches = Batches(data, 64, seed=0, device="cpu", flip=True)
+    assert not torch.equal(batches.batch(0)[0], batches.batch(1)[0])
+
+
 def test_a_batch_does_not_share_memory_with_the_data() -> None:
     data = numbered(4)
     Batches(data, 4, seed=0, device="cpu").batch(0)[0].zero_()

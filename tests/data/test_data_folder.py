@@ -155,7 +155,7 @@ def test_a_class_may_be_absent_from_test(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["directory", ".zip", ".tar"])
 def test_passes_over_what_is_not_an_image(kind: str, tmp_path: Path) -> None:
-    junk = {"README.md": b"hello", "a/.hidden.png": b"x", ".git/a/1.png": b"x", "__MACOSX/a/._1.png": b"x"}
+    junk = {"README.md": b"hello", "a/.hidden.png": b"x", ".git/a/1.png": b"x", "__MACOSX/a/1.png": b"x"}
     data = read(store({**junk, "a/1.png": png(1), "a/Thumbs.db": b"x", "b/1.jpg.txt": b"x"}, tmp_path, kind))
     assert (data.classes, values(data)) == (("a",), [1])
 
