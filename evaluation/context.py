@@ -11,6 +11,7 @@ from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
 from evaluation.features import Features, extract
 from evaluation.images import Sampler, check_images, check_labels, check_same_size, fingerprint
+from evaluation.metrics.neural_divergence import check_settings
 
 PROTOCOL_VERSION = 1  # raise it with any change to how a value is computed
 
@@ -39,6 +40,15 @@ class Settings:
         for name in ("num_real", "num_fid", "num_is", "is_splits", "batch_size"):
             if getattr(self, name) < 1:
                 raise EvaluationError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        if self.is_splits > self.num_is:
+            raise EvaluationError(f"is_splits: got {self.is_splits} for {self.num_is} images, expected at most as many")
+        check_settings(
+            self.nd_preset,
+            steps=self.nd_steps,
+            samples=self.nd_samples,
+            batch_size=self.nd_batch_size,
+            num_critics=self.nd_critics,
+        )
 
 
 @dataclass(kw_only=True)

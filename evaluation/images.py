@@ -1,7 +1,6 @@
 """The door: images enter as uint8 (N, 3, H, W), from tensors, folders and `.npz` files, or not at all."""
 
 import hashlib
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
+from evaluation.files import read_arrays
+from evaluation.progress import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
 MODES = ("RGB", "L", "P", "1", "RGBA", "LA")
@@ -96,10 +97,13 @@ def read_images(path: str | Path) -> tuple[Tensor, Tensor | None, tuple[str, ...
         EvaluationError: nothing there, a damaged file, images of several sizes, another format.
     """
     path = Path(path)
-    if path.is_dir():
-        return _read_folder(path)
-    if path.suffix == ".npz" and path.is_file():
-        return _read_npz(path)
+    try:
+        if path.is_dir():
+            return _read_folder(path)
+        if path.suffix == ".npz" and path.is_file():
+            return _read_npz(path)
+    except PermissionError as error:
+        raise EvaluationError(f"{path}: cannot be read ({error})") from error
     if path.exists():
         raise EvaluationError(f"{path}: got a file, expected a folder of images or an .npz file")
     raise EvaluationError(f"{path}: not found, expected a folder of images or an .npz file")
@@ -133,14 +137,16 @@ def _image_files(folder: Path) -> list[Path]:
 def _read_files(files: list[Path]) -> Tensor:
     first = _read_image(files[0])
     images = np.empty((len(files), *first.shape), dtype=np.uint8)
-    for index, file in enumerate(files):
-        image = _read_image(file)
-        if image.shape != first.shape:
-            raise EvaluationError(
-                f"{file}: got {image.shape[1]}x{image.shape[2]}, expected {first.shape[1]}x{first.shape[2]} "
-                f"as in {files[0].name}; all images of a set must have one size"
-            )
-        images[index] = image
+    with progress(len(files), "reading images", "images") as counter:
+        for index, file in enumerate(files):
+            image = _read_image(file)
+            if image.shape != first.shape:
+                raise EvaluationError(
+                    f"{file}: got {image.shape[1]}x{image.shape[2]}, expected {first.shape[1]}x{first.shape[2]} "
+                    f"as in {files[0].name}; all images of a set must have one size"
+                )
+            images[index] = image
+            counter.advance(1)
     return torch.from_numpy(images)
 
 
@@ -153,7 +159,7 @@ def _read_image(file: Path) -> np.ndarray:
             if _has_transparency(image):
                 raise EvaluationError(f"{file}: got transparent pixels, expected an opaque image; flatten it first")
             pixels = np.asarray(image.convert("RGB"))  # (H, W, 3)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, EvaluationError):
             raise
         raise EvaluationError(
@@ -170,11 +176,11 @@ def _has_transparency(image: Image.Image) -> bool:
 
 def _read_npz(file: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            pixels = _first_of(archive, ("images", "arr_0"))
-            labels = _first_of(archive, ("labels", "arr_1"))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(file)
+    except (OSError, ValueError) as error:
         raise EvaluationError(f"{file}: cannot be read as an .npz file of images ({_first_line(error)})") from error
+    pixels = arrays.get("images", arrays.get("arr_0"))
+    labels = arrays.get("labels", arrays.get("arr_1"))
     if pixels is None:
         raise EvaluationError(f"{file}: got no array named images or arr_0, expected uint8 (N, H, W, 3)")
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or 3 not in (pixels.shape[1], pixels.shape[3]):
@@ -190,10 +196,6 @@ def _read_npz(file: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     classes = torch.from_numpy(labels.astype(np.int64))
     check_labels(classes, len(images), str(file))
     return images, classes, tuple(str(number) for number in range(int(classes.max()) + 1))
-
-
-def _first_of(archive: "np.lib.npyio.NpzFile", names: tuple[str, ...]) -> np.ndarray | None:
-    return next((archive[name] for name in names if name in archive.files), None)
 
 
 def _plain(dtype: torch.dtype) -> str:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from evaluation import plots
 from evaluation.errors import EvaluationError
-from evaluation.files import replacing
+from evaluation.files import read_arrays, replacing
 
 SCHEMA = 1
 
@@ -148,14 +147,14 @@ class Report:
                 raise EvaluationError(f"{file}: got schema {document['schema']}, expected {SCHEMA}; evaluate again")
             entries = _decoded(document["values"])
             values = {key: entry.pop("value") for key, entry in entries.items()}
-            with (Path(folder) / "arrays.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                arrays = {name.replace("|", "/"): archive[name] for name in archive.files}
+            stored = read_arrays(Path(folder) / "arrays.npz")
+            arrays = {name.replace("|", "/"): array for name, array in stored.items()}
             protocol = {name: document[name] for name in ("title", "subject", "machine")}
         except EvaluationError:
             raise
         except FileNotFoundError as error:
             raise EvaluationError(f"{error.filename}: not found, expected a folder that Report.save wrote") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise EvaluationError(
                 f"{file}: got a damaged report ({error!r}), expected what Report.save wrote"
             ) from error

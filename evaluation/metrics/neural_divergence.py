@@ -7,9 +7,9 @@ log 2 - KL(p_fake || m), so the value lies below log 2 = 0.693 and higher is bet
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -149,7 +149,8 @@ def neural_divergence(
 
     Args:
         generated: a pool, uint8 (N, 3, H, W), or a sampler (count, seed) -> (uint8 images, labels or None). A pool is
-            a finite sample: critics may learn it by heart, which fresh images rule out.
+            a finite sample: critics may learn it by heart, which fresh images rule out. It is read where it lies;
+            on the device is fastest.
         test: real images, uint8 (M, 3, H, W).
         steps, samples, batch_size, num_critics: None takes the preset's. Of a pool no more images are evaluated than
             it holds.
@@ -158,16 +159,15 @@ def neural_divergence(
     Raises:
         EvaluationError: unusable images or settings, or a critic that diverged.
     """
-    if preset not in PRESETS:
-        raise EvaluationError(f"nd preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
-    chosen = _with(PRESETS[preset], steps=steps, samples=samples, batch_size=batch_size, num_critics=num_critics)
+    chosen = check_settings(preset, steps=steps, samples=samples, batch_size=batch_size, num_critics=num_critics)
     check_images(test, "test")
+    test = test.to(device)
     pool = None
     if isinstance(generated, Tensor):
         check_images(generated, "generated")
         check_same_size(generated, "generated", test, "test")
         pool = len(generated)
-        chosen = _with(chosen, samples=min(chosen.samples, pool))
+        chosen = replace(chosen, samples=min(chosen.samples, pool))
     runs = []
     with isolated(), torch.inference_mode(False), torch.enable_grad():
         for number in range(chosen.num_critics):
@@ -193,12 +193,19 @@ def neural_divergence(
     )
 
 
-def _with(preset: Preset, **changes: int | None) -> Preset:
-    given = {name: value for name, value in changes.items() if value is not None}
+def check_settings(preset: str, **changes: int | None) -> Preset:
+    """The preset with those changes that are not None.
+
+    Raises:
+        EvaluationError: an unknown preset, or a change below 1.
+    """
+    if preset not in PRESETS:
+        raise EvaluationError(f"nd preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     for name, value in given.items():
         if value < 1:
             raise EvaluationError(f"nd {name}: got {value}, expected at least 1")
-    return Preset(**{**vars(preset), **given})
+    return replace(PRESETS[preset], **given)
 
 
 def _note(softplus_fake: float) -> str:

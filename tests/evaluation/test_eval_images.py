@@ -1,5 +1,6 @@
 """The door: tensors, folders and .npz files."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -121,12 +122,23 @@ def test_other_npz_files_are_refused(tmp_path: Path, arrays: dict, message: str)
         read_images(tmp_path / "a.npz")
 
 
-def test_a_truncated_npz_file_is_refused(tmp_path: Path):
-    np.savez(tmp_path / "a.npz", images=np.zeros((9, 8, 8, 3), dtype=np.uint8))
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_npz_file_is_refused(tmp_path: Path, save):
+    """Any byte may be wrong: the file is read, or refused in one sentence, and nothing else is raised."""
+    pixels = np.arange(9 * 8 * 8 * 3, dtype=np.uint8).reshape(9, 8, 8, 3)
+    save(tmp_path / "a.npz", images=pixels)
     whole = (tmp_path / "a.npz").read_bytes()
     for size in (0, 10, len(whole) // 2):
         (tmp_path / "a.npz").write_bytes(whole[:size])
         with pytest.raises(EvaluationError, match=r"a\.npz: cannot be read"):
+            read_images(tmp_path / "a.npz")
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in random.integers(0, [200, len(whole), len(whole)]):
+            damaged[place] = random.integers(256)
+        (tmp_path / "a.npz").write_bytes(damaged)
+        with suppress(EvaluationError):
             read_images(tmp_path / "a.npz")
 
 

@@ -31,6 +31,7 @@ def test_critic_fits_the_image_size(side: int):
 def test_padding_is_tensorflows_same():
     # TensorFlow: total = (ceil(n / 2) - 1) * 2 + 5 - n, the smaller half first.
     assert _same_padding(torch.zeros(1, 3, 32, 33)) == (2, 2, 1, 2)
+    assert _same_padding(torch.zeros(1, 3, 33, 32)) == (1, 2, 2, 2)
 
 
 def test_identical_sets_stay_at_log_2():

@@ -301,6 +301,12 @@ def test_unusable_images_are_refused_at_the_door(context: Context, change: dict,
 def test_settings_are_checked():
     with pytest.raises(EvaluationError, match="num_fid: got 0"):
         Settings(num_fid=0)
+    with pytest.raises(EvaluationError, match="is_splits: got 10 for 9 images"):
+        Settings(num_is=9)
+    with pytest.raises(EvaluationError, match="nd preset: got 'srn'"):
+        Settings(nd_preset="srn")
+    with pytest.raises(EvaluationError, match="nd steps: got 0"):
+        Settings(nd_steps=0)
 
 
 def test_default_settings_are_the_published_protocol():
