@@ -8,7 +8,17 @@ from pathlib import Path
 import click
 import torch
 
-from evaluation import EXTRACTORS, METRICS, Context, EvaluationError, Report, Settings, Sources, build_extractor, evaluate
+from evaluation import (
+    EXTRACTORS,
+    METRICS,
+    Context,
+    EvaluationError,
+    Report,
+    Settings,
+    Sources,
+    build_extractor,
+    evaluate,
+)
 from evaluation.extractors import Extractor
 from evaluation.images import read_images
 from evaluation.plots import plot_curves
@@ -150,7 +160,7 @@ def one_sentence() -> Iterator[None]:
 
 
 def parse_metrics(text: str) -> list[str]:
-    """"fid, is" -> ["fid", "is"].
+    """ "fid, is" -> ["fid", "is"].
 
     Raises:
         UserError: an unknown name, or none.
@@ -170,12 +180,18 @@ def check_evaluation(config: Config) -> None:
 @click.command(cls=Command, epilog=EXAMPLES)
 @click.option("--metrics", help=f"Names separated by commas: {', '.join(METRICS)}. [default: eval.metrics]")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint file.")
-@click.option("--run", type=click.Path(path_type=Path), help="A run folder: its newest checkpoint. [default: newest in ./runs]")
+@click.option(
+    "--run", type=click.Path(path_type=Path), help="A run folder: its newest checkpoint. [default: newest in ./runs]"
+)
 @click.option("--generated", type=click.Path(path_type=Path), help="A folder of generated images; needs --config.")
 @click.option("--config", "config_name", help="With --generated: names the real images and the protocol.")
 @click.option("--inception-weights", type=click.Path(path_type=Path), help="The Inception weights' file.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the report. [default: reports/<step> in the run]")
-@click.option("--set", "overrides", multiple=True, metavar="eval.A=B", help="Changes a setting of eval; may be repeated.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the report. [default: reports/<step> in the run]"
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="eval.A=B", help="Changes a setting of eval; may be repeated."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--list", "list_names", is_flag=True, help="Print every metric and extractor.")
 def main(
@@ -232,7 +248,9 @@ def _evaluate_checkpoint(
     config = override_config(trained, overrides, str(path))
     changed = differences(config, trained)
     if changed:
-        raise ConfigError(f"--set: these were fixed when {path} was trained: {'; '.join(changed)}; change eval.* or data.root")
+        raise ConfigError(
+            f"--set: these were fixed when {path} was trained: {'; '.join(changed)}; change eval.* or data.root"
+        )
     names = parse_metrics(metrics or config.eval.metrics)
     check_evaluation(config)
     state = load_state(read, config, device)

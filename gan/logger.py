@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.io import write_png
 from tqdm import tqdm
 
 from gan.normalization import LayerSpectrum
+from gan.pixels import save_png
 
 SHOWN = {"d_loss": "D", "g_loss": "G", "real_logit": "D(x)", "fake_logit": "D(G(z))"}
 TAGS = {
@@ -111,7 +111,7 @@ class Logger:
 
     def grid(self, step: int, image: Tensor) -> None:
         """A sample grid, uint8 (3, H, W), into samples/ and TensorBoard."""
-        write_png(image, str(self.run / "samples" / f"step-{step:08d}.png"))
+        save_png(image, self.run / "samples" / f"step-{step:08d}.png")
         self.board.add_image("samples", image, step)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:

@@ -1,6 +1,9 @@
 """The one conversion from pixels to the networks' range, and the one back."""
 
+from pathlib import Path
+
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gan.errors import ConfigError
@@ -28,3 +31,8 @@ def to_uint8(images: Tensor, quantizer: str = "round") -> Tensor:
         raise ConfigError(f"quantizer: got {quantizer!r}, expected one of {', '.join(QUANTIZERS)}")
     shift = 128.0 if quantizer == "round" else 127.5
     return (images.float() * 127.5 + shift).clamp(0, 255).to(torch.uint8)
+
+
+def save_png(image: Tensor, path: Path) -> None:
+    """Writes one image, uint8 (3, H, W)."""
+    Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(path, format="PNG")

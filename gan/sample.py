@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import torch
 from torch import Tensor, nn
-from torchvision.io import write_png
 from torchvision.utils import make_grid
 
 from gan.build import checkpoint_config, load_state
@@ -17,7 +16,7 @@ from gan.command import Command, choose_device
 from gan.config import Config
 from gan.errors import ConfigError
 from gan.noise import balanced_labels, draw_latents, random_generator
-from gan.pixels import to_uint8
+from gan.pixels import save_png, to_uint8
 from gan.state import TrainState
 
 GRID_ROWS = 8
@@ -156,7 +155,7 @@ def main(
     folder = out or read.path.parent.parent / "samples" / f"generated-{state.step:08d}"
     folder.mkdir(parents=True, exist_ok=True)
     columns = num if classes else max(1, math.isqrt(count))
-    write_png(make_grid(images, nrow=min(columns, 32), padding=1), str(folder / "grid.png"))
+    save_png(make_grid(images, nrow=min(columns, 32), padding=1), folder / "grid.png")
     if not grid_only:
         _write_images(folder, images, labels, state.class_names)
     click.echo(f"{count} images of step {state.step} in {folder}" if not grid_only else f"{folder / 'grid.png'}")
@@ -198,7 +197,7 @@ def _write_images(folder: Path, images: Tensor, labels: Tensor | None, class_nam
     for index, image in enumerate(images):
         place = folder if labels is None else folder / class_names[int(labels[index])]
         place.mkdir(exist_ok=True)
-        write_png(image, str(place / f"{index:06d}.png"))
+        save_png(image, place / f"{index:06d}.png")
 
 
 if __name__ == "__main__":

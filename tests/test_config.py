@@ -33,7 +33,9 @@ def test_defaults_are_the_sn_gan_recipe() -> None:
 
 def test_every_installed_configuration_loads() -> None:
     names = available_configs()
-    assert {"cifar10_sn.yaml", "cifar10_srn70.yaml", "cifar10_cond_srn70.yaml", "celeba_srn70.yaml", "smoke.yaml"} <= {*names}
+    assert {"cifar10_sn.yaml", "cifar10_srn70.yaml", "cifar10_cond_srn70.yaml", "celeba_srn70.yaml", "smoke.yaml"} <= {
+        *names
+    }
     assert len({load_config(name).identity() for name in names}) == len(names), "two configurations are the same"
 
 
@@ -154,7 +156,14 @@ def test_a_dumped_configuration_reads_back_the_same(tmp_path: Path) -> None:
 
 def test_the_identity_changes_with_what_changes_the_result_and_with_nothing_else() -> None:
     config = load_config("cifar10_sn")
-    same = ["name=x", "train.log_every=7", "train.eval_every=1", "data.root=elsewhere", "eval.num_fid=10", "data.title=x"]
+    same = [
+        "name=x",
+        "train.log_every=7",
+        "train.eval_every=1",
+        "data.root=elsewhere",
+        "eval.num_fid=10",
+        "data.title=x",
+    ]
     other = ["train.seed=1", "train.steps=1", "discriminator.c=0.5", "data.name=cifar100", "train.precision=bf16"]
     for override in same:
         assert override_config(config, [override], "test").identity() == config.identity(), override

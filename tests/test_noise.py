@@ -1,0 +1,66 @@
+"""gan.noise and gan.pixels."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gan.errors import ConfigError
+from gan.noise import balanced_labels, draw_labels, draw_latents, random_generator
+from gan.pixels import to_float, to_uint8
+
+
+def test_numbers_depend_on_seed_stream_and_step_alone() -> None:
+    first = draw_latents(3, 2, random_generator(0, "a", 5))
+    torch.randn(100)
+    assert torch.equal(first, draw_latents(3, 2, random_generator(0, "a", 5)))
+    others = [random_generator(1, "a", 5), random_generator(0, "b", 5), random_generator(0, "a", 6)]
+    assert not any(torch.equal(first, draw_latents(3, 2, other)) for other in others)
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    before = torch.random.get_rng_state()
+    draw_labels(3, 2, random_generator(0, "a"))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_no_two_steps_of_a_stream_share_a_seed() -> None:
+    """An odd multiplier is a bijection modulo 2**32; here on the first and on far steps."""
+    steps = [*range(5000), *range(2**31, 2**31 + 5000)]
+    assert len({random_generator(3, "x", step).initial_seed() for step in steps}) == len(steps)
+
+
+def test_latents_are_standard_normal_and_labels_uniform() -> None:
+    latents = draw_latents(10_000, 4, random_generator(0, "z"))
+    assert abs(float(latents.mean())) < 0.02  # 4 standard errors of 40,000 draws
+    assert abs(float(latents.std()) - 1) < 0.02
+    counts = draw_labels(10_000, 4, random_generator(0, "y")).bincount(minlength=4)
+    assert (counts - 2500).abs().max() < 200  # 4.6 standard deviations
+    assert balanced_labels(7, 3).tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_pixels_to_network_range() -> None:
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    scaled = to_float(grey)
+    assert scaled.flatten()[[0, 128, 255]].tolist() == [-1, 0, 127 / 128]
+    noisy = to_float(grey, random_generator(0, "noise"))
+    added = (noisy - scaled) * 128
+    assert added.min() >= 0
+    assert added.max() <= 1
+    assert added.std() > 0.2
+
+
+def test_network_range_to_pixels() -> None:
+    x = torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0])
+    assert to_uint8(x).tolist() == [0, 0, 128, 255, 255]
+    assert to_uint8(x, "truncate").tolist() == [0, 0, 127, 255, 255]
+    with pytest.raises(ConfigError, match="quantizer: got 'up', expected one of round, truncate"):
+        to_uint8(x, "up")
+
+
+@given(st.integers(0, 255))
+def test_rounding_inverts_its_own_scale(level: int) -> None:
+    """A generator that outputs level / 127.5 - 1 is written as that level, by both rules."""
+    x = torch.tensor([level / 127.5 - 1], dtype=torch.float64).float()
+    assert abs(int(to_uint8(x)) - level) == 0
+    assert abs(int(to_uint8(x, "truncate")) - level) <= 1  # float32 may fall just short of the level

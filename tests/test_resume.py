@@ -1,0 +1,240 @@
+"""Interrupted and resumed equals uninterrupted, tensor by tensor; and what happens to damaged checkpoints."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+
+from gan import checkpoint as checkpoint_module
+from gan.build import load_discriminator, load_generator
+from gan.checkpoint import list_checkpoints, read_checkpoint
+from gan.errors import CheckpointError
+from gan.normalization import NORMALIZATIONS
+
+Train = Callable[..., Result]
+
+
+def same(one: Any, other: Any, place: str = "state") -> None:
+    """Bit for bit, through nested containers."""
+    assert type(one) is type(other), place
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            same(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            same(*pair, f"{place}[{index}]")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), place
+    else:
+        assert one == other, place
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key != "images_per_second"} for record in records]
+
+
+@pytest.mark.parametrize("conditional", ["false", "true"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_resumed_equals_uninterrupted(train: Train, tmp_path: Path, normalization: str, conditional: str) -> None:
+    """Stopped in the middle of a window of the log, and again, with averaging on."""
+    settings = [
+        *("--set", f"discriminator.normalization={normalization}", "--set", f"conditional={conditional}"),
+        *("--set", "train.steps=12", "--set", "train.ema_decay=0.9", "--set", "train.flip=true"),
+    ]
+    assert train("whole", *settings).exit_code == 0
+    assert train("parts", *settings, "--stop-after", "3").exit_code == 0
+    assert train("parts", *settings, "--resume", "--stop-after", "7").exit_code == 0
+    assert train("parts", *settings, "--resume").exit_code == 0
+    whole, parts = (read_checkpoint(tmp_path / run) for run in ("whole", "parts"))
+    assert whole.state["step"] == 12
+    same(whole.state, parts.state)
+    same(lines(tmp_path / "whole"), lines(tmp_path / "parts"))
+    grids = [(tmp_path / run / "samples" / "step-00000012.png").read_bytes() for run in ("whole", "parts")]
+    assert grids[0] == grids[1]
+
+
+def test_bf16_resumes_bit_exactly(train: Train, tmp_path: Path) -> None:
+    settings = ["--set", "train.steps=6", "--set", "train.precision=bf16"]
+    train("whole", *settings)
+    train("parts", *settings, "--stop-after", "3")
+    train("parts", *settings, "--resume")
+    same(read_checkpoint(tmp_path / "whole").state, read_checkpoint(tmp_path / "parts").state)
+
+
+def test_steps_after_the_last_checkpoint_are_trained_and_logged_again(train: Train, tmp_path: Path) -> None:
+    """A killed run has logged more than its checkpoint knows."""
+    settings = ["--set", "train.steps=15"]
+    train("whole", *settings)
+    train("parts", *settings)
+    list_checkpoints(tmp_path / "parts")[-1].unlink()
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 15, "d_lo')
+    assert train("parts", *settings, "--resume").exit_code == 0
+    same(read_checkpoint(tmp_path / "whole").state, read_checkpoint(tmp_path / "parts").state)
+    same(lines(tmp_path / "whole"), lines(tmp_path / "parts"))
+
+
+def test_max_minutes_saves_and_exits_0(train: Train, tmp_path: Path) -> None:
+    result = train("run", "--max-minutes", "0.00001")
+    assert result.exit_code == 0, result.output
+    assert "--max-minutes" in result.output
+    assert read_checkpoint(tmp_path / "run").state["step"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves(tmp_path: Path, small_shapes: Path, number: signal.Signals, status: int) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "gan.train",
+        "--config",
+        "smoke",
+        "--device",
+        "cpu",
+        "--run",
+        str(tmp_path / "run"),
+    ]
+    settings = ["--set", f"data.root={small_shapes}", "--set", "train.steps=100000"]
+    process = subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors
+    step = read_checkpoint(tmp_path / "run").state["step"]
+    assert f"stopped at step {step}" in errors
+
+
+def test_only_the_newest_checkpoints_stay(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.checkpoint_every=2", "--set", "train.steps=9", "--set", "train.keep_checkpoints=3")
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == [f"step-{step:08d}.pt" for step in (6, 8, 9)]
+
+
+def test_a_checkpoint_is_plain_data(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1")
+    content = torch.load(list_checkpoints(tmp_path / "run")[0], weights_only=True)
+    assert content.keys() == {"format", "config", "state"}
+    assert content["config"]["discriminator"]["normalization"] == "srn"
+
+
+def test_networks_load_from_a_checkpoint(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=3", "--set", "train.ema_decay=0.9")
+    state = read_checkpoint(tmp_path / "run").state
+    averaged, raw = load_generator(tmp_path / "run"), load_generator(tmp_path / "run", ema=False)
+    same(dict(averaged.state_dict()), dict(state["average"]))
+    same(dict(raw.state_dict()), dict(state["generator"]))
+    assert not averaged.training
+    discriminator = load_discriminator(list_checkpoints(tmp_path / "run")[0])
+    assert discriminator(averaged(torch.randn(2, 16))).shape == (2,)
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "text":
+        path.write_text("no checkpoint")
+    elif how == "foreign":
+        torch.save({"weights": torch.zeros(3)}, path)
+    elif how == "code":
+        torch.save(subprocess.Popen, path)
+    elif how == "newer":
+        torch.save({**torch.load(path, weights_only=True), "format": 99}, path)
+    elif how == "other networks":
+        stored = torch.load(path, weights_only=True)
+        stored["config"]["generator"]["channels"] = 9
+        torch.save(stored, path)
+    elif how == "incomplete":
+        stored = torch.load(path, weights_only=True)
+        del stored["state"]["g_optimizer"]
+        torch.save(stored, path)
+
+
+@pytest.mark.parametrize(
+    "how", ["truncated", "empty", "text", "foreign", "code", "newer", "other networks", "incomplete"]
+)
+def test_a_damaged_checkpoint_is_one_sentence(train: Train, tmp_path: Path, how: str) -> None:
+    train("run", "--set", "train.steps=1")
+    path = list_checkpoints(tmp_path / "run")[0]
+    damage(path, how)
+    with pytest.raises(CheckpointError, match=path.name):
+        load_generator(path)
+    result = train("run", "--set", "train.steps=1", "--resume")
+    assert result.exit_code == 2
+    assert "error:" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, saved = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        saved.append(descriptor)
+        if len(saved) > 4:  # config.yaml, run.json and two checkpoints fit
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(checkpoint_module.os, "fsync", full)
+    result = train("run", "--set", "train.checkpoint_every=3")
+    assert result.exit_code == 2
+    assert "No space left on device; what was saved before is intact" in result.output
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step-00000003.pt", "step-00000006.pt"]
+    assert read_checkpoint(tmp_path / "run").state["step"] == 6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_really_full_disk(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same through a file whose writes fail: /dev/full in the place of the file beside."""
+    train("run", "--set", "train.steps=1")
+    path = list_checkpoints(tmp_path / "run")[0]
+    before = path.read_bytes()
+    path.with_name(path.name + ".part").symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match="No space left"):
+        checkpoint_module.write_atomically(path, b"x" * 100_000)
+    assert path.read_bytes() == before
+
+
+def test_other_settings_do_not_continue_a_run(train: Train) -> None:
+    train("run", "--set", "train.steps=2")
+    result = train("run", "--set", "train.steps=2", "--set", "train.seed=5", "--resume")
+    assert result.exit_code == 2
+    assert "train.seed: 5, 0" in result.output
+    result = train("run", "--set", "train.steps=2", "--set", "train.log_every=1", "--resume")
+    assert result.exit_code == 0, "how often it logs is no part of the experiment"
+
+
+def test_a_run_is_not_overwritten(train: Train) -> None:
+    train("run", "--set", "train.steps=1")
+    result = train("run", "--set", "train.steps=1")
+    assert result.exit_code == 2
+    assert "--resume" in result.output
+
+
+def test_resuming_nothing_starts_from_the_beginning(train: Train, tmp_path: Path) -> None:
+    """So that a job script can always say --resume."""
+    result = train("run", "--set", "train.steps=1", "--resume")
+    assert result.exit_code == 0
+    assert "starting from the beginning" in result.output

@@ -1,0 +1,205 @@
+"""gan.trainer and gan.build: the recipe, step by step."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from gan import build
+from gan.config import Config, TrainSettings
+from gan.losses import LOSSES
+from gan.models import ResNetDiscriminator
+from gan.normalization import NORMALIZATIONS, SpectralNorm
+from gan.trainer import DivergenceError, Trainer, learning_rate
+
+
+def make_trainer(config: Config) -> Trainer:
+    state = build.build_state(config)
+    batches = build.build_batches(config, build.load_images(config, "train"), "cpu")
+    return Trainer(state, batches, build.build_loss(config), config.train, z_dim=config.generator.z_dim)
+
+
+def test_learning_rate_is_linear_from_the_start_and_zero_after_the_end() -> None:
+    """LinearShift of the original: a (1 - t / T) after t updates."""
+    settings = TrainSettings(steps=10)
+    assert learning_rate(settings, 0) == 2e-4
+    assert learning_rate(settings, 5) == pytest.approx(1e-4)
+    assert learning_rate(settings, 10) == 0
+
+
+def test_learning_rate_waits_for_its_start_or_stays() -> None:
+    settings = TrainSettings(steps=10, lr_decay_start=6)
+    assert [learning_rate(settings, step) / 2e-4 for step in (0, 6, 8, 10)] == pytest.approx([1, 1, 0.5, 0])
+    assert learning_rate(TrainSettings(steps=10, lr_decay="none"), 9) == 2e-4
+
+
+def test_one_step_is_one_generator_and_d_steps_discriminator_updates(smoke: Callable[..., Config]) -> None:
+    trainer = make_trainer(smoke("train.d_steps=3"))
+    trainer.train_step()
+    state = trainer.state
+    counts = {
+        name: {int(entry["step"]) for entry in optimizer.state.values()}
+        for name, optimizer in (("g", state.g_optimizer), ("d", state.d_optimizer))
+    }
+    assert counts == {"g": {1}, "d": {3}}
+    assert state.step == 1
+
+
+def test_the_generator_goes_first_and_sees_twice_the_batch(
+    smoke: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, seen = make_trainer(smoke("train.d_steps=2")), []
+    forward = ResNetDiscriminator.forward
+
+    def record(self: ResNetDiscriminator, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        seen.append((len(images), next(self.parameters()).requires_grad))
+        return forward(self, images, labels)
+
+    monkeypatch.setattr(ResNetDiscriminator, "forward", record)
+    trainer.train_step()
+    assert seen == [(16, False), (16, True), (16, True)], "16 = 2 * 8 fakes, then 8 real and 8 fake, twice"
+
+
+def test_power_iteration_once_per_discriminator_step(
+    smoke: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, updates = make_trainer(smoke("train.d_steps=3")), []
+    update = SpectralNorm.update_
+    monkeypatch.setattr(SpectralNorm, "update_", lambda self, weight: (updates.append(1), update(self, weight)))
+    trainer.train_step()
+    assert len(updates) == 3 * 11, "11 weights in the unconditional 32x32 discriminator"
+
+
+def test_the_generator_step_leaves_the_discriminator_alone(smoke: Callable[..., Config]) -> None:
+    trainer = make_trainer(smoke())
+    before = copy.deepcopy(trainer.state.discriminator.state_dict())
+    trainer.generator_step(0)
+    after = trainer.state.discriminator.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert all(parameter.grad is None for parameter in trainer.state.discriminator.parameters())
+    assert all(parameter.requires_grad for parameter in trainer.state.discriminator.parameters())
+
+
+def test_the_discriminator_step_moves_the_generator_only_in_its_running_statistics(
+    smoke: Callable[..., Config],
+) -> None:
+    trainer = make_trainer(smoke())
+    before = copy.deepcopy(trainer.state.generator.state_dict())
+    trainer.state.generator.train()
+    trainer.discriminator_step(0)
+    changed = {
+        key for key, value in trainer.state.generator.state_dict().items() if not torch.equal(before[key], value)
+    }
+    assert changed
+    assert all("running" in key or "num_batches" in key for key in changed)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("conditional", ["true", "false"])
+def test_every_normalization_trains(smoke: Callable[..., Config], normalization: str, conditional: str) -> None:
+    """Ten steps: losses finite, every trainable tensor moved."""
+    trainer = make_trainer(smoke(f"discriminator.normalization={normalization}", f"conditional={conditional}"))
+    networks = (trainer.state.generator, trainer.state.discriminator)
+    before = [copy.deepcopy(dict(network.named_parameters())) for network in networks]
+    for _ in range(10):
+        trainer.train_step()
+    trainer.check_finite()
+    scalars = trainer.take_scalars()
+    assert all(math.isfinite(value) for value in scalars.values())
+    for network, old in zip(networks, before, strict=True):
+        still = [name for name, value in network.named_parameters() if torch.equal(value, old[name])]
+        assert not still
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_trains(smoke: Callable[..., Config], loss: str) -> None:
+    trainer = make_trainer(smoke(f"train.loss={loss}"))
+    for _ in range(3):
+        trainer.train_step()
+    trainer.check_finite()
+
+
+def test_the_discriminator_overfits_one_batch(smoke: Callable[..., Config]) -> None:
+    """Against a frozen generator and the same real images, the hinge loss falls far below 2, its value at indifference."""
+    trainer = make_trainer(smoke("train.learning_rate=0.01", "discriminator.normalization=none"))
+    trainer.state.generator.train()
+    losses = [float(trainer.discriminator_step(0)[0]) for _ in range(40)]
+    assert losses[-1] < 0.2
+
+
+def test_scalars_are_means_over_the_window(smoke: Callable[..., Config]) -> None:
+    one, other = make_trainer(smoke()), make_trainer(smoke())
+    for _ in range(3):
+        one.train_step()
+    windows = []
+    for _ in range(3):
+        other.train_step()
+        windows.append(other.take_scalars())
+    for name, value in one.take_scalars().items():
+        assert value == pytest.approx(sum(window[name] for window in windows) / 3)
+
+
+def test_averaging_copies_buffers_and_averages_parameters(smoke: Callable[..., Config]) -> None:
+    trainer = make_trainer(smoke("train.ema_decay=0.75"))
+    state = trainer.state
+    assert state.average is not None
+    expected = {name: value.clone() for name, value in state.generator.named_parameters()}
+    for _ in range(3):
+        trainer.train_step()
+        for name, value in state.generator.named_parameters():
+            expected[name] = 0.75 * expected[name] + 0.25 * value
+    for name, value in state.average.named_parameters():
+        torch.testing.assert_close(value, expected[name])
+    for averaged, current in zip(state.average.buffers(), state.generator.buffers(), strict=True):
+        assert torch.equal(averaged, current)
+
+
+def test_bf16_keeps_what_must_be_float32(smoke: Callable[..., Config]) -> None:
+    trainer = make_trainer(smoke("train.precision=bf16"))
+    for _ in range(2):
+        trainer.train_step()
+    state = trainer.state
+    for network in (state.generator, state.discriminator):
+        assert {value.dtype for value in network.state_dict().values()} <= {torch.float32, torch.int64}
+    trainer.check_finite()
+
+
+def test_the_seed_decides_everything_and_the_global_generator_nothing(smoke: Callable[..., Config]) -> None:
+    def final(*overrides: str) -> torch.Tensor:
+        torch.rand(7)
+        trainer = make_trainer(smoke(*overrides))
+        for _ in range(2):
+            trainer.train_step()
+        return torch.cat([parameter.detach().flatten() for parameter in trainer.state.generator.parameters()])
+
+    before = torch.random.get_rng_state()
+    first = final()
+    assert torch.equal(first, final())
+    assert not torch.equal(first, final("train.seed=1"))
+    torch.random.set_rng_state(before)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(smoke: Callable[..., Config]) -> None:
+    trainer = make_trainer(smoke())
+    with torch.no_grad():
+        trainer.state.generator.get_parameter("linear.weight")[0] = float("nan")
+    with pytest.raises(DivergenceError, match="step 0: a weight of the generator not finite"):
+        trainer.check_finite()
+    trainer.train_step()
+    with pytest.raises(DivergenceError, match=r"step 1: d_loss and .* not finite"):
+        trainer.take_scalars()
+
+
+def test_names_in_the_configuration_stand_for_something(smoke: Callable[..., Config]) -> None:
+    from gan.errors import ConfigError
+
+    for place, name in (
+        ("data.name", "shape"),
+        ("generator.name", "resnett"),
+        ("discriminator.normalization", "snr"),
+        ("train.loss", "hinged"),
+    ):
+        with pytest.raises(ConfigError, match=rf"{place}: got '{name}', expected one of .*; did you mean"):
+            build.build_state(smoke(f"{place}={name}"))
