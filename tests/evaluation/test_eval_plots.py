@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from evaluation import EvaluationError
-from evaluation.plots import GAP, plot_critics, plot_curves, save_grid
+from evaluation.plots import GAP, _record, plot_critics, plot_curves, save_grid
 
 
 def opened(file: Path) -> np.ndarray:
@@ -50,6 +50,11 @@ def test_curves_are_drawn_from_what_is_there(tmp_path: Path):
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
     assert "matplotlib.pyplot" not in sys.modules
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["curves.png", "metrics.jsonl"]
+
+
+def test_only_finite_numbers_are_points():
+    assert _record('{"step": 1, "d_loss": NaN, "g_loss": Infinity, "done": true, "layer": "x"}') == {"step": 1.0}
+    assert _record('{"d_loss": 1}') is None
 
 
 def test_a_file_without_curves_is_refused(tmp_path: Path):

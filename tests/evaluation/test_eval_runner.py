@@ -226,6 +226,21 @@ def test_globals_are_restored_after_an_error():
     assert global_state() == before
 
 
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+def test_precision_flags_are_restored(precision: str):
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [flag.fp32_precision for flag in flags]
+    try:
+        for flag in flags:
+            flag.fp32_precision = precision
+        with isolated():
+            assert [flag.fp32_precision for flag in flags] == ["ieee", "ieee"]
+        assert [flag.fp32_precision for flag in flags] == [precision, precision]
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.fp32_precision = value
+
+
 def test_inputs_are_left_as_found(context: Context):
     before = {name: getattr(context, name).clone() for name in ("generated", "generated_labels", "reference", "test")}
     state = {name: tensor.clone() for name, tensor in context.extractor.network.state_dict().items()}
