@@ -1,5 +1,6 @@
 """Checkpoints: one file {"format", "config", "state"} that torch.load(weights_only=True) reads."""
 
+import contextlib
 import io
 import json
 import os
@@ -40,10 +41,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        try:
+        with contextlib.suppress(OSError):  # the folder itself may have become unwritable: the sentence below says so
             beside.unlink(missing_ok=True)
-        except OSError:
-            pass  # the folder itself has become unwritable: the sentence below says so
         raise CheckpointError(
             f"{path}: cannot be written: {error.strerror or error}; what was saved before is intact"
         ) from None

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -85,7 +86,7 @@ class Evaluation:
         except DataError:
             return None
 
-    def of_state(self, metrics: list[str], state: TrainState, subject: dict[str, object]) -> Report:
+    def of_state(self, metrics: list[str], state: TrainState, subject: dict[str, Any]) -> Report:
         """Metrics of a training state's generator; every network is left as found."""
         config = self.config
         generator = chosen_generator(state, config.eval.ema)
@@ -93,7 +94,7 @@ class Evaluation:
         count = max((self._count(metric) for metric in metrics if metric in GENERATED_METRICS), default=0)
         images, labels = sampler(count, config.eval.seed) if count else (None, None)
         averaged = generator is state.average
-        protocol = {
+        protocol: dict[str, Any] = {
             "quantizer": config.eval.quantizer,
             "bn_mode": "eval",
             "weights": "ema" if averaged else "raw",
@@ -116,7 +117,7 @@ class Evaluation:
     def _count(self, metric: str) -> int:
         return {"is": self.config.eval.num_is, "fid": self.config.eval.num_fid}[metric]
 
-    def _context(self, metrics: list[str], protocol: dict[str, object], subject: dict[str, object]) -> Context:
+    def _context(self, metrics: list[str], protocol: dict[str, Any], subject: dict[str, Any]) -> Context:
         wanted = self.config.eval
         data = self.config.data
         title = data.title or data.name
@@ -265,7 +266,7 @@ def _evaluate_checkpoint(
 
 def evaluate_state(names: list[str], evaluation: Evaluation, state: TrainState, checkpoint: Path | None) -> Report:
     """Metrics of a state, with the checkpoint it came from on record."""
-    subject: dict[str, object] = {"experiment": evaluation.config.name, "identity": evaluation.config.identity()}
+    subject: dict[str, Any] = {"experiment": evaluation.config.name, "identity": evaluation.config.identity()}
     if checkpoint is not None:
         digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         subject |= {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}

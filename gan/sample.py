@@ -102,7 +102,7 @@ def chosen_generator(state: TrainState, ema: bool) -> nn.Module:
 
 
 def fixed_grid(config: Config, state: TrainState) -> Tensor:
-    """A grid from latents that never change during a run, uint8 (3, H, W); conditional: one row per class, 10 at most."""
+    """A grid from latents that never change during a run, uint8 (3, H, W); conditional: a row per class, 10 at most."""
     num_rows = min(state.num_classes, 10) or GRID_ROWS
     count = num_rows * GRID_ROWS
     latents = draw_latents(count, config.generator.z_dim, random_generator(config.train.seed, "sample grid"))

@@ -209,7 +209,10 @@ def _checkpoint_to_continue(config: Config, run: Path, resume: bool) -> Checkpoi
 
 @contextmanager
 def _stop(stop_after: int | None, max_minutes: float | None) -> Iterator[Callable[[int], str]]:
-    """A function of the step that says why to stop, or "". The first Ctrl-C or SIGTERM is a reason, the second is one too many."""
+    """A function of the step that says why to stop, or "".
+
+    The first Ctrl-C or SIGTERM is a reason, the second ends the program at once.
+    """
     received: list[int] = []
     deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else None
 
@@ -237,9 +240,8 @@ def _stop(stop_after: int | None, max_minutes: float | None) -> Iterator[Callabl
 
 def _summary(config: Config, state: TrainState) -> str:
     """Sizes of the networks, and what their normalization does to each layer."""
-    lines = [
-        f"{config.name}: {config.data.name} {config.data.image_size}x{config.data.image_size}, identity {config.identity()}"
-    ]
+    size = config.data.image_size
+    lines = [f"{config.name}: {config.data.name} {size}x{size}, identity {config.identity()}"]
     classes = f"{state.num_classes} classes" if state.num_classes else "unconditional"
     for name, network in (("generator", state.generator), ("discriminator", state.discriminator)):
         count = sum(parameter.numel() for parameter in network.parameters())
@@ -250,11 +252,12 @@ def _summary(config: Config, state: TrainState) -> str:
 
 def _normalization_summary(config: Config, layers: list[LayerSpectrum]) -> str:
     wanted = config.discriminator
-    if wanted.normalization != "srn":
-        return f"discriminator weights: {wanted.normalization}"
     bounded = [layer for layer in layers if layer.target_rank is not None]
+    if not bounded:
+        return f"discriminator weights: {wanted.normalization}"
+    active = sum(layer.active for layer in bounded)
+    text = f"discriminator weights: srn, c = {wanted.c:g}, active on {active} of {len(bounded)} layers now"
     spectral = [layer.name for layer in layers if layer.target_rank is None]
-    text = f"discriminator weights: srn, c = {wanted.c:g}, active on {sum(l.active for l in bounded)} of {len(bounded)} layers now"
     if spectral:
         text += f"; spectral normalization only, because c * min(rows, columns) <= 1: {', '.join(spectral)}"
     return text

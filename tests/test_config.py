@@ -1,5 +1,6 @@
 """gan.config: strict, typed, and telling people where they went wrong."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -178,11 +179,9 @@ def test_differences_name_the_setting_and_both_values() -> None:
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_no_text_breaks_the_parser(place: str, value: str) -> None:
-    """Any override is either taken or refused by a ConfigError of one line."""
-    try:
-        load_config("cifar10_sn", [f"{place}={value}"])
-    except ConfigError as error:
-        assert str(error)
+    """Any override is either taken or refused by a ConfigError, never anything else."""
+    with contextlib.suppress(ConfigError):
+        assert load_config("cifar10_sn", [f"{place}={value}"])
 
 
 def test_the_module_imports_no_torch() -> None:

@@ -122,7 +122,7 @@ def test_every_loss_trains(smoke: Callable[..., Config], loss: str) -> None:
 
 
 def test_the_discriminator_overfits_one_batch(smoke: Callable[..., Config]) -> None:
-    """Against a frozen generator and the same real images, the hinge loss falls far below 2, its value at indifference."""
+    """Against a frozen generator and the same images the hinge loss falls far below 2, indifference."""
     trainer = make_trainer(smoke("train.learning_rate=0.01", "discriminator.normalization=none"))
     trainer.state.generator.train()
     losses = [float(trainer.discriminator_step(0)[0]) for _ in range(40)]

@@ -4,8 +4,8 @@ Activations are never in place: an in-place ReLU before the residual branch woul
 
 Three rewrites save work and change nothing but rounding. A 1x1 convolution commutes with nearest upsampling and with
 mean pooling, so shortcuts run at the lower resolution. A 3x3 convolution and the 2x2 mean pooling after it are one 4x4
-convolution of stride 2. Nearest upsampling and the 3x3 convolution after it are one transposed 4x4 convolution of stride
-2. The weight that is stored, and normalized, is the 3x3 one.
+convolution of stride 2. Nearest upsampling and the 3x3 convolution after it are one transposed 4x4 convolution of
+stride 2. The weight that is stored, and normalized, is the 3x3 one.
 """
 
 import math
@@ -22,7 +22,7 @@ BATCH_NORM_EPS = 2e-5
 
 
 def glorot(layer: Layer, gain: float = 1.0) -> Layer:
-    """Glorot-uniform weight, zero bias. The original's `GlorotUniform(gain)` is `xavier_uniform_(gain=gain)` exactly."""
+    """Glorot-uniform weight, zero bias. The original's GlorotUniform(gain) is xavier_uniform_(gain=gain) exactly."""
     nn.init.xavier_uniform_(layer.weight, gain)
     if not isinstance(layer, nn.Embedding) and layer.bias is not None:
         nn.init.zeros_(layer.bias)

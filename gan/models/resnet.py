@@ -4,6 +4,8 @@ Miyato et al. 2018 (SN-GAN) and Miyato & Koyama 2018 (projection discriminator),
 No layer here is normalized in its weights: `gan.normalization.normalize` does that from outside.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,7 +42,7 @@ def _check_labels(labels: Tensor | None, num_classes: int, network: str) -> None
 
 
 class ResNetGenerator(nn.Module):
-    """Latents float32 (N, z_dim), and labels int64 (N,) if conditional -> images (N, 3, image_size, image_size) in [-1, 1].
+    """Latents float32 (N, z_dim), and labels int64 (N,) if conditional -> images (N, 3, H, W) in [-1, 1].
 
     Linear to 4x4, then residual upsampling blocks with (conditional) batch normalization, then BN, ReLU, conv3x3, tanh.
     The last batch normalization is unconditional also in the conditional model.
@@ -62,9 +64,7 @@ class ResNetGenerator(nn.Module):
         self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
         widths = [channels * factor for factor in GENERATOR_WIDTHS[image_size]]
         self.linear = glorot(nn.Linear(z_dim, BOTTOM_WIDTH**2 * widths[0]))
-        self.blocks = nn.ModuleList(
-            GeneratorBlock(wide, narrow, num_classes) for wide, narrow in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.blocks = nn.ModuleList(GeneratorBlock(wide, narrow, num_classes) for wide, narrow in pairwise(widths))
         self.bn = BatchNorm(widths[-1])
         self.to_rgb = conv3x3(widths[-1], 3, gain=1.0)
 

@@ -1,0 +1,293 @@
+"""The commands as people type them: help, dry runs, errors in one sentence."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from gan.checkpoint import list_checkpoints
+from gan.config import available_configs
+from gan.evaluate import main as gan_eval
+from gan.sample import main as gan_sample
+from gan.train import main as gan_train
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = {"gan-train": gan_train, "gan-eval": gan_eval, "gan-sample": gan_sample}
+Train = Callable[..., Result]
+
+
+def call(command: str, *arguments: object) -> Result:
+    return CliRunner().invoke(COMMANDS[command], [str(argument) for argument in arguments], prog_name=command)
+
+
+def refused(result: Result, *parts: str) -> None:
+    """Exit status 2 and one sentence that holds these parts; no traceback."""
+    assert result.exit_code == 2, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    for part in parts:
+        assert part in result.output, result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_worked_examples(command: str) -> None:
+    output = call(command, "--help").output
+    assert output.count(f"  {command} ") >= 3, output
+
+
+@pytest.mark.parametrize("name", ["cifar10_sn", "cifar10_srn70", "cifar10_cond_srn70", "celeba_srn70"])
+def test_dry_run_builds_without_data(name: str) -> None:
+    result = call("gan-train", "--config", f"{name}.yaml", "--dry-run")
+    assert result.exit_code == 0, result.output
+    expected = {
+        "cifar10_sn": ["4,276,739", "1,053,824", "unconditional"],
+        "cifar10_srn70": ["4,276,739", "srn, c = 0.7, active on 1 of 10 layers", "<= 1: linear"],
+        "cifar10_cond_srn70": ["4,304,387", "1,055,104", "10 classes"],
+        "celeba_srn70": ["12,220,675", "10,141,441", "64x64"],
+    }[name]
+    for part in expected:
+        assert part in result.output
+
+
+@pytest.mark.slow
+def test_every_configuration_builds() -> None:
+    for name in available_configs():
+        result = call("gan-train", "--config", name, "--dry-run")
+        assert result.exit_code == 0, (name, result.output)
+
+
+def test_print_config_is_a_configuration(tmp_path: Path) -> None:
+    printed = call("gan-train", "--config", "cifar10_srn70", "--set", "train.seed=3", "--print-config").output
+    (tmp_path / "again.yaml").write_text(printed)
+    assert call("gan-train", "--config", tmp_path / "again.yaml", "--print-config").output == printed
+
+
+def test_list_names_everything() -> None:
+    output = call("gan-train", "--list").output
+    for name in ("cifar10_srn70.yaml", "shapes", "resnet", "srn", "hinge", "nd", "inception"):
+        assert name in output
+
+
+WRONG_TRAINING = {
+    "no config": ((), ["--config is missing"]),
+    "unknown config": (("--config", "cifar10_snr70"), ["did you mean 'cifar10_srn70.yaml'"]),
+    "unknown key": (("--config", "smoke", "--set", "train.step=3"), ["train.step: unknown setting", "'steps'"]),
+    "wrong type": (("--config", "smoke", "--set", "train.steps=x"), ["train.steps: got 'x', expected a valid integer"]),
+    "unknown name": (("--config", "smoke", "--set", "data.name=shpes"), ["data.name: got 'shpes'", "'shapes'"]),
+    "unknown metric": (("--config", "smoke", "--set", "eval.metrics=fdi"), ["fdi", "fid"]),
+    "unknown extractor": (("--config", "smoke", "--set", "eval.extractor=inceptoin"), ["'inception'"]),
+    "missing data": (
+        ("--config", "smoke", "--set", "data.name=folder", "--set", "data.root=nowhere"),
+        ["nowhere"],
+    ),
+    "unknown device": (("--config", "smoke", "--device", "cuda:99"), ["--device cuda:99"]),
+    "strange device": (("--config", "smoke", "--device", "quantum"), ["--device quantum"]),
+    "nothing to resume": (("--run", "nowhere", "--resume"), ["nowhere", "config.yaml"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TRAINING)
+def test_wrong_training_is_one_sentence(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, parts = WRONG_TRAINING[case]
+    refused(call("gan-train", *arguments), *parts)
+
+
+def test_conditional_training_needs_classes(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "one.png")
+    arguments = ["--config", "smoke", "--set", "data.name=folder", "--set", f"data.root={tmp_path}"]
+    refused(call("gan-train", *arguments, "--set", "conditional=true", "--dry-run"), "1 class", "at least 2")
+
+
+def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    arguments = ["--config", "smoke", "--set", "data.name=folder", "--set", f"data.root={tmp_path}"]
+    refused(call("gan-train", *arguments, "--run", tmp_path / "run"), "bad.png")
+
+
+def test_a_run_folder_explains_itself(train: Train, tmp_path: Path) -> None:
+    assert train("run", "--set", "train.steps=10").exit_code == 0
+    run = tmp_path / "run"
+    names = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "run.json", "checkpoints", "metrics.jsonl", "samples"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    record = json.loads((run / "run.json").read_text())
+    assert {"identity", "commands", "commit", "dirty", "python", "torch", "device"} <= record.keys()
+    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    assert {"step", "d_loss", "g_loss", "real_logit", "fake_logit", "learning_rate", "images_per_second"} <= line.keys()
+    assert {"sigma", "stable_rank", "target_rank", "active"} <= line["layers"][0].keys()
+
+
+def test_tensorboard_holds_what_it_should(train: Train, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train("run", "--set", "train.steps=10")
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    tags = events.Tags()
+    assert "samples" in tags["images"]
+    for tag in (
+        *("loss/discriminator", "loss/generator", "logits/real", "logits/fake"),
+        *("train/learning_rate", "train/images_per_second"),
+        *("sigma/linear", "stable_rank/blocks.0.conv1", "srn_active/blocks.0.conv1"),
+    ):
+        assert tag in tags["scalars"], tags["scalars"]
+    assert [event.step for event in events.Scalars("sigma/linear")] == [0, 5, 10]
+    assert [event.step for event in events.Scalars("loss/generator")] == [5, 10]
+
+
+def test_evaluating_a_run(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=2")
+    result = call("gan-eval", "--run", tmp_path / "run", "--metrics", "fid,nd", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "fid/pixels" in result.output
+    report = json.loads((tmp_path / "run" / "reports" / "00000002" / "report.json").read_text())
+    assert report["subject"]["step"] == 2
+    assert "fid/pixels" in json.dumps(report["values"])
+
+
+def test_the_newest_run_is_the_default(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train("runs/old", "--set", "train.steps=1")
+    train("runs/new", "--set", "train.steps=1")
+    monkeypatch.chdir(tmp_path)
+    for result in (call("gan-eval", "--metrics", "fid", "--device", "cpu"), call("gan-sample", "--num", "4")):
+        assert result.exit_code == 0, result.output
+        assert result.output.splitlines()[0] == "newest run: runs/new"
+
+
+def test_evaluation_does_not_change_training(train: Train, tmp_path: Path) -> None:
+    """Bit-equal with and without, and the checkpoint of an evaluated run is the same file's content."""
+    train("without", "--set", "train.steps=6")
+    train("with", "--set", "train.steps=6", "--set", "train.eval_every=2")
+    states = [torch.load(list_checkpoints(tmp_path / run)[-1])["state"] for run in ("without", "with")]
+    for network in ("generator", "discriminator"):
+        for key, value in states[0][network].items():
+            assert torch.equal(value, states[1][network][key]), key
+    assert '"metrics": {"fid/pixels"' in (tmp_path / "with" / "metrics.jsonl").read_text()
+
+
+def test_evaluating_a_folder_of_images(tmp_path: Path, small_shapes: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{index:03d}.png")
+    common = [
+        "--config",
+        "smoke",
+        "--set",
+        f"data.root={small_shapes}",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "report",
+    ]
+    result = call("gan-eval", "--generated", folder, "--metrics", "fid,nd", *common)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "report" / "report.json").is_file()
+
+
+def test_sampling_by_class(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1", "--set", "conditional=true")
+    out = tmp_path / "out"
+    result = call("gan-sample", "--run", tmp_path / "run", "--class", "star", "--class", "0", "--num", 3, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir()} == {"grid.png", "star", "circle"}
+    assert len(list((out / "star").iterdir())) == 3
+    with Image.open(out / "star" / "000000.png") as image:
+        assert image.size == (32, 32)
+    refused(call("gan-sample", "--run", tmp_path / "run", "--class", "cat"), "'cat'", "star")
+
+
+def test_sampling_is_a_function_of_the_seed(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1")
+    refused(call("gan-sample", "--run", tmp_path / "run", "--class", "0"), "unconditional")
+    grids = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        call(
+            "gan-sample", "--run", tmp_path / "run", "--num", 4, "--seed", seed, "--out", tmp_path / name, "--grid-only"
+        )
+        grids.append((tmp_path / name / "grid.png").read_bytes())
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["grid.png"]
+    assert grids[0] == grids[1] != grids[2]
+
+
+def test_wrong_evaluation_is_one_sentence(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train("run", "--set", "train.steps=1")
+    run = tmp_path / "run"
+    refused(call("gan-eval", "--run", run, "--metrics", "fdi"), "fdi", "did you mean fid")
+    refused(call("gan-eval", "--run", run, "--metrics", "fid", "--checkpoint", run), "give one of them")
+    refused(
+        call("gan-eval", "--checkpoint", run / "checkpoints" / "step-9.pt"), "no such checkpoint", "step-00000001.pt"
+    )
+    refused(call("gan-eval", "--run", run, "--set", "train.seed=3"), "train.seed: 3, 0", "eval.*")
+    refused(call("gan-eval", "--run", run, "--set", "eval.num_fid=x"), "eval.num_fid")
+    refused(call("gan-eval", "--generated", run, "--metrics", "fid"), "--config")
+    refused(call("gan-eval", "--run", run, "--metrics", "is"), "pixels")
+    monkeypatch.chdir(tmp_path)
+    refused(call("gan-eval", "--metrics", "fid"), "no run with a checkpoint")
+
+
+def test_missing_inception_weights_say_what_to_fetch_and_where_to_put_it(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1")
+    inception = ["--run", tmp_path / "run", "--metrics", "fid", "--set", "eval.extractor=inception"]
+    refused(call("gan-eval", *inception, "--inception-weights", "nowhere.pth"), "nowhere.pth")
+    (tmp_path / "foreign.pth").write_bytes(b"no weights")
+    refused(call("gan-eval", *inception, "--inception-weights", tmp_path / "foreign.pth"), "foreign.pth")
+
+
+@pytest.mark.slow
+def test_a_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
+    """Built, unpacked beside the installed dependencies, and run from an empty folder."""
+    source = tmp_path / "source"
+    for name in ("gan", "evaluation", "configs"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(source)]
+    result = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    wheel = next((tmp_path / "dist").glob("*.whl"))
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        "import gan.train; assert gan.train.__file__.startswith(sys.path[0]), gan.train.__file__\n"
+        "gan.train.main(prog_name='gan-train')"
+    )
+    arguments = ["--config", "cifar10_cond_srn70.yaml", "--dry-run"]
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(site), *arguments],
+        cwd=empty,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "1,055,104" in run.stdout
+
+
+def test_compare_runs(train: Train, tmp_path: Path) -> None:
+    for run, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(run, "--set", "train.steps=2", "--set", f"train.seed={seed}")
+
+    def compare(other: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "tools" / "compare_runs.py"), str(tmp_path / "a"), str(tmp_path / other)]
+        return subprocess.run([*command, "--assert-equal"], capture_output=True, text=True, check=False, cwd=ROOT)
+
+    assert compare("b").returncode == 0
+    result = compare("c")
+    assert result.returncode == 1
+    assert "differences" in result.stdout

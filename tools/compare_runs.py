@@ -1,0 +1,104 @@
+"""Compares two runs: every tensor of their newest common checkpoint, and every line of their logs.
+
+A refactoring is harmless if a run before and a run after it are equal, bit for bit.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from gan.checkpoint import list_checkpoints, read_checkpoint
+from gan.errors import CheckpointError, UserError
+
+CLOCK = {"images_per_second"}
+EXAMPLES = """
+Examples:
+
+  python tools/compare_runs.py runs/before runs/after
+  python tools/compare_runs.py runs/before runs/after --assert-equal
+"""
+
+
+def newest_common(one: Path, other: Path) -> tuple[Path, Path]:
+    """The checkpoints of both runs at the last step that both have.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    by_name = [{path.name: path for path in list_checkpoints(run)} for run in (one, other)]
+    common = sorted(by_name[0].keys() & by_name[1].keys())
+    if not common:
+        raise CheckpointError(f"{one} and {other}: no checkpoint of the same step in both")
+    return by_name[0][common[-1]], by_name[1][common[-1]]
+
+
+def leaves(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """(place, value) of every tensor and plain value in nested containers."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from leaves(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(content, list | tuple):
+        for index, value in enumerate(content):
+            yield from leaves(value, f"{place}[{index}]")
+    else:
+        yield place, content
+
+
+def difference(one: Any, other: Any) -> float:
+    """Largest absolute difference; infinite where the kinds or shapes differ."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.shape == other.shape:
+        return float((one.double() - other.double()).abs().max()) if one.numel() else 0.0
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other)
+    return 0.0 if type(one) is type(other) and not isinstance(one, torch.Tensor) and one == other else float("inf")
+
+
+def compare(one: Any, other: Any) -> dict[str, float]:
+    """Places that differ, with the largest absolute difference at each."""
+    ours, theirs = dict(leaves(one)), dict(leaves(other))
+    missing = object()
+    differences = {
+        place: difference(ours.get(place, missing), theirs.get(place, missing)) for place in ours.keys() | theirs.keys()
+    }
+    return {place: size for place, size in sorted(differences.items()) if size != 0}
+
+
+def log_of(run: Path, last_step: int) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl up to a step, without what depends on the clock."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in record.items() if k not in CLOCK} for record in records if record["step"] <= last_step]
+
+
+@click.command(epilog=EXAMPLES.replace("\n\n", "\n\n\b\n", 1))
+@click.argument("one", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("other", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--assert-equal", is_flag=True, help="Exit with status 1 unless both are equal bit for bit.")
+def main(one: Path, other: Path, assert_equal: bool) -> None:
+    """Compare the newest common checkpoint and the logs of two runs."""
+    try:
+        first, second = (read_checkpoint(path) for path in newest_common(one, other))
+    except UserError as error:
+        click.echo(f"compare_runs: error: {error}", err=True)
+        sys.exit(2)
+    step = first.state["step"]
+    found = {
+        "state": compare(first.state, second.state),
+        "log": compare(log_of(one, step), log_of(other, step)),
+    }
+    for name, places in found.items():
+        click.echo(
+            f"{name} up to step {step}: {len(places)} differences" if places else f"{name} up to step {step}: equal"
+        )
+        for place, size in sorted(places.items(), key=lambda item: -item[1])[:10]:
+            click.echo(f"  {place}: {size:.3g}")
+    if assert_equal and any(found.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

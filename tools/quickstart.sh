@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# From nothing to a trained SRN-70 GAN with metrics, report and samples: needs Python 3.10 or newer.
+# VENV=DIR chooses the environment (default .venv), PYTHON=python3.12 the interpreter that makes it,
+# RUN=DIR the folder of the run (default runs/quickstart).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${VENV:-.venv}
+run=${RUN:-runs/quickstart}
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+echo "installing into $venv (PyTorch is a large download the first time)"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable .
+"$venv/bin/gan-train" --config shapes_srn70 --run "$run" --resume
+"$venv/bin/gan-eval" --run "$run" --metrics fid,is,nd
+"$venv/bin/gan-sample" --run "$run" --num 64 --out "$run/samples/final"
+report=$(ls -d "$run"/reports/*/ | tail -n 1)
+echo
+echo "samples   $run/samples/final/grid.png   (every stage: $run/samples/)"
+echo "report    ${report}report.json   curves: ${report}curves.png"
+echo "watch it  $venv/bin/tensorboard --logdir $run"
