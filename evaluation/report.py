@@ -98,7 +98,7 @@ class Report:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Writes report.json, arrays.npz and plots into a folder, made where missing; returns the folder.
+        """Writes report.json, report.txt (the table), arrays.npz and plots into a folder, made if missing; returns it.
 
         Each file is written beside and renamed, so a report is whole or as it was.
 
@@ -115,6 +115,8 @@ class Report:
             self._plot(folder)
             with replacing(folder / "report.json") as beside:
                 beside.write_text(text + "\n", encoding="utf-8")
+            with replacing(folder / "report.txt") as beside:
+                beside.write_text(self.table() + "\n", encoding="utf-8")
         except OSError as error:
             raise EvaluationError(f"report: cannot be written into {folder} ({error})") from error
         return folder

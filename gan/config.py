@@ -93,7 +93,7 @@ class NeuralDivergenceSettings(Settings):
     preset: str = _setting("srn2020", "protocol of the critic")
     steps: Count = _setting(100_000, "critic updates")
     num_samples: Count = _setting(1_000_000, "generated images that the final value averages over")
-    num_critics: Count = _setting(1, "independent critics; mean and standard deviation are reported")
+    num_critics: Count = _setting(3, "independent critics; mean and standard deviation are reported")
 
 
 class EvalSettings(Settings):

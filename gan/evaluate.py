@@ -1,6 +1,8 @@
 """gan-eval: metrics of a checkpoint, a run or a folder of generated images."""
 
+import contextlib
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import click
 import torch
+from torch import Tensor
 
 from evaluation import (
     EXTRACTORS,
@@ -21,7 +24,7 @@ from evaluation import (
     evaluate,
 )
 from evaluation.extractors import Extractor
-from evaluation.images import read_images
+from evaluation.images import Sampler, read_images
 from evaluation.plots import plot_curves
 from evaluation.runner import check_metrics
 from gan.build import checkpoint_config, choose, load_images, load_state
@@ -30,11 +33,10 @@ from gan.command import Command, choose_device, describe
 from gan.config import Config, differences, load_config, override_config
 from gan.data import ImageData
 from gan.errors import ConfigError, DataError, UserError
+from gan.noise import random_generator
 from gan.sample import choose_checkpoint, chosen_generator, make_sampler
 from gan.state import TrainState
 
-GENERATED_METRICS = ("is", "fid")
-"""Metrics that need a fixed set of generated images; how many, the settings say."""
 EXAMPLES = """
 Examples:
 
@@ -88,48 +90,57 @@ class Evaluation:
 
     def of_state(self, metrics: list[str], state: TrainState, subject: dict[str, Any]) -> Report:
         """Metrics of a training state's generator; every network is left as found."""
-        config = self.config
-        generator = chosen_generator(state, config.eval.ema)
-        sampler = make_sampler(generator, config, state.num_classes, self.device)
-        count = max((self._count(metric) for metric in metrics if metric in GENERATED_METRICS), default=0)
-        images, labels = sampler(count, config.eval.seed) if count else (None, None)
-        averaged = generator is state.average
-        protocol: dict[str, Any] = {
-            "quantizer": config.eval.quantizer,
+        wanted = self.config.eval
+        generator = chosen_generator(state, wanted.ema)
+        sampler = make_sampler(generator, self.config, state.num_classes, self.device)
+        count = max(self._needed(metrics, "generated"))
+        images, labels = sampler(count, wanted.seed) if count else (None, None)
+        protocol = {
+            "quantizer": wanted.quantizer,
             "bn_mode": "eval",
-            "weights": "ema" if averaged else "raw",
+            "weights": "ema" if generator is state.average else "raw",
             "labels": "balanced" if state.num_classes else "none",
             "precision": "fp32",
             "truncation": "none",
-            "seed": config.eval.seed,
+            "seed": wanted.seed,
         }
-        context = self._context(metrics, protocol, {**subject, "step": state.step})
-        context.generated, context.generated_labels, context.sampler = images, labels, sampler
-        return evaluate(metrics, context)
+        return self._measure(metrics, images, labels, sampler, protocol, {**subject, "step": state.step})
 
     def of_folder(self, metrics: list[str], folder: Path) -> Report:
-        """Metrics of a folder of generated images, taken in the order of their names."""
+        """Metrics of a folder of generated images; they are shuffled by eval.seed, since names often sort by class."""
         images, labels, _ = read_images(folder)
-        context = self._context(metrics, {"source": "image files"}, {"generated": str(folder)})
-        context.generated, context.generated_labels = images, labels
-        return evaluate(metrics, context)
+        order = torch.randperm(len(images), generator=random_generator(self.config.eval.seed, "order of files"))
+        labels = None if labels is None else labels[order]
+        protocol = {"source": "image files", "seed": self.config.eval.seed}
+        return self._measure(metrics, images[order], labels, None, protocol, {"generated": str(folder)})
 
-    def _count(self, metric: str) -> int:
-        return {"is": self.config.eval.num_is, "fid": self.config.eval.num_fid}[metric]
+    def _needed(self, metrics: list[str], images: str) -> list[int]:
+        """How many of the generated, reference or test images the metrics ask for; at least one 0."""
+        settings = [METRICS[name].images.get(images, "") for name in metrics]
+        return [0, *(getattr(self.config.eval, setting) for setting in settings if setting)]
 
-    def _context(self, metrics: list[str], protocol: dict[str, Any], subject: dict[str, Any]) -> Context:
-        wanted = self.config.eval
-        data = self.config.data
-        title = data.title or data.name
-        uses_features = any(metric in GENERATED_METRICS for metric in metrics)
-        reference = self.images("train") if "fid" in metrics else None
-        test = self.images("test") if "nd" in metrics else None
-        return Context(
+    def _measure(
+        self,
+        metrics: list[str],
+        generated: Tensor | None,
+        labels: Tensor | None,
+        sampler: Sampler | None,
+        protocol: dict[str, Any],
+        subject: dict[str, Any],
+    ) -> Report:
+        wanted, title = self.config.eval, self.config.data.title or self.config.data.name
+        needs = [METRICS[name] for name in metrics]
+        reference = self.images("train") if any("reference" in need.images for need in needs) else None
+        test = self.images("test") if any("test" in need.images for need in needs) else None
+        context = Context(
+            generated=generated,
+            generated_labels=labels,
             reference=reference.images if reference else None,
             reference_labels=reference.labels if reference else None,
             test=test.images if test else None,
             test_labels=test.labels if test else None,
-            extractor=self.extractor() if uses_features else None,
+            sampler=sampler,
+            extractor=self.extractor() if any(need.extractor for need in needs) else None,
             settings=Settings(
                 num_real=wanted.num_real,
                 num_fid=wanted.num_fid,
@@ -149,6 +160,7 @@ class Evaluation:
             reference_name=f"{title}, train",
             test_name=f"{title}, test",
         )
+        return evaluate(metrics, context)
 
 
 @contextmanager
@@ -212,22 +224,25 @@ def main(
         click.echo(describe({"--metrics": METRICS, "eval.extractor": EXTRACTORS}))
         return
     if inception_weights is not None:
-        overrides = (*overrides, f"eval.inception_weights={inception_weights}")
+        overrides = (*overrides, f"eval.inception_weights={json.dumps(str(inception_weights))}")
     place = choose_device(device)
     if generated is not None:
-        report, folder = _evaluate_folder(metrics, generated, config_name, overrides, place)
+        report, folder = _evaluate_folder(metrics, generated, config_name, overrides, place, out)
     elif config_name is not None:
         raise ConfigError("--config goes with --generated; a checkpoint holds its own configuration")
     else:
-        report, folder = _evaluate_checkpoint(metrics, checkpoint, run, overrides, place)
-    folder = out or folder
-    report.save(folder)
+        report, folder = _evaluate_checkpoint(metrics, checkpoint, run, overrides, place, out)
     click.echo(report.table())
     click.echo(f"report: {folder}")
 
 
 def _evaluate_folder(
-    metrics: str | None, generated: Path, config_name: str | None, overrides: tuple[str, ...], device: torch.device
+    metrics: str | None,
+    generated: Path,
+    config_name: str | None,
+    overrides: tuple[str, ...],
+    device: torch.device,
+    out: Path | None,
 ) -> tuple[Report, Path]:
     if config_name is None:
         raise ConfigError(
@@ -237,11 +252,19 @@ def _evaluate_folder(
     names = parse_metrics(metrics or config.eval.metrics)
     check_evaluation(config)
     with one_sentence():
-        return Evaluation(config, device).of_folder(names, generated), Path("reports") / generated.name
+        report = Evaluation(config, device).of_folder(names, generated)
+    folder = out or Path("reports") / generated.name
+    _save(report, folder)
+    return report, folder
 
 
 def _evaluate_checkpoint(
-    metrics: str | None, checkpoint: Path | None, run: Path | None, overrides: tuple[str, ...], device: torch.device
+    metrics: str | None,
+    checkpoint: Path | None,
+    run: Path | None,
+    overrides: tuple[str, ...],
+    device: torch.device,
+    out: Path | None,
 ) -> tuple[Report, Path]:
     path = find_checkpoint(choose_checkpoint(checkpoint, run))
     read = read_checkpoint(path)
@@ -257,11 +280,16 @@ def _evaluate_checkpoint(
     state = load_state(read, config, device)
     report = evaluate_state(names, Evaluation(config, device), state, path)
     home = path.parent.parent
-    folder = home / "reports" / f"{state.step:08d}"
-    if (home / "metrics.jsonl").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = out or home / "reports" / f"{state.step:08d}"
+    _save(report, folder)
+    with contextlib.suppress(EvaluationError):  # a checkpoint copied out of its run, or a run without a logged step
         plot_curves(home / "metrics.jsonl", folder / "curves.png")
     return report, folder
+
+
+def _save(report: Report, folder: Path) -> None:
+    with one_sentence():
+        report.save(folder)
 
 
 def evaluate_state(names: list[str], evaluation: Evaluation, state: TrainState, checkpoint: Path | None) -> Report:

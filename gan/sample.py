@@ -9,6 +9,7 @@ import click
 import torch
 from torch import Tensor, nn
 from torchvision.utils import make_grid
+from tqdm import tqdm
 
 from gan.build import checkpoint_config, load_state
 from gan.checkpoint import newest_run, read_checkpoint
@@ -58,17 +59,14 @@ def generate(
         latents: float32 (N, z_dim).
         labels: int64 (N,) for a conditional generator, None otherwise.
     """
+    starts = range(0, len(latents), batch_size)
+    quiet = None if len(starts) > 20 else True  # None: shown on a terminal only
+    parts = []
     with eval_mode(generator):
-        parts = [
-            to_uint8(
-                generator(
-                    latents[i : i + batch_size].to(device),
-                    None if labels is None else labels[i : i + batch_size].to(device),
-                ),
-                quantizer,
-            ).cpu()
-            for i in range(0, len(latents), batch_size)
-        ]
+        for i in tqdm(starts, desc="generating", unit="batch", leave=False, disable=quiet):
+            classes = None if labels is None else labels[i : i + batch_size].to(device)
+            images = generator(latents[i : i + batch_size].to(device), classes)
+            parts.append(to_uint8(images, quantizer).cpu())
     return torch.cat(parts)
 
 

@@ -30,7 +30,7 @@ from gan.checkpoint import (
 from gan.command import Command, choose_device, describe
 from gan.config import Config, available_configs, differences, load_config, override_config
 from gan.errors import CheckpointError, ConfigError
-from gan.evaluate import Evaluation, check_evaluation, evaluate_state, parse_metrics
+from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
 from gan.logger import Logger
 from gan.normalization import LayerSpectrum, spectra
 from gan.sample import fixed_grid
@@ -179,10 +179,14 @@ def _train(
 def _evaluator(config: Config, state: TrainState, run: Path) -> Callable[[], dict[str, float]]:
     """Measures eval.metrics of the state as it is, writes the report, returns the values."""
     evaluation, names = Evaluation(config, state.totals.device), parse_metrics(config.eval.metrics)
+    if any(METRICS[name].extractor for name in names):
+        with one_sentence():
+            evaluation.extractor()  # what is missing is missed now, not after hours
 
     def measure() -> dict[str, float]:
         report = evaluate_state(names, evaluation, state, None)
-        report.save(run / "reports" / f"{state.step:08d}")
+        with one_sentence():
+            report.save(run / "reports" / f"{state.step:08d}")
         return report.values
 
     return measure
