@@ -11,7 +11,7 @@ from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
 from evaluation.features import Features, extract
 from evaluation.images import Sampler, check_images, check_labels, check_same_size, fingerprint
-from evaluation.metrics.neural_divergence import check_settings
+from evaluation.presets import check_settings
 
 PROTOCOL_VERSION = 1  # raise it with any change to how a value is computed
 

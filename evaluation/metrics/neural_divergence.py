@@ -7,9 +7,9 @@ log 2 - KL(p_fake || m), so the value lies below log 2 = 0.693 and higher is bet
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import log
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch.nn import functional
 from evaluation.errors import EvaluationError
 from evaluation.images import Sampler, check_images, check_same_size, to_critic
 from evaluation.isolation import isolated
+from evaluation.presets import PRESETS, Preset, check_settings
 from evaluation.progress import progress
 from evaluation.report import Value
 
@@ -28,34 +29,6 @@ if TYPE_CHECKING:
 CHUNK = 2048  # images asked of a sampler, or shown to a finished critic, at a time
 LOSS_POINTS = 200  # points kept of each critic's loss curve
 WRONG_SIGN = 2 * log(2)  # a critic no better than f = 0 stays below
-
-
-@dataclass(frozen=True)
-class Preset:
-    """One published protocol; steps are critic updates, samples are generated images in the final means."""
-
-    channels: tuple[int, ...]
-    init_std: float
-    learning_rate: float
-    betas: tuple[float, float]
-    batch_size: int  # real images, and as many generated ones
-    steps: int
-    samples: int
-    num_critics: int
-
-
-PRESETS: dict[str, Preset] = {
-    "srn2020": Preset(
-        channels=(16, 32, 64),
-        init_std=0.02,
-        learning_rate=2e-4,
-        betas=(0.0, 0.9),
-        batch_size=128,
-        steps=100_000,
-        samples=1_000_000,
-        num_critics=3,  # not in the paper; one critic has no spread
-    ),
-}
 
 
 class Terms(NamedTuple):
@@ -191,21 +164,6 @@ def neural_divergence(
         losses=np.stack([run[1] for run in runs]),
         note=_note(means["softplus_fake"]),
     )
-
-
-def check_settings(preset: str, **changes: int | None) -> Preset:
-    """The preset with those changes that are not None.
-
-    Raises:
-        EvaluationError: an unknown preset, or a change below 1.
-    """
-    if preset not in PRESETS:
-        raise EvaluationError(f"nd preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
-    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-    for name, value in given.items():
-        if value < 1:
-            raise EvaluationError(f"nd {name}: got {value}, expected at least 1")
-    return replace(PRESETS[preset], **given)
 
 
 def _note(softplus_fake: float) -> str:

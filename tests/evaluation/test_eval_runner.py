@@ -360,7 +360,7 @@ def test_a_report_survives_saving(context: Context, tmp_path: Path):
     assert set(again.arrays) == set(report.arrays)
     assert all(np.array_equal(again.arrays[name], report.arrays[name]) for name in report.arrays)
     names = {file.name for file in folder.iterdir()}
-    assert names == {"report.json", "arrays.npz", "samples.png", "nd_short-srn2020.png"}
+    assert names == {"report.json", "report.txt", "arrays.npz", "samples.png", "nd_short-srn2020.png"}
 
 
 def test_numbers_that_json_does_not_know_survive_saving(tmp_path: Path):

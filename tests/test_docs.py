@@ -1,0 +1,60 @@
+"""What the README shows works as shown, and what the pages list is what there is."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gan.build import REGISTRIES
+from gan.config import Config, _leaves
+from gan.train import main as gan_train
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "LOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_python_of_the_readme_runs(
+    train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("runs/quickstart", "--set", "train.steps=1")
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert tuple(names["images"].shape) == (16, 3, 32, 32)  # type: ignore[attr-defined]
+    assert float(capsys.readouterr().out) <= 32 * 1.01
+
+
+def test_the_training_commands_of_the_readme_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every gan-train line without --resume builds with --dry-run, those of the tables too."""
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"gan-train (--config [^`#\n]*)", README)
+    assert len(lines) >= 5
+    for line in lines:
+        if "--resume" not in line:
+            result = CliRunner().invoke(gan_train, [*line.split(), "--dry-run"])
+            assert result.exit_code == 0, (line, result.output)
+
+
+def test_every_setting_is_documented() -> None:
+    """Each leaf's last name, or a dotted form of it, is in the table of docs/configuration.md."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    missing = [place for place, _, _ in _leaves(Config()) if f".{place.split('.')[-1]}`" not in text and place not in text]
+    assert not missing
+
+
+def test_every_registered_name_is_documented() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    for place, registry in REGISTRIES.items():
+        for name in registry:
+            assert f"`{name}`" in text, (place, name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
