@@ -152,11 +152,16 @@ def main(
     )
     folder = out or read.path.parent.parent / "samples" / f"generated-{state.step:08d}"
     folder.mkdir(parents=True, exist_ok=True)
-    columns = num if classes else max(1, math.isqrt(count))
-    save_png(make_grid(images, nrow=min(columns, 32), padding=1), folder / "grid.png")
+    save_png(make_grid(images, nrow=_columns(labels, count), padding=1), folder / "grid.png")
     if not grid_only:
         _write_images(folder, images, labels, state.class_names)
     click.echo(f"{count} images of step {state.step} in {folder}" if not grid_only else f"{folder / 'grid.png'}")
+
+
+def _columns(labels: Tensor | None, count: int) -> int:
+    """Columns of a grid: as many as the largest class has images, so that a row is a class; else a square."""
+    columns = math.isqrt(count) if labels is None else int(labels.bincount().max())
+    return min(max(columns, 1), 32)
 
 
 def choose_checkpoint(checkpoint: Path | None, run: Path | None) -> Path:
@@ -176,7 +181,7 @@ def choose_checkpoint(checkpoint: Path | None, run: Path | None) -> Path:
 
 def _choose_labels(state: TrainState, classes: tuple[str, ...], num: int) -> Tensor | None:
     if not classes:
-        return balanced_labels(num, state.num_classes) if state.num_classes else None
+        return balanced_labels(num, state.num_classes).sort().values if state.num_classes else None
     if not state.num_classes:
         raise ConfigError("--class: the model is unconditional, it has no classes")
     numbers = []

@@ -42,7 +42,9 @@ def test_the_training_commands_of_the_readme_are_accepted(tmp_path: Path, monkey
 def test_every_setting_is_documented() -> None:
     """Each leaf's last name, or a dotted form of it, is in the table of docs/configuration.md."""
     text = (ROOT / "docs" / "configuration.md").read_text()
-    missing = [place for place, _, _ in _leaves(Config()) if f".{place.split('.')[-1]}`" not in text and place not in text]
+    missing = [
+        place for place, _, _ in _leaves(Config()) if f".{place.split('.')[-1]}`" not in text and place not in text
+    ]
     assert not missing
 
 
