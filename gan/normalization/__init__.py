@@ -6,85 +6,96 @@ evaluation changes nothing.
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gan.normalization.power_iteration import as_matrix, singular_values
+from gan.normalization.batched import BatchedNormalization
+from gan.normalization.bidirectional import BidirectionalSpectralNorm
+from gan.normalization.gradient_penalty import gradient_penalty, r1_penalty
+from gan.normalization.layers import NORMALIZED_LAYERS, layers, normalized_weights
+from gan.normalization.orthogonal import orthogonal_penalty
+from gan.normalization.parametrizations import bidirectional_spectral_norm, spectral_norm, stable_rank_norm
+from gan.normalization.projections import Projection, spectral_projection, stable_rank, stable_rank_projection
 from gan.normalization.spectral import SpectralNorm
-from gan.normalization.stable_rank import StableRankNorm, stable_rank
-
-NORMALIZED_LAYERS = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.Embedding,
-)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+from gan.normalization.spectrum import LayerSpectrum, spectra
+from gan.normalization.stable_rank import StableRankNorm
 
 
-def _register(module: nn.Module, name: str, make: Callable[[Tensor, int], SpectralNorm]) -> nn.Module:
-    weight = getattr(module, name, None)
-    if not isinstance(weight, Tensor):
-        raise ValueError(f"{type(module).__name__} has no tensor named {name!r} to normalize")
-    if parametrize.is_parametrized(module, name):
-        raise ValueError(f"{type(module).__name__}.{name} is parametrized already: normalize a weight once")
-    # The output units of a transposed convolution are its second dimension.
-    parametrize.register_parametrization(module, name, make(weight, 1 if isinstance(module, _TRANSPOSED) else 0))
-    return module
+class Penalty(Protocol):
+    """What is added to the discriminator's loss, a scalar; `real` and `fake` are images (N, 3, H, W) of one batch."""
 
-
-def spectral_norm(
-    module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
-) -> nn.Module:
-    """Divides `module.name` by its spectral norm, times `scale`; returns the module. See `SpectralNorm`."""
-    return _register(
-        module,
-        name,
-        lambda weight, dim: SpectralNorm(
-            weight, dim=dim, scale=scale, n_power_iterations=n_power_iterations, update=update
-        ),
-    )
-
-
-def stable_rank_norm(
-    module: nn.Module, name: str = "weight", *, c: float = 0.7, n_power_iterations: int = 1, update: str = "step"
-) -> nn.Module:
-    """Unit spectral norm and stable rank at most c * min(rows, columns); returns the module. See `StableRankNorm`."""
-    return _register(
-        module,
-        name,
-        lambda weight, dim: StableRankNorm(weight, dim=dim, c=c, n_power_iterations=n_power_iterations, update=update),
-    )
+    def __call__(
+        self,
+        network: nn.Module,
+        real: Tensor,
+        fake: Tensor,
+        labels: Tensor | None,
+        *,
+        coefficient: float,
+        generator: torch.Generator,
+    ) -> Tensor: ...
 
 
 class Normalization(NamedTuple):
-    """How one weight is normalized, and which settings it takes."""
+    """How a network is normalized.
 
-    apply: Callable[..., nn.Module]
-    settings: tuple[str, ...]
+    apply: normalizes one layer; None: weights stay as they are.
+    settings: names of what `apply` takes.
+    penalty: added to the discriminator's loss; None: nothing is.
+    coefficient: name of the setting that is the penalty's coefficient.
+    """
+
+    apply: Callable[..., nn.Module] | None
+    settings: tuple[str, ...] = ()
+    penalty: Penalty | None = None
+    coefficient: str = ""
 
 
-def _leave(module: nn.Module) -> nn.Module:
-    return module
+def _gradient_penalty(
+    network: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    labels: Tensor | None,
+    *,
+    coefficient: float,
+    generator: torch.Generator,
+) -> Tensor:
+    return gradient_penalty(network, real, fake, labels, coefficient=coefficient, generator=generator)
+
+
+def _orthogonal_penalty(
+    network: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    labels: Tensor | None,
+    *,
+    coefficient: float,
+    generator: torch.Generator,
+) -> Tensor:
+    return orthogonal_penalty(network, coefficient=coefficient)
 
 
 NORMALIZATIONS: dict[str, Normalization] = {
-    "none": Normalization(_leave, ()),
+    "none": Normalization(None),
     "sn": Normalization(spectral_norm, ("n_power_iterations",)),
-    "srn": Normalization(stable_rank_norm, ("c", "n_power_iterations")),
+    "srn": Normalization(stable_rank_norm, ("c", "infeasible", "n_power_iterations")),
+    "ssn": Normalization(spectral_norm, ("scale", "n_power_iterations")),
+    "bsn": Normalization(bidirectional_spectral_norm, ("n_power_iterations",)),
+    "bssn": Normalization(bidirectional_spectral_norm, ("scale", "n_power_iterations")),
+    "wgan_gp": Normalization(None, penalty=_gradient_penalty, coefficient="gp_coefficient"),
+    "ortho": Normalization(None, penalty=_orthogonal_penalty, coefficient="ortho_coefficient"),
 }
 
 
 def normalize(network: nn.Module, choice: str, **settings: float | int | str) -> nn.Module:
     """Normalizes the weight of every linear, convolution and embedding layer of a network, in place; returns it.
+
+    "wgan_gp" and "ortho" leave the weights alone: what they are is a penalty, see `gradient_penalty` and
+    `orthogonal_penalty`, which the training loop adds to the discriminator's loss.
 
     Args:
         network: initialised already: what an initialiser writes into a normalized weight is lost.
@@ -92,7 +103,8 @@ def normalize(network: nn.Module, choice: str, **settings: float | int | str) ->
         settings: passed on; `update` and those named in `NORMALIZATIONS[choice].settings`.
 
     Raises:
-        ValueError: an unknown choice or setting, or a layer that cannot be normalized, with its name.
+        ValueError: an unknown choice or setting, or a layer that cannot be normalized, with its name; the network is
+            left as it was.
     """
     if choice not in NORMALIZATIONS:
         raise ValueError(f"normalization: got {choice!r}, expected one of {', '.join(NORMALIZATIONS)}")
@@ -100,45 +112,32 @@ def normalize(network: nn.Module, choice: str, **settings: float | int | str) ->
     unknown = set(settings) - {*normalization.settings, "update"}
     if unknown:
         raise ValueError(f"normalization {choice}: does not take {', '.join(sorted(unknown))}")
-    if normalization.apply is _leave:
+    if normalization.apply is None:
         return network
-    for name, module in list(network.named_modules()):
-        if isinstance(module, NORMALIZED_LAYERS):
-            try:
-                normalization.apply(module, **settings)
-            except ValueError as error:
-                raise ValueError(f"{name or type(module).__name__}: {error}") from None
+    done: list[nn.Module] = []
+    for name, module in list(layers(network)):
+        try:
+            normalization.apply(module, **settings)
+        except ValueError as error:
+            for normalized in done:
+                parametrize.remove_parametrizations(normalized, "weight", leave_parametrized=False)
+            raise ValueError(f"{name or type(module).__name__}: {error}") from None
+        done.append(module)
     return network
-
-
-def _normalized(network: nn.Module) -> Iterator[tuple[str, Tensor, SpectralNorm]]:
-    """Every normalized weight: the name of its layer, the unnormalized weight, the parametrization."""
-    for name, module in network.named_modules():
-        if parametrize.is_parametrized(module):
-            for parametrizations in module.parametrizations.values():  # type: ignore[union-attr, operator]
-                for parametrization in parametrizations:
-                    if isinstance(parametrization, SpectralNorm):
-                        yield name, parametrizations.original, parametrization
 
 
 @torch.no_grad()
 def update_(network: nn.Module) -> None:
     """One power iteration for every normalized weight: call it once per discriminator step, before the forward."""
-    for _, weight, parametrization in _normalized(network):
-        parametrization.update_(weight)
+    for found in normalized_weights(network):
+        found.parametrization.update_(found.original)
 
 
 @torch.no_grad()
 def refresh_(network: nn.Module) -> None:
-    """Exact singular pairs for every normalized weight: after averaging weights or a jump of the learning rate."""
-    for _, weight, parametrization in _normalized(network):
-        parametrization.refresh_(weight)
-
-
-def _own_class(module: nn.Module) -> None:
-    """Gives a copied module its own class: deepcopy shares it, and with it the property that stands for the weight."""
-    shared = type(module)
-    module.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
+    """Exact singular pairs for every normalized weight: after loading, averaging weights or a jump of the learning rate."""
+    for found in normalized_weights(network):
+        found.parametrization.refresh_(found.original)
 
 
 def bake(network: nn.Module) -> nn.Module:
@@ -162,68 +161,35 @@ def bake(network: nn.Module) -> nn.Module:
     return baked
 
 
-class LayerSpectrum(NamedTuple):
-    """One weight, before and after normalization.
-
-    sigma: spectral norm of the unnormalized weight, exact.
-    stable_rank: of the unnormalized weight, exact.
-    target_rank: the bound on the stable rank; None where none is set.
-    active: whether the bound lowers the stable rank now.
-    normalized_sigma, normalized_stable_rank: of the weight the network uses, exact.
-    """
-
-    name: str
-    sigma: float
-    stable_rank: float
-    target_rank: float | None
-    active: bool
-    normalized_sigma: float
-    normalized_stable_rank: float
-
-
-def _spectrum(name: str, weight: Tensor, normalized: Tensor, dim: int, target: float | None) -> LayerSpectrum:
-    raw, used = (singular_values(as_matrix(w.detach(), dim)) for w in (weight, normalized))
-    raw_rank, used_rank = (float(s.square().sum() / s[0].square()) for s in (raw, used))
-    active = target is not None and raw_rank > target
-    return LayerSpectrum(name, float(raw[0]), raw_rank, target, active, float(used[0]), used_rank)
-
-
-@torch.no_grad()
-def spectra(network: nn.Module) -> list[LayerSpectrum]:
-    """Spectral norm and stable rank of every linear, convolution and embedding weight, normalized or not.
-
-    Leaves the network as it is. Costs one symmetric eigenvalue problem per weight, of the smaller side.
-    """
-    parametrized = {name: (weight, p) for name, weight, p in _normalized(network)}
-    rows = []
-    for name, module in network.named_modules():
-        if not isinstance(module, NORMALIZED_LAYERS):
-            continue
-        if name in parametrized:
-            weight, parametrization = parametrized[name]
-            training = parametrization.training
-            parametrization.eval()
-            normalized = parametrization(weight)
-            parametrization.train(training)
-            rows.append(_spectrum(name, weight, normalized, parametrization.dim, parametrization.target_rank()))
-        else:
-            weight = module.weight
-            rows.append(_spectrum(name, weight, weight, 1 if isinstance(module, _TRANSPOSED) else 0, None))
-    return rows
+def _own_class(module: nn.Module) -> None:
+    """Gives a copied module its own class: deepcopy shares it, and with it the property that stands for the weight."""
+    shared = type(module)
+    module.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
 
 
 __all__ = [
     "NORMALIZATIONS",
+    "NORMALIZED_LAYERS",
+    "BatchedNormalization",
+    "BidirectionalSpectralNorm",
     "LayerSpectrum",
     "Normalization",
+    "Penalty",
+    "Projection",
     "SpectralNorm",
     "StableRankNorm",
     "bake",
+    "bidirectional_spectral_norm",
+    "gradient_penalty",
     "normalize",
+    "orthogonal_penalty",
+    "r1_penalty",
     "refresh_",
     "spectra",
     "spectral_norm",
+    "spectral_projection",
     "stable_rank",
     "stable_rank_norm",
+    "stable_rank_projection",
     "update_",
 ]

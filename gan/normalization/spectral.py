@@ -1,9 +1,12 @@
 """Spectral normalization: Miyato et al. 2018."""
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from gan.normalization.power_iteration import as_matrix, exact_pair_, iterate_, random_pair
+from gan.normalization.power_iteration import Reading, as_matrix, exact_pair_, iterate_, random_pair
 
 WARMUP = 15
 """Power iterations at registration, from a random start, as torch's own parametrization makes."""
@@ -14,7 +17,8 @@ class SpectralNorm(nn.Module):
     """Reparametrizes W to spectral norm `scale`: W -> scale * W / sigma, sigma = u^T W v, u and v held constant.
 
     W is read as (out, everything else). The buffers carry the names of torch's parametrization, so checkpoints of
-    torch.nn.utils.parametrizations.spectral_norm load and the other way round.
+    torch.nn.utils.parametrizations.spectral_norm load and the other way round. They stay float32 or wider whatever
+    the module is cast to: power iteration in bfloat16 is off by 3e-3.
 
     Args:
         weight: the weight to be normalized; at least two dimensions, floating point, finite, not all zero.
@@ -22,7 +26,7 @@ class SpectralNorm(nn.Module):
         scale: the spectral norm of the result; other than 1 it is SSN, Lin et al. 2021.
         n_power_iterations: per update.
         update: "step": u and v move when `update_` is called. "forward": they move at every access in training mode,
-            u first, as torch's parametrization does.
+            u first, as torch's parametrization does; not under torch.compile, whose gradients it makes wrong.
 
     Raises:
         ValueError: an argument outside its range or a weight that cannot be normalized.
@@ -45,49 +49,95 @@ class SpectralNorm(nn.Module):
             raise ValueError(f"update: got {update!r}, expected one of {', '.join(UPDATES)}")
         if n_power_iterations < 1:
             raise ValueError(f"n_power_iterations: got {n_power_iterations}, expected 1 or more")
-        if not scale > 0:
+        if not 0 < scale < math.inf:
             raise ValueError(f"scale: got {scale}, expected a positive number")
         self.dim, self.scale, self.n_power_iterations, self.update = dim, scale, n_power_iterations, update
+        self._delivered: Tensor | None = None
         matrix = as_matrix(weight.detach(), dim)
         u, v = random_pair(matrix)
         iterate_(matrix, u, v, WARMUP, v_first=update == "step")
         self.register_buffer("_u", u)
         self.register_buffer("_v", v)
 
+    def pairs(self) -> list[tuple[int, Tensor, Tensor]]:
+        """(dimension of the rows, u, v) for each reading of the weight as a matrix; u and v are the buffers."""
+        return [(self.dim, self._u, self._v)]
+
     def target_rank(self) -> float | None:
         """The stable rank this parametrization bounds its weight to; None where it bounds the spectral norm only."""
+        return None
+
+    def bound(self) -> float | None:
+        """The stable rank that the formula is computed with; None where it is spectral normalization alone."""
+        return None
+
+    def policy(self) -> str | None:
+        """What became of the bound on the stable rank; None where there is none to begin with."""
         return None
 
     @torch.no_grad()
     def update_(self, weight: Tensor) -> None:
         """One round of power iteration, in place."""
-        iterate_(as_matrix(weight, self.dim), self._u, self._v, self.n_power_iterations, v_first=self.update == "step")
+        for dim, u, v in self.pairs():
+            reading = self._read(weight, dim)
+            ordered = reading.to_memory(v)
+            iterate_(reading.matrix, u, ordered, self.n_power_iterations, v_first=self.update == "step")
+            if ordered is not v:
+                v.copy_(reading.from_memory(ordered))
 
     @torch.no_grad()
     def refresh_(self, weight: Tensor) -> None:
-        """Exact singular pair, in place."""
-        exact_pair_(as_matrix(weight, self.dim), self._u, self._v)
+        """Exact singular pairs, in place."""
+        for dim, u, v in self.pairs():
+            exact_pair_(as_matrix(weight, dim), u, v)
+
+    def mirror_(self) -> None:
+        """Brings buffers that follow from `pairs` up to date, after those were written from outside."""
 
     def sigma(self, weight: Tensor) -> Tensor:
-        """u^T W v, differentiable in W; u and v are constants, copied so that later updates cannot reach the graph."""
-        u, v = self._u.clone(), self._v.clone()
-        return torch.dot(u, torch.mv(as_matrix(weight, self.dim).to(u.dtype), v))
+        """What W is divided by, a scalar, differentiable in W; u and v are constants."""
+        _, u, v = self.pairs()[0]
+        return self._sigma_of(self._read(weight, self.dim), u.clone(), v)
 
-    def _vectors_move(self) -> bool:
-        return self.training and self.update == "forward"
+    def normalized(self, weight: Tensor) -> Tensor:
+        """The formula: W as it is stored, in the precision of u and v -> W as it is used."""
+        sigma = self.sigma(weight)
+        return weight / (sigma if self.scale == 1 else sigma / self.scale)
 
     def forward(self, weight: Tensor) -> Tensor:
+        if self._delivered is not None:
+            return self._delivered
         with torch.autocast(weight.device.type, enabled=False):
-            if self._vectors_move():
+            if self.training and self.update == "forward":
                 self.update_(weight)
-            normalized = weight / self.sigma(weight)
-            if self.scale != 1:
-                normalized = normalized * self.scale
-            return normalized.to(weight.dtype)
+            return self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
+
+    def deliver(self, normalized: Tensor | None) -> None:
+        """Makes `forward` return this, computed elsewhere, instead of computing it; None ends that."""
+        self._delivered = normalized
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Assigning to the parametrized weight stores the value as the unnormalized weight."""
         return weight
 
     def extra_repr(self) -> str:
-        return f"scale={self.scale}, n_power_iterations={self.n_power_iterations}, update={self.update!r}"
+        return f"scale={self.scale:g}, n_power_iterations={self.n_power_iterations}, update={self.update!r}"
+
+    def _read(self, weight: Tensor, dim: int) -> Reading:
+        # Sums in another order differ in the last bit, and "forward" equals torch's to the last bit.
+        return Reading(weight, dim, in_memory_order=self.update == "step")
+
+    @staticmethod
+    def _sigma_of(reading: Reading, u: Tensor, v: Tensor) -> Tensor:
+        """u^T W v; the copies keep later updates out of the graph."""
+        return torch.dot(u, torch.mv(reading.matrix, reading.to_memory(v.clone())))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SpectralNorm":
+        """Moves and casts, as nn.Module does, but never makes the singular vectors narrower than float32."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in self._buffers.items():
+            old = before[name]
+            if buffer is not None and old is not None and buffer.dtype in (torch.float16, torch.bfloat16):
+                self._buffers[name] = old.to(buffer.device)
+        return self

@@ -1,4 +1,4 @@
-"""Stable rank normalization: Sanyal, Torr, Dokania 2020."""
+"""Stable rank normalization: Sanyal, Torr, Dokania 2020, Algorithm 2."""
 
 import torch
 from torch import Tensor
@@ -6,15 +6,9 @@ from torch import Tensor
 from gan.normalization.power_iteration import as_matrix
 from gan.normalization.spectral import SpectralNorm
 
-
-def stable_rank(weight: Tensor) -> Tensor:
-    """Squared Frobenius norm over squared spectral norm, a scalar in [1, rank].
-
-    Args:
-        weight: a matrix, or a convolution's weight read as (out, in * kh * kw).
-    """
-    matrix = as_matrix(weight)
-    return (torch.linalg.matrix_norm(matrix) / torch.linalg.matrix_norm(matrix, ord=2)) ** 2
+INFEASIBLE = ("skip", "error", "floor")
+FLOOR = 1.5
+"""The bound that "floor" puts in place of one that is at most 1: never 1 itself, where no gradient is left."""
 
 
 class StableRankNorm(SpectralNorm):
@@ -23,49 +17,80 @@ class StableRankNorm(SpectralNorm):
     W -> (gamma / sigma) W + (1 - gamma) u v^T,  gamma = min(1, sqrt((r - 1) / (|W|_F^2 / sigma^2 - 1))),
     W read as (out, in * kh * kw), sigma = u^T W v. This is Sanyal et al. 2020, Algorithm 2, without its residual
     matrix: |W / sigma - u v^T|_F^2 = |W|_F^2 / sigma^2 - 1 for any unit u, v. Where the stable rank is below r
-    already, gamma = 1 and this is spectral normalization.
+    already, gamma = 1 and this is spectral normalization, bit for bit; so it is everywhere with c = 1.
 
-    A layer with r <= 1 is spectrally normalized only: at r = 1 the result is u v^T whatever W is, and W's gradient
-    is zero. The paper does not say what to do there; its head (one row) has r = c.
+    u and v are constants in the gradient, as in Algorithm 2's published code. For spectral normalization that is the
+    exact gradient once u, v have converged; here it leaves out the term (1 - gamma) d(u v^T), which divides by the
+    gaps between singular values and would be unstable where they are small.
 
-    As in Algorithm 2's published code, u and v are constants in the gradient.
+    Args:
+        weight, dim, n_power_iterations, update: see `SpectralNorm`.
+        c: r as a fraction of the smaller side, in (0, 1].
+        infeasible: what to do where r <= 1. At r = 1 the result is u v^T whatever W is, and W's gradient is zero; the
+            paper does not say what to do, although its head (one row) has r = c. "skip": spectral normalization only.
+            "error": refuse. "floor": r = 1.5, except for a weight of one row or column, whose stable rank is 1 anyway.
 
     Raises:
-        ValueError: c outside (0, 1], or a weight that cannot be normalized.
+        ValueError: c outside (0, 1], r <= 1 with infeasible="error", or a weight that cannot be normalized.
     """
 
     def __init__(
-        self, weight: Tensor, *, c: float = 0.7, dim: int = 0, n_power_iterations: int = 1, update: str = "step"
+        self,
+        weight: Tensor,
+        *,
+        c: float = 0.7,
+        dim: int = 0,
+        n_power_iterations: int = 1,
+        update: str = "step",
+        infeasible: str = "skip",
     ) -> None:
         if not 0 < c <= 1:
             raise ValueError(f"c: got {c}, expected a number in (0, 1]")
+        if infeasible not in INFEASIBLE:
+            raise ValueError(f"infeasible: got {infeasible!r}, expected one of {', '.join(INFEASIBLE)}")
         super().__init__(weight, dim=dim, n_power_iterations=n_power_iterations, update=update)
         self.c = c
-        self.rank = c * min(as_matrix(weight, dim).shape)
+        self.rank, self._policy = _resolve(c, min(as_matrix(weight, dim).shape), infeasible)
 
     def target_rank(self) -> float | None:
-        return self.rank if self.rank > 1 else None
+        return None if self._policy == "skip" else self.rank
+
+    def bound(self) -> float | None:
+        return None if self._policy == "skip" or self.c == 1 else self.rank
+
+    def policy(self) -> str:
+        """ "bound": r = c * min(rows, columns). "skip": r <= 1, spectral normalization only. "floor": r = 1.5 instead."""
+        return self._policy
 
     def gamma(self, weight: Tensor, sigma: Tensor) -> Tensor:
         """The factor of the residual, in (0, 1]; below 1 where the stable rank is being lowered."""
-        residual = weight.to(sigma.dtype).square().sum() / sigma.square() - 1
+        residual = (torch.linalg.vector_norm(weight) / sigma).square() - 1
         # Clamped so that a weight of rank one (residual 0, gradient of the root infinite) gives gamma 1, gradient 0.
         return torch.sqrt((self.rank - 1) / residual.clamp_min(self.rank - 1))
 
-    def forward(self, weight: Tensor) -> Tensor:
-        if self.target_rank() is None:
-            return super().forward(weight)
-        with torch.autocast(weight.device.type, enabled=False):
-            if self._vectors_move():
-                self.update_(weight)
-            sigma = self.sigma(weight)
-            gamma = self.gamma(weight, sigma)
-            rows_first = weight.movedim(self.dim, 0)
-            v = self._v.clone().view(rows_first.shape[1:])
-            u = self._u.clone().view(-1, *[1] * (weight.ndim - 1))
-            leading = (u * v).movedim(0, self.dim)
-            # A sum that starts with W keeps W's memory format.
-            return ((gamma / sigma) * weight + (1 - gamma) * leading).to(weight.dtype)
+    def normalized(self, weight: Tensor) -> Tensor:
+        if self.bound() is None:
+            return super().normalized(weight)
+        reading = self._read(weight, self.dim)
+        u, v = self._u.clone(), self._v.clone()
+        sigma = self._sigma_of(reading, u, v)
+        gamma = self.gamma(reading.matrix, sigma)
+        # W / (sigma / gamma), not W * (gamma / sigma): with gamma = 1 these are the bits of spectral normalization.
+        scaled = reading.matrix / (sigma / gamma)
+        return reading.as_weight(torch.addr(scaled, (1 - gamma) * u, reading.to_memory(v)))
 
     def extra_repr(self) -> str:
-        return f"c={self.c}, rank={self.rank:g}, {super().extra_repr()}"
+        return f"c={self.c:g}, rank={self.rank:g}, policy={self._policy!r}, {super().extra_repr()}"
+
+
+def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:
+    """The bound on the stable rank, and what became of the one that c asks for."""
+    rank = c * smaller_side
+    if rank > 1 or c == 1:
+        return rank, "bound"
+    if infeasible == "error":
+        raise ValueError(
+            f"r = c * min(rows, columns) = {c:g} * {smaller_side} is at most 1, which leaves nothing to learn: "
+            'take a larger c, or infeasible="skip" or "floor"'
+        )
+    return (FLOOR, "floor") if infeasible == "floor" and smaller_side > 1 else (rank, "skip")

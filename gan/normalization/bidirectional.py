@@ -1,0 +1,65 @@
+"""Bidirectional spectral normalization: Lin, Sekar, Fanti 2021."""
+
+import torch
+from torch import Tensor
+
+from gan.normalization.power_iteration import as_matrix, iterate_, random_pair
+from gan.normalization.spectral import WARMUP, SpectralNorm
+
+
+class BidirectionalSpectralNorm(SpectralNorm):
+    """Divides W by the mean of two spectral norms: W -> scale * W / ((sigma_out + sigma_in) / 2).
+
+    sigma_out is that of W read as (out, in * kh * kw), with singular pair _u (out,), _v; sigma_in that of W read as
+    (in, out * kh * kw), with _u2 (in,), _v2. Lin et al. 2021, section 4, and the authors' code: BSN with scale 1,
+    BSSN otherwise. Where the kernel is a single position (linear, embedding, 1x1) the second matrix is the first one's
+    transpose, and this is spectral normalization.
+
+    Grouped convolutions are read as stored, (out, in / groups, kh, kw); transposed ones have in and out swapped.
+    Differs from the authors' TensorFlow code in that u and v are constants in the gradient, as in torch's spectral
+    norm; at convergence both gradients are the same.
+
+    Args and raises: see `SpectralNorm`.
+    """
+
+    _u2: Tensor
+    _v2: Tensor
+
+    def __init__(
+        self, weight: Tensor, *, dim: int = 0, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
+    ) -> None:
+        super().__init__(weight, dim=dim, scale=scale, n_power_iterations=n_power_iterations, update=update)
+        self.one_matrix = weight[0, 0].numel() == 1
+        if self.one_matrix:
+            u2, v2 = self._v.clone(), self._u.clone()
+        else:
+            matrix = as_matrix(weight.detach(), 1 - dim)
+            u2, v2 = random_pair(matrix)
+            iterate_(matrix, u2, v2, WARMUP, v_first=update == "step")
+        self.register_buffer("_u2", u2)
+        self.register_buffer("_v2", v2)
+
+    def pairs(self) -> list[tuple[int, Tensor, Tensor]]:
+        first = super().pairs()
+        return first if self.one_matrix else [*first, (1 - self.dim, self._u2, self._v2)]
+
+    @torch.no_grad()
+    def update_(self, weight: Tensor) -> None:
+        super().update_(weight)
+        self.mirror_()
+
+    @torch.no_grad()
+    def refresh_(self, weight: Tensor) -> None:
+        super().refresh_(weight)
+        self.mirror_()
+
+    def sigma(self, weight: Tensor) -> Tensor:
+        sigmas = [self._sigma_of(self._read(weight, dim), u.clone(), v) for dim, u, v in self.pairs()]
+        return sigmas[0] if self.one_matrix else (sigmas[0] + sigmas[1]) / 2
+
+    @torch.no_grad()
+    def mirror_(self) -> None:
+        """Where one matrix is the other's transpose, the second pair is the first one read the other way."""
+        if self.one_matrix:
+            self._u2.copy_(self._v)
+            self._v2.copy_(self._u)

@@ -1,0 +1,61 @@
+"""Which layers of a network have a weight to normalize, and which weights are normalized."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from gan.normalization.spectral import SpectralNorm
+
+NORMALIZED_LAYERS = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Embedding,
+)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def output_dim(module: nn.Module) -> int:
+    """The dimension of a layer's weight that counts its output units: the second one of a transposed convolution."""
+    return 1 if isinstance(module, _TRANSPOSED) else 0
+
+
+def layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(name, module) of every linear, convolution and embedding layer."""
+    for name, module in network.named_modules():
+        if isinstance(module, NORMALIZED_LAYERS):
+            yield name, module
+
+
+class NormalizedWeight(NamedTuple):
+    """One normalized tensor of a network.
+
+    layer: name of the module, "" for the network itself; tensor: the module's attribute, mostly "weight".
+    original: the unnormalized parameter.
+    """
+
+    layer: str
+    tensor: str
+    original: Tensor
+    parametrization: SpectralNorm
+
+    @property
+    def name(self) -> str:
+        """The layer's name, and the tensor's where it is another than "weight"."""
+        return ".".join(part for part in (self.layer, self.tensor if self.tensor != "weight" else "") if part)
+
+
+def normalized_weights(network: nn.Module) -> Iterator[NormalizedWeight]:
+    """Every tensor of a network that this package normalizes."""
+    for name, module in network.named_modules():
+        if parametrize.is_parametrized(module):
+            for tensor, applied in module.parametrizations.items():  # type: ignore[union-attr, operator]
+                for parametrization in applied:
+                    if isinstance(parametrization, SpectralNorm):
+                        yield NormalizedWeight(name, tensor, applied.original, parametrization)

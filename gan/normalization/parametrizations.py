@@ -1,0 +1,68 @@
+"""Normalizing one tensor of one module, in place of torch.nn.utils.parametrizations.spectral_norm."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from gan.normalization.bidirectional import BidirectionalSpectralNorm
+from gan.normalization.layers import output_dim
+from gan.normalization.spectral import SpectralNorm
+from gan.normalization.stable_rank import StableRankNorm
+
+
+def spectral_norm(
+    module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
+) -> nn.Module:
+    """Divides `module.name` by its spectral norm, times `scale`; returns the module. See `SpectralNorm`."""
+    make = partial(SpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
+    return _register(module, name, make)
+
+
+def stable_rank_norm(
+    module: nn.Module,
+    name: str = "weight",
+    *,
+    c: float = 0.7,
+    n_power_iterations: int = 1,
+    update: str = "step",
+    infeasible: str = "skip",
+) -> nn.Module:
+    """Unit spectral norm and stable rank at most c * min(rows, columns); returns the module. See `StableRankNorm`."""
+    make = partial(StableRankNorm, c=c, n_power_iterations=n_power_iterations, update=update, infeasible=infeasible)
+    return _register(module, name, make)
+
+
+def bidirectional_spectral_norm(
+    module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
+) -> nn.Module:
+    """Divides by the mean of two spectral norms, times `scale`; returns the module. See `BidirectionalSpectralNorm`."""
+    make = partial(BidirectionalSpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
+    return _register(module, name, make)
+
+
+def _register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) -> nn.Module:
+    if parametrize.is_parametrized(module, name):
+        raise ValueError(f"{type(module).__name__}.{name} is parametrized already: normalize a weight once")
+    weight = getattr(module, name, None)
+    if not isinstance(weight, Tensor):
+        raise ValueError(f"{type(module).__name__} has no tensor named {name!r} to normalize")
+    parametrize.register_parametrization(module, name, make(weight, dim=output_dim(module)))
+    module.register_load_state_dict_pre_hook(partial(_rename_hook_keys, name=name))
+    return module
+
+
+def _rename_hook_keys(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, *arguments: Any, name: str = "weight"
+) -> None:
+    """Lets checkpoints of torch.nn.utils.spectral_norm load: it kept weight_orig, weight_u and weight_v.
+
+    The published layers of the SRN paper's first author use the same keys.
+    """
+    if not parametrize.is_parametrized(module, name):
+        return
+    for old, new in (("orig", "original"), ("u", "0._u"), ("v", "0._v")):
+        if f"{prefix}{name}_{old}" in state_dict:
+            state_dict[f"{prefix}parametrizations.{name}.{new}"] = state_dict.pop(f"{prefix}{name}_{old}")

@@ -1,0 +1,74 @@
+"""What normalization does to each layer of a network right now."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gan.normalization.layers import layers, normalized_weights, output_dim
+from gan.normalization.power_iteration import as_matrix, singular_values
+from gan.normalization.spectral import SpectralNorm
+
+
+class LayerSpectrum(NamedTuple):
+    """One weight, before and after normalization.
+
+    sigma: spectral norm of the unnormalized weight, exact.
+    stable_rank: of the unnormalized weight, exact.
+    target_rank: the bound on the stable rank; None where none is set.
+    active: whether the bound lowers the stable rank now.
+    normalized_sigma, normalized_stable_rank: of the weight the network uses, exact.
+    gamma: factor of the residual at exact singular pairs, 1 where the bound is not active; None where none is set.
+    policy: of stable rank normalization: "bound", "floor" or "skip", see `StableRankNorm.policy`; None otherwise.
+    """
+
+    name: str
+    sigma: float
+    stable_rank: float
+    target_rank: float | None
+    active: bool
+    normalized_sigma: float
+    normalized_stable_rank: float
+    gamma: float | None = None
+    policy: str | None = None
+
+
+@torch.no_grad()
+def spectra(network: nn.Module) -> list[LayerSpectrum]:
+    """Spectral norm and stable rank of every linear, convolution and embedding weight, normalized or not.
+
+    Any other tensor that is normalized follows. Leaves the network as it is. Costs one symmetric eigenvalue problem per
+    matrix, of the smaller side.
+    """
+    normalized = {found.name: found for found in normalized_weights(network)}
+    rows = []
+    for name, module in layers(network):
+        found = normalized.pop(name, None)
+        if found is None:
+            rows.append(_spectrum(name, module.weight, module.weight, output_dim(module)))  # type: ignore[arg-type]
+        else:
+            rows.append(_normalized_spectrum(name, found.original, found.parametrization))
+    return rows + [
+        _normalized_spectrum(name, other.original, other.parametrization) for name, other in normalized.items()
+    ]
+
+
+def _normalized_spectrum(name: str, weight: Tensor, parametrization: SpectralNorm) -> LayerSpectrum:
+    training = parametrization.training
+    parametrization.eval()  # in training mode update="forward" would move its vectors
+    used = parametrization(weight)
+    parametrization.train(training)
+    row = _spectrum(name, weight, used, parametrization.dim)
+    target = parametrization.target_rank()
+    if target is None:
+        return row._replace(policy=parametrization.policy())
+    active = row.stable_rank > target
+    gamma = math.sqrt((target - 1) / (row.stable_rank - 1)) if active else 1.0
+    return row._replace(target_rank=target, active=active, gamma=gamma, policy=parametrization.policy())
+
+
+def _spectrum(name: str, weight: Tensor, used: Tensor, dim: int) -> LayerSpectrum:
+    before, after = (singular_values(as_matrix(w.detach(), dim)) for w in (weight, used))
+    ranks = [float((values / values[0]).square().sum()) for values in (before, after)]
+    return LayerSpectrum(name, float(before[0]), ranks[0], None, False, float(after[0]), ranks[1])
