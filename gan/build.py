@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -143,7 +144,14 @@ def _optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 
 def build_loss(config: Config) -> Loss:
-    return choose(LOSSES, config.train.loss, "train.loss")
+    """What both networks minimise: train.loss, and the penalty that the normalization brings, if it does."""
+    loss = choose(LOSSES, config.train.loss, "train.loss")
+    wanted = config.discriminator
+    normalization = choose(NORMALIZATIONS, wanted.normalization, "discriminator.normalization")
+    if normalization.penalty is None:
+        return loss
+    coefficient = getattr(wanted, normalization.coefficient)
+    return loss._replace(penalty=partial(normalization.penalty, coefficient=coefficient))
 
 
 def build_batches(config: Config, images: ImageData, device: torch.device | str) -> Batches:

@@ -36,6 +36,12 @@ def _setting(default: Any, description: str) -> Any:
     return Field(default=default, description=description)
 
 
+def _later_setting(default: Any, description: str) -> Any:
+    """A setting that earlier versions did not have. At its default, which is what they did, it is left out of the
+    identity, so that their runs keep theirs."""
+    return Field(default=default, description=description, json_schema_extra={"identity": "unless default"})
+
+
 class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -64,6 +70,14 @@ class DiscriminatorSettings(Settings):
     normalization: str = _setting("sn", "a key of gan.normalization.NORMALIZATIONS")
     c: Annotated[float, Field(gt=0, le=1)] = _setting(0.7, "srn: stable rank at most c * min(rows, columns)")
     n_power_iterations: Count = _setting(1, "per discriminator step")
+    infeasible: Literal["skip", "error", "floor"] = _later_setting(
+        "skip", "srn where c * min(rows, columns) <= 1: sn only, refuse, or stable rank at most 1.5"
+    )
+    scale: Annotated[float, Field(gt=0)] = _later_setting(1.0, "ssn, bssn: factor of every normalized weight")
+    gp_coefficient: Annotated[float, Field(ge=0)] = _later_setting(10.0, "wgan_gp: of the gradient penalty")
+    ortho_coefficient: Annotated[float, Field(ge=0)] = _later_setting(
+        1e-3, "ortho: of the orthonormal regularization; the paper's is not stated: sweep it"
+    )
 
 
 class TrainSettings(Settings):
@@ -124,7 +138,12 @@ class Config(Settings):
 
     def identity(self) -> str:
         """SHA-256 (16 hex digits) over the settings of training that change the result."""
-        return hashlib.sha256(json.dumps(dict(training_settings(self)), sort_keys=True).encode()).hexdigest()[:16]
+        settings = dict(training_settings(self))
+        for place, field, value in _leaves(self):
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and extra.get("identity") == "unless default" and value == field.default:
+                del settings[place]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
         return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)

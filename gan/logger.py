@@ -96,7 +96,7 @@ class Logger:
             self.say(f"{text}  {left} left")
 
     def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None:
-        """Per layer: spectral norm and stable rank of the raw and of the normalized weight, and whether SRN acts."""
+        """Per layer: spectral norm and stable rank of the raw and of the normalized weight; whether, and how far, SRN acts."""
         for layer in layers:
             self.board.add_scalar(f"sigma/{layer.name}", layer.sigma, step)
             self.board.add_scalar(f"stable_rank/{layer.name}", layer.stable_rank, step)
@@ -105,6 +105,8 @@ class Logger:
             if layer.target_rank is not None:
                 self.board.add_scalar(f"srn_active/{layer.name}", float(layer.active), step)
                 self.board.add_scalar(f"target_rank/{layer.name}", layer.target_rank, step)
+            if layer.gamma is not None:
+                self.board.add_scalar(f"srn_gamma/{layer.name}", layer.gamma, step)
         bounded = [layer.active for layer in layers if layer.target_rank is not None]
         if bounded:
             self.board.add_scalar("srn_active/fraction_of_bounded_layers", sum(bounded) / len(bounded), step)

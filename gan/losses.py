@@ -1,9 +1,10 @@
-"""Adversarial losses: functions of logits (N,) and nothing else."""
+"""Adversarial losses: functions of logits (N,) and nothing else; a penalty may be added to the discriminator's."""
 
 from typing import NamedTuple, Protocol
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class DiscriminatorLoss(Protocol):
@@ -14,11 +15,20 @@ class GeneratorLoss(Protocol):
     def __call__(self, fake_logits: Tensor) -> Tensor: ...
 
 
+class DiscriminatorPenalty(Protocol):
+    """Of the discriminator on real and fake images (B, 3, H, W), with the real images' labels; a scalar, float32."""
+
+    def __call__(
+        self, network: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, *, generator: torch.Generator
+    ) -> Tensor: ...
+
+
 class Loss(NamedTuple):
-    """Both sides of the game; each is minimised by its own network."""
+    """Both sides of the game; each is minimised by its own network, the discriminator's with the penalty, if any."""
 
     discriminator: DiscriminatorLoss
     generator: GeneratorLoss
+    penalty: DiscriminatorPenalty | None = None
 
 
 def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -83,7 +83,10 @@ class Trainer:
         return loss.detach()
 
     def discriminator_step(self, index: int) -> Tensor:
-        """One update of the discriminator; returns (loss, mean real logit, mean fake logit), float64 (3,)."""
+        """One update of the discriminator; returns (loss, mean real logit, mean fake logit), float64 (3,).
+
+        The loss includes the penalty, which is computed outside autocast.
+        """
         state = self.state
         images, real_labels = self.batches.batch(index)
         random = random_generator(self.settings.seed, "discriminator step", index, self.device)
@@ -98,6 +101,12 @@ class Trainer:
             logits = state.discriminator(both, labels)
         real_logits, fake_logits = logits.chunk(2)
         loss = self.loss.discriminator(real_logits, fake_logits)
+        if self.loss.penalty is not None:
+            random = random_generator(self.settings.seed, "penalty", index, self.device)
+            penalized = real_labels if state.num_classes else None
+            loss = loss + self.loss.penalty(
+                state.discriminator, both[: len(real)], both[len(real) :], penalized, generator=random
+            )
         state.d_optimizer.zero_grad()
         loss.backward()
         state.d_optimizer.step()

@@ -126,16 +126,14 @@ def normalize(network: nn.Module, choice: str, **settings: float | int | str) ->
     return network
 
 
-@torch.no_grad()
 def update_(network: nn.Module) -> None:
     """One power iteration for every normalized weight: call it once per discriminator step, before the forward."""
     for found in normalized_weights(network):
         found.parametrization.update_(found.original)
 
 
-@torch.no_grad()
 def refresh_(network: nn.Module) -> None:
-    """Exact singular pairs for every normalized weight: after loading, averaging weights or a jump of the learning rate."""
+    """Exact singular pairs for every normalized weight: after averaging weights, or a jump of the learning rate."""
     for found in normalized_weights(network):
         found.parametrization.refresh_(found.original)
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from gan.normalization.power_iteration import as_matrix, iterate_, random_pair
-from gan.normalization.spectral import WARMUP, SpectralNorm
+from gan.normalization.power_iteration import as_matrix, warm_pair
+from gan.normalization.spectral import SpectralNorm
 
 
 class BidirectionalSpectralNorm(SpectralNorm):
@@ -33,9 +33,7 @@ class BidirectionalSpectralNorm(SpectralNorm):
         if self.one_matrix:
             u2, v2 = self._v.clone(), self._u.clone()
         else:
-            matrix = as_matrix(weight.detach(), 1 - dim)
-            u2, v2 = random_pair(matrix)
-            iterate_(matrix, u2, v2, WARMUP, v_first=update == "step")
+            u2, v2 = warm_pair(as_matrix(weight.detach(), 1 - dim), v_first=update == "step")
         self.register_buffer("_u2", u2)
         self.register_buffer("_v2", v2)
 
@@ -54,7 +52,7 @@ class BidirectionalSpectralNorm(SpectralNorm):
         self.mirror_()
 
     def sigma(self, weight: Tensor) -> Tensor:
-        sigmas = [self._sigma_of(self._read(weight, dim), u.clone(), v) for dim, u, v in self.pairs()]
+        sigmas = [self._sigma_of(weight, dim, u, v) for dim, u, v in self.pairs()]
         return sigmas[0] if self.one_matrix else (sigmas[0] + sigmas[1]) / 2
 
     @torch.no_grad()

@@ -54,8 +54,8 @@ class NormalizedWeight(NamedTuple):
 def normalized_weights(network: nn.Module) -> Iterator[NormalizedWeight]:
     """Every tensor of a network that this package normalizes."""
     for name, module in network.named_modules():
-        if parametrize.is_parametrized(module):
-            for tensor, applied in module.parametrizations.items():  # type: ignore[union-attr, operator]
-                for parametrization in applied:
-                    if isinstance(parametrization, SpectralNorm):
-                        yield NormalizedWeight(name, tensor, applied.original, parametrization)
+        if isinstance(module, parametrize.ParametrizationList):
+            for parametrization in module:
+                if isinstance(parametrization, SpectralNorm):
+                    layer, _, tensor = f".{name}".rpartition(".parametrizations.")
+                    yield NormalizedWeight(layer[1:], tensor, module.original, parametrization)

@@ -3,11 +3,15 @@
 Weights are read as matrices (rows, columns): rows are the output units, columns everything else.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 EPS = 1e-12
+WARMUP = 15
+"""Power iterations at registration, from a random start, as torch's own parametrization makes."""
 
 
 def as_matrix(weight: Tensor, dim: int = 0) -> Tensor:
@@ -28,42 +32,44 @@ class Reading:
     """
 
     def __init__(self, weight: Tensor, dim: int, *, in_memory_order: bool) -> None:
-        natural = [d for d in range(weight.ndim) if d != dim]
-        columns = sorted(natural, key=lambda d: -weight.stride(d)) if in_memory_order else natural
-        self._order = (dim, *columns)
-        self._sizes = [weight.shape[d] for d in self._order]
-        self._natural_sizes = [weight.shape[d] for d in natural]
-        self._translates = columns != natural
-        self._columns = [natural.index(d) for d in columns]
+        self._shape = weight.shape
+        self._order: tuple[int, ...] | None = None  # of the weight's dimensions in `matrix`; None: as they are
         self._contiguous = weight.is_contiguous()
-        self.matrix = weight.permute(self._order).flatten(1)
+        if dim == 0 and (self._contiguous or not in_memory_order):
+            self.matrix = weight.flatten(1)
+        else:
+            columns = [d for d in range(weight.ndim) if d != dim]
+            self._columns = sorted(columns, key=weight.stride, reverse=True) if in_memory_order else columns
+            self._order = (dim, *self._columns)
+            self.matrix = weight.permute(self._order).flatten(1)
 
     def to_memory(self, v: Tensor) -> Tensor:
         """v (columns,) in the order of `matrix`."""
-        return v.view(self._natural_sizes).permute(self._columns).flatten() if self._translates else v
+        if self._order is None:
+            return v
+        natural = sorted(self._columns)
+        return v.view([self._shape[d] for d in natural]).permute([natural.index(d) for d in self._columns]).flatten()
 
     def from_memory(self, v: Tensor) -> Tensor:
         """v (columns,) in the order of `matrix`, back in the order it is stored in."""
-        if not self._translates:
+        if self._order is None:
             return v
-        inverse = sorted(range(len(self._columns)), key=self._columns.__getitem__)
-        return v.view(self._sizes[1:]).permute(inverse).flatten()
+        inverse = [self._columns.index(d) for d in sorted(self._columns)]
+        return v.view([self._shape[d] for d in self._columns]).permute(inverse).flatten()
 
     def as_weight(self, matrix: Tensor) -> Tensor:
         """A matrix (rows, columns) in the order of `matrix`, with the shape and the memory format of the weight."""
-        inverse = sorted(range(len(self._order)), key=self._order.__getitem__)
-        weight = matrix.view(self._sizes).permute(inverse)
+        if self._order is None:
+            return matrix.view(self._shape)
+        inverse = [self._order.index(d) for d in range(len(self._order))]
+        weight = matrix.view([self._shape[d] for d in self._order]).permute(inverse)
         return weight.contiguous() if self._contiguous else weight
 
 
-@torch.no_grad()
-def random_pair(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Random unit vectors u (rows,), v (columns,), float32 or wider, from the global generator."""
-    dtype = torch.promote_types(matrix.dtype, torch.float32)
-    rows, columns = matrix.shape
-    u = normalize(torch.randn(rows, dtype=dtype, device=matrix.device), dim=0, eps=EPS)
-    v = normalize(torch.randn(columns, dtype=dtype, device=matrix.device), dim=0, eps=EPS)
-    return u, v
+def full_precision(weight: Tensor) -> AbstractContextManager[object]:
+    """A context without autocast: entering one costs more than asking whether there is any to leave."""
+    kind = weight.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _multiply_into(target: Tensor, matrix: Tensor, vector: Tensor) -> None:
@@ -72,14 +78,13 @@ def _multiply_into(target: Tensor, matrix: Tensor, vector: Tensor) -> None:
     target.div_(torch.linalg.vector_norm(target).clamp_min_(EPS))
 
 
-@torch.no_grad()
 def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool = True) -> None:
-    """Moves u, v in place towards the leading singular pair.
+    """Moves u, v in place towards the leading singular pair. Call it without gradients.
 
     v_first: v <- W^T u / |.|, u <- W v / |.| (Sanyal et al. 2020, Algorithm 2; Miyato et al. 2018, Algorithm 1).
     Otherwise u first, as torch.nn.utils.parametrizations.spectral_norm does.
     """
-    with torch.autocast(matrix.device.type, enabled=False):
+    with full_precision(matrix):
         matrix = matrix.to(u.dtype)
         for _ in range(steps):
             if v_first:
@@ -87,6 +92,17 @@ def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool 
             _multiply_into(u, matrix, v)
             if not v_first:
                 _multiply_into(v, matrix.t(), u)
+
+
+@torch.no_grad()
+def warm_pair(matrix: Tensor, *, v_first: bool) -> tuple[Tensor, Tensor]:
+    """u (rows,), v (columns,), float32 or wider: random from the global generator, then WARMUP iterations."""
+    dtype = torch.promote_types(matrix.dtype, torch.float32)
+    rows, columns = matrix.shape
+    u = normalize(torch.randn(rows, dtype=dtype, device=matrix.device), dim=0, eps=EPS)
+    v = normalize(torch.randn(columns, dtype=dtype, device=matrix.device), dim=0, eps=EPS)
+    iterate_(matrix, u, v, WARMUP, v_first=v_first)
+    return u, v
 
 
 @torch.no_grad()

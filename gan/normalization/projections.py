@@ -6,6 +6,7 @@ dimensions. Of a transposed convolution, pass `weight.transpose(0, 1)`. Results 
 """
 
 import math
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -69,8 +70,9 @@ def stable_rank_projection(weight: Tensor, rank: float, preserve: int = 1) -> Pr
         preserve = 0:  gamma = sqrt(r - 1) s1 / |S2|_F,  gamma2 = (gamma + r - 1) / r,  gamma1 = gamma2 / gamma
         preserve > 0:  gamma1 = 1,  gamma2 = sqrt(r s1^2 - |S1|_F^2) / |S2|_F                        (Algorithm 1)
 
-    Preserving more moves further. With preserve = 0 the spectral norm grows. preserve = k > 0 keeps the first k singular
-    values if (s1^2 + ... + sk^2) / s1^2 <= r, otherwise as many as satisfy this: Algorithm 1's l, in `preserved`.
+    Preserving more moves further. With preserve = 0 the spectral norm grows. preserve = k > 0 keeps the first k
+    singular values if (s1^2 + ... + sk^2) / s1^2 <= r, otherwise as many as satisfy this: Algorithm 1's l, returned as
+    `preserved`.
     Where singular values are tied, the nearest matrix is not unique; values and distance are.
 
     Two cases that the paper leaves out: W whose stable rank is at most r already is returned unchanged, with
@@ -118,8 +120,8 @@ def stable_rank_projection(weight: Tensor, rank: float, preserve: int = 1) -> Pr
 
 
 def _preservable(energies: list[float], limit: float, preserve: int) -> int:
-    """l of Algorithm 1: the largest l <= preserve whose first l energies sum to at most the limit."""
-    return next((l for l in range(1, preserve + 1) if math.fsum(energies[:l]) > limit), preserve + 1) - 1
+    """l of Algorithm 1: how many of the first `preserve` energies sum to at most the limit."""
+    return sum(total <= limit for total in accumulate(energies[:preserve]))
 
 
 @torch.no_grad()

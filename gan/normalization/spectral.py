@@ -6,10 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gan.normalization.power_iteration import Reading, as_matrix, exact_pair_, iterate_, random_pair
+from gan.normalization.power_iteration import Reading, as_matrix, exact_pair_, full_precision, iterate_, warm_pair
 
-WARMUP = 15
-"""Power iterations at registration, from a random start, as torch's own parametrization makes."""
 UPDATES = ("step", "forward")
 
 
@@ -53,9 +51,7 @@ class SpectralNorm(nn.Module):
             raise ValueError(f"scale: got {scale}, expected a positive number")
         self.dim, self.scale, self.n_power_iterations, self.update = dim, scale, n_power_iterations, update
         self._delivered: Tensor | None = None
-        matrix = as_matrix(weight.detach(), dim)
-        u, v = random_pair(matrix)
-        iterate_(matrix, u, v, WARMUP, v_first=update == "step")
+        u, v = warm_pair(as_matrix(weight.detach(), dim), v_first=update == "step")
         self.register_buffer("_u", u)
         self.register_buffer("_v", v)
 
@@ -96,8 +92,7 @@ class SpectralNorm(nn.Module):
 
     def sigma(self, weight: Tensor) -> Tensor:
         """What W is divided by, a scalar, differentiable in W; u and v are constants."""
-        _, u, v = self.pairs()[0]
-        return self._sigma_of(self._read(weight, self.dim), u.clone(), v)
+        return self._sigma_of(weight, self.dim, self._u, self._v)
 
     def normalized(self, weight: Tensor) -> Tensor:
         """The formula: W as it is stored, in the precision of u and v -> W as it is used."""
@@ -107,7 +102,7 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         if self._delivered is not None:
             return self._delivered
-        with torch.autocast(weight.device.type, enabled=False):
+        with full_precision(weight):
             if self.training and self.update == "forward":
                 self.update_(weight)
             return self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
@@ -127,10 +122,10 @@ class SpectralNorm(nn.Module):
         # Sums in another order differ in the last bit, and "forward" equals torch's to the last bit.
         return Reading(weight, dim, in_memory_order=self.update == "step")
 
-    @staticmethod
-    def _sigma_of(reading: Reading, u: Tensor, v: Tensor) -> Tensor:
+    def _sigma_of(self, weight: Tensor, dim: int, u: Tensor, v: Tensor) -> Tensor:
         """u^T W v; the copies keep later updates out of the graph."""
-        return torch.dot(u, torch.mv(reading.matrix, reading.to_memory(v.clone())))
+        reading = self._read(weight, dim)
+        return torch.dot(u.clone(), torch.mv(reading.matrix, reading.to_memory(v.clone())))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SpectralNorm":
         """Moves and casts, as nn.Module does, but never makes the singular vectors narrower than float32."""

@@ -1,5 +1,7 @@
 """Stable rank normalization: Sanyal, Torr, Dokania 2020, Algorithm 2."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -59,28 +61,66 @@ class StableRankNorm(SpectralNorm):
         return None if self._policy == "skip" or self.c == 1 else self.rank
 
     def policy(self) -> str:
-        """ "bound": r = c * min(rows, columns). "skip": r <= 1, spectral normalization only. "floor": r = 1.5 instead."""
+        """What r is: "bound": c * min(rows, columns). "skip": at most 1, so none is applied. "floor": 1.5 instead."""
         return self._policy
-
-    def gamma(self, weight: Tensor, sigma: Tensor) -> Tensor:
-        """The factor of the residual, in (0, 1]; below 1 where the stable rank is being lowered."""
-        residual = (torch.linalg.vector_norm(weight) / sigma).square() - 1
-        # Clamped so that a weight of rank one (residual 0, gradient of the root infinite) gives gamma 1, gradient 0.
-        return torch.sqrt((self.rank - 1) / residual.clamp_min(self.rank - 1))
 
     def normalized(self, weight: Tensor) -> Tensor:
         if self.bound() is None:
             return super().normalized(weight)
         reading = self._read(weight, self.dim)
-        u, v = self._u.clone(), self._v.clone()
-        sigma = self._sigma_of(reading, u, v)
-        gamma = self.gamma(reading.matrix, sigma)
-        # W / (sigma / gamma), not W * (gamma / sigma): with gamma = 1 these are the bits of spectral normalization.
-        scaled = reading.matrix / (sigma / gamma)
-        return reading.as_weight(torch.addr(scaled, (1 - gamma) * u, reading.to_memory(v)))
+        u, v = self._u.clone(), reading.to_memory(self._v.clone())
+        compute = lower if torch.compiler.is_compiling() else _Lower.apply
+        return reading.as_weight(compute(reading.matrix, u, v, self.rank - 1))
 
     def extra_repr(self) -> str:
         return f"c={self.c:g}, rank={self.rank:g}, policy={self._policy!r}, {super().extra_repr()}"
+
+
+def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
+    """Algorithm 2 for a matrix W (rows, columns) and limit = r - 1.
+
+    (W + (divisor - sigma) u v^T) / divisor,  divisor = sigma / gamma: where gamma = 1, W / sigma bit for bit.
+    """
+    sigma, gamma, _ = _scalars(matrix, u, v, limit)
+    divisor = sigma / gamma
+    return torch.addr(matrix, (divisor - sigma) * u, v) / divisor
+
+
+def _scalars(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
+    """sigma = u^T W v,  gamma = min(1, sqrt(limit / q)),  q = |W|_F^2 / sigma^2 - 1."""
+    sigma = torch.dot(u, torch.mv(matrix, v))
+    q = (torch.linalg.vector_norm(matrix) / sigma).square() - 1
+    # Clamped so that a weight of rank one (q = 0, gradient of the root infinite) gives gamma 1, gradient 0.
+    return sigma, torch.sqrt(limit / q.clamp_min(limit)), q
+
+
+class _Lower(torch.autograd.Function):
+    """`lower` with its gradient in closed form: a third of the passes over the weight that autograd makes.
+
+    With a = <G, W>, b = u^T G v, and d = (a / sigma - b) gamma / q where the bound is active, 0 where not:
+
+        dL/dW = (gamma / sigma) G - (d / sigma^2) W + (d (q + 1) / sigma - gamma a / sigma^2) u v^T
+    """
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
+        sigma, gamma, q = _scalars(matrix, u, v, limit)
+        ctx.limit = limit
+        ctx.save_for_backward(matrix, u, v, sigma, gamma, q)
+        divisor = sigma / gamma
+        return torch.addr(matrix, (divisor - sigma) * u, v).div_(divisor)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        matrix, u, v, sigma, gamma, q = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody differentiates again: autograd knows how, through `lower`
+            result = lower(matrix, u, v, ctx.limit)
+            return torch.autograd.grad(result, matrix, grad, create_graph=True)[0], None, None, None
+        a = torch.dot(grad.reshape(-1), matrix.reshape(-1))
+        b = torch.dot(torch.mv(grad.t(), u), v)
+        d = torch.where(gamma < 1, (a / sigma - b) * gamma / q, 0)
+        result = (grad * (gamma / sigma)).addcmul_(matrix, -d / sigma.square())
+        return result.addr_((d * (q + 1) - gamma * a / sigma) / sigma * u, v), None, None, None
 
 
 def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:
