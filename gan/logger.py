@@ -96,7 +96,7 @@ class Logger:
             self.say(f"{text}  {left} left")
 
     def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None:
-        """Per layer: spectral norm and stable rank of the raw and of the normalized weight; whether, and how far, SRN acts."""
+        """Per layer: spectral norm and stable rank of the raw and of the normalized weight, and how far SRN acts."""
         for layer in layers:
             self.board.add_scalar(f"sigma/{layer.name}", layer.sigma, step)
             self.board.add_scalar(f"stable_rank/{layer.name}", layer.stable_rank, step)

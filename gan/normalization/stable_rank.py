@@ -81,17 +81,17 @@ def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
 
     (W + (divisor - sigma) u v^T) / divisor,  divisor = sigma / gamma: where gamma = 1, W / sigma bit for bit.
     """
-    sigma, gamma, _ = _scalars(matrix, u, v, limit)
-    divisor = sigma / gamma
+    sigma, growth, _ = _scalars(matrix, u, v, limit)
+    divisor = sigma * growth
     return torch.addr(matrix, (divisor - sigma) * u, v) / divisor
 
 
 def _scalars(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
-    """sigma = u^T W v,  gamma = min(1, sqrt(limit / q)),  q = |W|_F^2 / sigma^2 - 1."""
+    """sigma = u^T W v,  1 / gamma = max(1, sqrt(q / limit)),  q = |W|_F^2 / sigma^2 - 1."""
     sigma = torch.dot(u, torch.mv(matrix, v))
     q = (torch.linalg.vector_norm(matrix) / sigma).square() - 1
-    # Clamped so that a weight of rank one (q = 0, gradient of the root infinite) gives gamma 1, gradient 0.
-    return sigma, torch.sqrt(limit / q.clamp_min(limit)), q
+    # Clamped before the root, whose gradient at 0 (a weight of rank one) is infinite; and exactly 1 where it clamps.
+    return sigma, (q / limit).clamp_min(1).sqrt(), q
 
 
 class _Lower(torch.autograd.Function):
@@ -104,21 +104,22 @@ class _Lower(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
-        sigma, gamma, q = _scalars(matrix, u, v, limit)
+        sigma, growth, q = _scalars(matrix, u, v, limit)
         ctx.limit = limit
-        ctx.save_for_backward(matrix, u, v, sigma, gamma, q)
-        divisor = sigma / gamma
+        ctx.save_for_backward(matrix, u, v, sigma, growth, q)
+        divisor = sigma * growth
         return torch.addr(matrix, (divisor - sigma) * u, v).div_(divisor)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        matrix, u, v, sigma, gamma, q = ctx.saved_tensors
+        matrix, u, v, sigma, growth, q = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody differentiates again: autograd knows how, through `lower`
             result = lower(matrix, u, v, ctx.limit)
             return torch.autograd.grad(result, matrix, grad, create_graph=True)[0], None, None, None
         a = torch.dot(grad.reshape(-1), matrix.reshape(-1))
         b = torch.dot(torch.mv(grad.t(), u), v)
-        d = torch.where(gamma < 1, (a / sigma - b) * gamma / q, 0)
+        gamma = growth.reciprocal()
+        d = torch.where(growth > 1, (a / sigma - b) * gamma / q, 0)
         result = (grad * (gamma / sigma)).addcmul_(matrix, -d / sigma.square())
         return result.addr_((d * (q + 1) - gamma * a / sigma) / sigma * u, v), None, None, None
 

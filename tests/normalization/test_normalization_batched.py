@@ -1,0 +1,171 @@
+"""gan.normalization.batched: all weights at once equals the weights one by one.
+
+"Row n" in a docstring is the row of the table of required tests.
+"""
+
+import copy
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan.models import ResNetDiscriminator
+from gan.normalization import (
+    NORMALIZATIONS,
+    BatchedNormalization,
+    bake,
+    bidirectional_spectral_norm,
+    normalize,
+    spectral_norm,
+    stable_rank_norm,
+    update_,
+)
+from gan.normalization.layers import normalized_weights
+
+SETTINGS: dict[str, dict[str, float]] = {"srn": {"c": 0.3}, "ssn": {"scale": 1.3}, "bssn": {"scale": 0.8}}
+WEIGHT_NORMALIZATIONS = [name for name, entry in NORMALIZATIONS.items() if entry.apply]
+
+
+def discriminator(choice: str, dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(0)
+    network = ResNetDiscriminator(channels=16, num_classes=5).to(dtype)
+    network.to(memory_format=torch.channels_last)
+    return normalize(network, choice, **SETTINGS.get(choice, {}))
+
+
+def mixed(dtype: torch.dtype) -> nn.Module:
+    """Different normalizations, shapes, policies and numbers of iterations in one network."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        stable_rank_norm(nn.Conv2d(3, 16, 3), c=0.2),
+        stable_rank_norm(nn.Linear(12, 3), c=0.3, infeasible="floor"),
+        stable_rank_norm(nn.Linear(12, 1), c=0.3),
+        stable_rank_norm(nn.Linear(12, 8), c=1.0),
+        spectral_norm(nn.ConvTranspose2d(4, 6, 3, groups=2), scale=2.0),
+        bidirectional_spectral_norm(nn.ConvTranspose1d(4, 6, 3), scale=0.7),
+        bidirectional_spectral_norm(nn.Conv3d(2, 5, 2), n_power_iterations=3),
+        bidirectional_spectral_norm(nn.Embedding(7, 5)),
+        spectral_norm(nn.Conv1d(40, 2, 1), n_power_iterations=2),
+    )
+    return network.to(dtype)
+
+
+def one_by_one(network: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{found.layer}.{found.tensor}": getattr(network.get_submodule(found.layer), found.tensor)
+        for found in normalized_weights(network)
+    }
+
+
+def gradients(network: nn.Module, weights: dict[str, Tensor]) -> list[Tensor]:
+    upstream = [
+        torch.randn(weights[name].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(index))
+        for index, name in enumerate(sorted(weights))
+    ]
+    total = sum((weights[name] * g.to(weights[name].dtype)).sum() for name, g in zip(sorted(weights), upstream, strict=True))  # fmt: skip
+    return list(torch.autograd.grad(total, [found.original for found in normalized_weights(network)]))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("choice", [*WEIGHT_NORMALIZATIONS, "mixed"])
+def test_equal_to_the_weights_one_by_one(choice: str, dtype: torch.dtype, tolerance: float) -> None:
+    """Row 22. After three updates: buffers, weights, gradients (relative to their size), strides."""
+    single = mixed(dtype) if choice == "mixed" else discriminator(choice, dtype)
+    other = copy.deepcopy(single)
+    batched = BatchedNormalization(other)
+    for _ in range(3):
+        update_(single)
+        batched.update_()
+    for (name, buffer), (_, twin) in zip(single.named_buffers(), other.named_buffers(), strict=True):
+        torch.testing.assert_close(twin, buffer, rtol=0, atol=10 * tolerance, msg=name)
+    other.load_state_dict(single.state_dict())  # the same vectors, so that only the formula is compared
+    expected, got = one_by_one(single), batched.weights()
+    assert got.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(got[name], weight, rtol=0, atol=tolerance, msg=name)
+        if weight.ndim == 4:
+            assert got[name].is_contiguous(memory_format=torch.channels_last) == weight.is_contiguous(memory_format=torch.channels_last)  # fmt: skip
+    for one, two in zip(gradients(single, expected), gradients(other, got), strict=True):
+        torch.testing.assert_close(two, one, rtol=0, atol=4 * tolerance * float(1 + one.abs().max()))
+
+
+def test_padding_stays_zero_and_shapes_are_stacked() -> None:
+    """Row 22. Few stacks that waste little; nothing appears where a matrix was padded."""
+    network = discriminator("srn", torch.float32)
+    batched = BatchedNormalization(network)
+    count = len(list(normalized_weights(network)))
+    assert len(batched._stacks) < count / 2
+    for stack in batched._stacks:
+        values, (u, v) = stack.values(), stack._vectors()
+        used = sum(matrix.shape[0] * matrix.shape[1] for matrix in stack.matrices)
+        assert values.numel() <= 2 * used
+        for index, matrix in enumerate(stack.matrices):
+            rows, columns = matrix.shape
+            assert not values[index, rows:].any()
+            assert not values[index, :, columns:].any()
+            assert not u[index, rows:].any()
+            assert not v[index, columns:].any()
+
+
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_the_network_uses_them_inside_and_its_own_after(choice: str) -> None:
+    """Row 22. Two forwards and one backward inside; a plain twin called with the same weights agrees."""
+    network = discriminator(choice, torch.float32)
+    batched = BatchedNormalization(network)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 4])
+    expected = network(images, labels)
+    batched_weights = batched.weights()
+    with batched.applied():
+        got = network(images, labels)
+        (got.sum() + network(-images, labels).sum()).backward()
+        assert network.blocks[0].conv1.weight is network.blocks[0].conv1.weight, "computed once"
+    assert all(found.original.grad is not None for found in normalized_weights(network))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    assert all(found.parametrization._delivered is None for found in normalized_weights(network))
+    assert torch.equal(network(images, labels), expected)
+    functional = torch.func.functional_call(bake(network), batched_weights, (images, labels))
+    torch.testing.assert_close(functional, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_error_inside_gives_the_network_back() -> None:
+    network = discriminator("sn", torch.float32)
+    with pytest.raises(RuntimeError, match="stop"), BatchedNormalization(network).applied():
+        raise RuntimeError("stop")
+    assert all(found.parametrization._delivered is None for found in normalized_weights(network))
+
+
+def test_autocast_changes_nothing() -> None:
+    network = discriminator("srn", torch.float32)
+    batched = BatchedNormalization(network)
+    states = []
+    for enabled in (False, True):
+        twin = copy.deepcopy(network)
+        batched = BatchedNormalization(twin)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            batched.update_()
+            states.append({**twin.state_dict(), **batched.weights()})
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_largest_first_into_few_stacks() -> None:
+    """A network of 64x64 size does not pad its small layers to its largest."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        shapes = [
+            module.weight.shape for module in ResNetDiscriminator(64, 64).modules() if isinstance(module, nn.Conv2d)
+        ]
+    network = nn.Sequential(*(nn.Linear(max(1, shape[1:].numel() // 64), max(1, shape[0] // 8)) for shape in shapes))
+    batched = BatchedNormalization(normalize(network, "sn"))
+    sizes = [stack.rows * stack.columns for stack in batched._stacks]
+    assert all(one > other for one, other in pairwise(sizes))
+    assert 1 < len(sizes) < len(shapes)
+
+
+def test_wrong_use_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no normalized weight"):
+        BatchedNormalization(nn.Linear(2, 2))
+    network = nn.Sequential(spectral_norm(nn.Linear(2, 2)), spectral_norm(nn.Linear(2, 2), update="forward"))
+    with pytest.raises(ValueError, match='update="forward" moves vectors one by one, in 1'):
+        BatchedNormalization(network)

@@ -1,0 +1,352 @@
+"""Layers of every kind, bidirectional normalization, checkpoints of others, layouts, copies, precision.
+
+"Row n" in a docstring is the row of the table of required tests.
+"""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations as torch_parametrizations
+from torch.nn.utils import spectral_norm as torch_hook
+
+from gan.ema import averaged_copy, update_average_
+from gan.normalization import (
+    NORMALIZATIONS,
+    bake,
+    bidirectional_spectral_norm,
+    normalize,
+    refresh_,
+    spectra,
+    spectral_norm,
+    stable_rank_norm,
+    update_,
+)
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "linear": lambda: nn.Linear(7, 5),
+    "head": lambda: nn.Linear(7, 1),
+    "conv1d": lambda: nn.Conv1d(4, 6, 3),
+    "conv2d": lambda: nn.Conv2d(4, 6, 3),
+    "conv2d 1x1": lambda: nn.Conv2d(4, 6, 1),
+    "conv3d": lambda: nn.Conv3d(2, 6, 3),
+    "grouped": lambda: nn.Conv2d(4, 6, 3, groups=2),
+    "depthwise": lambda: nn.Conv2d(6, 6, 3, groups=6),
+    "transposed1d": lambda: nn.ConvTranspose1d(4, 6, 3),
+    "transposed2d": lambda: nn.ConvTranspose2d(4, 6, 3),
+    "transposed3d": lambda: nn.ConvTranspose3d(2, 6, 3),
+    "transposed grouped": lambda: nn.ConvTranspose2d(4, 6, 3, groups=2),
+    "embedding": lambda: nn.Embedding(9, 5),
+}
+WEIGHT_NORMALIZATIONS = [name for name, entry in NORMALIZATIONS.items() if entry.apply]
+
+
+def rows_first(module: nn.Module, weight: Tensor) -> np.ndarray:
+    array = weight.detach().double().numpy()
+    return np.moveaxis(array, 1, 0) if "Transpose" in type(module).__name__ else array
+
+
+def norms(module: nn.Module, weight: Tensor) -> tuple[float, float]:
+    """sigma_out and sigma_in, by NumPy."""
+    array = rows_first(module, weight)
+    swapped = np.moveaxis(array, 1, 0)
+    out, into = (np.linalg.svd(a.reshape(len(a), -1), compute_uv=False)[0] for a in (array, swapped))
+    return float(out), float(into)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_bidirectional_spectral_norm_against_numpy(layer: str) -> None:
+    """Rows 13 and 17. W / ((sigma_out + sigma_in) / 2) times scale; u of size out, u2 of size in."""
+    module = LAYERS[layer]().double()
+    before = module.weight.detach().clone()
+    out, into = norms(module, before)
+    bidirectional_spectral_norm(module, scale=1.3)
+    refresh_(module)
+    torch.testing.assert_close(module.weight.detach(), 1.3 * before / ((out + into) / 2), rtol=0, atol=1e-12)
+    norm = module.parametrizations.weight[0]
+    array = rows_first(module, before)
+    assert (len(norm._u), len(norm._u2)) == array.shape[:2]
+    assert len(norm._v) == array[0].size
+    assert len(norm._v2) == array[:, 0].size
+
+
+@pytest.mark.parametrize("layer", ["linear", "conv2d 1x1", "embedding", "head"])
+@pytest.mark.parametrize("update", ["step", "forward"])
+def test_of_one_matrix_both_directions_are_one(layer: str, update: str) -> None:
+    """Row 17. Linear, embedding and 1x1: BSN is SN, at every state of the power iteration."""
+    torch.manual_seed(0)
+    plain = LAYERS[layer]()
+    other = copy.deepcopy(plain)
+    for module, norm in ((plain, spectral_norm), (other, bidirectional_spectral_norm)):
+        torch.manual_seed(1)
+        norm(module, update=update)
+        for _ in range(2):
+            update_(module)
+    assert torch.equal(plain.eval().weight, other.eval().weight)
+    norm = other.parametrizations.weight[0]
+    assert torch.equal(norm._u2, norm._v)
+    assert torch.equal(norm._v2, norm._u)
+
+
+def test_bidirectional_examples_by_hand() -> None:
+    """Row 17. sigma_out = 1, sigma_in = sqrt(2) for two ones at different positions; all ones: sqrt(24) both ways."""
+    conv = nn.Conv2d(2, 2, (1, 2), bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        conv.weight.zero_()
+        conv.weight[0, 0, 0, 0] = conv.weight[1, 0, 0, 1] = 1
+    bidirectional_spectral_norm(conv)
+    refresh_(conv)
+    norm, weight = conv.parametrizations.weight[0], conv.parametrizations.weight.original.detach()
+    assert float(norm.sigma(weight)) == pytest.approx((1 + 2**0.5) / 2, abs=1e-12)
+    ones = nn.Conv2d(3, 2, 2, bias=False, dtype=torch.float64)
+    nn.init.ones_(ones.weight)
+    bidirectional_spectral_norm(ones)
+    refresh_(ones)
+    torch.testing.assert_close(ones.weight, torch.full((2, 3, 2, 2), 24**-0.5, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", [spectral_norm, bidirectional_spectral_norm])
+def test_scale_multiplies_the_weight(norm: Callable[..., nn.Module]) -> None:
+    """Row 17. And nothing else: the bias is as it was."""
+    layers = [nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    for layer, scale in zip(layers, (1.0, 2.5), strict=True):
+        torch.manual_seed(0)
+        norm(layer, scale=scale)
+    torch.testing.assert_close(layers[1].weight, 2.5 * layers[0].weight)
+    assert torch.equal(layers[0].bias, layers[1].bias)
+
+
+def test_derivatives_of_the_bidirectional_norm() -> None:
+    """Row 15, for BSN, with two different singular pairs."""
+    layer = bidirectional_spectral_norm(nn.Conv2d(2, 3, 2, dtype=torch.float64), scale=1.2)
+    norm = layer.parametrizations.weight[0]
+    weight = layer.parametrizations.weight.original.detach().clone().requires_grad_()
+    assert torch.autograd.gradcheck(norm, (weight,))
+    assert torch.autograd.gradgradcheck(norm, (weight,))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_only_the_size_of_entries_changes_not_their_place(layer: str, choice: str) -> None:
+    """Row 18. The weight stays a multiple of itself plus, for SRN, a multiple of u v^T read back the same way.
+
+    With the layout of a transposed convolution mixed up, as in the SRN authors' published layer, neither holds.
+    """
+    module = LAYERS[layer]().double()
+    before = module.weight.detach().clone()
+    normalize(module, choice, **({"c": 0.5} if choice == "srn" else {}))
+    for _ in range(3):
+        update_(module)
+    norm = module.parametrizations.weight[0]
+    outer = torch.outer(norm._u, norm._v).view(*torch.tensor(rows_first(module, before)).shape)
+    outer = outer.movedim(0, norm.dim)
+    basis = torch.stack([before.flatten(), outer.flatten()], 1)
+    after = module.weight.detach().flatten()
+    fitted = basis @ torch.linalg.lstsq(basis, after[:, None], driver="gelsd").solution
+    torch.testing.assert_close(fitted[:, 0], after, rtol=0, atol=1e-10)
+    assert module.weight.shape == before.shape
+    assert module.weight.stride() == before.stride()
+
+
+@pytest.mark.parametrize("layer", ["conv2d", "conv2d 1x1", "grouped", "transposed2d", "conv3d"])
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_channels_last_changes_the_layout_and_nothing_else(layer: str, choice: str) -> None:
+    """Row 21. Strides kept; weight, vectors and gradient those of the contiguous layer, up to the order of sums."""
+    torch.manual_seed(0)
+    plain = LAYERS[layer]()
+    other = copy.deepcopy(plain)
+    memory_format = torch.channels_last_3d if layer == "conv3d" else torch.channels_last
+    other.to(memory_format=memory_format)
+    gradients = []
+    for module in (plain, other):
+        torch.manual_seed(1)
+        normalize(module, choice, **({"c": 0.5} if choice == "srn" else {}))
+        for _ in range(3):
+            update_(module)
+        upstream = torch.randn(module.weight.shape, generator=torch.Generator().manual_seed(0))
+        gradients.append(torch.autograd.grad(module.weight, module.parametrizations.weight.original, upstream)[0])
+    assert other.weight.is_contiguous(memory_format=memory_format)
+    torch.testing.assert_close(other.weight, plain.weight)
+    torch.testing.assert_close(gradients[1], gradients[0])
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(other.get_buffer(name), buffer)
+
+
+@pytest.mark.parametrize("layer", ["linear", "conv2d", "conv3d", "grouped", "transposed2d", "embedding"])
+def test_forward_mode_is_torch_bit_for_bit_for_every_layer(layer: str) -> None:
+    """Row 11. Also the gradient, and with more iterations, as far as the layouts agree."""
+    torch.manual_seed(0)
+    theirs = LAYERS[layer]()
+    ours = copy.deepcopy(theirs)
+    torch.manual_seed(1)
+    torch_parametrizations.spectral_norm(theirs, n_power_iterations=3)
+    torch.manual_seed(1)
+    spectral_norm(ours, n_power_iterations=3, update="forward")
+    for _ in range(3):
+        assert torch.equal(theirs.weight, ours.weight)
+    assert torch.equal(theirs.parametrizations.weight[0]._v, ours.parametrizations.weight[0]._v)
+    upstream = torch.randn(theirs.eval().weight.shape)
+    gradients = [
+        torch.autograd.grad(module.weight, module.parametrizations.weight.original, upstream)[0]
+        for module in (theirs, ours.eval())
+    ]
+    assert torch.equal(*gradients)
+
+
+def test_the_papers_order_reaches_the_same_pair() -> None:
+    """Row 11. 200 iterations on a matrix with a known gap."""
+    left, right = (torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(i))).Q for i in (0, 1))
+    theirs, ours = nn.Linear(8, 8), nn.Linear(8, 8)
+    for layer in (theirs, ours):
+        with torch.no_grad():
+            layer.weight.copy_(left @ torch.diag(0.7 ** torch.arange(8)) @ right)
+    torch_parametrizations.spectral_norm(theirs)
+    spectral_norm(ours)
+    for _ in range(200):
+        theirs.weight  # noqa: B018  # torch's moves at every access
+        update_(ours)
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=1e-6)
+
+
+def test_reading_a_weight_moves_the_vectors_in_forward_mode_only() -> None:
+    """Row 19. Once per access in training mode, never in eval mode."""
+    layer = spectral_norm(nn.Linear(6, 6), update="forward")
+    before = layer.parametrizations.weight[0]._u.clone()
+    layer.eval().weight  # noqa: B018
+    assert torch.equal(layer.parametrizations.weight[0]._u, before)
+    layer.train().weight  # noqa: B018
+    assert not torch.equal(layer.parametrizations.weight[0]._u, before)
+
+
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_two_forwards_and_one_backward_in_forward_mode(choice: str) -> None:
+    """Row 19. The vectors move in between; saved tensors must not."""
+    network = normalize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), choice, update="forward")
+    x = torch.randn(2, 3, 6, 6)
+    (network(x).sum() - network(-x).sum()).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_double_backward_through_the_network(choice: str) -> None:
+    """Row 19. A gradient penalty's second derivatives reach the unnormalized weights and are finite."""
+    network = normalize(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), choice)
+    x = torch.randn(5, 4, requires_grad=True)
+    (slope,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
+    slope.square().sum().backward()
+    for name in ("0", "2"):
+        gradient = network.get_parameter(f"{name}.parametrizations.weight.original").grad
+        assert gradient is not None
+        assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("layer", ["linear", "conv2d", "transposed2d", "embedding"])
+@pytest.mark.parametrize("norm", [spectral_norm, stable_rank_norm])
+def test_checkpoints_of_the_old_hook_load(layer: str, norm: Callable[..., nn.Module]) -> None:
+    """Row 12. weight_orig, weight_u, weight_v of torch.nn.utils.spectral_norm, nested in a network, strict."""
+    theirs = nn.Sequential(nn.ReLU(), torch_hook(LAYERS[layer]()))
+    ours = copy.deepcopy(nn.Sequential(nn.ReLU(), norm(LAYERS[layer]())))
+    content = theirs.state_dict()
+    ours.load_state_dict(content, strict=True)
+    assert "1.weight_orig" in content, "the caller's dictionary is left alone"
+    assert torch.equal(ours[1].parametrizations.weight[0]._u, theirs[1].weight_u)
+    if norm is spectral_norm:
+        sigma = theirs[1].weight_u @ torch.tensor(rows_first(theirs[1], theirs[1].weight_orig)).float().flatten(1) @ theirs[1].weight_v  # fmt: skip
+        torch.testing.assert_close(ours[1].weight, theirs[1].weight_orig / sigma)
+
+
+def test_a_baked_copy_loads_its_own_keys() -> None:
+    """Row 12. The renaming of old keys ends with the parametrization."""
+    baked = bake(spectral_norm(nn.Linear(3, 3)))
+    baked.load_state_dict(nn.Linear(3, 3).state_dict(), strict=True)
+
+
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_casting_never_narrows_the_vectors(choice: str) -> None:
+    """Row 21. bfloat16 weights come out bfloat16 and right to its rounding; float64 widens the vectors too."""
+    torch.manual_seed(0)
+    network = normalize(nn.Conv2d(8, 16, 3), choice)
+    reference = copy.deepcopy(network)
+    network.to(torch.bfloat16)
+    norm = network.parametrizations.weight[0]
+    assert {buffer.dtype for buffer in norm.buffers()} == {torch.float32}
+    assert torch.equal(norm._u, reference.parametrizations.weight[0]._u)
+    update_(network)
+    update_(reference)
+    assert network.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(network.weight.float(), reference.weight, rtol=2e-2, atol=1e-3)
+    assert {buffer.dtype for buffer in reference.double().parametrizations.weight[0].buffers()} == {torch.float64}
+    assert reference.weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_an_averaged_copy_keeps_unit_vectors(choice: str) -> None:
+    """Row 21. Averaging copies buffers; after refresh_ the averaged network is normalized again."""
+    network = normalize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 4)), choice)
+    average = averaged_copy(network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    update_(network)
+    update_average_(average, network, 0.5)
+    for name, buffer in network.named_buffers():
+        assert torch.equal(average.get_buffer(name), buffer)
+        assert float(buffer.norm()) == pytest.approx(1, abs=1e-6)
+    refresh_(average)
+    if "b" not in choice:
+        assert all(row.normalized_sigma == pytest.approx(1, abs=1e-5) for row in spectra(average))
+
+
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_a_seed_decides_everything(choice: str) -> None:
+    """Row 21."""
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        network = normalize(nn.Conv2d(3, 5, 3), choice)
+        update_(network)
+        states.append(network.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_spectra_names_tensors_other_than_weight() -> None:
+    cell = nn.LSTMCell(4, 4)
+    spectral_norm(cell, "weight_hh")
+    network = nn.Sequential(nn.Linear(4, 4), cell)
+    assert [row.name for row in spectra(network)] == ["0", "1.weight_hh"]
+
+
+WRONG = {
+    "policy": (lambda: stable_rank_norm(nn.Linear(3, 3), infeasible="clamp"), "expected one of skip, error, floor"),
+    "c nan": (lambda: stable_rank_norm(nn.Linear(3, 3), c=float("nan")), "c: got nan"),
+    "scale inf": (lambda: bidirectional_spectral_norm(nn.Linear(3, 3), scale=float("inf")), "scale: got inf"),
+    "scale nan": (lambda: spectral_norm(nn.Linear(3, 3), scale=float("nan")), "scale: got nan"),
+    "setting of another": (lambda: normalize(nn.Linear(3, 3), "wgan_gp", c=0.5), "wgan_gp: does not take c"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_is_refused(case: str) -> None:
+    call, message = WRONG[case]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("norm", [spectral_norm, stable_rank_norm, bidirectional_spectral_norm])
+def test_a_refused_module_is_as_it_was(norm: Callable[..., nn.Module]) -> None:
+    """Not floating point, normalized twice: a clear error, and nothing registered."""
+    layer = nn.Linear(3, 3)
+    layer.weight = nn.Parameter(torch.ones(3, 3, dtype=torch.int64), requires_grad=False)
+    with pytest.raises(ValueError, match="floating point needed"):
+        norm(layer)
+    assert sorted(layer.state_dict()) == ["bias", "weight"]
+    assert type(layer) is nn.Linear
+    twice = norm(nn.Linear(3, 3))
+    before = twice.state_dict()
+    with pytest.raises(ValueError, match="normalize a weight once"):
+        norm(twice)
+    assert twice.state_dict().keys() == before.keys()
