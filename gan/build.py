@@ -93,15 +93,22 @@ def build_generator(config: Config, num_classes: int) -> nn.Module:
 
 
 def build_discriminator(config: Config, num_classes: int) -> nn.Module:
-    """A discriminator, normalized, with the initial weights of its seed, on the CPU."""
+    """A discriminator, normalized, with the initial weights of its seed, on the CPU.
+
+    Raises:
+        ConfigError: an unknown name, or a layer that cannot be normalized as asked.
+    """
     wanted = config.discriminator
     make = choose(DISCRIMINATORS, wanted.name, "discriminator.name")
     normalization = choose(NORMALIZATIONS, wanted.normalization, "discriminator.normalization")
     settings = {name: getattr(wanted, name) for name in normalization.settings}
     with _seeded(config, "discriminator weights"):
         network = make(config.data.image_size, wanted.channels, num_classes)
-    with _seeded(config, "singular vectors"):
-        return normalize(network, wanted.normalization, **settings)
+    try:
+        with _seeded(config, "singular vectors"):
+            return normalize(network, wanted.normalization, **settings)
+    except ValueError as error:
+        raise ConfigError(f"discriminator.normalization: {wanted.normalization}: {error}") from None
 
 
 @contextmanager

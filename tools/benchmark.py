@@ -52,7 +52,9 @@ def measure_normalize(layout: str, repeats: int, threads: int, device: str, json
     the same run. The trainer keeps the weights channels-last.
     """
     torch.set_num_threads(threads)
-    sizes = [module.weight.numel() for module in ResNetDiscriminator().modules() if isinstance(module, NORMALIZED_LAYERS)]
+    sizes = [
+        module.weight.numel() for module in ResNetDiscriminator().modules() if isinstance(module, NORMALIZED_LAYERS)
+    ]
     record = {
         "measured": f"one normalization of ResNetDiscriminator(32): {len(sizes)} weights, {sum(sizes):,} numbers",
         "layout": layout,

@@ -143,7 +143,5 @@ def spectral_projection(weight: Tensor, bound: float = 1.0) -> Tensor:
     if not 0 < bound < math.inf:
         raise ValueError(f"bound: got {bound}, expected a positive number")
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    if values[0] <= bound:
-        return weight.detach().clone()
     excess = (left * (values - bound).clamp_min(0)) @ right
     return (matrix - excess).view(weight.shape).to(weight.dtype)

@@ -69,7 +69,9 @@ class StableRankNorm(SpectralNorm):
             return super().normalized(weight)
         reading = self._read(weight, self.dim)
         u, v = self._u.clone(), reading.to_memory(self._v.clone())
-        compute = lower if torch.compiler.is_compiling() else _Lower.apply
+        # Compilers and torch.func differentiate the formula themselves.
+        traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        compute = lower if traced else _Lower.apply
         return reading.as_weight(compute(reading.matrix, u, v, self.rank - 1))
 
     def extra_repr(self) -> str:

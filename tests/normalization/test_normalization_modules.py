@@ -244,6 +244,24 @@ def test_double_backward_through_the_network(choice: str) -> None:
         assert torch.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_function_transforms(choice: str) -> None:
+    """torch.func: gradients by functional_call equal autograd's, and per-sample gradients by vmap add up to them."""
+    network = normalize(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(128, 2)), choice)
+    parameters = dict(network.named_parameters())
+    x = torch.randn(5, 3, 6, 6)
+
+    def loss(values: dict[str, Tensor], batch: Tensor) -> Tensor:
+        return torch.func.functional_call(network, values, (batch,)).square().sum()
+
+    expected = torch.autograd.grad(loss(parameters, x), list(parameters.values()))
+    got = torch.func.grad(loss)(parameters, x)
+    singly = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x[:, None])
+    for name, gradient in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(singly[name].sum(0), gradient, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("layer", ["linear", "conv2d", "transposed2d", "embedding"])
 @pytest.mark.parametrize("norm", [spectral_norm, stable_rank_norm])
 def test_checkpoints_of_the_old_hook_load(layer: str, norm: Callable[..., nn.Module]) -> None:

@@ -1,0 +1,135 @@
+"""Penalties in training: what is added to the discriminator's loss, with which numbers, and what it leaves alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan import build
+from gan.config import Config, load_config, override_config
+from gan.errors import ConfigError
+from gan.logger import Logger
+from gan.losses import Loss
+from gan.normalization import LayerSpectrum, normalize, orthogonal_penalty, spectra
+from gan.trainer import Trainer
+
+Smoke = Callable[..., Config]
+
+
+def make_trainer(config: Config) -> Trainer:
+    state = build.build_state(config)
+    batches = build.build_batches(config, build.load_images(config, "train"), "cpu")
+    return Trainer(state, batches, build.build_loss(config), config.train, z_dim=config.generator.z_dim)
+
+
+class Recorder:
+    """A penalty of 5 that remembers what it was called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Tensor, Tensor, Tensor | None, Tensor, bool]] = []
+
+    def __call__(
+        self, network: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, *, generator: torch.Generator
+    ) -> Tensor:
+        drawn = torch.rand(3, generator=generator)
+        self.calls.append((real, fake, labels, drawn, torch.is_autocast_enabled("cpu")))
+        return 5 * torch.ones((), requires_grad=True)
+
+
+def recorded(config: Config, steps: int = 2) -> tuple[Trainer, Recorder]:
+    trainer, recorder = make_trainer(config), Recorder()
+    trainer.loss = Loss(trainer.loss.discriminator, trainer.loss.generator, recorder)
+    for _ in range(steps):
+        trainer.train_step()
+    return trainer, recorder
+
+
+@pytest.mark.parametrize("conditional", ["true", "false"])
+def test_the_penalty_sees_both_halves_and_the_real_labels(smoke: Smoke, conditional: str) -> None:
+    """Images float32 whatever the precision, outside autocast; other numbers at every step."""
+    config = smoke(f"conditional={conditional}", "train.precision=bf16", "discriminator.normalization=sn")
+    trainer, recorder = recorded(config)
+    assert len(recorder.calls) == 4, "two steps of two discriminator steps"
+    for real, fake, labels, _, autocast in recorder.calls:
+        assert real.shape == fake.shape == (8, 3, 32, 32)
+        assert real.dtype == fake.dtype == torch.float32
+        assert not autocast
+        if conditional == "false":
+            assert labels is None
+    if conditional == "true":
+        assert torch.equal(recorder.calls[0][2], trainer.batches.batch(0)[1])
+    assert len({tuple(drawn.tolist()) for _, _, _, drawn, _ in recorder.calls}) == 4
+    _, again = recorded(config)
+    assert all(torch.equal(one[3], two[3]) for one, two in zip(recorder.calls, again.calls, strict=True))
+
+
+def test_a_constant_penalty_moves_the_loss_and_nothing_else(smoke: Smoke) -> None:
+    """Its random numbers are a stream of their own: every weight is that of the run without it."""
+    config = smoke("discriminator.normalization=srn")
+    plain = make_trainer(config)
+    for _ in range(2):
+        plain.train_step()
+    other, _ = recorded(config)
+    for one, two in zip(plain.state.discriminator.parameters(), other.state.discriminator.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert other.take_scalars()["d_loss"] == pytest.approx(plain.take_scalars()["d_loss"] + 5, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["wgan_gp", "ortho"])
+def test_the_coefficient_is_the_settings(smoke: Smoke, name: str) -> None:
+    """Of the first step: loss(c) = loss(0) + c * penalty."""
+    setting = {"wgan_gp": "gp_coefficient", "ortho": "ortho_coefficient"}[name]
+    losses = []
+    for coefficient in (0, 1, 3):
+        trainer = make_trainer(smoke(f"discriminator.normalization={name}", f"discriminator.{setting}={coefficient}"))
+        losses.append(float(trainer.discriminator_step(0)[0]))
+    assert losses[1] - losses[0] > 1e-3
+    assert losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]), rel=1e-4)
+    if name == "ortho":
+        expected = orthogonal_penalty(build.build_state(smoke("discriminator.normalization=none")).discriminator)
+        assert losses[1] - losses[0] == pytest.approx(float(expected.detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ssn", "bsn", "bssn", "wgan_gp", "ortho"])
+def test_configurations_say_only_what_the_method_requires(name: str) -> None:
+    config, base = load_config(f"cifar10_{name}"), load_config("cifar10_sn")
+    wanted = config.discriminator
+    assert wanted.normalization == name
+    same = override_config(config, ["name=x", "discriminator.normalization=sn", "discriminator.scale=1.0"], "test")
+    assert same.train == base.train.model_copy(update={"loss": "wasserstein" if name == "wgan_gp" else "hinge"})
+    assert same.discriminator == base.discriminator, "coefficients are the defaults"
+    assert build.build_loss(config).penalty is not None or "sn" in name
+
+
+def test_settings_that_came_later_leave_old_identities_alone() -> None:
+    """Runs recorded before they existed keep their identity; other values than the defaults change it."""
+    config = load_config("cifar10_sn")
+    assert config.identity() == "b0556f7676a366bc", "of the version before scale and the coefficients"
+    changed = ["scale=1.2", "infeasible=floor", "gp_coefficient=1.0", "ortho_coefficient=1.0"]
+    identities = {override_config(config, [f"discriminator.{one}"], "test").identity() for one in changed}
+    assert len(identities | {config.identity()}) == 5
+
+
+def test_tensorboard_shows_gamma_of_bounded_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = normalize(nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 1)), "srn", c=0.2)
+    rows = spectra(network)
+    logger = Logger(tmp_path, steps=1, images_per_step=1, first_step=0)
+    written: dict[str, float] = {}
+    monkeypatch.setattr(logger.board, "add_scalar", lambda tag, value, step: written.update({tag: value}))
+    logger.layers(0, rows)
+    logger.close()
+    assert written["srn_gamma/0"] == rows[0].gamma
+    assert rows[0].gamma is not None
+    assert 0 < rows[0].gamma < 1
+    assert "srn_gamma/1" not in written, "no bound there: c * 1 <= 1"
+    assert [type(row) for row in rows] == [LayerSpectrum, LayerSpectrum]
+    assert [row.policy for row in rows] == ["bound", "skip"]
+
+
+def test_a_bound_that_cannot_be_is_a_configuration_error(smoke: Smoke) -> None:
+    config = smoke("discriminator.normalization=srn", "discriminator.infeasible=error", "discriminator.c=0.5")
+    with pytest.raises(ConfigError, match=r"discriminator\.normalization: srn: linear: r = c \* min"):
+        build.build_state(config)
