@@ -178,7 +178,7 @@ def test_the_error_policy_names_the_layer_and_leaves_the_network_as_it_was() -> 
 def test_the_gradient_dies_as_r_approaches_one() -> None:
     """Row 16. Like sqrt(r - 1): which is why r <= 1 is not clamped to 1."""
     weight = torch.randn(6, 8, dtype=torch.float64, generator=generator())
-    u, s, vt = torch.linalg.svd(weight, full_matrices=False)
+    u, _, vt = torch.linalg.svd(weight, full_matrices=False)
     upstream = torch.randn(6, 8, dtype=torch.float64, generator=generator(1))
     sizes = []
     for limit in (1e-8, 1e-4, 1e-2, 0.5):

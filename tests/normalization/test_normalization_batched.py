@@ -63,7 +63,10 @@ def gradients(network: nn.Module, weights: dict[str, Tensor]) -> list[Tensor]:
         torch.randn(weights[name].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(index))
         for index, name in enumerate(sorted(weights))
     ]
-    total = sum((weights[name] * g.to(weights[name].dtype)).sum() for name, g in zip(sorted(weights), upstream, strict=True))  # fmt: skip
+    total = sum(
+        (weights[name] * direction.to(weights[name].dtype)).sum()
+        for name, direction in zip(sorted(weights), upstream, strict=True)
+    )
     return list(torch.autograd.grad(total, [found.original for found in normalized_weights(network)]))
 
 
@@ -85,7 +88,8 @@ def test_equal_to_the_weights_one_by_one(choice: str, dtype: torch.dtype, tolera
     for name, weight in expected.items():
         torch.testing.assert_close(got[name], weight, rtol=0, atol=tolerance, msg=name)
         if weight.ndim == 4:
-            assert got[name].is_contiguous(memory_format=torch.channels_last) == weight.is_contiguous(memory_format=torch.channels_last)  # fmt: skip
+            layouts = [w.is_contiguous(memory_format=torch.channels_last) for w in (got[name], weight)]
+            assert layouts[0] == layouts[1], name
     for one, two in zip(gradients(single, expected), gradients(other, got), strict=True):
         torch.testing.assert_close(two, one, rtol=0, atol=4 * tolerance * float(1 + one.abs().max()))
 

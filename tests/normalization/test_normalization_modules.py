@@ -273,7 +273,8 @@ def test_checkpoints_of_the_old_hook_load(layer: str, norm: Callable[..., nn.Mod
     assert "1.weight_orig" in content, "the caller's dictionary is left alone"
     assert torch.equal(ours[1].parametrizations.weight[0]._u, theirs[1].weight_u)
     if norm is spectral_norm:
-        sigma = theirs[1].weight_u @ torch.tensor(rows_first(theirs[1], theirs[1].weight_orig)).float().flatten(1) @ theirs[1].weight_v  # fmt: skip
+        matrix = torch.tensor(rows_first(theirs[1], theirs[1].weight_orig)).float().flatten(1)
+        sigma = theirs[1].weight_u @ matrix @ theirs[1].weight_v
         torch.testing.assert_close(ours[1].weight, theirs[1].weight_orig / sigma)
 
 

@@ -101,7 +101,7 @@ def test_stable_rank_norm_of_a_known_matrix() -> None:
 
 
 def test_the_bound_holds_for_any_unit_vectors() -> None:
-    """Algorithm 2 away from convergence: |W'|_F^2 = r exactly, r >= stable rank >= r / (1 + delta)^2."""
+    """Away from convergence: |W'|_F^2 = r exactly, and r >= stable rank >= r / (1 + delta)^2."""
     for seed in range(20):
         torch.manual_seed(seed)
         layer = nn.Linear(12, 8, dtype=torch.float64)

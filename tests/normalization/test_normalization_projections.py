@@ -45,15 +45,25 @@ class Case(NamedTuple):
 
 
 ROOT2, ROOT34 = math.sqrt(2), math.sqrt(34)
+FIRST, REST = 1.082842712474619, 0.765685424949238
 CLOSED_FORMS = [
-    Case([1, 1, 1], 2, 0, (ROOT2 + 1) / 2, (ROOT2 + 1) / (2 * ROOT2), [1.2071067811865475] + 2 * [0.8535533905932737], 1 - 1 / ROOT2),
+    Case(
+        spectrum=[1, 1, 1],
+        rank=2,
+        preserve=0,
+        gamma1=(ROOT2 + 1) / 2,
+        gamma2=(ROOT2 + 1) / (2 * ROOT2),
+        values=[1.2071067811865475, 0.8535533905932737, 0.8535533905932737],
+        distance=1 - 1 / ROOT2,
+    ),
     Case([1, 1, 1], 2, 1, 1, 1 / ROOT2, [1, 1 / ROOT2, 1 / ROOT2], ROOT2 - 1),
     Case([1, 1, 1], 2, 2, 1, 0, [1, 1, 0], 1),
     Case([5, 4, 3], 1.36, 1, 1, 3 / 5, [5, 2.4, 1.8], 2),
     Case([5, 4, 3], 1.36, 0, 20 / 17, 12 / 17, [100 / 17, 48 / 17, 36 / 17], 5 * ROOT34 / 17),
     Case([5, 4, 3], 1.8, 2, 1, 2 / 3, [5, 4, 2], 1),
-    Case([4, 2, 2], 1.25, 0, 1.082842712474619, 0.765685424949238, [4 * 1.082842712474619] + 2 * [2 * 0.765685424949238], math.sqrt(24 - (16 + 8 / ROOT2) ** 2 / 20)),
-]  # fmt: skip
+    # distance^2 = |W|_F^2 - (s1^2 + gamma |S2|_F^2)^2 / (r s1^2), gamma = 1 / sqrt(2)
+    Case([4, 2, 2], 1.25, 0, FIRST, REST, [4 * FIRST, 2 * REST, 2 * REST], math.sqrt(24 - (16 + 8 / ROOT2) ** 2 / 20)),
+]
 
 
 @pytest.mark.parametrize("case", CLOSED_FORMS, ids=lambda case: f"{case.spectrum}-r{case.rank}-k{case.preserve}")
@@ -89,7 +99,8 @@ def test_distance_of_the_identity_in_closed_form() -> None:
     for n in (2, 5, 9):
         for r in (1.0, 1.3, n - 0.5):
             identity = torch.eye(n, dtype=torch.float64)
-            assert stable_rank_projection(identity, r).distance == pytest.approx(math.sqrt(n - 1) - math.sqrt(r - 1), abs=1e-12)  # fmt: skip
+            expected = math.sqrt(n - 1) - math.sqrt(r - 1)
+            assert stable_rank_projection(identity, r).distance == pytest.approx(expected, abs=1e-12)
             expected = math.sqrt(n - (1 + math.sqrt((r - 1) * (n - 1))) ** 2 / r)
             assert stable_rank_projection(identity, r, 0).distance == pytest.approx(expected, abs=1e-7)
 
@@ -121,7 +132,7 @@ fraction = st.floats(0.02, 0.98)
 @given(matrices(), fraction, st.integers(0, 6))
 @settings(max_examples=150, deadline=None)
 def test_projection_has_the_stable_rank_asked_for(weight: Tensor, t: float, preserve: int) -> None:
-    """Rows 2 and 5. Stable rank r, l as in the formula, top-l values preserved, gamma2 <= 1 <= gamma1, distance as said."""
+    """Rows 2 and 5. Stable rank r, l by its formula, top-l values kept, gamma2 <= 1 <= gamma1, the distance."""
     before = svd_values(weight)
     assume(srank(weight) > 1 + 1e-6)
     rank = 1 + t * (srank(weight) - 1)
@@ -148,7 +159,8 @@ def test_projection_is_equivariant(weight: Tensor, t: float, preserve: int, seed
     assume(np.abs(np.cumsum(values**2) / values[0] ** 2 - rank).min() > 1e-9)
     projected = stable_rank_projection(weight, rank, preserve).weight
     close = {"rtol": 0, "atol": 1e-9 * values[0]}
-    torch.testing.assert_close(stable_rank_projection(3 * weight, rank, preserve).weight, 3 * projected, rtol=0, atol=3e-9 * values[0])  # fmt: skip
+    tripled = stable_rank_projection(3 * weight, rank, preserve).weight
+    torch.testing.assert_close(tripled / 3, projected, **close)
     torch.testing.assert_close(stable_rank_projection(weight.t(), rank, preserve).weight, projected.t(), **close)
     generator = torch.Generator().manual_seed(seed)
     left, right = (
@@ -202,7 +214,9 @@ def test_brute_force_finds_the_same_optimum(shape: tuple[int, int], preserve: in
     found = []
     for _ in range(4):
         free = (weight + 0.3 * torch.randn(shape, dtype=torch.float64, generator=generator)).requires_grad_()
-        optimizer = torch.optim.LBFGS([free], max_iter=300, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe")  # fmt: skip
+        optimizer = torch.optim.LBFGS(
+            [free], max_iter=300, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+        )
 
         def closure(free: Tensor = free, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
             optimizer.zero_grad()
@@ -263,7 +277,7 @@ def test_any_floating_type_and_convolutions(dtype: torch.dtype) -> None:
 @given(matrices(), st.floats(0.05, 1.5))
 @settings(max_examples=80, deadline=None)
 def test_spectral_projection_clips(weight: Tensor, part: float) -> None:
-    """Row 6. Against NumPy; idempotent; nothing to do below the bound; squared distance = sum of squared excesses."""
+    """Row 6. Against NumPy; idempotent; nothing to do below the bound; distance^2 = sum of squared excesses."""
     before = svd_values(weight)
     bound = float(part * before[0])
     assume(abs(part - 1) > 1e-9)
@@ -280,7 +294,7 @@ def test_spectral_projection_clips(weight: Tensor, part: float) -> None:
 
 
 def test_spectral_projection_by_hand() -> None:
-    """Row 6. diag(3, 2, 1): bound 1 gives I at squared distance 5, where W / 3 is at 56 / 9; bound 2 gives (2, 2, 1)."""
+    """Row 6. diag(3, 2, 1): bound 1 gives I at distance^2 5, W / 3 is at 56 / 9; bound 2 gives (2, 2, 1)."""
     weight = diagonal(3, 2, 1)
     torch.testing.assert_close(spectral_projection(weight), diagonal(1, 1, 1), rtol=0, atol=1e-12)
     assert float((weight - weight / 3).square().sum()) == pytest.approx(56 / 9)
