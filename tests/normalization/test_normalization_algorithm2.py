@@ -31,7 +31,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def linear_with(weight: Tensor, **settings: object) -> nn.Linear:
+def linear_with(weight: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)
@@ -142,6 +142,16 @@ def test_where_nothing_binds_it_is_spectral_normalization_bit_for_bit(
     (expected,) = torch.autograd.grad(plain.weight, original(plain), upstream)
     (got,) = torch.autograd.grad(bounded.weight, original(bounded), upstream)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=2e-6)  # the two sum in different orders
+
+
+def test_with_c_of_one_it_is_spectral_normalization_at_any_vectors() -> None:
+    """Row 10. Of an orthogonal matrix far from convergence, where |W|_F^2 / sigma^2 exceeds r = min(rows, columns)."""
+    weight = torch.linalg.qr(torch.randn(8, 8, generator=generator())).Q
+    plain, bounded = spectral_norm(linear_with(weight)), stable_rank_norm(linear_with(weight), c=1)
+    for layer in (plain, bounded):
+        normalizer(layer)._u.copy_(nn.functional.normalize(torch.ones(8), dim=0))
+        normalizer(layer)._v.copy_(nn.functional.normalize(weight.sum(0) + torch.ones(8), dim=0))
+    assert torch.equal(plain.weight, bounded.weight)
 
 
 @pytest.mark.parametrize(
