@@ -176,11 +176,12 @@ def test_channels_last_changes_the_layout_and_nothing_else(layer: str, choice: s
         torch.testing.assert_close(other.get_buffer(name), buffer)
 
 
-@pytest.mark.parametrize("layer", ["linear", "conv2d", "conv3d", "grouped", "transposed2d", "embedding"])
+@pytest.mark.parametrize("layer", ["linear", "conv2d", "conv3d", "grouped", "transposed2d", "embedding", "wide"])
 def test_forward_mode_is_torch_bit_for_bit_for_every_layer(layer: str) -> None:
-    """Row 11. Also the gradient, and with more iterations, as far as the layouts agree."""
+    """Row 11. Also the gradient, with more iterations, and channels-last ("wide")."""
     torch.manual_seed(0)
-    theirs = LAYERS[layer]()
+    wide = nn.Conv2d(64, 32, 3).to(memory_format=torch.channels_last)
+    theirs = wide if layer == "wide" else LAYERS[layer]()
     ours = copy.deepcopy(theirs)
     torch.manual_seed(1)
     torch_parametrizations.spectral_norm(theirs, n_power_iterations=3)
@@ -300,6 +301,27 @@ def test_casting_never_narrows_the_vectors(choice: str) -> None:
     torch.testing.assert_close(network.weight.float(), reference.weight, rtol=2e-2, atol=1e-3)
     assert {buffer.dtype for buffer in reference.double().parametrizations.weight[0].buffers()} == {torch.float64}
     assert reference.weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_no_product_runs_under_autocast(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 21. On a GPU autocast makes matrix-vector products bfloat16; on a CPU it happens to leave them alone."""
+    seen, multiply = [], torch.mv
+
+    def record(*arguments: Tensor, **options: Tensor) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return multiply(*arguments, **options)
+
+    network = normalize(nn.Conv2d(3, 8, 3), choice)
+    monkeypatch.setattr(torch, "mv", record)
+    with torch.autocast("cpu", torch.bfloat16):
+        update_(network)
+        assert len(seen) >= 2
+        count = len(seen)
+        network.weight.sum()
+        assert len(seen) > count
+        assert torch.is_autocast_enabled("cpu")
+    assert not any(seen)
 
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
