@@ -283,6 +283,8 @@ def test_a_baked_copy_loads_its_own_keys() -> None:
     """Row 12. The renaming of old keys ends with the parametrization."""
     baked = bake(spectral_norm(nn.Linear(3, 3)))
     baked.load_state_dict(nn.Linear(3, 3).state_dict(), strict=True)
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"weight_orig"'):
+        baked.load_state_dict(torch_hook(nn.Linear(3, 3)).state_dict())
 
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
