@@ -175,7 +175,7 @@ def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | st
     try:
         state = build_state(config, device, checkpoint.state["num_classes"])
         state.load_state_dict(checkpoint.state)
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{checkpoint.path}: does not fit its configuration: {reason}") from None
     return state

@@ -19,6 +19,10 @@ class Command(click.Command):
             message = str(error)
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            message = "not enough memory for these settings; smaller batches, fewer channels or another --device help"
         click.echo(f"{ctx.info_name}: error: {message}", err=True)
         raise SystemExit(2)
 
@@ -28,6 +32,11 @@ class Command(click.Command):
             formatter.write_paragraph()
             for line in self.epilog.strip().splitlines():
                 formatter.write_text(line) if line and not line.startswith(" ") else formatter.write(line + "\n")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch has a class for a GPU's memory; on a CPU only the text of a RuntimeError tells."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def choose_device(name: str) -> torch.device:
@@ -40,6 +49,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+            raise RuntimeError("no such device")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

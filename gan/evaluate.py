@@ -24,7 +24,8 @@ from evaluation import (
     evaluate,
 )
 from evaluation.extractors import Extractor
-from evaluation.images import Sampler, read_images
+from evaluation.images import read_images
+from evaluation.isolation import isolated
 from evaluation.plots import plot_curves
 from evaluation.runner import check_metrics
 from gan.build import checkpoint_config, choose, load_images, load_state
@@ -34,7 +35,7 @@ from gan.config import Config, differences, load_config, override_config
 from gan.data import ImageData
 from gan.errors import ConfigError, DataError, UserError
 from gan.noise import random_generator
-from gan.sample import choose_checkpoint, chosen_generator, make_sampler
+from gan.sample import choose_checkpoint, chosen_generator, fresh_folder, make_sampler
 from gan.state import TrainState
 
 EXAMPLES = """
@@ -91,11 +92,16 @@ class Evaluation:
     def of_state(self, metrics: list[str], state: TrainState, subject: dict[str, Any]) -> Report:
         """Metrics of a training state's generator; every network is left as found."""
         wanted = self.config.eval
+        context = self.prepare(metrics)
         generator = chosen_generator(state, wanted.ema)
         sampler = make_sampler(generator, self.config, state.num_classes, self.device)
-        count = max(self._needed(metrics, "generated"))
-        images, labels = sampler(count, wanted.seed) if count else (None, None)
-        protocol = {
+        settings = [METRICS[name].images.get("generated", "") for name in metrics]
+        count = max((getattr(wanted, setting) for setting in settings if setting), default=0)
+        with isolated():  # the protocol says fp32, so no TF32 either
+            images, labels = sampler(count, wanted.seed) if count else (None, None)
+        context.generated, context.generated_labels, context.sampler = images, labels, sampler
+        context.subject = {**subject, "step": state.step}
+        context.protocol = {
             "quantizer": wanted.quantizer,
             "bn_mode": "eval",
             "weights": "ema" if generator is state.average else "raw",
@@ -104,63 +110,67 @@ class Evaluation:
             "truncation": "none",
             "seed": wanted.seed,
         }
-        return self._measure(metrics, images, labels, sampler, protocol, {**subject, "step": state.step})
+        return evaluate(metrics, context)
 
     def of_folder(self, metrics: list[str], folder: Path) -> Report:
         """Metrics of a folder of generated images; they are shuffled by eval.seed, since names often sort by class."""
+        seed = self.config.eval.seed
         images, labels, _ = read_images(folder)
-        order = torch.randperm(len(images), generator=random_generator(self.config.eval.seed, "order of files"))
-        labels = None if labels is None else labels[order]
-        protocol = {"source": "image files", "seed": self.config.eval.seed}
-        return self._measure(metrics, images[order], labels, None, protocol, {"generated": str(folder)})
+        order = torch.randperm(len(images), generator=random_generator(seed, "order of files"))
+        context = self.prepare(metrics, images[order], None if labels is None else labels[order])
+        context.protocol, context.subject = {"source": "image files", "seed": seed}, {"generated": str(folder)}
+        return evaluate(metrics, context)
 
-    def _needed(self, metrics: list[str], images: str) -> list[int]:
-        """How many of the generated, reference or test images the metrics ask for; at least one 0."""
-        settings = [METRICS[name].images.get(images, "") for name in metrics]
-        return [0, *(getattr(self.config.eval, setting) for setting in settings if setting)]
+    def prepare(self, metrics: list[str], generated: Tensor | None = None, labels: Tensor | None = None) -> Context:
+        """Real images, extractor and settings, loaded and checked before any image is generated.
 
-    def _measure(
-        self,
-        metrics: list[str],
-        generated: Tensor | None,
-        labels: Tensor | None,
-        sampler: Sampler | None,
-        protocol: dict[str, Any],
-        subject: dict[str, Any],
-    ) -> Report:
-        wanted, title = self.config.eval, self.config.data.title or self.config.data.name
-        needs = [METRICS[name] for name in metrics]
-        reference = self.images("train") if any("reference" in need.images for need in needs) else None
-        test = self.images("test") if any("test" in need.images for need in needs) else None
+        Raises:
+            EvaluationError, DataError: something that one of the metrics needs is missing.
+        """
+        needs = {name: METRICS[name] for name in metrics}
+        wanted = {role for need in needs.values() for role in need.images}
+        train = self.images("train") if "reference" in wanted else None
+        test = self.images("test") if "test" in wanted else None
+        title = self.config.data.title or self.config.data.name
         context = Context(
             generated=generated,
             generated_labels=labels,
-            reference=reference.images if reference else None,
-            reference_labels=reference.labels if reference else None,
+            reference=train.images if train else None,
+            reference_labels=train.labels if train else None,
             test=test.images if test else None,
             test_labels=test.labels if test else None,
-            sampler=sampler,
-            extractor=self.extractor() if any(need.extractor for need in needs) else None,
-            settings=Settings(
-                num_real=wanted.num_real,
-                num_fid=wanted.num_fid,
-                num_is=wanted.num_is,
-                is_splits=wanted.is_splits,
-                nd_preset=wanted.nd.preset,
-                nd_steps=wanted.nd.steps,
-                nd_samples=wanted.nd.num_samples,
-                nd_critics=wanted.nd.num_critics,
-                batch_size=wanted.batch_size,
-                seed=wanted.seed,
-            ),
+            extractor=self.extractor() if any(need.extractor for need in needs.values()) else None,
+            settings=evaluation_settings(self.config),
             device=self.device,
-            protocol=protocol,
-            subject=subject,
             title=title,
             reference_name=f"{title}, train",
             test_name=f"{title}, test",
         )
-        return evaluate(metrics, context)
+        for name, need in needs.items():
+            real = {role: count for role, count in need.images.items() if role != "generated"}
+            context.check(name, real, need.extractor)
+        return context
+
+
+def evaluation_settings(config: Config) -> Settings:
+    """The protocol's numbers, as `evaluation` wants them.
+
+    Raises:
+        EvaluationError: they contradict each other.
+    """
+    wanted = config.eval
+    return Settings(
+        num_real=wanted.num_real,
+        num_fid=wanted.num_fid,
+        num_is=wanted.num_is,
+        is_splits=wanted.is_splits,
+        nd_preset=wanted.nd.preset,
+        nd_steps=wanted.nd.steps,
+        nd_samples=wanted.nd.num_samples,
+        nd_critics=wanted.nd.num_critics,
+        batch_size=wanted.batch_size,
+        seed=wanted.seed,
+    )
 
 
 @contextmanager
@@ -185,9 +195,11 @@ def parse_metrics(text: str) -> list[str]:
 
 
 def check_evaluation(config: Config) -> None:
-    """Raises UserError if the names in the evaluation's settings stand for nothing."""
+    """Raises UserError if the evaluation's settings name nothing or contradict each other."""
     parse_metrics(config.eval.metrics)
     choose(EXTRACTORS, config.eval.extractor, "eval.extractor")
+    with one_sentence():
+        evaluation_settings(config)
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
@@ -226,6 +238,8 @@ def main(
     if inception_weights is not None:
         overrides = (*overrides, f"eval.inception_weights={json.dumps(str(inception_weights))}")
     place = choose_device(device)
+    if generated is not None and (run is not None or checkpoint is not None):
+        raise ConfigError("--generated: does not go with --run or --checkpoint")
     if generated is not None:
         report, folder = _evaluate_folder(metrics, generated, config_name, overrides, place, out)
     elif config_name is not None:
@@ -253,7 +267,7 @@ def _evaluate_folder(
     check_evaluation(config)
     with one_sentence():
         report = Evaluation(config, device).of_folder(names, generated)
-    folder = out or Path("reports") / generated.name
+    folder = out or fresh_folder(Path("reports") / generated.name)
     _save(report, folder)
     return report, folder
 
@@ -280,7 +294,7 @@ def _evaluate_checkpoint(
     state = load_state(read, config, device)
     report = evaluate_state(names, Evaluation(config, device), state, path)
     home = path.parent.parent
-    folder = out or home / "reports" / f"{state.step:08d}"
+    folder = out or fresh_folder(home / "reports" / f"{state.step:08d}")
     _save(report, folder)
     with contextlib.suppress(EvaluationError):  # a checkpoint copied out of its run, or a run without a logged step
         plot_curves(home / "metrics.jsonl", folder / "curves.png")

@@ -44,7 +44,7 @@ class Logger:
         (run / "samples").mkdir(parents=True, exist_ok=True)
         self._jsonl = run / "metrics.jsonl"
         _drop_later_lines(self._jsonl, first_step)
-        self.board = SummaryWriter(str(run), purge_step=first_step + 1 if first_step else None)
+        self.board = SummaryWriter(str(run), purge_step=first_step + 1 if first_step else 0)
         self._bar: tqdm[Any] | None = None
         self._interactive = sys.stderr.isatty()
         self._paused = 0.0
@@ -108,6 +108,8 @@ class Logger:
             if layer.gamma is not None:
                 self.board.add_scalar(f"srn_gamma/{layer.name}", layer.gamma, step)
         bounded = [layer.active for layer in layers if layer.target_rank is not None]
+        if step == 0:
+            self._append({"step": 0, "layers": [layer._asdict() for layer in layers]})
         if bounded:
             self.board.add_scalar("srn_active/fraction_of_bounded_layers", sum(bounded) / len(bounded), step)
 
@@ -143,9 +145,9 @@ def _drop_later_lines(jsonl: Path, step: int) -> None:
     if not jsonl.exists():
         return
     kept = []
-    for text in jsonl.read_text(encoding="utf-8").splitlines():
+    for text in jsonl.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(text)["step"] <= step:
+            if 0 < step >= json.loads(text)["step"]:
                 kept.append(text + "\n")
         except (ValueError, KeyError, TypeError):
             continue  # the last line of a killed run may be half written

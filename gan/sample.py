@@ -1,5 +1,6 @@
 """gan-sample: images and grids from a checkpoint; and the sampling that training and evaluation use."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,9 +25,9 @@ GRID_ROWS = 8
 EXAMPLES = """
 Examples:
 
-  gan-sample                                     a grid and 64 images from the newest run under ./runs
-  gan-sample --run runs/mine --num 1000 --out samples
-  gan-sample --run runs/cond --class cat --class 3 --num 16
+  gan-sample                                     64 images and a grid from the newest run under ./runs
+  gan-sample --run runs/mine --num 1000 --out samples     for gan-eval --generated samples
+  gan-sample --run runs/cond --class cat --class 7 --num 16
   gan-sample --checkpoint runs/mine/checkpoints/step-00050000.pt --seed 7
 """
 
@@ -120,10 +121,14 @@ def fixed_grid(config: Config, state: TrainState) -> Tensor:
 @click.option(
     "--class", "classes", multiple=True, help="Conditional models: a class by name or number; may be repeated."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder. [default: samples/generated-<step> in the run]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder, new or empty. [default: samples/generated-<step> in the run]",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the latents.")
 @click.option("--raw", is_flag=True, help="The raw generator also where an averaged one is kept.")
-@click.option("--grid-only", is_flag=True, help="Write grid.png only, no single images.")
+@click.option("--grid-only", is_flag=True, help="Write the grid only, no single images.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 def main(
     checkpoint: Path | None,
@@ -136,7 +141,7 @@ def main(
     grid_only: bool,
     device: str,
 ) -> None:
-    """Write generated images as PNG files, and a grid of them.
+    """Write generated images as PNG files into a folder, and a grid of them beside it, as FOLDER.png.
 
     Images of a conditional model are sorted into one folder per class.
     """
@@ -148,20 +153,39 @@ def main(
     count = num if labels is None else len(labels)
     latents = draw_latents(count, config.generator.z_dim, random_generator(seed, "samples"))
     images = generate(
-        chosen_generator(state, ema=not raw), latents, labels, batch_size=config.eval.batch_size, device=place
+        chosen_generator(state, ema=not raw),
+        latents,
+        labels,
+        batch_size=config.eval.batch_size,
+        device=place,
+        quantizer=config.eval.quantizer,
     )
-    folder = out or read.path.parent.parent / "samples" / f"generated-{state.step:08d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_png(make_grid(images, nrow=_columns(labels, count), padding=1), folder / "grid.png")
+    folder = out or fresh_folder(read.path.parent.parent / "samples" / f"generated-{state.step:08d}")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"--out {folder}: is not empty, and old images among new ones help nobody")
+    grid = folder.with_name(folder.name + ".png")
+    grid.parent.mkdir(parents=True, exist_ok=True)
+    save_png(_grid(images, labels), grid)
     if not grid_only:
+        folder.mkdir(exist_ok=True)
         _write_images(folder, images, labels, state.class_names)
-    click.echo(f"{count} images of step {state.step} in {folder}" if not grid_only else f"{folder / 'grid.png'}")
+        click.echo(f"{count} images of step {state.step} in {folder}")
+    click.echo(f"grid: {grid}")
 
 
-def _columns(labels: Tensor | None, count: int) -> int:
-    """Columns of a grid: as many as the largest class has images, so that a row is a class; else a square."""
-    columns = math.isqrt(count) if labels is None else int(labels.bincount().max())
-    return min(max(columns, 1), 32)
+def fresh_folder(folder: Path) -> Path:
+    """The folder itself where nothing has its name yet, else the first of folder-2, folder-3, ... that is free."""
+    names = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([folder], names) if not path.exists())
+
+
+def _grid(images: Tensor, labels: Tensor | None) -> Tensor:
+    """A square of images, or as many of each class in a row, at most 32 by 32, uint8 (3, H, W)."""
+    if labels is None:
+        return make_grid(images[: 32 * 32], nrow=min(max(math.isqrt(len(images)), 1), 32), padding=1)
+    columns = min(int(labels.unique(return_counts=True)[1].min()), 32)
+    rows = [images[labels == label][:columns] for label in labels.unique()[:32]]
+    return make_grid(torch.cat(rows), nrow=columns, padding=1)
 
 
 def choose_checkpoint(checkpoint: Path | None, run: Path | None) -> Path:

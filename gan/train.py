@@ -1,7 +1,9 @@
 """gan-train: trains a GAN as a configuration says."""
 
+import contextlib
 import json
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -98,12 +100,11 @@ def main(
         return
     build.check_names(config)
     check_evaluation(config)
+    place = choose_device(device)
     if dry_run:
         click.echo(_summary(config, build.build_state(config)))
         return
-    reason = _train(
-        config, _choose_run(config, run_folder, resume), resume, choose_device(device), stop_after, max_minutes
-    )
+    reason = _train(config, _choose_run(config, run_folder, resume), resume, place, stop_after, max_minutes)
     if reason.startswith("signal"):
         raise SystemExit(128 + int(reason.split()[1]))
 
@@ -123,7 +124,8 @@ def _choose_run(config: Config, run: Path | None, resume: bool) -> Path:
     if run is not None:
         return run
     if resume:
-        return newest_run(identity=config.identity())
+        with contextlib.suppress(CheckpointError):  # none yet: the first of many calls of a job script
+            return newest_run(identity=config.identity())
     return Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
@@ -179,9 +181,8 @@ def _train(
 def _evaluator(config: Config, state: TrainState, run: Path) -> Callable[[], dict[str, float]]:
     """Measures eval.metrics of the state as it is, writes the report, returns the values."""
     evaluation, names = Evaluation(config, state.totals.device), parse_metrics(config.eval.metrics)
-    if any(METRICS[name].extractor for name in names):
-        with one_sentence():
-            evaluation.extractor()  # what is missing is missed now, not after hours
+    with one_sentence():
+        evaluation.prepare(names)  # what is missing is missed now, not after hours
 
     def measure() -> dict[str, float]:
         report = evaluate_state(names, evaluation, state, None)
@@ -283,16 +284,28 @@ def _describe_run(config: Config, run: Path, device: torch.device) -> None:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
     }
     write_atomically(run / "run.json", json.dumps(record, indent=1).encode())
 
 
-def _git(*arguments: str) -> str:
-    """What git says of the checkout this file is in; empty where there is none."""
+def _processor() -> str:
+    """The processor's name where Linux tells it, else its architecture."""
     try:
-        command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout this file is in; empty where it is in none."""
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():
+        return ""
+    try:
+        command = ["git", "-C", str(checkout), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -169,7 +169,7 @@ class Trainer:
             logger.layers(0, spectra(state.discriminator))
             logger.grid(0, sample())
         logger.start(state.step)
-        reason = ""
+        reason = stop(state.step) if state.step else ""
         while state.step < settings.steps and not reason:
             self.train_step()
             step, last = state.step, state.step == settings.steps

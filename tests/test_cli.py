@@ -89,6 +89,9 @@ WRONG_TRAINING = {
         ["nowhere"],
     ),
     "unknown device": (("--config", "smoke", "--device", "cuda:99"), ["--device cuda:99"]),
+    "no such processor": (("--config", "smoke", "--device", "cpu:3"), ["--device cpu:3"]),
+    "device without data": (("--config", "smoke", "--device", "meta", "--dry-run"), ["--device meta"]),
+    "too large": (("--config", "smoke", "--set", "generator.channels=10000000", "--dry-run"), ["not enough memory"]),
     "strange device": (("--config", "smoke", "--device", "quantum"), ["--device quantum"]),
     "nothing to resume": (("--run", "nowhere", "--resume"), ["nowhere", "config.yaml"]),
 }
@@ -122,7 +125,8 @@ def test_a_run_folder_explains_itself(train: Train, tmp_path: Path) -> None:
     assert any(name.startswith("events.out.tfevents") for name in names)
     record = json.loads((run / "run.json").read_text())
     assert {"identity", "commands", "commit", "dirty", "python", "torch", "device"} <= record.keys()
-    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    first, line = (json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()[:2])
+    assert (first["step"], line["step"]) == (0, 5)
     assert {"step", "d_loss", "g_loss", "real_logit", "fake_logit", "learning_rate", "images_per_second"} <= line.keys()
     assert {"sigma", "stable_rank", "target_rank", "active"} <= line["layers"][0].keys()
 
@@ -152,7 +156,7 @@ def test_evaluating_a_run(train: Train, tmp_path: Path) -> None:
     assert "fid/pixels" in result.output
     report = json.loads((tmp_path / "run" / "reports" / "00000002" / "report.json").read_text())
     assert report["subject"]["step"] == 2
-    assert "fid/pixels" in json.dumps(report["values"])
+    assert "fid/pixels" in report["values"]
 
 
 def test_the_newest_run_is_the_default(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +205,8 @@ def test_sampling_by_class(train: Train, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = call("gan-sample", "--run", tmp_path / "run", "--class", "star", "--class", "0", "--num", 3, "--out", out)
     assert result.exit_code == 0, result.output
-    assert {path.name for path in out.iterdir()} == {"grid.png", "star", "circle"}
+    assert {path.name for path in out.iterdir()} == {"star", "circle"}
+    assert out.with_name("out.png").is_file()
     assert len(list((out / "star").iterdir())) == 3
     with Image.open(out / "star" / "000000.png") as image:
         assert image.size == (32, 32)
@@ -216,9 +221,50 @@ def test_sampling_is_a_function_of_the_seed(train: Train, tmp_path: Path) -> Non
         call(
             "gan-sample", "--run", tmp_path / "run", "--num", 4, "--seed", seed, "--out", tmp_path / name, "--grid-only"
         )
-        grids.append((tmp_path / name / "grid.png").read_bytes())
-        assert [path.name for path in (tmp_path / name).iterdir()] == ["grid.png"]
+        grids.append((tmp_path / f"{name}.png").read_bytes())
+        assert not (tmp_path / name).exists()
     assert grids[0] == grids[1] != grids[2]
+
+
+def test_samples_can_be_evaluated(train: Train, tmp_path: Path, small_shapes: Path) -> None:
+    """What gan-sample writes, gan-eval reads; classes or not."""
+    common = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--set", "eval.num_fid=40", "--metrics", "fid"]
+    for conditional in ("true", "false"):
+        run, out = tmp_path / f"run-{conditional}", tmp_path / f"samples-{conditional}"
+        train(run.name, "--set", "train.steps=1", "--set", f"conditional={conditional}")
+        assert call("gan-sample", "--run", run, "--num", 45, "--out", out).exit_code == 0
+        result = call("gan-eval", "--generated", out, *common, "--device", "cpu", "--out", tmp_path / conditional)
+        assert result.exit_code == 0, result.output
+        refused(call("gan-sample", "--run", run, "--num", 4, "--out", out), "not empty")
+
+
+def test_a_row_of_the_grid_is_a_class(train: Train, tmp_path: Path) -> None:
+    """45 images of 10 classes: 4 of each fit, in 10 rows."""
+    train("run", "--set", "train.steps=1", "--set", "conditional=true")
+    call("gan-sample", "--run", tmp_path / "run", "--num", 45, "--out", tmp_path / "out", "--grid-only")
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (4 * 33 + 1, 10 * 33 + 1)
+
+
+def test_evaluating_twice_keeps_both_reports(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1")
+    for _ in range(2):
+        assert call("gan-eval", "--run", tmp_path / "run", "--metrics", "fid", "--device", "cpu").exit_code == 0
+    names = {path.name for path in (tmp_path / "run" / "reports").iterdir()}
+    assert names == {"00000001", "00000001-2"}
+
+
+def test_what_evaluation_lacks_is_said_before_training_or_sampling(train: Train, tmp_path: Path) -> None:
+    evaluating = ["--set", "train.steps=4", "--set", "train.eval_every=2"]
+    refused(train("a", *evaluating, "--set", "eval.metrics=is"), "no class probabilities")
+    refused(train("b", *evaluating, "--set", "eval.num_real=601"), "got 600 reference images, expected 601")
+    refused(train("c", "--set", "eval.nd.preset=foo"), "foo", "srn2020")
+    refused(train("d", "--set", "eval.is_splits=999"), "is_splits")
+    for run in "abcd":
+        assert not (tmp_path / run / "checkpoints").exists()
+    train("run", "--set", "train.steps=1")
+    impossible = ["--set", "eval.num_is=2000000000", "--metrics", "fid,is"]
+    refused(call("gan-eval", "--run", tmp_path / "run", *impossible), "no class probabilities")
 
 
 def test_wrong_evaluation_is_one_sentence(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +278,7 @@ def test_wrong_evaluation_is_one_sentence(train: Train, tmp_path: Path, monkeypa
     refused(call("gan-eval", "--run", run, "--set", "train.seed=3"), "train.seed: 3, 0", "eval.*")
     refused(call("gan-eval", "--run", run, "--set", "eval.num_fid=x"), "eval.num_fid")
     refused(call("gan-eval", "--generated", run, "--metrics", "fid"), "--config")
+    refused(call("gan-eval", "--generated", run, "--config", "smoke", "--run", run), "does not go with")
     refused(call("gan-eval", "--run", run, "--metrics", "is"), "pixels")
     monkeypatch.chdir(tmp_path)
     refused(call("gan-eval", "--metrics", "fid"), "no run with a checkpoint")

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
+from click.testing import CliRunner, Result
 
 from gan import checkpoint as checkpoint_module
 from gan.build import load_discriminator, load_generator
 from gan.checkpoint import list_checkpoints, read_checkpoint
 from gan.errors import CheckpointError
 from gan.normalization import NORMALIZATIONS
+from gan.train import main as gan_train
 
 Train = Callable[..., Result]
 
@@ -163,6 +164,16 @@ def damage(path: Path, how: str) -> None:
         stored = torch.load(path, weights_only=True)
         stored["config"]["generator"]["channels"] = 9
         torch.save(stored, path)
+    elif how == "one byte":
+        path.write_bytes(
+            content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+        )
+    elif how == "pickle":
+        path.write_bytes(b"\x80\x02.")
+    elif how == "optimizer":
+        stored = torch.load(path, weights_only=True)
+        stored["state"]["g_optimizer"]["param_groups"] = []
+        torch.save(stored, path)
     elif how == "incomplete":
         stored = torch.load(path, weights_only=True)
         del stored["state"]["g_optimizer"]
@@ -170,7 +181,11 @@ def damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["truncated", "empty", "text", "foreign", "code", "newer", "other networks", "incomplete"]
+    "how",
+    [
+        *("truncated", "empty", "text", "foreign", "code", "newer", "other networks", "incomplete"),
+        *("one byte", "pickle", "optimizer"),
+    ],
 )
 def test_a_damaged_checkpoint_is_one_sentence(train: Train, tmp_path: Path, how: str) -> None:
     train("run", "--set", "train.steps=1")
@@ -231,6 +246,24 @@ def test_a_run_is_not_overwritten(train: Train) -> None:
     result = train("run", "--set", "train.steps=1")
     assert result.exit_code == 2
     assert "--resume" in result.output
+
+
+def test_a_job_script_can_repeat_one_command(
+    tmp_path: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--resume without --run: a new run at first, that same run from then on."""
+    monkeypatch.chdir(tmp_path)
+    settings = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--set", "train.steps=4", "--device", "cpu"]
+    for _ in range(3):
+        assert CliRunner().invoke(gan_train, [*settings, "--resume", "--max-minutes", "0.00001"]).exit_code == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert read_checkpoint(run).state["step"] == 3
+
+
+def test_stopping_where_it_stopped_trains_nothing(train: Train, tmp_path: Path) -> None:
+    train("run", "--stop-after", "3")
+    assert train("run", "--resume", "--stop-after", "3").exit_code == 0
+    assert read_checkpoint(tmp_path / "run").state["step"] == 3
 
 
 def test_resuming_nothing_starts_from_the_beginning(train: Train, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ then set
 \b
 Faces at 64x64 from the 178x218 files, the two splits that training and FID use:
     python tools/prepare_dataset.py --data celeba --root data --split train --split test \\
-        --image-size 64 --crop 178 --resize box --out data/celeba-64
+        --image-size 64 --crop 178 --resize bilinear --out data/celeba-64
 
 \b
 Is a packed data set still whole?

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 run=${RUN:-runs/quickstart}
-[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "${PYTHON:-python3}" -m venv --clear "$venv"
 echo "installing into $venv (PyTorch is a large download the first time)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable .
 precision=fp32
@@ -16,9 +16,10 @@ echo "training in $precision, which is what this processor is fastest in"
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296
 "$venv/bin/gan-train" --config shapes_srn70 --set "train.precision=$precision" --run "$run" --resume
 "$venv/bin/gan-eval" --run "$run" --metrics fid,is,nd
+rm -rf "$run/samples/final"
 "$venv/bin/gan-sample" --run "$run" --num 80 --out "$run/samples/final"
-report=$(ls -d "$run"/reports/*/ | tail -n 1)
+report=$(ls -td "$run"/reports/*/ | head -n 1)
 echo
-echo "samples   $run/samples/final/grid.png   (every stage: $run/samples/)"
+echo "samples   $run/samples/final.png   (every stage: $run/samples/)"
 echo "report    ${report}report.txt   (with its protocol: report.json)   curves: ${report}curves.png"
 echo "watch it  $venv/bin/tensorboard --logdir $run"
