@@ -91,7 +91,7 @@ WRONG_TRAINING = {
     "unknown device": (("--config", "smoke", "--device", "cuda:99"), ["--device cuda:99"]),
     "no such processor": (("--config", "smoke", "--device", "cpu:3"), ["--device cpu:3"]),
     "device without data": (("--config", "smoke", "--device", "meta", "--dry-run"), ["--device meta"]),
-    "too large": (("--config", "smoke", "--set", "generator.channels=10000000", "--dry-run"), ["not enough memory"]),
+    "too large": (("--config", "smoke", "--set", "generator.channels=2000000000", "--dry-run"), ["not enough memory"]),
     "strange device": (("--config", "smoke", "--device", "quantum"), ["--device quantum"]),
     "nothing to resume": (("--run", "nowhere", "--resume"), ["nowhere", "config.yaml"]),
 }
