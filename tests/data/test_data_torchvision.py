@@ -73,6 +73,7 @@ def test_cifar_at_another_size_needs_a_resize(tmp_path: Path, monkeypatch: pytes
     assert np.array_equal(cropped, pixels[:, :, 4:28, 4:28])
 
 
+@pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")  # torchvision 0.26 on Python 3.12 and 3.13
 @pytest.mark.parametrize("download", [False, True])
 def test_cifar_unpacks_an_archive_without_a_network(
     download: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
