@@ -24,7 +24,8 @@ class SpectralNorm(nn.Module):
         scale: the spectral norm of the result; other than 1 it is SSN, Lin et al. 2021.
         n_power_iterations: per update.
         update: "step": u and v move when `update_` is called. "forward": they move at every access in training mode,
-            u first, as torch's parametrization does; not under torch.compile, whose gradients it makes wrong.
+            u first, as torch's parametrization does; torch.compile leaves each such weight out of its graph, so
+            fullgraph=True fails.
 
     Raises:
         ValueError: an argument outside its range or a weight that cannot be normalized.
@@ -102,9 +103,17 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         if self._delivered is not None:
             return self._delivered
+        if self.training and self.update == "forward":
+            return self._moved(weight)
         with full_precision(weight):
-            if self.training and self.update == "forward":
-                self.update_(weight)
+            return self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
+
+    # Compilers that see buffers change and be used in one graph give wrong gradients without a word. This way of
+    # leaving them out costs nothing until something is compiled; torch.compiler.disable imports the compiler at once.
+    @torch._disable_dynamo  # type: ignore[untyped-decorator]
+    def _moved(self, weight: Tensor) -> Tensor:
+        with full_precision(weight):
+            self.update_(weight)
             return self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
 
     def deliver(self, normalized: Tensor | None) -> None:
