@@ -7,10 +7,9 @@ evaluation changes nothing.
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 from gan.normalization.batched import BatchedNormalization
@@ -19,25 +18,11 @@ from gan.normalization.gradient_penalty import gradient_penalty, r1_penalty
 from gan.normalization.layers import NORMALIZED_LAYERS, layers, normalized_weights
 from gan.normalization.orthogonal import orthogonal_penalty
 from gan.normalization.parametrizations import bidirectional_spectral_norm, spectral_norm, stable_rank_norm
+from gan.normalization.penalties import PENALTIES, Penalty, PenaltyChoice
 from gan.normalization.projections import Projection, spectral_projection, stable_rank, stable_rank_projection
 from gan.normalization.spectral import SpectralNorm
 from gan.normalization.spectrum import LayerSpectrum, spectra
 from gan.normalization.stable_rank import StableRankNorm
-
-
-class Penalty(Protocol):
-    """What is added to the discriminator's loss, a scalar; `real` and `fake` are images (N, 3, H, W) of one batch."""
-
-    def __call__(
-        self,
-        network: nn.Module,
-        real: Tensor,
-        fake: Tensor,
-        labels: Tensor | None,
-        *,
-        coefficient: float,
-        generator: torch.Generator,
-    ) -> Tensor: ...
 
 
 class Normalization(NamedTuple):
@@ -45,38 +30,12 @@ class Normalization(NamedTuple):
 
     apply: normalizes one layer; None: weights stay as they are.
     settings: names of what `apply` takes.
-    penalty: added to the discriminator's loss; None: nothing is.
-    coefficient: name of the setting that is the penalty's coefficient.
+    penalty: a key of `PENALTIES`: what the method adds to the discriminator's loss.
     """
 
     apply: Callable[..., nn.Module] | None
     settings: tuple[str, ...] = ()
-    penalty: Penalty | None = None
-    coefficient: str = ""
-
-
-def _gradient_penalty(
-    network: nn.Module,
-    real: Tensor,
-    fake: Tensor,
-    labels: Tensor | None,
-    *,
-    coefficient: float,
-    generator: torch.Generator,
-) -> Tensor:
-    return gradient_penalty(network, real, fake, labels, coefficient=coefficient, generator=generator)
-
-
-def _orthogonal_penalty(
-    network: nn.Module,
-    real: Tensor,
-    fake: Tensor,
-    labels: Tensor | None,
-    *,
-    coefficient: float,
-    generator: torch.Generator,
-) -> Tensor:
-    return orthogonal_penalty(network, coefficient=coefficient)
+    penalty: str = "none"
 
 
 NORMALIZATIONS: dict[str, Normalization] = {
@@ -86,8 +45,8 @@ NORMALIZATIONS: dict[str, Normalization] = {
     "ssn": Normalization(spectral_norm, ("scale", "n_power_iterations")),
     "bsn": Normalization(bidirectional_spectral_norm, ("n_power_iterations",)),
     "bssn": Normalization(bidirectional_spectral_norm, ("scale", "n_power_iterations")),
-    "wgan_gp": Normalization(None, penalty=_gradient_penalty, coefficient="gp_coefficient"),
-    "ortho": Normalization(None, penalty=_orthogonal_penalty, coefficient="ortho_coefficient"),
+    "wgan_gp": Normalization(None, penalty="gradient"),
+    "ortho": Normalization(None, penalty="orthogonal"),
 }
 
 
@@ -168,11 +127,13 @@ def _own_class(module: nn.Module) -> None:
 __all__ = [
     "NORMALIZATIONS",
     "NORMALIZED_LAYERS",
+    "PENALTIES",
     "BatchedNormalization",
     "BidirectionalSpectralNorm",
     "LayerSpectrum",
     "Normalization",
     "Penalty",
+    "PenaltyChoice",
     "Projection",
     "SpectralNorm",
     "StableRankNorm",
