@@ -73,16 +73,36 @@ def normalize(network: nn.Module, choice: str, **settings: float | int | str) ->
         raise ValueError(f"normalization {choice}: does not take {', '.join(sorted(unknown))}")
     if normalization.apply is None:
         return network
-    done: list[nn.Module] = []
-    for name, module in list(layers(network)):
-        try:
-            normalization.apply(module, **settings)
-        except ValueError as error:
-            for normalized in done:
-                parametrize.remove_parametrizations(normalized, "weight", leave_parametrized=False)
-            raise ValueError(f"{name or type(module).__name__}: {error}") from None
-        done.append(module)
+    undo: list[Callable[[], None]] = []
+    try:
+        for name, module in list(layers(network)):
+            undo.append(_restorer(module))
+            try:
+                normalization.apply(module, **settings)
+            except (ValueError, RuntimeError) as error:
+                reason = " ".join(str(error).split())
+                raise ValueError(f"{name or type(module).__name__}: {reason}") from None
+    except Exception:
+        for restore in undo:
+            restore()
+        raise
     return network
+
+
+def _restorer(module: nn.Module) -> Callable[[], None]:
+    """A function that makes a module what it is now: class, attributes, order of parameters, hooks."""
+    kind, attributes = type(module), dict(module.__dict__)
+    contents = {name: dict(value) for name, value in attributes.items() if isinstance(value, dict)}
+
+    def restore() -> None:
+        module.__class__ = kind
+        module.__dict__.clear()
+        module.__dict__.update(attributes)
+        for name, content in contents.items():  # in place: handles of hooks refer to these dictionaries
+            attributes[name].clear()
+            attributes[name].update(content)
+
+    return restore
 
 
 def update_(network: nn.Module) -> None:
@@ -105,16 +125,20 @@ def bake(network: nn.Module) -> nn.Module:
         if not parametrize.is_parametrized(module):
             continue
         parametrizations = module.parametrizations
-        names = [
-            name
+        norms = [
+            (name, norm)
             for name, applied in parametrizations.items()  # type: ignore[union-attr, operator]
-            if any(isinstance(p, SpectralNorm) for p in applied)
+            for norm in applied
+            if isinstance(norm, SpectralNorm)
         ]
         parametrizations.eval()  # type: ignore[union-attr, operator]  # in training mode "forward" would move once more
-        if names:
+        if norms:
             _own_class(module)
-        for name in names:
+        for name, norm in reversed(norms):  # the order of the parameters is undone from the last change to the first
             parametrize.remove_parametrizations(module, name)
+            for follower in norm.followers:
+                if follower in module._parameters:
+                    module._parameters[follower] = module._parameters.pop(follower)
     return baked
 
 

@@ -38,6 +38,8 @@ class SpectralNorm(nn.Module):
         self, weight: Tensor, *, dim: int = 0, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
     ) -> None:
         super().__init__()
+        if nn.parameter.is_lazy(weight) or weight.is_meta:
+            raise ValueError("a lazy weight or one on the meta device has no values: initialise the network first")
         if weight.ndim < 2:
             raise ValueError(f"a weight of shape {tuple(weight.shape)} is no matrix: at least two dimensions needed")
         if not weight.is_floating_point():
@@ -52,6 +54,7 @@ class SpectralNorm(nn.Module):
             raise ValueError(f"scale: got {scale}, expected a positive number")
         self.dim, self.scale, self.n_power_iterations, self.update = dim, scale, n_power_iterations, update
         self._delivered: Tensor | None = None
+        self.followers: tuple[str, ...] = ()  # the module's parameters after this one, for `bake` to keep the order
         u, v = warm_pair(as_matrix(weight.detach(), dim), v_first=update == "step")
         self.register_buffer("_u", u)
         self.register_buffer("_v", v)

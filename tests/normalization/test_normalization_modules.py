@@ -363,6 +363,74 @@ def test_spectra_names_tensors_other_than_weight() -> None:
     assert [row.name for row in spectra(network)] == ["0", "1.weight_hh"]
 
 
+def picture(network: nn.Module) -> dict[str, object]:
+    """Everything that normalizing touches, with the identity of what must stay the same object."""
+    return {
+        name: (
+            type(module),
+            list(module.__dict__),
+            {key: id(value) for key, value in module.__dict__.items()},
+            [(key, id(value), name == "0" and value.tolist()) for key, value in module._parameters.items()],
+            {key: list(value.items()) for key, value in module.__dict__.items() if key.endswith("hooks")},
+        )
+        for name, module in network.named_modules()
+    }
+
+
+UNFIT: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "meta": (lambda: nn.Linear(4, 4, device="meta"), "2: a lazy weight or one on the meta device has no values"),
+    "lazy": (lambda: nn.LazyLinear(4), "2: a lazy weight or one on the meta device has no values"),
+    "zero": (lambda: nn.Linear(4, 4).apply(lambda layer: nn.init.zeros_(layer.weight)), "2: the weight is all zero"),
+    "normalized": (lambda: spectral_norm(nn.Linear(4, 4)), "2: ParametrizedLinear.weight is parametrized already"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_a_later_layer_that_is_unfit_leaves_the_earlier_as_they_were(choice: str, case: str) -> None:
+    """Order of parameters and keys, classes, hooks and the objects themselves; handles of hooks still work."""
+    make, message = UNFIT[case]
+    network = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(2, 2, 2), make())
+    handle = network[0].register_load_state_dict_pre_hook(lambda *arguments: None)
+    before, names = picture(network), [name for name, _ in network.named_parameters()]
+    with pytest.raises(ValueError, match=message):
+        normalize(network, choice)
+    assert picture(network) == before
+    assert [name for name, _ in network.named_parameters()] == names
+    handle.remove()
+    assert not network[0]._load_state_dict_pre_hooks
+
+
+def test_an_error_in_the_middle_of_registering_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    before, register = picture(network), nn.utils.parametrize.register_parametrization
+
+    def fail_on_the_second(module: nn.Module, *arguments: object) -> nn.Module:
+        register(module, *arguments)
+        if module is network[1]:
+            raise RuntimeError("of torch's,\nin lines")
+        return module
+
+    monkeypatch.setattr(nn.utils.parametrize, "register_parametrization", fail_on_the_second)
+    with pytest.raises(ValueError, match=r"^1: of torch's, in lines$"):
+        normalize(network, "sn")
+    assert picture(network) == before
+
+
+@pytest.mark.parametrize("order", [("weight_ih", "weight_hh"), ("weight_hh", "weight_ih")])
+def test_baking_keeps_the_order_of_parameters(order: tuple[str, str]) -> None:
+    """Optimizers number parameters by their order."""
+    network = nn.Sequential(nn.Conv2d(2, 2, 2), nn.LSTMCell(4, 4), nn.Linear(4, 4))
+    names = [name for name, _ in network.named_parameters()]
+    keys = list(network.state_dict())
+    normalize(network, "sn")
+    for name in order:
+        stable_rank_norm(network[1], name)
+    baked = bake(network)
+    assert [name for name, _ in baked.named_parameters()] == names
+    assert list(baked.state_dict()) == keys
+
+
 WRONG = {
     "policy": (lambda: stable_rank_norm(nn.Linear(3, 3), infeasible="clamp"), "expected one of skip, error, floor"),
     "c nan": (lambda: stable_rank_norm(nn.Linear(3, 3), c=float("nan")), "c: got nan"),
