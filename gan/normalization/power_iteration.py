@@ -60,7 +60,8 @@ class Reading:
     def as_weight(self, matrix: Tensor) -> Tensor:
         """A matrix (rows, columns) in the order of `matrix`, with the shape and the memory format of the weight."""
         if self._order is None:
-            return matrix.view(self._shape)
+            # A view's gradient cannot be sparse, an embedding's can.
+            return matrix if matrix.shape == self._shape else matrix.view(self._shape)
         inverse = [self._order.index(d) for d in range(len(self._order))]
         weight = matrix.view([self._shape[d] for d in self._order]).permute(inverse)
         return weight.contiguous() if self._contiguous else weight

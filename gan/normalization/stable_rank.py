@@ -10,7 +10,7 @@ from gan.normalization.spectral import SpectralNorm
 
 INFEASIBLE = ("skip", "error", "floor")
 FLOOR = 1.5
-"""The bound that "floor" puts in place of one that is at most 1: never 1 itself, where no gradient is left."""
+"""The least bound that "floor" sets: above 1, where no gradient is left, by enough to leave some."""
 
 
 class StableRankNorm(SpectralNorm):
@@ -30,7 +30,8 @@ class StableRankNorm(SpectralNorm):
         c: r as a fraction of the smaller side, in (0, 1].
         infeasible: what to do where r <= 1. At r = 1 the result is u v^T whatever W is, and W's gradient is zero; the
             paper does not say what to do, although its head (one row) has r = c. "skip": spectral normalization only.
-            "error": refuse. "floor": r = 1.5, except for a weight of one row or column, whose stable rank is 1 anyway.
+            "error": refuse. "floor": r is never below 1.5, also where c * min(rows, columns) is between 1 and 1.5;
+            except for a weight of one row or column, whose stable rank is 1 anyway.
 
     Raises:
         ValueError: c outside (0, 1], r <= 1 with infeasible="error", or a weight that cannot be normalized.
@@ -61,7 +62,7 @@ class StableRankNorm(SpectralNorm):
         return None if self._policy == "skip" or self.c == 1 else self.rank
 
     def policy(self) -> str:
-        """What r is: "bound": c * min(rows, columns). "skip": at most 1, so none is applied. "floor": 1.5 instead."""
+        """What r is: "bound": c * min(rows, columns). "skip": at most 1, so none is applied. "floor": 1.5, not less."""
         return self._policy
 
     def normalized(self, weight: Tensor) -> Tensor:
@@ -115,6 +116,8 @@ class _Lower(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         matrix, u, v, sigma, growth, q = ctx.saved_tensors
+        if grad.layout != torch.strided:  # of nn.Embedding(sparse=True)
+            grad = grad.to_dense()
         if torch.is_grad_enabled():  # somebody differentiates again: autograd knows how, through `lower`
             result = lower(matrix, u, v, ctx.limit)
             return torch.autograd.grad(result, matrix, grad, create_graph=True)[0], None, None, None
@@ -129,6 +132,8 @@ class _Lower(torch.autograd.Function):
 def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:
     """The bound on the stable rank, and what became of the one that c asks for."""
     rank = c * smaller_side
+    if infeasible == "floor" and rank < FLOOR and smaller_side > 1:
+        return FLOOR, "floor"
     if rank > 1 or c == 1:
         return rank, "bound"
     if infeasible == "error":
@@ -136,4 +141,4 @@ def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:
             f"r = c * min(rows, columns) = {c:g} * {smaller_side} is at most 1, which leaves nothing to learn: "
             'take a larger c, or infeasible="skip" or "floor"'
         )
-    return (FLOOR, "floor") if infeasible == "floor" and smaller_side > 1 else (rank, "skip")
+    return rank, "skip"

@@ -363,6 +363,18 @@ def test_spectra_names_tensors_other_than_weight() -> None:
     assert [row.name for row in spectra(network)] == ["0", "1.weight_hh"]
 
 
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_sparse_gradients_of_an_embedding(choice: str) -> None:
+    """The gradient of the unnormalized weight is that of the embedding without sparse=True."""
+    gradients = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        layer = normalize(nn.Embedding(20, 8, sparse=sparse), choice, **({"c": 0.3} if choice == "srn" else {}))
+        layer(torch.tensor([1, 2, 2])).square().sum().backward()
+        gradients.append(layer.parametrizations.weight.original.grad)
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
 def picture(network: nn.Module) -> dict[str, object]:
     """Everything that normalizing touches, with the identity of what must stay the same object."""
     return {
