@@ -112,9 +112,16 @@ def update_(network: nn.Module) -> None:
 
 
 def refresh_(network: nn.Module) -> None:
-    """Exact singular pairs for every normalized weight: after averaging weights, or a jump of the learning rate."""
+    """Exact singular pairs for every normalized weight: after averaging weights, or a jump of the learning rate.
+
+    Raises:
+        ValueError: a weight is not finite; with the layer's name.
+    """
     for found in normalized_weights(network):
-        found.parametrization.refresh_(found.original)
+        try:
+            found.parametrization.refresh_(found.original)
+        except ValueError as error:
+            raise ValueError(f"{found.name or 'the network'}: {error}") from None
 
 
 def bake(network: nn.Module) -> nn.Module:

@@ -108,7 +108,12 @@ def warm_pair(matrix: Tensor, *, v_first: bool) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def exact_pair_(matrix: Tensor, u: Tensor, v: Tensor) -> None:
-    """Sets u, v to the leading singular pair, from an SVD in float64; the sign stays with the previous u."""
+    """Sets u, v to the leading singular pair, from an SVD in float64; the sign stays with the previous u.
+
+    Raises:
+        ValueError: an entry is not finite.
+    """
+    _check_finite(matrix)
     left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)
     sign = torch.where(left[:, 0] @ u.double() < 0, -1.0, 1.0)
     u.copy_(sign * left[:, 0])
@@ -121,7 +126,16 @@ def singular_values(matrix: Tensor) -> Tensor:
 
     Squaring costs half the digits of the small ones; the large ones and the sums of squares keep theirs, and
     the price is a fraction of an SVD's: this is for logging.
+
+    Raises:
+        ValueError: an entry is not finite.
     """
+    _check_finite(matrix)
     matrix = matrix.double()
     gram = matrix @ matrix.t() if matrix.shape[0] <= matrix.shape[1] else matrix.t() @ matrix
     return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().flip(0)
+
+
+def _check_finite(matrix: Tensor) -> None:
+    if not torch.isfinite(matrix).all():
+        raise ValueError("the weight is not finite: it has no singular values")

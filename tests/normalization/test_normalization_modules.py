@@ -443,6 +443,26 @@ def test_baking_keeps_the_order_of_parameters(order: tuple[str, str]) -> None:
     assert list(baked.state_dict()) == keys
 
 
+@pytest.mark.parametrize("choice", ["none", *WEIGHT_NORMALIZATIONS])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_became_infinite_are_named(choice: str, value: float) -> None:
+    """Not LAPACK's error of an eigenvalue problem."""
+    network = normalize(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), choice)
+    with torch.no_grad():
+        (network[1].weight if choice == "none" else network[1].parametrizations.weight.original)[0, 0] = value
+    for use in (spectra, refresh_, bake) if choice != "none" else (spectra,):
+        with pytest.raises(ValueError, match=r"^1: the weight is not finite"):
+            use(network)
+
+
+def test_the_spectrum_of_zero() -> None:
+    """NaN is no number of JSON, in which spectra are logged."""
+    layer = nn.Linear(4, 3)
+    nn.init.zeros_(layer.weight)
+    (row,) = spectra(layer)
+    assert (row.sigma, row.stable_rank, row.normalized_sigma, row.normalized_stable_rank) == (0, 0, 0, 0)
+
+
 WRONG = {
     "policy": (lambda: stable_rank_norm(nn.Linear(3, 3), infeasible="clamp"), "expected one of skip, error, floor"),
     "c nan": (lambda: stable_rank_norm(nn.Linear(3, 3), c=float("nan")), "c: got nan"),
