@@ -97,12 +97,21 @@ def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool 
 
 @torch.no_grad()
 def warm_pair(matrix: Tensor, *, v_first: bool) -> tuple[Tensor, Tensor]:
-    """u (rows,), v (columns,), float32 or wider: random from the global generator, then WARMUP iterations."""
+    """u (rows,), v (columns,), float32 or wider: random from the global generator, then WARMUP iterations.
+
+    Raises:
+        ValueError: what comes out are no unit vectors: EPS, or the range of the type, cuts the products off.
+    """
     dtype = torch.promote_types(matrix.dtype, torch.float32)
     rows, columns = matrix.shape
     u = normalize(torch.randn(rows, dtype=dtype, device=matrix.device), dim=0, eps=EPS)
     v = normalize(torch.randn(columns, dtype=dtype, device=matrix.device), dim=0, eps=EPS)
     iterate_(matrix, u, v, WARMUP, v_first=v_first)
+    if not all(0.99 < float(torch.linalg.vector_norm(vector)) < 1.01 for vector in (u, v)):
+        raise ValueError(
+            f"power iteration fails in {dtype} for a weight whose largest entry is {float(matrix.abs().max()):.3g}: "
+            "rescale the weight"
+        )
     return u, v
 
 

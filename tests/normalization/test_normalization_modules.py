@@ -455,6 +455,27 @@ def test_weights_that_became_infinite_are_named(choice: str, value: float) -> No
             use(network)
 
 
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+@pytest.mark.parametrize("update", ["step", "forward"])
+@pytest.mark.parametrize("size", [1e-14, 1e-30, 1e38])
+def test_weights_of_extreme_size_are_refused(choice: str, update: str, size: float) -> None:
+    """Their singular vectors would not be of length 1, or NaN at once. A thousand times EPS is fine."""
+    torch.manual_seed(0)
+    weights = torch.rand(8, 8) + 0.1
+    network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    with torch.no_grad():
+        network[1].weight.copy_(weights * size)
+    keys = list(network.state_dict())
+    with pytest.raises(ValueError, match=r"^1: power iteration fails in torch.float32 .* rescale the weight"):
+        normalize(network, choice, update=update)
+    assert list(network.state_dict()) == keys
+    with torch.no_grad():
+        network[1].weight.copy_(weights * 1e-9)
+    normalize(network, choice, update=update)
+    update_(network)
+    assert all(row.normalized_sigma == pytest.approx(1, rel=1e-2) for row in spectra(network[1:]))
+
+
 def test_the_spectrum_of_zero() -> None:
     """NaN is no number of JSON, in which spectra are logged."""
     layer = nn.Linear(4, 3)
