@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,11 @@ from torch import Tensor, nn
 from gan.normalization.power_iteration import Reading, as_matrix, exact_pair_, full_precision, iterate_, warm_pair
 
 UPDATES = ("step", "forward")
+
+
+def is_a(value: object, kind: type) -> bool:
+    """isinstance, for the kinds of `numbers`, to which type checkers do not count float and int but NumPy's belong."""
+    return isinstance(value, kind)
 
 
 class SpectralNorm(nn.Module):
@@ -48,10 +54,10 @@ class SpectralNorm(nn.Module):
             raise ValueError("the weight is all zero or not finite: it has no leading singular pair")
         if update not in UPDATES:
             raise ValueError(f"update: got {update!r}, expected one of {', '.join(UPDATES)}")
-        if n_power_iterations < 1:
-            raise ValueError(f"n_power_iterations: got {n_power_iterations}, expected 1 or more")
-        if not 0 < scale < math.inf:
-            raise ValueError(f"scale: got {scale}, expected a positive number")
+        if not is_a(n_power_iterations, Integral) or n_power_iterations < 1:
+            raise ValueError(f"n_power_iterations: got {n_power_iterations!r}, expected 1 or more, a whole number")
+        if not is_a(scale, Real) or not 0 < scale < math.inf:
+            raise ValueError(f"scale: got {scale!r}, expected a positive number")
         self.dim, self.scale, self.n_power_iterations, self.update = dim, scale, n_power_iterations, update
         self._delivered: Tensor | None = None
         self.followers: tuple[str, ...] = ()  # the module's parameters after this one, for `bake` to keep the order

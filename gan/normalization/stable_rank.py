@@ -1,12 +1,13 @@
 """Stable rank normalization: Sanyal, Torr, Dokania 2020, Algorithm 2."""
 
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gan.normalization.power_iteration import as_matrix
-from gan.normalization.spectral import SpectralNorm
+from gan.normalization.spectral import SpectralNorm, is_a
 
 INFEASIBLE = ("skip", "error", "floor")
 FLOOR = 1.5
@@ -47,8 +48,8 @@ class StableRankNorm(SpectralNorm):
         update: str = "step",
         infeasible: str = "skip",
     ) -> None:
-        if not 0 < c <= 1:
-            raise ValueError(f"c: got {c}, expected a number in (0, 1]")
+        if not is_a(c, Real) or not 0 < c <= 1:
+            raise ValueError(f"c: got {c!r}, expected a number in (0, 1]")
         if infeasible not in INFEASIBLE:
             raise ValueError(f"infeasible: got {infeasible!r}, expected one of {', '.join(INFEASIBLE)}")
         super().__init__(weight, dim=dim, n_power_iterations=n_power_iterations, update=update)

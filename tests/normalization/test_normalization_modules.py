@@ -486,6 +486,12 @@ def test_the_spectrum_of_zero() -> None:
 
 WRONG = {
     "policy": (lambda: stable_rank_norm(nn.Linear(3, 3), infeasible="clamp"), "expected one of skip, error, floor"),
+    "c text": (lambda: stable_rank_norm(nn.Linear(3, 3), c="0.7"), "c: got '0.7', expected a number in"),
+    "scale text": (lambda: spectral_norm(nn.Linear(3, 3), scale="1"), "scale: got '1', expected a positive number"),
+    "part of a step": (
+        lambda: normalize(nn.Linear(3, 3), "bsn", n_power_iterations=1.5),
+        "Linear: n_power_iterations: got 1.5, expected 1 or more, a whole number",
+    ),
     "c nan": (lambda: stable_rank_norm(nn.Linear(3, 3), c=float("nan")), "c: got nan"),
     "scale inf": (lambda: bidirectional_spectral_norm(nn.Linear(3, 3), scale=float("inf")), "scale: got inf"),
     "scale nan": (lambda: spectral_norm(nn.Linear(3, 3), scale=float("nan")), "scale: got nan"),
