@@ -83,17 +83,18 @@ class StableRankNorm(SpectralNorm):
 def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
     """Algorithm 2 for a matrix W (rows, columns) and limit = r - 1.
 
-    (W + (divisor - sigma) u v^T) / divisor,  divisor = sigma / gamma: where gamma = 1, W / sigma bit for bit.
+    W / divisor + (1 - sigma / divisor) u v^T,  divisor = sigma / gamma: where gamma = 1, W / sigma bit for bit.
     """
     sigma, growth, _ = _scalars(matrix, u, v, limit)
     divisor = sigma * growth
-    return torch.addr(matrix, (divisor - sigma) * u, v) / divisor
+    return torch.addr(matrix / divisor, (1 - sigma / divisor) * u, v)
 
 
 def _scalars(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
     """sigma = u^T W v,  1 / gamma = max(1, sqrt(q / limit)),  q = |W|_F^2 / sigma^2 - 1."""
     sigma = torch.dot(u, torch.mv(matrix, v))
-    q = (torch.linalg.vector_norm(matrix) / sigma).square() - 1
+    flat = matrix.reshape(-1)
+    q = torch.dot(flat, flat) / sigma.square() - 1
     # Clamped before the root, whose gradient at 0 (a weight of rank one) is infinite; and exactly 1 where it clamps.
     return sigma, (q / limit).clamp_min(1).sqrt(), q
 
@@ -112,7 +113,8 @@ class _Lower(torch.autograd.Function):
         ctx.limit = limit
         ctx.save_for_backward(matrix, u, v, sigma, growth, q)
         divisor = sigma * growth
-        return torch.addr(matrix, (divisor - sigma) * u, v).div_(divisor)
+        # In place on the quotient: one pass less than `lower`; where growth = 1 it adds zeros.
+        return (matrix / divisor).addr_((1 - sigma / divisor) * u, v)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
