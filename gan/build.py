@@ -1,13 +1,13 @@
 """Names in a configuration -> objects. The only module that knows all families."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gan.checkpoint import Checkpoint, read_checkpoint
 from gan.config import Config, load_config, nearest, validate
@@ -15,10 +15,10 @@ from gan.data import DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
 from gan.ema import averaged_copy
 from gan.errors import CheckpointError, ConfigError
-from gan.losses import LOSSES, Loss
+from gan.losses import LOSSES, DiscriminatorPenalty, Loss
 from gan.models import DISCRIMINATORS, GENERATORS
 from gan.noise import random_generator
-from gan.normalization import NORMALIZATIONS, normalize
+from gan.normalization import NORMALIZATIONS, PENALTIES, normalize
 from gan.state import TOTALS, TrainState
 
 Entry = TypeVar("Entry")
@@ -28,6 +28,7 @@ REGISTRIES: dict[str, Mapping[str, object]] = {
     "generator.name": GENERATORS,
     "discriminator.name": DISCRIMINATORS,
     "discriminator.normalization": NORMALIZATIONS,
+    "discriminator.penalty": PENALTIES,
     "train.loss": LOSSES,
 }
 """What can be written at which place of a configuration."""
@@ -45,11 +46,12 @@ def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
 
 
 def check_names(config: Config) -> None:
-    """Raises ConfigError if a name in the configuration stands for nothing."""
+    """Raises ConfigError if a name in the configuration stands for nothing, or one penalty would be added twice."""
     settings = config.model_dump()
     for place, registry in REGISTRIES.items():
         section, key = place.split(".")
         choose(registry, settings[section][key], place)
+    _penalty_names(config)
 
 
 def load_images(config: Config, split: str) -> ImageData:
@@ -151,14 +153,40 @@ def _optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 
 def build_loss(config: Config) -> Loss:
-    """What both networks minimise: train.loss, and the penalty that the normalization brings, if it does."""
+    """What both networks minimise: train.loss, the penalty of the normalization, if it has one, and the added one."""
     loss = choose(LOSSES, config.train.loss, "train.loss")
-    wanted = config.discriminator
-    normalization = choose(NORMALIZATIONS, wanted.normalization, "discriminator.normalization")
-    if normalization.penalty is None:
+    parts: list[DiscriminatorPenalty] = []
+    for name in _penalty_names(config):
+        penalty = choose(PENALTIES, name, "discriminator.penalty")
+        if penalty.compute is not None:
+            parts.append(partial(penalty.compute, coefficient=getattr(config.discriminator, penalty.coefficient)))
+    if not parts:
         return loss
-    coefficient = getattr(wanted, normalization.coefficient)
-    return loss._replace(penalty=partial(normalization.penalty, coefficient=coefficient))
+    return loss._replace(penalty=parts[0] if len(parts) == 1 else partial(_sum_of_penalties, parts))
+
+
+def _penalty_names(config: Config) -> list[str]:
+    """Keys of PENALTIES: the normalization's own, then the added one."""
+    wanted = config.discriminator
+    own = choose(NORMALIZATIONS, wanted.normalization, "discriminator.normalization").penalty
+    if own == wanted.penalty != "none":
+        raise ConfigError(
+            f"discriminator.penalty: got {own!r}, which discriminator.normalization: {wanted.normalization} adds "
+            "already: leave it out, and set its coefficient"
+        )
+    return [own, wanted.penalty]
+
+
+def _sum_of_penalties(
+    parts: Sequence[DiscriminatorPenalty],
+    network: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    labels: Tensor | None,
+    *,
+    generator: torch.Generator,
+) -> Tensor:
+    return torch.stack([part(network, real, fake, labels, generator=generator) for part in parts]).sum()
 
 
 def build_batches(config: Config, images: ImageData, device: torch.device | str) -> Batches:

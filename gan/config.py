@@ -71,12 +71,14 @@ class DiscriminatorSettings(Settings):
     c: Annotated[float, Field(gt=0, le=1)] = _setting(0.7, "srn: stable rank at most c * min(rows, columns)")
     n_power_iterations: Count = _setting(1, "per discriminator step")
     infeasible: Literal["skip", "error", "floor"] = _later_setting(
-        "skip", "srn where c * min(rows, columns) <= 1: sn only, refuse, or stable rank at most 1.5"
+        "skip", "srn where c * min(rows, columns) <= 1: sn only, refuse, or never less than 1.5"
     )
     scale: Annotated[float, Field(gt=0)] = _later_setting(1.0, "ssn, bssn: factor of every normalized weight")
-    gp_coefficient: Annotated[float, Field(ge=0)] = _later_setting(10.0, "wgan_gp: of the gradient penalty")
+    penalty: str = _later_setting("none", "a key of gan.normalization.PENALTIES, besides the normalization's own")
+    gp_coefficient: Annotated[float, Field(ge=0)] = _later_setting(10.0, "wgan_gp, gradient: of the gradient penalty")
+    r1_coefficient: Annotated[float, Field(ge=0)] = _later_setting(10.0, "r1: twice the squared gradient's factor")
     ortho_coefficient: Annotated[float, Field(ge=0)] = _later_setting(
-        1e-3, "ortho: of the orthonormal regularization; the paper's is not stated: sweep it"
+        1e-3, "ortho, orthogonal: of the orthonormal regularization; the paper's is not stated: sweep it"
     )
 
 

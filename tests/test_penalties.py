@@ -12,7 +12,7 @@ from gan.config import Config, load_config, override_config
 from gan.errors import ConfigError
 from gan.logger import Logger
 from gan.losses import Loss
-from gan.normalization import LayerSpectrum, normalize, orthogonal_penalty, spectra
+from gan.normalization import PENALTIES, LayerSpectrum, normalize, orthogonal_penalty, spectra
 from gan.trainer import Trainer
 
 Smoke = Callable[..., Config]
@@ -92,6 +92,52 @@ def test_the_coefficient_is_the_settings(smoke: Smoke, name: str) -> None:
         assert losses[1] - losses[0] == pytest.approx(float(expected.detach()), rel=1e-4)
 
 
+@pytest.mark.parametrize("conditional", ["false", "true"])
+@pytest.mark.parametrize("penalty", [name for name, entry in PENALTIES.items() if entry.compute])
+@pytest.mark.parametrize("normalization", ["none", "sn", "srn"])
+def test_a_penalty_is_added_to_a_weight_normalization(
+    smoke: Smoke, normalization: str, penalty: str, conditional: str
+) -> None:
+    """Of the first step: loss(c) = loss without + c * penalty; and two steps train, to finite and other weights."""
+    config = smoke(f"discriminator.normalization={normalization}", f"conditional={conditional}")
+    plain = make_trainer(config)
+    losses, coefficient = [float(plain.discriminator_step(0)[0])], PENALTIES[penalty].coefficient
+    for value in (1, 3):
+        changes = [f"discriminator.penalty={penalty}", f"discriminator.{coefficient}={value}"]
+        trainer = make_trainer(override_config(config, changes, "test"))
+        losses.append(float(trainer.discriminator_step(0)[0]))
+    assert losses[1] - losses[0] > 1e-5
+    assert losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]), rel=1e-2)
+    trainer = make_trainer(override_config(config, [f"discriminator.penalty={penalty}"], "test"))
+    plain = make_trainer(config)
+    for _ in range(2):
+        trainer.train_step()
+        plain.train_step()
+    trainer.check_finite()
+    pairs = zip(trainer.state.discriminator.parameters(), plain.state.discriminator.parameters(), strict=True)
+    assert any(not torch.equal(one, two) for one, two in pairs)
+
+
+def test_the_normalizations_own_penalty_and_the_added_one_are_summed(smoke: Smoke) -> None:
+    """wgan_gp with orthogonal: what the two add alone. The same one twice is refused before anything is built."""
+    losses = {}
+    for normalization in ("none", "wgan_gp"):
+        for penalty in ("none", "orthogonal"):
+            settings = [f"discriminator.normalization={normalization}", f"discriminator.penalty={penalty}"]
+            trainer = make_trainer(smoke(*settings, "discriminator.ortho_coefficient=0.1"))
+            losses[normalization, penalty] = float(trainer.discriminator_step(0)[0])
+    plain, both = losses["none", "none"], losses["wgan_gp", "orthogonal"]
+    alone = losses["none", "orthogonal"] + losses["wgan_gp", "none"] - 2 * plain
+    assert both - plain == pytest.approx(alone, rel=1e-5)
+    for normalization, penalty in (("wgan_gp", "gradient"), ("ortho", "orthogonal")):
+        config = smoke(f"discriminator.normalization={normalization}", f"discriminator.penalty={penalty}")
+        for use in (build.check_names, build.build_state, build.build_loss):
+            with pytest.raises(ConfigError, match=f"discriminator.penalty: got '{penalty}', which .* adds already"):
+                use(config)
+    with pytest.raises(ConfigError, match=r"discriminator\.penalty: got 'gradiant', expected one of none, gradient"):
+        build.check_names(smoke("discriminator.penalty=gradiant"))
+
+
 @pytest.mark.parametrize("name", ["ssn", "bsn", "bssn", "wgan_gp", "ortho"])
 def test_configurations_say_only_what_the_method_requires(name: str) -> None:
     config, base = load_config(f"cifar10_{name}"), load_config("cifar10_sn")
@@ -108,8 +154,9 @@ def test_settings_that_came_later_leave_old_identities_alone() -> None:
     config = load_config("cifar10_sn")
     assert config.identity() == "b0556f7676a366bc", "of the version before scale and the coefficients"
     changed = ["scale=1.2", "infeasible=floor", "gp_coefficient=1.0", "ortho_coefficient=1.0"]
+    changed += ["penalty=r1", "r1_coefficient=1.0"]
     identities = {override_config(config, [f"discriminator.{one}"], "test").identity() for one in changed}
-    assert len(identities | {config.identity()}) == 5
+    assert len(identities | {config.identity()}) == 7
 
 
 def test_tensorboard_shows_gamma_of_bounded_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

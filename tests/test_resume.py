@@ -76,6 +76,16 @@ def test_bf16_resumes_bit_exactly(train: Train, tmp_path: Path) -> None:
     same(read_checkpoint(tmp_path / "whole").state, read_checkpoint(tmp_path / "parts").state)
 
 
+def test_a_normalization_with_a_penalty_resumes_bit_exactly(train: Train, tmp_path: Path) -> None:
+    """The gradient penalty draws its mixtures per step."""
+    settings = ["--set", "train.steps=6", "--set", "discriminator.normalization=srn"]
+    settings += ["--set", "discriminator.penalty=gradient", "--set", "conditional=true"]
+    assert train("whole", *settings).exit_code == 0
+    assert train("parts", *settings, "--stop-after", "3").exit_code == 0
+    assert train("parts", *settings, "--resume").exit_code == 0
+    same(read_checkpoint(tmp_path / "whole").state, read_checkpoint(tmp_path / "parts").state)
+
+
 def test_steps_after_the_last_checkpoint_are_trained_and_logged_again(train: Train, tmp_path: Path) -> None:
     """A killed run has logged more than its checkpoint knows."""
     settings = ["--set", "train.steps=15"]

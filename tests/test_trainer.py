@@ -3,12 +3,14 @@
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from gan import build
 from gan.config import Config, TrainSettings
+from gan.logger import Logger
 from gan.losses import LOSSES
 from gan.models import ResNetDiscriminator
 from gan.normalization import NORMALIZATIONS, SpectralNorm
@@ -190,6 +192,28 @@ def test_a_loss_that_is_not_finite_stops_the_run(smoke: Callable[..., Config]) -
     trainer.train_step()
     with pytest.raises(DivergenceError, match=r"step 1: d_loss and .* not finite"):
         trainer.take_scalars()
+
+
+@pytest.mark.parametrize("normalization", ["none", "sn", "srn"])
+def test_weights_that_are_not_finite_at_a_line_of_the_log_stop_the_run(
+    smoke: Callable[..., Config], normalization: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The losses are of before the last update; spectra of NaN are not."""
+    trainer = make_trainer(smoke("train.log_every=1", f"discriminator.normalization={normalization}"))
+    step = trainer.train_step
+
+    def diverge() -> None:
+        step()
+        with torch.no_grad():
+            for parameter in trainer.state.discriminator.parameters():
+                parameter.fill_(float("nan"))
+
+    monkeypatch.setattr(trainer, "train_step", diverge)
+    logger = Logger(tmp_path, steps=2, images_per_step=1, first_step=0)
+    grid = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    with pytest.raises(DivergenceError, match="step 1: a weight of the discriminator not finite"):
+        trainer.run(logger, save=lambda: tmp_path, sample=lambda: grid, evaluate=None, stop=lambda step: "")
+    logger.close()
 
 
 def test_names_in_the_configuration_stand_for_something(smoke: Callable[..., Config]) -> None:

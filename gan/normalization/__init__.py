@@ -7,10 +7,9 @@ evaluation changes nothing.
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 from gan.normalization.batched import BatchedNormalization
@@ -19,25 +18,11 @@ from gan.normalization.gradient_penalty import gradient_penalty, r1_penalty
 from gan.normalization.layers import NORMALIZED_LAYERS, layers, normalized_weights
 from gan.normalization.orthogonal import orthogonal_penalty
 from gan.normalization.parametrizations import bidirectional_spectral_norm, spectral_norm, stable_rank_norm
+from gan.normalization.penalties import PENALTIES, Penalty, PenaltyChoice
 from gan.normalization.projections import Projection, spectral_projection, stable_rank, stable_rank_projection
 from gan.normalization.spectral import SpectralNorm
 from gan.normalization.spectrum import LayerSpectrum, spectra
 from gan.normalization.stable_rank import StableRankNorm
-
-
-class Penalty(Protocol):
-    """What is added to the discriminator's loss, a scalar; `real` and `fake` are images (N, 3, H, W) of one batch."""
-
-    def __call__(
-        self,
-        network: nn.Module,
-        real: Tensor,
-        fake: Tensor,
-        labels: Tensor | None,
-        *,
-        coefficient: float,
-        generator: torch.Generator,
-    ) -> Tensor: ...
 
 
 class Normalization(NamedTuple):
@@ -45,38 +30,12 @@ class Normalization(NamedTuple):
 
     apply: normalizes one layer; None: weights stay as they are.
     settings: names of what `apply` takes.
-    penalty: added to the discriminator's loss; None: nothing is.
-    coefficient: name of the setting that is the penalty's coefficient.
+    penalty: a key of `PENALTIES`: what the method adds to the discriminator's loss.
     """
 
     apply: Callable[..., nn.Module] | None
     settings: tuple[str, ...] = ()
-    penalty: Penalty | None = None
-    coefficient: str = ""
-
-
-def _gradient_penalty(
-    network: nn.Module,
-    real: Tensor,
-    fake: Tensor,
-    labels: Tensor | None,
-    *,
-    coefficient: float,
-    generator: torch.Generator,
-) -> Tensor:
-    return gradient_penalty(network, real, fake, labels, coefficient=coefficient, generator=generator)
-
-
-def _orthogonal_penalty(
-    network: nn.Module,
-    real: Tensor,
-    fake: Tensor,
-    labels: Tensor | None,
-    *,
-    coefficient: float,
-    generator: torch.Generator,
-) -> Tensor:
-    return orthogonal_penalty(network, coefficient=coefficient)
+    penalty: str = "none"
 
 
 NORMALIZATIONS: dict[str, Normalization] = {
@@ -86,8 +45,8 @@ NORMALIZATIONS: dict[str, Normalization] = {
     "ssn": Normalization(spectral_norm, ("scale", "n_power_iterations")),
     "bsn": Normalization(bidirectional_spectral_norm, ("n_power_iterations",)),
     "bssn": Normalization(bidirectional_spectral_norm, ("scale", "n_power_iterations")),
-    "wgan_gp": Normalization(None, penalty=_gradient_penalty, coefficient="gp_coefficient"),
-    "ortho": Normalization(None, penalty=_orthogonal_penalty, coefficient="ortho_coefficient"),
+    "wgan_gp": Normalization(None, penalty="gradient"),
+    "ortho": Normalization(None, penalty="orthogonal"),
 }
 
 
@@ -114,16 +73,36 @@ def normalize(network: nn.Module, choice: str, **settings: float | int | str) ->
         raise ValueError(f"normalization {choice}: does not take {', '.join(sorted(unknown))}")
     if normalization.apply is None:
         return network
-    done: list[nn.Module] = []
-    for name, module in list(layers(network)):
-        try:
-            normalization.apply(module, **settings)
-        except ValueError as error:
-            for normalized in done:
-                parametrize.remove_parametrizations(normalized, "weight", leave_parametrized=False)
-            raise ValueError(f"{name or type(module).__name__}: {error}") from None
-        done.append(module)
+    undo: list[Callable[[], None]] = []
+    try:
+        for name, module in list(layers(network)):
+            undo.append(_restorer(module))
+            try:
+                normalization.apply(module, **settings)
+            except (ValueError, RuntimeError) as error:
+                reason = " ".join(str(error).split())
+                raise ValueError(f"{name or type(module).__name__}: {reason}") from None
+    except Exception:
+        for restore in undo:
+            restore()
+        raise
     return network
+
+
+def _restorer(module: nn.Module) -> Callable[[], None]:
+    """A function that makes a module what it is now: class, attributes, order of parameters, hooks."""
+    kind, attributes = type(module), dict(module.__dict__)
+    contents = {name: dict(value) for name, value in attributes.items() if isinstance(value, dict)}
+
+    def restore() -> None:
+        module.__class__ = kind
+        module.__dict__.clear()
+        module.__dict__.update(attributes)
+        for name, content in contents.items():  # in place: handles of hooks refer to these dictionaries
+            attributes[name].clear()
+            attributes[name].update(content)
+
+    return restore
 
 
 def update_(network: nn.Module) -> None:
@@ -133,9 +112,16 @@ def update_(network: nn.Module) -> None:
 
 
 def refresh_(network: nn.Module) -> None:
-    """Exact singular pairs for every normalized weight: after averaging weights, or a jump of the learning rate."""
+    """Exact singular pairs for every normalized weight: after averaging weights, or a jump of the learning rate.
+
+    Raises:
+        ValueError: a weight is not finite; with the layer's name.
+    """
     for found in normalized_weights(network):
-        found.parametrization.refresh_(found.original)
+        try:
+            found.parametrization.refresh_(found.original)
+        except ValueError as error:
+            raise ValueError(f"{found.name or 'the network'}: {error}") from None
 
 
 def bake(network: nn.Module) -> nn.Module:
@@ -146,16 +132,20 @@ def bake(network: nn.Module) -> nn.Module:
         if not parametrize.is_parametrized(module):
             continue
         parametrizations = module.parametrizations
-        names = [
-            name
+        norms = [
+            (name, norm)
             for name, applied in parametrizations.items()  # type: ignore[union-attr, operator]
-            if any(isinstance(p, SpectralNorm) for p in applied)
+            for norm in applied
+            if isinstance(norm, SpectralNorm)
         ]
         parametrizations.eval()  # type: ignore[union-attr, operator]  # in training mode "forward" would move once more
-        if names:
+        if norms:
             _own_class(module)
-        for name in names:
+        for name, norm in reversed(norms):  # the order of the parameters is undone from the last change to the first
             parametrize.remove_parametrizations(module, name)
+            for follower in norm.followers:
+                if follower in module._parameters:
+                    module._parameters[follower] = module._parameters.pop(follower)
     return baked
 
 
@@ -168,11 +158,13 @@ def _own_class(module: nn.Module) -> None:
 __all__ = [
     "NORMALIZATIONS",
     "NORMALIZED_LAYERS",
+    "PENALTIES",
     "BatchedNormalization",
     "BidirectionalSpectralNorm",
     "LayerSpectrum",
     "Normalization",
     "Penalty",
+    "PenaltyChoice",
     "Projection",
     "SpectralNorm",
     "StableRankNorm",

@@ -50,14 +50,16 @@ class BatchedNormalization:
     so a CUDA graph can capture it; that, and its speed on a GPU, have not been measured.
 
     Args:
-        network: normalized by this package, with update="step"; on one device, and moved or loaded into only by means
-            that keep its tensors, such as `load_state_dict`. Otherwise make a new one.
+        network: normalized by this package, with update="step"; on one device. `load_state_dict` keeps its tensors;
+            after `.double()`, `.to(device)` or `load_state_dict(assign=True)` make a new one.
 
     Raises:
-        ValueError: nothing in the network is normalized, or something is with update="forward".
+        ValueError: nothing in the network is normalized, or something is with update="forward". Later, from every
+            method: the network's tensors are other ones than those it was made with.
     """
 
     def __init__(self, network: nn.Module) -> None:
+        self._network = network
         self._found = list(normalized_weights(network))
         if not self._found:
             raise ValueError(f"{type(network).__name__} has no normalized weight: call normalize first")
@@ -74,9 +76,24 @@ class BatchedNormalization:
     def _matrices(found: NormalizedWeight) -> list[_Matrix]:
         return [_Matrix(found, dim, u, v) for dim, u, v in found.parametrization.pairs()]
 
+    def _check_tensors(self) -> None:
+        """The stacks hold the tensors they were made with: others would be read, or left, without a word."""
+        ours, theirs = (
+            [(id(found.original), id(found.parametrization)) for found in where]
+            for where in (self._found, normalized_weights(self._network))
+        )
+        held = [id(vector) for stack in (*self._stacks, *self._second_stacks) for vector in stack.tensors()]
+        alive = [id(vector) for found in self._found for _, *pair in found.parametrization.pairs() for vector in pair]
+        if ours != theirs or sorted(held) != sorted(alive):
+            raise ValueError(
+                "the network's weights or singular vectors are other tensors than before (a cast, a move to another "
+                "device, assign=True): make a new BatchedNormalization"
+            )
+
     @torch.no_grad()
     def update_(self) -> None:
         """One power iteration for every weight, as `gan.normalization.update_`."""
+        self._check_tensors()
         with torch.autocast(self._device, enabled=False):
             for stack in (*self._stacks, *self._second_stacks):
                 stack.update_()
@@ -105,6 +122,7 @@ class BatchedNormalization:
                 found.parametrization.deliver(None)
 
     def _normalized(self) -> list[tuple[NormalizedWeight, Tensor]]:
+        self._check_tensors()
         with torch.autocast(self._device, enabled=False):
             second = {
                 id(matrix.found.parametrization): sigma
@@ -129,6 +147,11 @@ class _Stack:
         self._limits = like.new_tensor([1.0 if bound is None else bound - 1 for bound in bounds])  # (L,)
         self._bounded = like.new_tensor([bound is not None for bound in bounds]).bool()
         self._scales = like.new_tensor([norm.scale for norm in norms])
+
+    def tensors(self) -> Iterator[Tensor]:
+        """The singular vectors that `update_` moves."""
+        for matrix in self.matrices:
+            yield from (matrix.u, matrix.v)
 
     def values(self) -> Tensor:
         """M, differentiable in the unnormalized weights."""

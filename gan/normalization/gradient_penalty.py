@@ -1,7 +1,7 @@
 """Penalties on the gradient of a critic with respect to images: WGAN-GP and R1.
 
-Both need second derivatives: they run eagerly, since torch.compile cannot differentiate twice, and in float32 outside
-autocast. Add them to the discriminator's loss; they go with any weight normalization, or with none.
+Both need second derivatives: they run eagerly, since torch.compile cannot differentiate twice, and in float32 or wider,
+outside autocast. Add them to the discriminator's loss; they go with any weight normalization, or with none.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,12 @@ def gradient_penalty(
     Args:
         critic: (images) -> logits, or (images, labels) -> logits where labels are given; each logit a function of its
             own image alone, so without batch normalization.
-        real, fake: images (N, ...) of one shape; interpolated in float32.
+        real, fake: images (N, ...) of one shape; interpolated in float32, or float64 where they are.
         labels: (N,), of the real images. The paper has no conditional critic; a mixture carries the real one's label.
         generator: of the weights a, on the images' device; None: the global one.
 
     Returns:
-        A scalar, float32, differentiable in the critic's parameters.
+        A scalar, float32 or wider, differentiable in the critic's parameters.
 
     Raises:
         ValueError: real and fake differ in shape.
@@ -42,9 +42,11 @@ def gradient_penalty(
     if real.shape != fake.shape:
         raise ValueError(f"real and fake must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}")
     with torch.autocast(real.device.type, enabled=False):
-        real, fake = real.detach().float(), fake.detach().float()
+        real, fake = _full_precision(real), _full_precision(fake)
+        dtype = torch.promote_types(real.dtype, fake.dtype)
+        real, fake = real.to(dtype), fake.to(dtype)
         shape = (len(real), *[1] * (real.ndim - 1))
-        weights = torch.rand(shape, generator=generator, device=real.device)  # (N, 1, 1, 1)
+        weights = torch.rand(shape, generator=generator, dtype=dtype, device=real.device)  # (N, 1, 1, 1)
         norms = (_squared_gradient_norms(critic, torch.lerp(fake, real, weights), labels) + EPS).sqrt()
         return coefficient * (norms - 1).square().mean()
 
@@ -57,7 +59,11 @@ def r1_penalty(
     Args and returns: see `gradient_penalty`.
     """
     with torch.autocast(real.device.type, enabled=False):
-        return coefficient / 2 * _squared_gradient_norms(critic, real.detach().float(), labels).mean()
+        return coefficient / 2 * _squared_gradient_norms(critic, _full_precision(real), labels).mean()
+
+
+def _full_precision(images: Tensor) -> Tensor:
+    return images.detach().to(torch.promote_types(images.dtype, torch.float32))
 
 
 @torch.enable_grad()
@@ -65,5 +71,7 @@ def _squared_gradient_norms(critic: Callable[..., Tensor], images: Tensor, label
     """|grad D(x)|^2 for each image, (N,), differentiable."""
     images.requires_grad_()
     logits = critic(images) if labels is None else critic(images, labels)
-    (gradients,) = torch.autograd.grad(logits.float().sum(), images, create_graph=True)  # (N, ...)
+    (gradients,) = torch.autograd.grad(
+        logits.to(torch.promote_types(logits.dtype, torch.float32)).sum(), images, create_graph=True
+    )  # (N, ...)
     return gradients.flatten(1).square().sum(1)

@@ -49,7 +49,10 @@ def _register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) -
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):
         raise ValueError(f"{type(module).__name__} has no tensor named {name!r} to normalize")
-    parametrize.register_parametrization(module, name, make(weight, dim=output_dim(module)))
+    parametrization = make(weight, dim=output_dim(module))
+    names = list(module._parameters)
+    parametrization.followers = tuple(names[names.index(name) + 1 :]) if name in names else ()
+    parametrize.register_parametrization(module, name, parametrization)
     module.register_load_state_dict_pre_hook(partial(_rename_hook_keys, name=name))
     return module
 

@@ -60,7 +60,8 @@ class Reading:
     def as_weight(self, matrix: Tensor) -> Tensor:
         """A matrix (rows, columns) in the order of `matrix`, with the shape and the memory format of the weight."""
         if self._order is None:
-            return matrix.view(self._shape)
+            # A view's gradient cannot be sparse, an embedding's can.
+            return matrix if matrix.shape == self._shape else matrix.view(self._shape)
         inverse = [self._order.index(d) for d in range(len(self._order))]
         weight = matrix.view([self._shape[d] for d in self._order]).permute(inverse)
         return weight.contiguous() if self._contiguous else weight
@@ -96,18 +97,32 @@ def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool 
 
 @torch.no_grad()
 def warm_pair(matrix: Tensor, *, v_first: bool) -> tuple[Tensor, Tensor]:
-    """u (rows,), v (columns,), float32 or wider: random from the global generator, then WARMUP iterations."""
+    """u (rows,), v (columns,), float32 or wider: random from the global generator, then WARMUP iterations.
+
+    Raises:
+        ValueError: what comes out are no unit vectors: EPS, or the range of the type, cuts the products off.
+    """
     dtype = torch.promote_types(matrix.dtype, torch.float32)
     rows, columns = matrix.shape
     u = normalize(torch.randn(rows, dtype=dtype, device=matrix.device), dim=0, eps=EPS)
     v = normalize(torch.randn(columns, dtype=dtype, device=matrix.device), dim=0, eps=EPS)
     iterate_(matrix, u, v, WARMUP, v_first=v_first)
+    if not all(0.99 < float(torch.linalg.vector_norm(vector)) < 1.01 for vector in (u, v)):
+        raise ValueError(
+            f"power iteration fails in {dtype} for a weight whose largest entry is {float(matrix.abs().max()):.3g}: "
+            "rescale the weight"
+        )
     return u, v
 
 
 @torch.no_grad()
 def exact_pair_(matrix: Tensor, u: Tensor, v: Tensor) -> None:
-    """Sets u, v to the leading singular pair, from an SVD in float64; the sign stays with the previous u."""
+    """Sets u, v to the leading singular pair, from an SVD in float64; the sign stays with the previous u.
+
+    Raises:
+        ValueError: an entry is not finite.
+    """
+    _check_finite(matrix)
     left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)
     sign = torch.where(left[:, 0] @ u.double() < 0, -1.0, 1.0)
     u.copy_(sign * left[:, 0])
@@ -120,7 +135,16 @@ def singular_values(matrix: Tensor) -> Tensor:
 
     Squaring costs half the digits of the small ones; the large ones and the sums of squares keep theirs, and
     the price is a fraction of an SVD's: this is for logging.
+
+    Raises:
+        ValueError: an entry is not finite.
     """
+    _check_finite(matrix)
     matrix = matrix.double()
     gram = matrix @ matrix.t() if matrix.shape[0] <= matrix.shape[1] else matrix.t() @ matrix
     return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().flip(0)
+
+
+def _check_finite(matrix: Tensor) -> None:
+    if not torch.isfinite(matrix).all():
+        raise ValueError("the weight is not finite: it has no singular values")

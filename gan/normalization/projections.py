@@ -71,8 +71,10 @@ def stable_rank_projection(weight: Tensor, rank: float, preserve: int = 1) -> Pr
         preserve > 0:  gamma1 = 1,  gamma2 = sqrt(r s1^2 - |S1|_F^2) / |S2|_F                        (Algorithm 1)
 
     Preserving more moves further. With preserve = 0 the spectral norm grows. preserve = k > 0 keeps the first k
-    singular values if (s1^2 + ... + sk^2) / s1^2 <= r, otherwise as many as satisfy this: Algorithm 1's l, returned as
-    `preserved`.
+    singular values if (s1^2 + ... + sk^2) / s1^2 <= r. A k for which that does not hold is infeasible; it does not
+    raise: as in Algorithm 1, the projection falls back to the largest l < k for which it holds, and says so in
+    `preserved`. Compare that with k where it matters.
+
     Where singular values are tied, the nearest matrix is not unique; values and distance are.
 
     Two cases that the paper leaves out: W whose stable rank is at most r already is returned unchanged, with

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,11 @@ from torch import Tensor, nn
 from gan.normalization.power_iteration import Reading, as_matrix, exact_pair_, full_precision, iterate_, warm_pair
 
 UPDATES = ("step", "forward")
+
+
+def is_a(value: object, kind: type) -> bool:
+    """isinstance, for the kinds of `numbers`, to which type checkers do not count float and int but NumPy's belong."""
+    return isinstance(value, kind)
 
 
 class SpectralNorm(nn.Module):
@@ -24,7 +30,8 @@ class SpectralNorm(nn.Module):
         scale: the spectral norm of the result; other than 1 it is SSN, Lin et al. 2021.
         n_power_iterations: per update.
         update: "step": u and v move when `update_` is called. "forward": they move at every access in training mode,
-            u first, as torch's parametrization does; not under torch.compile, whose gradients it makes wrong.
+            u first, as torch's parametrization does; torch.compile leaves each such weight out of its graph, so
+            fullgraph=True fails.
 
     Raises:
         ValueError: an argument outside its range or a weight that cannot be normalized.
@@ -37,6 +44,8 @@ class SpectralNorm(nn.Module):
         self, weight: Tensor, *, dim: int = 0, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
     ) -> None:
         super().__init__()
+        if nn.parameter.is_lazy(weight) or weight.is_meta:
+            raise ValueError("a lazy weight or one on the meta device has no values: initialise the network first")
         if weight.ndim < 2:
             raise ValueError(f"a weight of shape {tuple(weight.shape)} is no matrix: at least two dimensions needed")
         if not weight.is_floating_point():
@@ -45,12 +54,13 @@ class SpectralNorm(nn.Module):
             raise ValueError("the weight is all zero or not finite: it has no leading singular pair")
         if update not in UPDATES:
             raise ValueError(f"update: got {update!r}, expected one of {', '.join(UPDATES)}")
-        if n_power_iterations < 1:
-            raise ValueError(f"n_power_iterations: got {n_power_iterations}, expected 1 or more")
-        if not 0 < scale < math.inf:
-            raise ValueError(f"scale: got {scale}, expected a positive number")
+        if not is_a(n_power_iterations, Integral) or n_power_iterations < 1:
+            raise ValueError(f"n_power_iterations: got {n_power_iterations!r}, expected 1 or more, a whole number")
+        if not is_a(scale, Real) or not 0 < scale < math.inf:
+            raise ValueError(f"scale: got {scale!r}, expected a positive number")
         self.dim, self.scale, self.n_power_iterations, self.update = dim, scale, n_power_iterations, update
         self._delivered: Tensor | None = None
+        self.followers: tuple[str, ...] = ()  # the module's parameters after this one, for `bake` to keep the order
         u, v = warm_pair(as_matrix(weight.detach(), dim), v_first=update == "step")
         self.register_buffer("_u", u)
         self.register_buffer("_v", v)
@@ -102,9 +112,17 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         if self._delivered is not None:
             return self._delivered
+        if self.training and self.update == "forward":
+            return self._moved(weight)
         with full_precision(weight):
-            if self.training and self.update == "forward":
-                self.update_(weight)
+            return self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
+
+    # Compilers that see buffers change and be used in one graph give wrong gradients without a word. This way of
+    # leaving them out costs nothing until something is compiled; torch.compiler.disable imports the compiler at once.
+    @torch._disable_dynamo  # type: ignore[untyped-decorator]
+    def _moved(self, weight: Tensor) -> Tensor:
+        with full_precision(weight):
+            self.update_(weight)
             return self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
 
     def deliver(self, normalized: Tensor | None) -> None:

@@ -15,7 +15,7 @@ class LayerSpectrum(NamedTuple):
     """One weight, before and after normalization.
 
     sigma: spectral norm of the unnormalized weight, exact.
-    stable_rank: of the unnormalized weight, exact.
+    stable_rank: of the unnormalized weight, exact; 0 where it is all zero.
     target_rank: the bound on the stable rank; None where none is set.
     active: whether the bound lowers the stable rank now.
     normalized_sigma, normalized_stable_rank: of the weight the network uses, exact.
@@ -40,6 +40,9 @@ def spectra(network: nn.Module) -> list[LayerSpectrum]:
 
     Any other tensor that is normalized follows. Leaves the network as it is. Costs one symmetric eigenvalue problem per
     matrix, of the smaller side.
+
+    Raises:
+        ValueError: a weight is not finite; with the layer's name.
     """
     normalized = {found.name: found for found in normalized_weights(network)}
     rows = []
@@ -69,6 +72,9 @@ def _normalized_spectrum(name: str, weight: Tensor, parametrization: SpectralNor
 
 
 def _spectrum(name: str, weight: Tensor, used: Tensor, dim: int) -> LayerSpectrum:
-    before, after = (singular_values(as_matrix(w.detach(), dim)) for w in (weight, used))
-    ranks = [float((values / values[0]).square().sum()) for values in (before, after)]
+    try:
+        before, after = (singular_values(as_matrix(w.detach(), dim)) for w in (weight, used))
+    except ValueError as error:
+        raise ValueError(f"{name or 'the network'}: {error}") from None
+    ranks = [float((values / values[0]).square().sum()) if values[0] > 0 else 0.0 for values in (before, after)]
     return LayerSpectrum(name, float(before[0]), ranks[0], None, False, float(after[0]), ranks[1])

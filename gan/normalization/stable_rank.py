@@ -1,16 +1,17 @@
 """Stable rank normalization: Sanyal, Torr, Dokania 2020, Algorithm 2."""
 
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gan.normalization.power_iteration import as_matrix
-from gan.normalization.spectral import SpectralNorm
+from gan.normalization.spectral import SpectralNorm, is_a
 
 INFEASIBLE = ("skip", "error", "floor")
 FLOOR = 1.5
-"""The bound that "floor" puts in place of one that is at most 1: never 1 itself, where no gradient is left."""
+"""The least bound that "floor" sets: above 1, where no gradient is left, by enough to leave some."""
 
 
 class StableRankNorm(SpectralNorm):
@@ -30,7 +31,8 @@ class StableRankNorm(SpectralNorm):
         c: r as a fraction of the smaller side, in (0, 1].
         infeasible: what to do where r <= 1. At r = 1 the result is u v^T whatever W is, and W's gradient is zero; the
             paper does not say what to do, although its head (one row) has r = c. "skip": spectral normalization only.
-            "error": refuse. "floor": r = 1.5, except for a weight of one row or column, whose stable rank is 1 anyway.
+            "error": refuse. "floor": r is never below 1.5, also where c * min(rows, columns) is between 1 and 1.5;
+            except for a weight of one row or column, whose stable rank is 1 anyway.
 
     Raises:
         ValueError: c outside (0, 1], r <= 1 with infeasible="error", or a weight that cannot be normalized.
@@ -46,8 +48,8 @@ class StableRankNorm(SpectralNorm):
         update: str = "step",
         infeasible: str = "skip",
     ) -> None:
-        if not 0 < c <= 1:
-            raise ValueError(f"c: got {c}, expected a number in (0, 1]")
+        if not is_a(c, Real) or not 0 < c <= 1:
+            raise ValueError(f"c: got {c!r}, expected a number in (0, 1]")
         if infeasible not in INFEASIBLE:
             raise ValueError(f"infeasible: got {infeasible!r}, expected one of {', '.join(INFEASIBLE)}")
         super().__init__(weight, dim=dim, n_power_iterations=n_power_iterations, update=update)
@@ -61,7 +63,7 @@ class StableRankNorm(SpectralNorm):
         return None if self._policy == "skip" or self.c == 1 else self.rank
 
     def policy(self) -> str:
-        """What r is: "bound": c * min(rows, columns). "skip": at most 1, so none is applied. "floor": 1.5 instead."""
+        """What r is: "bound": c * min(rows, columns). "skip": at most 1, so none is applied. "floor": 1.5, not less."""
         return self._policy
 
     def normalized(self, weight: Tensor) -> Tensor:
@@ -81,17 +83,18 @@ class StableRankNorm(SpectralNorm):
 def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
     """Algorithm 2 for a matrix W (rows, columns) and limit = r - 1.
 
-    (W + (divisor - sigma) u v^T) / divisor,  divisor = sigma / gamma: where gamma = 1, W / sigma bit for bit.
+    W / divisor + (1 - sigma / divisor) u v^T,  divisor = sigma / gamma: where gamma = 1, W / sigma bit for bit.
     """
     sigma, growth, _ = _scalars(matrix, u, v, limit)
     divisor = sigma * growth
-    return torch.addr(matrix, (divisor - sigma) * u, v) / divisor
+    return torch.addr(matrix / divisor, (1 - sigma / divisor) * u, v)
 
 
 def _scalars(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
     """sigma = u^T W v,  1 / gamma = max(1, sqrt(q / limit)),  q = |W|_F^2 / sigma^2 - 1."""
     sigma = torch.dot(u, torch.mv(matrix, v))
-    q = (torch.linalg.vector_norm(matrix) / sigma).square() - 1
+    flat = matrix.reshape(-1)
+    q = torch.dot(flat, flat) / sigma.square() - 1
     # Clamped before the root, whose gradient at 0 (a weight of rank one) is infinite; and exactly 1 where it clamps.
     return sigma, (q / limit).clamp_min(1).sqrt(), q
 
@@ -110,11 +113,14 @@ class _Lower(torch.autograd.Function):
         ctx.limit = limit
         ctx.save_for_backward(matrix, u, v, sigma, growth, q)
         divisor = sigma * growth
-        return torch.addr(matrix, (divisor - sigma) * u, v).div_(divisor)
+        # In place on the quotient: one pass less than `lower`; where growth = 1 it adds zeros.
+        return (matrix / divisor).addr_((1 - sigma / divisor) * u, v)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         matrix, u, v, sigma, growth, q = ctx.saved_tensors
+        if grad.layout != torch.strided:  # of nn.Embedding(sparse=True)
+            grad = grad.to_dense()
         if torch.is_grad_enabled():  # somebody differentiates again: autograd knows how, through `lower`
             result = lower(matrix, u, v, ctx.limit)
             return torch.autograd.grad(result, matrix, grad, create_graph=True)[0], None, None, None
@@ -129,6 +135,8 @@ class _Lower(torch.autograd.Function):
 def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:
     """The bound on the stable rank, and what became of the one that c asks for."""
     rank = c * smaller_side
+    if infeasible == "floor" and rank < FLOOR and smaller_side > 1:
+        return FLOOR, "floor"
     if rank > 1 or c == 1:
         return rank, "bound"
     if infeasible == "error":
@@ -136,4 +144,4 @@ def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:
             f"r = c * min(rows, columns) = {c:g} * {smaller_side} is at most 1, which leaves nothing to learn: "
             'take a larger c, or infeasible="skip" or "floor"'
         )
-    return (FLOOR, "floor") if infeasible == "floor" and smaller_side > 1 else (rank, "skip")
+    return rank, "skip"

@@ -174,6 +174,21 @@ def test_policies_where_r_is_at_most_one(policy: str, rows: int, target: float |
     assert gradient.norm() > 1e-2
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 8])
+def test_the_floor_is_a_floor(rows: int) -> None:
+    """The bound never falls as c grows, whatever side of 1 the product c * min(rows, columns) lies on."""
+    weight = torch.randn(rows, 8, dtype=torch.float64, generator=generator())
+    layers = [stable_rank_norm(linear_with(weight), c=c, infeasible="floor") for c in (0.1, 0.3, 0.4, 0.45, 0.6, 1.0)]
+    ranks = [normalizer(layer).bound() for layer in layers]
+    if rows == 1:
+        assert ranks == [None] * 6
+    else:
+        assert ranks == [*(max(c * rows, 1.5) for c in (0.1, 0.3, 0.4, 0.45, 0.6)), None]
+        assert [normalizer(layer).policy() for layer in layers] == [
+            "floor" if c * rows < 1.5 else "bound" for c in (0.1, 0.3, 0.4, 0.45, 0.6, 1.0)
+        ]
+
+
 def test_the_error_policy_names_the_layer_and_leaves_the_network_as_it_was() -> None:
     """Row 10. Layers that were normalized before the failing one are plain again."""
     network = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))

@@ -167,6 +167,28 @@ def test_largest_first_into_few_stacks() -> None:
     assert 1 < len(sizes) < len(shapes)
 
 
+REPLACED = {
+    "cast": lambda network: network.double(),
+    "assigned": lambda network: network.load_state_dict(copy.deepcopy(network).state_dict(), assign=True),
+    "normalized again": lambda network: spectral_norm(nn.utils.parametrize.remove_parametrizations(network, "weight")),
+}
+
+
+@pytest.mark.parametrize("case", REPLACED)
+def test_tensors_that_were_replaced_are_refused(case: str) -> None:
+    """Not updated in vain: what the network holds would stay as it is."""
+    network = bidirectional_spectral_norm(nn.Conv2d(3, 4, 3))
+    batched = BatchedNormalization(network)
+    network.load_state_dict(copy.deepcopy(network).state_dict())
+    network.to(memory_format=torch.channels_last)
+    batched.update_()
+    REPLACED[case](network)
+    for use in (batched.update_, batched.weights, batched.applied().__enter__):
+        with pytest.raises(ValueError, match="are other tensors than before"):
+            use()
+    BatchedNormalization(network).update_()
+
+
 def test_wrong_use_is_refused() -> None:
     with pytest.raises(ValueError, match="has no normalized weight"):
         BatchedNormalization(nn.Linear(2, 2))

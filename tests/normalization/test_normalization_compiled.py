@@ -27,25 +27,26 @@ def fresh_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warnings.simplefilter("ignore")
 
 
-def network(choice: str) -> nn.Module:
+def network(choice: str, update: str = "step") -> nn.Module:
     """The network whose first layer's gradient torch's spectral_norm gets wrong under inductor, vectors cold."""
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 16))
     if choice == "sn and srn":
-        spectral_norm(plain[0])
-        normalize(plain[1:], "srn", c=0.1)
+        spectral_norm(plain[0], update=update)
+        normalize(plain[1:], "srn", c=0.1, update=update)
     else:
-        normalize(plain, choice, **({"c": 0.3} if choice == "srn" else {}))
+        normalize(plain, choice, update=update, **({"c": 0.3} if choice == "srn" else {}))
     for name, buffer in plain.named_buffers():
         if name.endswith(("_u", "_v")):
             buffer.copy_(nn.functional.normalize(torch.randn(buffer.shape), dim=0))
     return plain
 
 
-def gradients(called: nn.Module, owner: nn.Module, forwards: int) -> list[Tensor]:
+def gradients(called: nn.Module, owner: nn.Module, forwards: int, *, move: bool = True) -> list[Tensor]:
     random = torch.Generator().manual_seed(1)
     inputs = torch.randn(forwards, 8, 4, generator=random)
-    update_(owner)
+    if move:
+        update_(owner)
     loss = sum(called(x).square().sum() for x in inputs)
     return list(torch.autograd.grad(loss, list(owner.parameters())))
 
@@ -61,6 +62,23 @@ def test_gradients_under_inductor_equal_eager() -> None:
         expected, got = gradients(eager, eager, forwards), gradients(compiled, twin, forwards)
         for one, other in zip(expected, got, strict=True):
             assert float((one - other).norm() / one.norm()) <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", ["sn and srn", *WEIGHT_NORMALIZATIONS])
+def test_gradients_of_vectors_that_move_in_the_forward_pass(choice: str) -> None:
+    """Row 20. update="forward" under inductor, cold vectors: one and two forwards; to 1e-5, and u, v to 1e-6."""
+    for forwards in (1, 2):
+        torch.compiler.reset()
+        eager = network(choice, "forward")
+        twin = copy.deepcopy(eager)
+        compiled = torch.compile(twin)
+        for one, other in zip(
+            gradients(eager, eager, forwards, move=False), gradients(compiled, twin, forwards, move=False), strict=True
+        ):
+            assert float((one - other).norm() / one.norm()) <= 1e-5
+        for name, buffer in eager.named_buffers():
+            torch.testing.assert_close(twin.get_buffer(name), buffer, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow

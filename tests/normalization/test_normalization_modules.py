@@ -363,8 +363,135 @@ def test_spectra_names_tensors_other_than_weight() -> None:
     assert [row.name for row in spectra(network)] == ["0", "1.weight_hh"]
 
 
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_sparse_gradients_of_an_embedding(choice: str) -> None:
+    """The gradient of the unnormalized weight is that of the embedding without sparse=True."""
+    gradients = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        layer = normalize(nn.Embedding(20, 8, sparse=sparse), choice, **({"c": 0.3} if choice == "srn" else {}))
+        layer(torch.tensor([1, 2, 2])).square().sum().backward()
+        gradients.append(layer.parametrizations.weight.original.grad)
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def picture(network: nn.Module) -> dict[str, object]:
+    """Everything that normalizing touches, with the identity of what must stay the same object."""
+    return {
+        name: (
+            type(module),
+            list(module.__dict__),
+            {key: id(value) for key, value in module.__dict__.items()},
+            [(key, id(value), name == "0" and value.tolist()) for key, value in module._parameters.items()],
+            {key: list(value.items()) for key, value in module.__dict__.items() if key.endswith("hooks")},
+        )
+        for name, module in network.named_modules()
+    }
+
+
+UNFIT: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "meta": (lambda: nn.Linear(4, 4, device="meta"), "2: a lazy weight or one on the meta device has no values"),
+    "lazy": (lambda: nn.LazyLinear(4), "2: a lazy weight or one on the meta device has no values"),
+    "zero": (lambda: nn.Linear(4, 4).apply(lambda layer: nn.init.zeros_(layer.weight)), "2: the weight is all zero"),
+    "normalized": (lambda: spectral_norm(nn.Linear(4, 4)), "2: ParametrizedLinear.weight is parametrized already"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_a_later_layer_that_is_unfit_leaves_the_earlier_as_they_were(choice: str, case: str) -> None:
+    """Order of parameters and keys, classes, hooks and the objects themselves; handles of hooks still work."""
+    make, message = UNFIT[case]
+    network = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(2, 2, 2), make())
+    handle = network[0].register_load_state_dict_pre_hook(lambda *arguments: None)
+    before, names = picture(network), [name for name, _ in network.named_parameters()]
+    with pytest.raises(ValueError, match=message):
+        normalize(network, choice)
+    assert picture(network) == before
+    assert [name for name, _ in network.named_parameters()] == names
+    handle.remove()
+    assert not network[0]._load_state_dict_pre_hooks
+
+
+def test_an_error_in_the_middle_of_registering_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    before, register = picture(network), nn.utils.parametrize.register_parametrization
+
+    def fail_on_the_second(module: nn.Module, *arguments: object) -> nn.Module:
+        register(module, *arguments)
+        if module is network[1]:
+            raise RuntimeError("of torch's,\nin lines")
+        return module
+
+    monkeypatch.setattr(nn.utils.parametrize, "register_parametrization", fail_on_the_second)
+    with pytest.raises(ValueError, match=r"^1: of torch's, in lines$"):
+        normalize(network, "sn")
+    assert picture(network) == before
+
+
+@pytest.mark.parametrize("order", [("weight_ih", "weight_hh"), ("weight_hh", "weight_ih")])
+def test_baking_keeps_the_order_of_parameters(order: tuple[str, str]) -> None:
+    """Optimizers number parameters by their order."""
+    network = nn.Sequential(nn.Conv2d(2, 2, 2), nn.LSTMCell(4, 4), nn.Linear(4, 4))
+    names = [name for name, _ in network.named_parameters()]
+    keys = list(network.state_dict())
+    normalize(network, "sn")
+    for name in order:
+        stable_rank_norm(network[1], name)
+    baked = bake(network)
+    assert [name for name, _ in baked.named_parameters()] == names
+    assert list(baked.state_dict()) == keys
+
+
+@pytest.mark.parametrize("choice", ["none", *WEIGHT_NORMALIZATIONS])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_became_infinite_are_named(choice: str, value: float) -> None:
+    """Not LAPACK's error of an eigenvalue problem."""
+    network = normalize(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), choice)
+    with torch.no_grad():
+        (network[1].weight if choice == "none" else network[1].parametrizations.weight.original)[0, 0] = value
+    for use in (spectra, refresh_, bake) if choice != "none" else (spectra,):
+        with pytest.raises(ValueError, match=r"^1: the weight is not finite"):
+            use(network)
+
+
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+@pytest.mark.parametrize("update", ["step", "forward"])
+@pytest.mark.parametrize("size", [1e-14, 1e-30, 1e38])
+def test_weights_of_extreme_size_are_refused(choice: str, update: str, size: float) -> None:
+    """Their singular vectors would not be of length 1, or NaN at once. A thousand times EPS is fine."""
+    torch.manual_seed(0)
+    weights = torch.rand(8, 8) + 0.1
+    network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    with torch.no_grad():
+        network[1].weight.copy_(weights * size)
+    keys = list(network.state_dict())
+    with pytest.raises(ValueError, match=r"^1: power iteration fails in torch.float32 .* rescale the weight"):
+        normalize(network, choice, update=update)
+    assert list(network.state_dict()) == keys
+    with torch.no_grad():
+        network[1].weight.copy_(weights * 1e-9)
+    normalize(network, choice, update=update)
+    update_(network)
+    assert all(row.normalized_sigma == pytest.approx(1, rel=1e-2) for row in spectra(network[1:]))
+
+
+def test_the_spectrum_of_zero() -> None:
+    """NaN is no number of JSON, in which spectra are logged."""
+    layer = nn.Linear(4, 3)
+    nn.init.zeros_(layer.weight)
+    (row,) = spectra(layer)
+    assert (row.sigma, row.stable_rank, row.normalized_sigma, row.normalized_stable_rank) == (0, 0, 0, 0)
+
+
 WRONG = {
     "policy": (lambda: stable_rank_norm(nn.Linear(3, 3), infeasible="clamp"), "expected one of skip, error, floor"),
+    "c text": (lambda: stable_rank_norm(nn.Linear(3, 3), c="0.7"), "c: got '0.7', expected a number in"),
+    "scale text": (lambda: spectral_norm(nn.Linear(3, 3), scale="1"), "scale: got '1', expected a positive number"),
+    "part of a step": (
+        lambda: normalize(nn.Linear(3, 3), "bsn", n_power_iterations=1.5),
+        "Linear: n_power_iterations: got 1.5, expected 1 or more, a whole number",
+    ),
     "c nan": (lambda: stable_rank_norm(nn.Linear(3, 3), c=float("nan")), "c: got nan"),
     "scale inf": (lambda: bidirectional_spectral_norm(nn.Linear(3, 3), scale=float("inf")), "scale: got inf"),
     "scale nan": (lambda: spectral_norm(nn.Linear(3, 3), scale=float("nan")), "scale: got nan"),

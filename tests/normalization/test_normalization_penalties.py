@@ -82,6 +82,22 @@ def test_penalties_are_float32_outside_autocast_and_touch_no_image() -> None:
     assert not fake.requires_grad
 
 
+@pytest.mark.parametrize("double", ["real", "fake", "both"])
+def test_penalties_of_a_float64_critic(double: str) -> None:
+    """Row 24. Its weights do not take float32 images; the value is right to 1e-12."""
+    critic, _ = linear_critic(0)
+    assert gradient_penalty(critic, images(0).bfloat16(), images(1)).dtype == torch.float32
+    critic.double()
+    norm = critic[1].weight.detach().norm()
+    real, fake = (
+        images(seed, dtype=torch.float64 if double in (name, "both") else torch.float32)
+        for seed, name in enumerate(("real", "fake"))
+    )
+    got = gradient_penalty(critic, real, fake, coefficient=1.0)
+    torch.testing.assert_close(got, (norm - 1).square(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(r1_penalty(critic, real.double(), coefficient=2.0), norm.square(), rtol=1e-12, atol=0)
+
+
 def test_labels_reach_the_critic() -> None:
     """Row 24. Mixtures carry the real images' labels; without labels the critic gets none."""
     seen = []

@@ -1,0 +1,75 @@
+"""What can be added to the discriminator's loss, by name; each goes with any weight normalization, or with none."""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gan.normalization.gradient_penalty import gradient_penalty, r1_penalty
+from gan.normalization.orthogonal import orthogonal_penalty
+
+
+class Penalty(Protocol):
+    """What is added to the discriminator's loss, a scalar; `real` and `fake` are images (N, 3, H, W) of one batch."""
+
+    def __call__(
+        self,
+        network: nn.Module,
+        real: Tensor,
+        fake: Tensor,
+        labels: Tensor | None,
+        *,
+        coefficient: float,
+        generator: torch.Generator,
+    ) -> Tensor: ...
+
+
+class PenaltyChoice(NamedTuple):
+    """compute: the penalty; None: nothing is added. coefficient: name of the setting that is its coefficient."""
+
+    compute: Penalty | None
+    coefficient: str = ""
+
+
+def _gradient(
+    network: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    labels: Tensor | None,
+    *,
+    coefficient: float,
+    generator: torch.Generator,
+) -> Tensor:
+    return gradient_penalty(network, real, fake, labels, coefficient=coefficient, generator=generator)
+
+
+def _r1(
+    network: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    labels: Tensor | None,
+    *,
+    coefficient: float,
+    generator: torch.Generator,
+) -> Tensor:
+    return r1_penalty(network, real, labels, coefficient=coefficient)
+
+
+def _orthogonal(
+    network: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    labels: Tensor | None,
+    *,
+    coefficient: float,
+    generator: torch.Generator,
+) -> Tensor:
+    return orthogonal_penalty(network, coefficient=coefficient)
+
+
+PENALTIES: dict[str, PenaltyChoice] = {
+    "none": PenaltyChoice(None),
+    "gradient": PenaltyChoice(_gradient, "gp_coefficient"),
+    "r1": PenaltyChoice(_r1, "r1_coefficient"),
+    "orthogonal": PenaltyChoice(_orthogonal, "ortho_coefficient"),
+}
