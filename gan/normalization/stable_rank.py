@@ -83,11 +83,11 @@ class StableRankNorm(SpectralNorm):
 def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
     """Algorithm 2 for a matrix W (rows, columns) and limit = r - 1.
 
-    W / divisor + (1 - sigma / divisor) u v^T,  divisor = sigma / gamma: where gamma = 1, W / sigma bit for bit.
+    W / divisor + (u - u / growth) v^T,  divisor = sigma / gamma: where gamma = 1, W / sigma bit for bit.
     """
     sigma, growth, _ = _scalars(matrix, u, v, limit)
     divisor = sigma * growth
-    return torch.addr(matrix / divisor, (1 - sigma / divisor) * u, v)
+    return torch.addr(matrix / divisor, u - u / growth, v)
 
 
 def _scalars(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,7 +114,7 @@ class _Lower(torch.autograd.Function):
         ctx.save_for_backward(matrix, u, v, sigma, growth, q)
         divisor = sigma * growth
         # In place on the quotient: one pass less than `lower`; where growth = 1 it adds zeros.
-        return (matrix / divisor).addr_((1 - sigma / divisor) * u, v)
+        return (matrix / divisor).addr_(u - u / growth, v)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
