@@ -158,6 +158,7 @@ def _train(
         build.build_loss(config),
         train,
         z_dim=config.generator.z_dim,
+        batched=device.type == "cuda",  # where launches, not arithmetic, are what normalization costs
     )
     try:
         with _stop(stop_after, max_minutes) as stop:

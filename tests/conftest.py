@@ -5,11 +5,21 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, settings
 
 from gan.config import Config, load_config
 from gan.data import ImageData, load_images
 from gan.data.packed import pack
 from gan.train import main as gan_train
+
+# The same examples in every run: a failure is about the change at hand. `pytest --hypothesis-profile=default` explores.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)

@@ -17,10 +17,11 @@ from gan.normalization import NORMALIZATIONS, SpectralNorm
 from gan.trainer import DivergenceError, Trainer, learning_rate
 
 
-def make_trainer(config: Config) -> Trainer:
+def make_trainer(config: Config, *, batched: bool = False) -> Trainer:
     state = build.build_state(config)
     batches = build.build_batches(config, build.load_images(config, "train"), "cpu")
-    return Trainer(state, batches, build.build_loss(config), config.train, z_dim=config.generator.z_dim)
+    loss, z_dim = build.build_loss(config), config.generator.z_dim
+    return Trainer(state, batches, loss, config.train, z_dim=z_dim, batched=batched)
 
 
 def test_learning_rate_is_linear_from_the_start_and_zero_after_the_end() -> None:
@@ -113,6 +114,25 @@ def test_every_normalization_trains(smoke: Callable[..., Config], normalization:
     for network, old in zip(networks, before, strict=True):
         still = [name for name, value in network.named_parameters() if torch.equal(value, old[name])]
         assert not still
+
+
+@pytest.mark.parametrize(
+    ("normalization", "penalty"),
+    [*((name, "none") for name in NORMALIZATIONS), ("sn", "gradient"), ("srn", "gradient")],
+)
+def test_weights_computed_together_train_the_same(
+    smoke: Callable[..., Config], normalization: str, penalty: str
+) -> None:
+    """The batched path, which CUDA devices take, against the weights one by one: float32 rounding apart."""
+    config = smoke(f"discriminator.normalization={normalization}", f"discriminator.penalty={penalty}")
+    plain, batched = make_trainer(config), make_trainer(config, batched=True)
+    for _ in range(4):
+        plain.train_step()
+        batched.train_step()
+    expected = plain.state.discriminator.state_dict()
+    for name, value in batched.state.discriminator.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+    assert batched.take_scalars() == pytest.approx(plain.take_scalars(), rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -172,6 +172,7 @@ __all__ = [
     "bidirectional_spectral_norm",
     "gradient_penalty",
     "normalize",
+    "normalized_weights",
     "orthogonal_penalty",
     "r1_penalty",
     "refresh_",
