@@ -56,6 +56,11 @@ def test_every_registered_name_is_documented() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_waits_for_a_number(page: Path) -> None:
+    assert not re.search(r"[A-Z]+_NUMBERS|@[A-Z]+@|TODO|TBD", page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:
