@@ -190,6 +190,7 @@ def _sum_of_penalties(
 
 
 def build_batches(config: Config, images: ImageData, device: torch.device | str) -> Batches:
+    """The images of a training set in batches by number, on the device where they fit."""
     train = config.train
     return Batches(images, train.batch_size, seed=train.seed, device=device, flip=train.flip)
 

@@ -43,10 +43,14 @@ def _later_setting(default: Any, description: str) -> Any:
 
 
 class Settings(BaseModel):
+    """Strict, frozen, no unknown names, no infinities."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataSettings(Settings):
+    """Which images, and how they become square and small. See docs/data.md."""
+
     name: str = _setting("cifar10", "a key of gan.data.DATASETS")
     root: str = _without_effect("data", "folder or archive that holds the data set")
     title: str = _without_effect("", "name printed in reports; empty: the name")
@@ -59,12 +63,16 @@ class DataSettings(Settings):
 
 
 class GeneratorSettings(Settings):
+    """The generator's architecture."""
+
     name: str = _setting("resnet", "a key of gan.models.GENERATORS")
     channels: Count = _setting(256, "width at full resolution")
     z_dim: Count = _setting(128, "size of the latent vector")
 
 
 class DiscriminatorSettings(Settings):
+    """The discriminator's architecture, and how its weights are normalized. See docs/normalizations.md."""
+
     name: str = _setting("resnet", "a key of gan.models.DISCRIMINATORS")
     channels: Count = _setting(128, "width at full resolution")
     normalization: str = _setting("sn", "a key of gan.normalization.NORMALIZATIONS")
@@ -83,6 +91,8 @@ class DiscriminatorSettings(Settings):
 
 
 class TrainSettings(Settings):
+    """The recipe, and how often a run reports and saves. Steps are generator updates."""
+
     steps: Count = _setting(50_000, "generator updates")
     batch_size: Count = _setting(64, "real images per discriminator step; as many fakes")
     generator_batch_factor: Count = _setting(2, "fakes per generator step, in units of batch_size")
@@ -106,6 +116,8 @@ class TrainSettings(Settings):
 
 
 class NeuralDivergenceSettings(Settings):
+    """The critics of Neural Divergence. See docs/metrics.md."""
+
     preset: str = _setting("srn2020", "protocol of the critic")
     steps: Count = _setting(100_000, "critic updates")
     num_samples: Count = _setting(1_000_000, "generated images that the final value averages over")
@@ -113,6 +125,8 @@ class NeuralDivergenceSettings(Settings):
 
 
 class EvalSettings(Settings):
+    """The protocol of evaluation. See docs/metrics.md."""
+
     metrics: str = _without_effect("fid,is", "evaluated every train.eval_every, separated by commas")
     extractor: str = _setting("inception", "a key of evaluation.EXTRACTORS")
     inception_weights: str = _without_effect("", "file; empty: $INCEPTION_WEIGHTS, then torch-fidelity's download")

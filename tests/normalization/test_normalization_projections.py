@@ -102,7 +102,7 @@ def test_distance_of_the_identity_in_closed_form() -> None:
             expected = math.sqrt(n - 1) - math.sqrt(r - 1)
             assert stable_rank_projection(identity, r).distance == pytest.approx(expected, abs=1e-12)
             expected = math.sqrt(n - (1 + math.sqrt((r - 1) * (n - 1))) ** 2 / r)
-            assert stable_rank_projection(identity, r, 0).distance == pytest.approx(expected, abs=1e-7)
+            assert stable_rank_projection(identity, r, 0).distance == pytest.approx(expected, abs=1e-12)
 
 
 SPECTRA = {
