@@ -73,11 +73,18 @@ def load_images(config: Config, split: str) -> ImageData:
     )
 
 
-def count_classes(config: Config) -> int:
-    """Classes of the networks: 0 if unconditional. Reads the data only where nothing else can tell."""
+def count_classes(config: Config, images: ImageData | None = None) -> int:
+    """Classes of the networks: 0 if unconditional. Reads the data only where nothing else can tell.
+
+    Args:
+        images: the training images, where they are loaded already.
+
+    Raises:
+        ConfigError: conditional, but there are no two classes.
+    """
     if not config.conditional:
         return 0
-    known = choose(DATASETS, config.data.name, "data.name").num_classes
+    known = choose(DATASETS, config.data.name, "data.name").num_classes if images is None else images.num_classes
     num_classes = known if known is not None else load_images(config, "train").num_classes
     if num_classes < 2:
         raise ConfigError(

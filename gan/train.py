@@ -135,7 +135,7 @@ def _train(
     checkpoint = _checkpoint_to_continue(config, run, resume)
     images = build.load_images(config, "train")
     if checkpoint is None:
-        state = build.build_state(config, device, images.num_classes if config.conditional else 0)
+        state = build.build_state(config, device, build.count_classes(config, images))
         state.data_fingerprint = images.fingerprint
         state.class_names = images.classes if config.conditional else ()
     else:

@@ -107,7 +107,8 @@ def test_wrong_training_is_one_sentence(case: str, tmp_path: Path, monkeypatch: 
 def test_conditional_training_needs_classes(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "one.png")
     arguments = ["--config", "smoke", "--set", "data.name=folder", "--set", f"data.root={tmp_path}"]
-    refused(call("gan-train", *arguments, "--set", "conditional=true", "--dry-run"), "1 class", "at least 2")
+    for more in (["--dry-run"], ["--run", tmp_path / "run"]):
+        refused(call("gan-train", *arguments, "--set", "conditional=true", *more), "1 class", "at least 2")
 
 
 def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
