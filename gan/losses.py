@@ -8,10 +8,14 @@ from torch import Tensor, nn
 
 
 class DiscriminatorLoss(Protocol):
+    """Logits of real and of generated images, (N,) each -> a scalar."""
+
     def __call__(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
 
 
 class GeneratorLoss(Protocol):
+    """Logits of generated images, (N,) -> a scalar."""
+
     def __call__(self, fake_logits: Tensor) -> Tensor: ...
 
 

@@ -30,10 +30,12 @@ def glorot(layer: Layer, gain: float = 1.0) -> Layer:
 
 
 def conv3x3(in_channels: int, out_channels: int, gain: float = math.sqrt(2)) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size; the gain is the original's inside blocks."""
     return glorot(nn.Conv2d(in_channels, out_channels, 3, padding=1), gain)
 
 
 def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A shortcut's convolution, of gain 1."""
     return glorot(nn.Conv2d(in_channels, out_channels, 1))
 
 
@@ -101,6 +103,7 @@ class ConditionalBatchNorm(nn.BatchNorm2d):
 
 
 def batch_norm(channels: int, num_classes: int) -> nn.Module:
+    """Conditional on labels where there are classes."""
     return ConditionalBatchNorm(channels, num_classes) if num_classes else BatchNorm(channels)
 
 
