@@ -3,8 +3,8 @@
 from evaluation.context import Context, Settings
 from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractor
+from evaluation.frechet import Moments, frechet_distance, frechet_distance_of_features
 from evaluation.metrics import METRICS
-from evaluation.metrics.fid import Moments, frechet_distance, frechet_distance_of_features
 from evaluation.metrics.inception_score import inception_score
 from evaluation.metrics.neural_divergence import NeuralDivergence, neural_divergence
 from evaluation.report import Report

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import click
 import torch
-from torch import Tensor
 
+from evaluation.cache import Cache, default_folder
 from evaluation.context import Context, Settings
 from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractor
 from evaluation.images import read_images
 from evaluation.metrics import METRICS
+from evaluation.presets import PROTOCOLS
 from evaluation.runner import check_metrics, evaluate
 
 EXAMPLES = """
@@ -33,7 +34,7 @@ Examples:
 
 
 class Count(click.ParamType):
-    """A positive number of images, or "all"; "all" becomes 0 and is filled in once the images are read."""
+    """A positive number of images, or "all"; "all" becomes 0."""
 
     name = "N|all"
 
@@ -53,16 +54,18 @@ class Count(click.ParamType):
 @click.option("--extractor", type=click.Choice(list(EXTRACTORS)), default="inception", help="Network for features.")
 @click.option("--inception-weights", type=click.Path(path_type=Path), help="Weights file; else $INCEPTION_WEIGHTS.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json, arrays.npz and plots.")
-@click.option("--num-real", type=Count(), default="10000", help="Reference images for fid.")
-@click.option("--num-fid", type=Count(), default="5000", help="Generated images for fid.")
-@click.option("--num-is", type=Count(), default="50000", help="Generated images for is.")
-@click.option("--splits", type=click.IntRange(min=1), default=10, help="Parts for the spread of is.")
+@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="srn2020", help="Numbers of images.")
+@click.option("--num-real", type=Count(), help="Reference images for fid; the protocol's if not given.")
+@click.option("--num-fid", type=Count(), help="Generated images for fid; the protocol's if not given.")
+@click.option("--num-is", type=Count(), help="Generated images for is; the protocol's if not given.")
+@click.option("--splits", type=click.IntRange(min=1), help="Parts for the spread of is; the protocol's if not given.")
 @click.option("--nd-steps", type=click.IntRange(min=1), help="Critic updates; fewer than the preset's are nd_short.")
 @click.option(
     "--nd-critics", type=click.IntRange(min=1), help="Critics, for the spread of nd; the preset's if not given."
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=50, help="Images at a time; decides speed only.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Draws the reference images and the critics.")
+@click.option("--cache/--no-cache", default=True, help="Keep features of real images for the next time.")
 @click.option("--device", default="cpu", help="Such as cpu, cuda or cuda:1.")
 def main(
     generated: Path,
@@ -73,29 +76,33 @@ def main(
     inception_weights: Path | None,
     out: Path | None,
     device: str,
-    num_real: int,
-    num_fid: int,
-    num_is: int,
-    splits: int,
+    protocol: str,
+    num_real: int | None,
+    num_fid: int | None,
+    num_is: int | None,
+    splits: int | None,
     nd_steps: int | None,
     nd_critics: int | None,
     batch_size: int,
     seed: int,
+    cache: bool,
 ) -> None:
     try:
         names = [name.strip() for name in metrics.split(",") if name.strip()]
         check_metrics(names)
-        context = _context(generated, reference, test, _device(device), seed)
-        context.settings = Settings(
-            num_real=num_real or _count(context.reference),
-            num_fid=num_fid or _count(context.generated),
-            num_is=num_is or _count(context.generated),
+        settings = Settings.of(
+            protocol,
+            num_real=num_real,
+            num_fid=num_fid,
+            num_is=num_is,
             is_splits=splits,
             nd_steps=nd_steps,
             nd_critics=nd_critics,
             batch_size=batch_size,
             seed=seed,
         )
+        store = Cache(default_folder()) if cache else None
+        context = _context(generated, reference, test, _device(device), settings, store)
         if any(METRICS[name].extractor for name in names):
             context.extractor = build_extractor(extractor, _sources(context, inception_weights))
         report = evaluate(names, context)
@@ -107,10 +114,17 @@ def main(
         sys.exit(2)
 
 
-def _context(generated: Path, reference: Path | None, test: Path | None, device: torch.device, seed: int) -> Context:
+def _context(
+    generated: Path,
+    reference: Path | None,
+    test: Path | None,
+    device: torch.device,
+    settings: Settings,
+    cache: Cache | None,
+) -> Context:
     images, labels, _ = read_images(generated)
     # Names are often sorted by class: the first 5,000 files of a folder are then no sample of it.
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(settings.seed))
     real, real_labels, _ = (None, None, ()) if reference is None else read_images(reference)
     held_out, held_out_labels, _ = (None, None, ()) if test is None else read_images(test)
     return Context(
@@ -120,18 +134,15 @@ def _context(generated: Path, reference: Path | None, test: Path | None, device:
         reference_labels=real_labels,
         test=held_out,
         test_labels=held_out_labels,
+        settings=settings,
+        cache=cache,
         device=device,
-        protocol={"generated_order": "permuted by seed", "generated_seed": seed},
+        protocol={"generated_order": "permuted by seed", "generated_seed": settings.seed},
         subject={"generated": str(generated), "reference": str(reference), "test": str(test)},
         title=f"{generated} against {reference or test}",
         reference_name=str(reference or ""),
         test_name=str(test or ""),
     )
-
-
-def _count(images: Tensor | None) -> int:
-    """What "all" means; 1 for a set that is not there, which a metric that needs it refuses."""
-    return 1 if images is None else len(images)
 
 
 def _sources(context: Context, inception_weights: Path | None) -> Sources:

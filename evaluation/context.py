@@ -1,5 +1,7 @@
-"""What is to be evaluated, how, and the features computed on the way."""
+"""What is to be evaluated, and how."""
 
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -7,40 +9,63 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evaluation.cache import Cache
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
-from evaluation.features import Features, extract
+from evaluation.frechet import Moments
+from evaluation.image_set import ImageSet, Pass
 from evaluation.images import Sampler, check_images, check_labels, check_same_size, fingerprint
-from evaluation.presets import check_settings
+from evaluation.metrics.needs import Metric
+from evaluation.presets import check_settings, find_protocol
+from evaluation.statistics import Statistics
 
-PROTOCOL_VERSION = 1  # raise it with any change to how a value is computed
+PROTOCOL_VERSION = 2  # raise it with any change to how a value is computed
+
+# float32 images (N, 3, H, W) in [-1, 1) and int64 labels (N,) or None -> logits (N,): a discriminator, differentiable.
+Critic = Callable[[Tensor, Tensor | None], Tensor]
+
+ROLES = ("generated", "reference", "test")
 
 
 @dataclass(frozen=True)
 class Settings:
     """The protocol's numbers. The defaults are those of Sanyal et al. 2020, after Miyato et al. 2018.
 
-    FID: `num_real` reference images, drawn by `seed`, against the first `num_fid` generated ones. IS: the first
-    `num_is` generated images in `is_splits` parts. Neural Divergence: None takes the preset's value.
+    FID, KID, precision and recall: `num_real` reference images, drawn by `seed`, against the first `num_fid` generated
+    ones. IS: the first `num_is` generated images in `is_splits` parts. Intra-FID: the first `num_intra` generated
+    images of each class against all reference images of that class. 0 means all there are. Neural Divergence: None
+    takes the preset's value. Empirical Lipschitz constants: `lipschitz_pairs` pairs of each kind.
     """
 
     num_real: int = 10_000
     num_fid: int = 5_000
     num_is: int = 50_000
     is_splits: int = 10
+    floor: bool = True
+    num_intra: int = 5_000
+    kid_subsets: int = 100
+    kid_subset_size: int = 1_000
+    prdc_neighbours: int = 5
     nd_preset: str = "srn2020"
     nd_steps: int | None = None
     nd_samples: int | None = None
     nd_batch_size: int | None = None
     nd_critics: int | None = None
+    lipschitz_pairs: int = 2_000
+    lipschitz_noise: float = 0.0  # standard deviation added to the points at which Jacobians are taken
     batch_size: int = 50  # images in one pass of the extractor; decides speed, not values
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_real", "num_fid", "num_is", "is_splits", "batch_size"):
+        for name in ("num_real", "num_fid", "num_is", "num_intra"):
+            if getattr(self, name) < 0:
+                raise EvaluationError(f"{name}: got {getattr(self, name)}, expected 0 for all, or more")
+        for name in ("is_splits", "batch_size", "kid_subsets", "kid_subset_size", "prdc_neighbours", "lipschitz_pairs"):
             if getattr(self, name) < 1:
                 raise EvaluationError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if self.is_splits > self.num_is:
+        if self.lipschitz_noise < 0:
+            raise EvaluationError(f"lipschitz_noise: got {self.lipschitz_noise}, expected 0 or more")
+        if self.num_is and self.is_splits > self.num_is:
             raise EvaluationError(f"is_splits: got {self.is_splits} for {self.num_is} images, expected at most as many")
         check_settings(
             self.nd_preset,
@@ -50,19 +75,41 @@ class Settings:
             num_critics=self.nd_critics,
         )
 
+    @classmethod
+    def of(cls, protocol: str, **changes: Any) -> "Settings":
+        """Those of a protocol by name, with the changes that are not None.
+
+        Raises:
+            EvaluationError: no such protocol, or settings out of range.
+        """
+        chosen = find_protocol(protocol)
+        counts = {name: getattr(chosen, name) for name in ("num_real", "num_fid", "num_is", "is_splits")}
+        return cls(**{**counts, **{name: value for name, value in changes.items() if value is not None}})
+
+    @property
+    def num_lipschitz(self) -> int:
+        """Images of a set from which pairs are drawn that share no image."""
+        return 2 * self.lipschitz_pairs
+
 
 @dataclass(kw_only=True)
 class Context:
-    """Images, extractor, settings and what the caller knows of them. Features are computed once per image set.
+    """Images, extractors, critic, settings and what the caller knows of them. Features are computed once per image set.
 
     Images are uint8 (N, 3, H, W), labels int64 (N,); what a metric does not need may be missing. Two values are
     comparable when their protocol hashes are equal, so what must be equal and what may differ are kept apart:
 
     Attributes:
+        extractor: one, or several: features are then measured with each.
+        statistics: moments from a file, which FID takes instead of reference images.
+        critic: the discriminator whose empirical Lipschitz constants are asked for; conditional where generated images
+            have labels. It must be in eval mode.
         protocol: how the generated images were made (quantizer, bn_mode, ema, label policy); hashed into every value.
         subject: what was evaluated (checkpoint, its hash, step, run); recorded, not hashed.
         title, reference_name, test_name: names for people, such as "CIFAR-10" and "cifar10/train"; not hashed, because
             the sets' fingerprints are.
+        class_names: for people, by label.
+        cache: where features of real images are kept between processes; None: nowhere.
 
     Raises:
         EvaluationError: images or labels of another form, or sets of different image size.
@@ -74,8 +121,11 @@ class Context:
     reference_labels: Tensor | None = None
     test: Tensor | None = None
     test_labels: Tensor | None = None
+    statistics: Statistics | None = None
     sampler: Sampler | None = None
-    extractor: Extractor | None = None
+    critic: Critic | None = None
+    critic_is_conditional: bool = False
+    extractor: Extractor | Sequence[Extractor] | None = None
     settings: Settings = field(default_factory=Settings)
     device: torch.device | str = "cpu"
     protocol: dict[str, Any] = field(default_factory=dict)
@@ -83,119 +133,173 @@ class Context:
     title: str = ""
     reference_name: str = ""
     test_name: str = ""
+    class_names: tuple[str, ...] = ()
+    cache: Cache | None = None
 
     def __post_init__(self) -> None:
-        sets = {name: getattr(self, name) for name in ("generated", "reference", "test")}
-        sets = {name: images for name, images in sets.items() if images is not None}
-        for name, images in sets.items():
-            check_images(images, name)
-            check_labels(getattr(self, f"{name}_labels"), len(images), name)
-        for name, images in sets.items():
-            first = next(iter(sets))
-            check_same_size(images, name, sets[first], first)
-        self._generated_features: Features | None = None
-        self._reference_features: dict[int, tuple[Tensor, Tensor]] = {}
+        self._sets: dict[str, ImageSet] = {}
+        for role in ROLES:
+            images, labels = getattr(self, role), getattr(self, f"{role}_labels")
+            if images is None:
+                continue
+            self._check(role, images, labels)
+            self._sets[role] = ImageSet(
+                images,
+                labels,
+                seed=self.settings.seed if role == "reference" else None,
+                cache=None if role == "generated" else self.cache,
+            )
+        self._current: Extractor | None = None
 
-    def check(self, metric: str, images: dict[str, str], extractor: str) -> None:
-        """Refuses a context that lacks what a metric needs; see `evaluation.metrics.Metric` for the arguments.
+    def _check(self, role: str, images: Tensor, labels: Tensor | None) -> None:
+        check_images(images, role)
+        check_labels(labels, len(images), role)
+        for other, known in self._sets.items():
+            check_same_size(images, role, known.images, other)
+
+    def of(self, generated: Tensor | None, labels: Tensor | None = None) -> "Context":
+        """This context with other generated images; features of the real ones are shared with it.
 
         Raises:
-            EvaluationError: missing or too few images, no extractor, or one without class probabilities.
+            EvaluationError: images or labels of another form.
         """
-        for name, setting in images.items():
-            self._check_count(metric, name, setting)
-        if not extractor:
-            return
+        changed = copy.copy(self)
+        changed._sets = {role: images for role, images in self._sets.items() if role != "generated"}
+        changed.generated, changed.generated_labels = generated, labels
+        if generated is not None:
+            changed._check("generated", generated, labels)
+            changed._sets["generated"] = ImageSet(generated, labels)
+        return changed
+
+    def seen_by(self, extractor: Extractor) -> "Context":
+        """This context with one of its extractors; everything else is shared with it."""
+        changed = copy.copy(self)
+        changed._current = extractor
+        return changed
+
+    @property
+    def extractors(self) -> tuple[Extractor, ...]:
+        """All of them, in the order given."""
         if self.extractor is None:
-            raise EvaluationError(f"metric {metric}: got no extractor, expected one, such as inception")
-        if extractor == "logits" and not self.extractor.has_logits:
+            return ()
+        return tuple(self.extractor) if isinstance(self.extractor, Sequence) else (self.extractor,)
+
+    @property
+    def current(self) -> Extractor:
+        """The extractor that is measured with."""
+        return self._current if self._current is not None else self.extractors[0]
+
+    def check(self, name: str, metric: Metric, *, real_only: bool = False) -> None:
+        """Refuses a context that lacks what a metric needs; `real_only` leaves out what is generated from it.
+
+        Raises:
+            EvaluationError: missing or too few images, no labels, no extractor or one without class probabilities, no
+                critic.
+        """
+        for role, setting in metric.images.items():
+            if not (real_only and role == "generated"):
+                self._check_count(name, role, setting)
+        for role in metric.labels:
+            if not (real_only and role == "generated") and not self._sets[role].has_labels:
+                raise EvaluationError(f"metric {name}: got {role} images without labels, expected a class for each")
+        if metric.critic and self.critic is None and not real_only:
+            raise EvaluationError(f"metric {name}: got no critic, expected a discriminator, as a checkpoint holds one")
+        if metric.extractor and not self.extractors:
+            raise EvaluationError(f"metric {name}: got no extractor, expected one, such as inception")
+        if metric.extractor == "logits" and not any(extractor.has_logits for extractor in self.extractors):
             raise EvaluationError(
-                f"metric {metric}: extractor {self.extractor.name} gives no class probabilities; "
+                f"metric {name}: extractor {self.extractors[0].name} gives no class probabilities; "
                 "choose inception or classifier, or leave the metric out"
             )
 
-    def _check_count(self, metric: str, name: str, setting: str) -> None:
-        images = getattr(self, name)
+    def _check_count(self, name: str, role: str, setting: str) -> None:
+        if role == "reference" and self.statistics is not None and setting == "num_real":
+            return
+        images = self._sets.get(role)
         if images is None:
-            if name == "generated" and not setting and self.sampler is not None:
+            if role == "generated" and not setting and self.sampler is not None:
                 return
-            raise EvaluationError(f"metric {metric}: got no {name} images, expected some; give them or leave it out")
-        if setting and len(images) < getattr(self.settings, setting):
+            raise EvaluationError(f"metric {name}: got no {role} images, expected some; give them or leave it out")
+        wanted = self.required(setting, role)
+        if len(images) < wanted:
             raise EvaluationError(
-                f"metric {metric}: got {len(images)} {name} images, expected {getattr(self.settings, setting)}; "
+                f"metric {name}: got {len(images)} {role} images, expected {wanted}; "
                 f"give more, or lower {setting} (a different protocol, with a different hash)"
             )
 
-    def generated_features(self, count: int) -> Tensor:
-        """Features (count, D) of the first `count` generated images."""
-        return self._generated(count).features[:count]
+    def required(self, setting: str, role: str = "generated") -> int:
+        """How many images of a set the setting of that name stands for; "" for none in particular."""
+        if not setting:
+            return 0
+        count = int(getattr(self.settings, setting))
+        if setting == "num_intra":
+            classes = self._sets["reference"].num_classes if "reference" in self._sets else 0
+            count *= max(classes, 1)
+        return count or (len(self._sets[role]) if role in self._sets else 0)
 
-    def generated_logits(self, count: int) -> Tensor:
-        """Logits (count, K) of the first `count` generated images."""
-        logits = self._generated(count).logits
+    @property
+    def num_real(self) -> int:
+        """Reference images that generated ones are compared with."""
+        return self.required("num_real", "reference")
+
+    def image_set(self, role: str) -> ImageSet:
+        """The set of "generated", "reference" or "test" images; only after `check`."""
+        return self._sets[role]
+
+    def features(self, role: str, count: int) -> Tensor:
+        """Features (count, D) of the first `count` images of a set: of the reference images in a drawn order."""
+        return self._sets[role].features(count, self.current, self._pass).features
+
+    def logits(self, role: str, count: int) -> Tensor:
+        """Logits (count, K) of the first `count` images of a set."""
+        logits = self._sets[role].features(count, self.current, self._pass).logits
         assert logits is not None
-        return logits[:count]
+        return logits
 
-    def reference_features(self, count: int) -> tuple[Tensor, Tensor]:
-        """Features (count, D) of `count` reference images drawn by the seed, and their rows (count,), ascending."""
-        assert self.reference is not None
-        if count not in self._reference_features:
-            generator = torch.Generator("cpu")
-            generator.manual_seed(self.settings.seed)
-            rows = torch.randperm(len(self.reference), generator=generator, device="cpu")[:count].sort().values
-            features = self._extract(self.reference[rows.to(self.reference.device)])
-            self._reference_features[count] = features.features, rows
-        return self._reference_features[count]
+    def labels(self, role: str, count: int) -> Tensor:
+        """Labels (count,) of the same images."""
+        return self._sets[role].labels(count)
+
+    def moments(self, role: str, count: int) -> Moments:
+        """Mean and covariance of the same features, kept with the factor a Fréchet distance needs."""
+        return self._sets[role].moments(count, self.current, self._pass)
+
+    @property
+    def _pass(self) -> Pass:
+        return Pass(self.settings.batch_size, self.device)
 
     def key(self, metric: str) -> str:
         """The name of a metric's value: the metric for official Inception, "metric/extractor" for all others."""
-        assert self.extractor is not None
-        return metric if self.extractor.name == "inception" else f"{metric}/{self.extractor.name}"
+        return metric if self.current.name == "inception" else f"{metric}/{self.current.name}"
 
     def extractor_fields(self) -> dict[str, Any]:
         """What decides a value through the extractor."""
-        assert self.extractor is not None
-        return {**self.extractor.protocol, "tf32": False, "feature_dtype": "float32"}
+        return {**self.current.protocol, "tf32": False, "feature_dtype": "float32"}
 
     def generation_fields(self) -> dict[str, Any]:
         """What decides a value through the making of the images."""
-        sized = next(images for images in (self.generated, self.test, self.reference) if images is not None)
+        sized = next(iter(self._sets.values())).images
         return {
             "protocol_version": PROTOCOL_VERSION,
             "image_size": "{}x{}".format(*sized.shape[2:]),
             "generation": dict(self.protocol),
         }
 
-    @cached_property
-    def reference_fingerprint(self) -> str:
-        """SHA-256 of the whole reference set, before the draw."""
-        assert self.reference is not None
-        return fingerprint(self.reference)
+    def reference_fields(self) -> dict[str, Any]:
+        """What decides a value through the reference images, or the statistics that stand for them."""
+        if self.statistics is not None:
+            return {"reference_statistics": self.statistics.sha256}
+        return {"num_reference": self.num_real, **self.set_fields("reference", self.num_real)}
+
+    def set_fields(self, role: str, count: int) -> dict[str, Any]:
+        """What decides a value through the first `count` images of a set: the whole set, and which were drawn."""
+        images = self._sets[role]
+        return {f"{role}_fingerprint": images.fingerprint, f"{role}_rows": fingerprint(images.rows(count))}
 
     @cached_property
     def test_fingerprint(self) -> str:
-        assert self.test is not None
-        return fingerprint(self.test)
+        return self._sets["test"].fingerprint
 
     @cached_property
     def generated_fingerprint(self) -> str | None:
-        return None if self.generated is None else fingerprint(self.generated)
-
-    def _generated(self, count: int) -> Features:
-        """Features of at least `count` generated images; a later, larger request computes the rest only."""
-        assert self.generated is not None
-        known = self._generated_features
-        done = 0 if known is None else len(known.features)
-        if known is None or done < count:
-            more = self._extract(self.generated[done:count])
-            known = self._generated_features = more if known is None else _joined(known, more)
-        return known
-
-    def _extract(self, images: Tensor) -> Features:
-        assert self.extractor is not None
-        return extract(images, self.extractor, batch_size=self.settings.batch_size, device=self.device)
-
-
-def _joined(first: Features, second: Features) -> Features:
-    logits = None if first.logits is None or second.logits is None else torch.cat([first.logits, second.logits])
-    return Features(torch.cat([first.features, second.features]), logits)
+        return self._sets["generated"].fingerprint if "generated" in self._sets else None

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,25 @@ class Features(NamedTuple):
 
     features: Tensor  # float32 (N, D)
     logits: Tensor | None  # float32 (N, K)
+
+    def first(self, count: int) -> "Features":
+        return Features(self.features[:count], None if self.logits is None else self.logits[:count])
+
+    def joined(self, more: "Features") -> "Features":
+        """These rows, then those."""
+        both = self.logits is not None and more.logits is not None
+        logits = torch.cat([self.logits, more.logits]) if both else None  # type: ignore[list-item]
+        return Features(torch.cat([self.features, more.features]), logits)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As `of_arrays` takes them."""
+        arrays = {"features": self.features.numpy()}
+        return arrays if self.logits is None else {**arrays, "logits": self.logits.numpy()}
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, np.ndarray]) -> "Features":
+        logits = arrays.get("logits")
+        return cls(torch.from_numpy(arrays["features"]), None if logits is None else torch.from_numpy(logits))
 
 
 def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: torch.device | str) -> Features:

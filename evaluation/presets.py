@@ -1,9 +1,30 @@
-"""Published protocols of Neural Divergence, by name."""
+"""Published protocols, by name: how many images of which kind, and the critics of Neural Divergence."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluation.errors import EvaluationError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Counts of one published protocol; 0 means all there are."""
+
+    reference: str  # the split that FID compares with
+    num_real: int
+    num_fid: int
+    num_is: int
+    is_splits: int
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    # Sanyal et al. 2020, after Miyato et al. 2018
+    "srn2020": Protocol(reference="train", num_real=10_000, num_fid=5_000, num_is=50_000, is_splits=10),
+    # what most papers since 2020 print: all training images
+    "full50k": Protocol(reference="train", num_real=0, num_fid=50_000, num_is=50_000, is_splits=10),
+    # images the generator never saw
+    "test10k": Protocol(reference="test", num_real=10_000, num_fid=10_000, num_is=50_000, is_splits=10),
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +53,17 @@ PRESETS: dict[str, Preset] = {
         num_critics=3,  # not in the paper; one critic has no spread
     ),
 }
+
+
+def find_protocol(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        EvaluationError: there is none.
+    """
+    if name not in PROTOCOLS:
+        raise EvaluationError(f"protocol: got {name!r}, expected one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
 def check_settings(preset: str, **changes: int | None) -> Preset:

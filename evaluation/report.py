@@ -24,6 +24,7 @@ class Value:
 
     `fields` are exactly what decides the value and are hashed; `record` is what is worth knowing besides. `better` is
     "higher", "lower" or "" where neither is. `std` is over splits or critics, None where there is no spread.
+    `interval` is a 95 % interval (low, high) where one is defined; `record["interval"]` then says how it was obtained.
     """
 
     key: str
@@ -34,11 +35,13 @@ class Value:
     fields: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
 
     def entry(self) -> dict[str, Any]:
         """Everything but the number itself and the arrays, for `Report.protocol`."""
         return {
             "std": self.std,
+            "interval": None if self.interval is None else list(self.interval),
             "count": self.count,
             "better": self.better,
             "hash": protocol_hash(self.key, self.fields),

@@ -15,6 +15,7 @@ from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.isolation import isolated
 from evaluation.metrics import METRICS
+from evaluation.metrics.needs import Metric
 from evaluation.report import Report, Value
 
 NUM_SAMPLES = 64
@@ -30,13 +31,13 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
     """
     check_metrics(metrics)
     for name in metrics:
-        context.check(name, METRICS[name].images, METRICS[name].extractor)
+        context.check(name, METRICS[name])
     values: list[Value] = []
     seconds: dict[str, float] = {}
     with isolated():
         for name in dict.fromkeys(metrics):
             start = time.monotonic()
-            values += METRICS[name].measure(context)
+            values += _measured(METRICS[name], context)
             seconds[name] = round(time.monotonic() - start, 3)
     return Report.of(
         values,
@@ -45,6 +46,14 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
         subject={**context.subject, "generated_fingerprint": context.generated_fingerprint},
         machine=_machine(context, seconds),
     )
+
+
+def _measured(metric: Metric, context: Context) -> list[Value]:
+    """A metric's values; of every extractor that can say what it needs."""
+    if not metric.extractor:
+        return metric.measure(context)
+    able = [one for one in context.extractors if one.has_logits or metric.extractor != "logits"]
+    return [value for extractor in able for value in metric.measure(context.seen_by(extractor))]
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
@@ -90,9 +99,7 @@ def _machine(context: Context, seconds: dict[str, float]) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "batch_size": context.settings.batch_size,
         "seconds": seconds,
-        "extractor": None
-        if context.extractor is None
-        else {"name": context.extractor.name, **context.extractor.record},
+        "extractors": [{"name": extractor.name, **extractor.record} for extractor in context.extractors],
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

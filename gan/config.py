@@ -118,10 +118,10 @@ class TrainSettings(Settings):
 class NeuralDivergenceSettings(Settings):
     """The critics of Neural Divergence. See docs/metrics.md."""
 
-    preset: str = _setting("srn2020", "protocol of the critic")
-    steps: Count = _setting(100_000, "critic updates")
-    num_samples: Count = _setting(1_000_000, "generated images that the final value averages over")
-    num_critics: Count = _setting(3, "independent critics; mean and standard deviation are reported")
+    preset: str = _setting("srn2020", "protocol of the critics; unless given, it sets the numbers below")
+    steps: Count | None = _setting(None, "critic updates")
+    num_samples: Count | None = _setting(None, "generated images that the final value averages over")
+    num_critics: Count | None = _setting(None, "independent critics; mean and standard deviation are reported")
 
 
 class EvalSettings(Settings):
@@ -130,13 +130,16 @@ class EvalSettings(Settings):
     metrics: str = _without_effect("fid,is", "evaluated every train.eval_every, separated by commas")
     extractor: str = _setting("inception", "a key of evaluation.EXTRACTORS")
     inception_weights: str = _without_effect("", "file; empty: $INCEPTION_WEIGHTS, then torch-fidelity's download")
-    num_real: Count = _setting(10_000, "FID: training images")
-    num_fid: Count = _setting(5_000, "FID: generated images")
-    num_is: Count = _setting(50_000, "IS: generated images")
-    is_splits: Count = _setting(10, "IS: mean and deviation over so many parts")
+    protocol: str = _setting("srn2020", "a key of evaluation.PROTOCOLS; unless given, it sets the five below")
+    reference: Literal["train", "test"] | None = _setting(None, "the split that generated images are compared with")
+    num_real: Interval | None = _setting(None, "FID, KID, precision, recall: reference images; 0: all")
+    num_fid: Interval | None = _setting(None, "FID, KID, precision, recall: generated images")
+    num_is: Interval | None = _setting(None, "IS: generated images")
+    is_splits: Count | None = _setting(None, "IS: mean and deviation over so many parts")
     ema: bool = _setting(True, "use the averaged generator where one is kept")
     quantizer: Literal["round", "truncate"] = _setting("round", "of generated images, to 8 bits")
     batch_size: Count = _without_effect(100, "images per forward pass")
+    cache: bool = _without_effect(True, "keep features of real images on disk for the next time")
     seed: Seed = _setting(0, "of latents, labels, subsets and critics")
     nd: NeuralDivergenceSettings = NeuralDivergenceSettings()
 

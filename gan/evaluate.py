@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 import torch
-from torch import Tensor
 
 from evaluation import (
     EXTRACTORS,
@@ -23,10 +22,13 @@ from evaluation import (
     build_extractor,
     evaluate,
 )
+from evaluation.cache import Cache, default_folder
 from evaluation.extractors import Extractor
 from evaluation.images import read_images
 from evaluation.isolation import isolated
+from evaluation.metrics.needs import Metric
 from evaluation.plots import plot_curves
+from evaluation.presets import find_protocol
 from evaluation.runner import check_metrics
 from gan.build import checkpoint_config, choose, load_images, load_state
 from gan.checkpoint import find_checkpoint, read_checkpoint
@@ -35,7 +37,7 @@ from gan.config import Config, differences, load_config, override_config
 from gan.data import ImageData
 from gan.errors import ConfigError, DataError, UserError
 from gan.noise import random_generator
-from gan.sample import choose_checkpoint, chosen_generator, fresh_folder, make_sampler
+from gan.sample import choose_checkpoint, chosen_generator, eval_mode, fresh_folder, make_sampler
 from gan.state import TrainState
 
 EXAMPLES = """
@@ -56,6 +58,8 @@ class Evaluation:
         self.config, self.device = config, device
         self._images: dict[str, ImageData] = {}
         self._extractor: Extractor | None = None
+        self._context: Context | None = None  # of real images, whose features are kept between evaluations
+        self._prepared: set[str] = set()
 
     def images(self, split: str) -> ImageData:
         if split not in self._images:
@@ -90,17 +94,18 @@ class Evaluation:
             return None
 
     def of_state(self, metrics: list[str], state: TrainState, subject: dict[str, Any]) -> Report:
-        """Metrics of a training state's generator; every network is left as found."""
+        """Metrics of a training state's networks; they are left as found."""
         wanted = self.config.eval
         context = self.prepare(metrics)
         generator = chosen_generator(state, wanted.ema)
         sampler = make_sampler(generator, self.config, state.num_classes, self.device)
-        settings = [METRICS[name].images.get("generated", "") for name in metrics]
-        count = max((getattr(wanted, setting) for setting in settings if setting), default=0)
+        count = max((context.required(METRICS[name].images.get("generated", "")) for name in metrics), default=0)
         with isolated():  # the protocol says fp32, so no TF32 either
             images, labels = sampler(count, wanted.seed) if count else (None, None)
-        context.generated, context.generated_labels, context.sampler = images, labels, sampler
+        context = context.of(images, labels)
+        context.sampler = sampler
         context.subject = {**subject, "step": state.step}
+        context.class_names = state.class_names
         context.protocol = {
             "quantizer": wanted.quantizer,
             "bn_mode": "eval",
@@ -110,46 +115,51 @@ class Evaluation:
             "truncation": "none",
             "seed": wanted.seed,
         }
-        return evaluate(metrics, context)
+        with eval_mode(state.discriminator, gradients=True):
+            context.critic, context.critic_is_conditional = state.discriminator, state.num_classes > 0
+            return evaluate(metrics, context)
 
     def of_folder(self, metrics: list[str], folder: Path) -> Report:
         """Metrics of a folder of generated images; they are shuffled by eval.seed, since names often sort by class."""
         seed = self.config.eval.seed
         images, labels, _ = read_images(folder)
         order = torch.randperm(len(images), generator=random_generator(seed, "order of files"))
-        context = self.prepare(metrics, images[order], None if labels is None else labels[order])
+        context = self.prepare(metrics).of(images[order], None if labels is None else labels[order])
         context.protocol, context.subject = {"source": "image files", "seed": seed}, {"generated": str(folder)}
         return evaluate(metrics, context)
 
-    def prepare(self, metrics: list[str], generated: Tensor | None = None, labels: Tensor | None = None) -> Context:
-        """Real images, extractor and settings, loaded and checked before any image is generated.
+    def prepare(self, metrics: list[str]) -> Context:
+        """Real images, extractors and settings, loaded and checked before any image is generated.
 
         Raises:
             EvaluationError, DataError: something that one of the metrics needs is missing.
         """
         needs = {name: METRICS[name] for name in metrics}
-        wanted = {role for need in needs.values() for role in need.images}
-        train = self.images("train") if "reference" in wanted else None
-        test = self.images("test") if "test" in wanted else None
+        if self._context is None or set(metrics) - self._prepared:
+            self._context, self._prepared = self._load(needs), set(metrics)
+        for name, need in needs.items():
+            self._context.check(name, need, real_only=True)
+        return self._context
+
+    def _load(self, needs: dict[str, Metric]) -> Context:
+        roles = {role for need in needs.values() for role in need.images}
+        split = self.config.eval.reference or find_protocol(self.config.eval.protocol).reference
+        reference = self.images(split) if "reference" in roles else None
+        test = self.images("test") if "test" in roles else None
         title = self.config.data.title or self.config.data.name
-        context = Context(
-            generated=generated,
-            generated_labels=labels,
-            reference=train.images if train else None,
-            reference_labels=train.labels if train else None,
+        return Context(
+            reference=reference.images if reference else None,
+            reference_labels=reference.labels if reference else None,
             test=test.images if test else None,
             test_labels=test.labels if test else None,
             extractor=self.extractor() if any(need.extractor for need in needs.values()) else None,
             settings=evaluation_settings(self.config),
             device=self.device,
             title=title,
-            reference_name=f"{title}, train",
+            reference_name=f"{title}, {split}",
             test_name=f"{title}, test",
+            cache=Cache(default_folder()) if self.config.eval.cache else None,
         )
-        for name, need in needs.items():
-            real = {role: count for role, count in need.images.items() if role != "generated"}
-            context.check(name, real, need.extractor)
-        return context
 
 
 def evaluation_settings(config: Config) -> Settings:
@@ -159,7 +169,8 @@ def evaluation_settings(config: Config) -> Settings:
         EvaluationError: they contradict each other.
     """
     wanted = config.eval
-    return Settings(
+    return Settings.of(
+        wanted.protocol,
         num_real=wanted.num_real,
         num_fid=wanted.num_fid,
         num_is=wanted.num_is,

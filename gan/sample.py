@@ -33,12 +33,12 @@ Examples:
 
 
 @contextmanager
-def eval_mode(network: nn.Module) -> Iterator[nn.Module]:
-    """Running statistics, no gradients; every module's mode is put back."""
+def eval_mode(network: nn.Module, *, gradients: bool = False) -> Iterator[nn.Module]:
+    """Running statistics, no gradients unless wanted; every module's mode is put back."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             yield network
     finally:
         for module, training in modes:

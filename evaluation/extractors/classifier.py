@@ -1,7 +1,6 @@
 """A small classifier trained on the data set's own training split: an extractor for data Inception does not know."""
 
 import hashlib
-import os
 import pickle
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evaluation.cache import default_folder
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Sources
 from evaluation.files import replacing
@@ -71,7 +71,7 @@ def trained_classifier(sources: Sources) -> Classifier:
     images, labels = _training_split(sources)
     content, steps = fingerprint(images, labels), sources.classifier_steps
     key = hashlib.sha256(f"{ARCHITECTURE}/{content}/{sources.seed}/{steps}".encode()).hexdigest()
-    file = (sources.cache or default_cache()) / f"classifier-{key[:32]}.pt"
+    file = (sources.cache or default_folder()) / f"classifier-{key[:32]}.pt"
     with isolated(), torch.inference_mode(False), torch.enable_grad():
         network = _read(file, key, num_classes=int(labels.max()) + 1)
         if network is None:
@@ -155,12 +155,6 @@ def accuracy(extractor: Classifier, sources: Sources) -> float:
             _, logits = extractor(images.to(sources.device))
             right += int((logits.argmax(dim=1).cpu() == labels.cpu()).sum())
     return right / len(sources.test_images)
-
-
-def default_cache() -> Path:
-    """$XDG_CACHE_HOME/srn-gan, or ~/.cache/srn-gan."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "srn-gan"
 
 
 def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:

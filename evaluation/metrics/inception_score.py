@@ -48,7 +48,7 @@ def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEE
 def measure(context: "Context") -> list[Value]:
     """IS of the first `num_is` generated images."""
     settings = context.settings
-    logits = context.generated_logits(settings.num_is)
+    logits = context.logits("generated", context.required("num_is"))
     mean, std = inception_score(logits, settings.is_splits)
     fields = {"num_generated": len(logits), "splits": settings.is_splits, "shuffle_seed": SHUFFLE_SEED}
     return [

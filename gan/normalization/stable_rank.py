@@ -1,5 +1,6 @@
 """Stable rank normalization: Sanyal, Torr, Dokania 2020, Algorithm 2."""
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -83,53 +84,67 @@ class StableRankNorm(SpectralNorm):
 def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
     """Algorithm 2 for a matrix W (rows, columns) and limit = r - 1.
 
-    W / divisor + (u - u / growth) v^T,  divisor = sigma / gamma: where gamma = 1, W / sigma bit for bit.
+    W / (sigma / gamma) + (1 - gamma) u v^T: where gamma = 1, W / sigma bit for bit.
     """
-    sigma, growth, _ = _scalars(matrix, u, v, limit)
-    divisor = sigma * growth
-    return torch.addr(matrix / divisor, u - u / growth, v)
-
-
-def _scalars(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
-    """sigma = u^T W v,  1 / gamma = max(1, sqrt(q / limit)),  q = |W|_F^2 / sigma^2 - 1."""
-    sigma = torch.dot(u, torch.mv(matrix, v))
-    flat = matrix.reshape(-1)
-    q = torch.dot(flat, flat) / sigma.square() - 1
+    sigma, energy = _sigma_and_energy(matrix, u, v)
     # Clamped before the root, whose gradient at 0 (a weight of rank one) is infinite; and exactly 1 where it clamps.
-    return sigma, (q / limit).clamp_min(1).sqrt(), q
+    gamma = (limit / (energy / sigma.square() - 1).clamp_min(limit)).sqrt()
+    return torch.addr(matrix / (sigma / gamma), u * (1 - gamma), v)
+
+
+def _sigma_and_energy(matrix: Tensor, u: Tensor, v: Tensor) -> tuple[Any, Any]:
+    """sigma = u^T W v and |W|_F^2."""
+    flat = matrix.reshape(-1)
+    return torch.dot(u, torch.mv(matrix, v)), torch.dot(flat, flat)
 
 
 class _Lower(torch.autograd.Function):
     """`lower` with its gradient in closed form: a third of the passes over the weight that autograd makes.
 
-    With a = <G, W>, b = u^T G v, and d = (a / sigma - b) gamma / q where the bound is active, 0 where not:
+    With a = <G, W> / sigma and b = u^T G v, where the bound is active:
 
-        dL/dW = (gamma / sigma) G - (d / sigma^2) W + (d (q + 1) / sigma - gamma a / sigma^2) u v^T
+        dL/dW = (gamma / sigma) (G - b u v^T) + (d / sigma) (u v^T - W / sigma),  d = (a - b) gamma^3 / limit
+
+    and dL/dW = (G - a u v^T) / sigma where not. On the CPU sigma and gamma are Python numbers, so that `addr` takes
+    them and reads the weight once; elsewhere they stay tensors, for reading them would wait for the device.
     """
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
-        sigma, growth, q = _scalars(matrix, u, v, limit)
-        ctx.limit = limit
-        ctx.save_for_backward(matrix, u, v, sigma, growth, q)
-        divisor = sigma * growth
-        # In place on the quotient: one pass less than `lower`; where growth = 1 it adds zeros.
-        return (matrix / divisor).addr_(u - u / growth, v)
+        sigma, energy = _sigma_and_energy(matrix, u, v)
+        ctx.save_for_backward(matrix, u, v)
+        if not matrix.is_cpu:
+            gamma = (limit / (energy / sigma.square() - 1).clamp_min(limit)).sqrt()
+            ctx.scalars = limit, sigma, gamma
+            return (matrix / (sigma / gamma)).addr_(u * (1 - gamma), v)
+        sigma, energy = sigma.item() or math.nan, energy.item()  # by zero, Python does not divide
+        gamma = (limit / max(energy / sigma / sigma - 1, limit)) ** 0.5
+        ctx.scalars = limit, sigma, gamma
+        return matrix / sigma if gamma == 1 else torch.addr(matrix, u * (1 - gamma), v, beta=gamma / sigma)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        matrix, u, v, sigma, growth, q = ctx.saved_tensors
+        matrix, u, v = ctx.saved_tensors
+        limit, sigma, gamma = ctx.scalars
         if grad.layout != torch.strided:  # of nn.Embedding(sparse=True)
             grad = grad.to_dense()
         if torch.is_grad_enabled():  # somebody differentiates again: autograd knows how, through `lower`
-            result = lower(matrix, u, v, ctx.limit)
+            result = lower(matrix, u, v, limit)
             return torch.autograd.grad(result, matrix, grad, create_graph=True)[0], None, None, None
-        a = torch.dot(grad.reshape(-1), matrix.reshape(-1))
-        b = torch.dot(torch.mv(grad.t(), u), v)
-        gamma = growth.reciprocal()
-        d = torch.where(growth > 1, (a / sigma - b) * gamma / q, 0)
-        result = (grad * (gamma / sigma)).addcmul_(matrix, -d / sigma.square())
-        return result.addr_((d * (q + 1) - gamma * a / sigma) / sigma * u, v), None, None, None
+        a: Any = torch.dot(grad.reshape(-1), matrix.reshape(-1))
+        b: Any = torch.dot(torch.mv(grad.t(), u), v)
+        if matrix.is_cpu:
+            a, b = a.item(), b.item()
+        a, active = a / sigma, gamma < 1
+        d = (a - b) * gamma**3 / limit * active
+        left = u * ((d - gamma * (a + (b - a) * active)) / sigma)
+        if not matrix.is_cpu:
+            result = (grad * (gamma / sigma)).addr_(left, v).addcmul_(matrix, -d / sigma / sigma)
+        else:
+            result = torch.addr(grad, left, v, beta=gamma / sigma)
+            if active:
+                result.add_(matrix, alpha=-d / sigma / sigma)
+        return result, None, None, None
 
 
 def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from evaluation import EXTRACTORS, EvaluationError, Sources, build_extractor
+from evaluation.cache import default_folder
 from evaluation.extractors import inception
-from evaluation.extractors.classifier import SmallClassifier, default_cache, trained_classifier
+from evaluation.extractors.classifier import SmallClassifier, trained_classifier
 from evaluation.features import extract
 
 
@@ -234,7 +235,7 @@ def test_an_unwritable_cache_is_one_sentence(short: Sources, tmp_path: Path):
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache() == tmp_path / "srn-gan"
+    assert default_folder() == tmp_path / "srn-gan"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache() == tmp_path / ".cache" / "srn-gan"
+    assert default_folder() == tmp_path / ".cache" / "srn-gan"

@@ -87,7 +87,7 @@ def test_values_are_named_after_their_extractor(context: Context, classifier):
     entry = report.protocol["values"][f"fid/{classifier.name}"]
     assert (entry["count"], entry["better"], entry["fields"]["num_reference"]) == (60, "lower", 80)
     assert report.protocol["values"][f"is/{classifier.name}"]["std"] >= 0
-    assert report.protocol["machine"]["extractor"]["test_accuracy"] > 0.9
+    assert report.protocol["machine"]["extractors"][0]["test_accuracy"] > 0.9
     official = copy.copy(classifier)
     official.name = "inception"
     assert set(evaluate(["fid"], replace(context, extractor=official)).values) == {"fid"}
@@ -288,7 +288,7 @@ def test_unknown_metrics_are_refused(context: Context, metrics, message: str):
 def test_a_context_that_lacks_something_is_refused_before_any_work(
     context: Context, metric: str, change: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("evaluation.context.extract", None)  # a pass of features would be a TypeError
+    monkeypatch.setattr("evaluation.image_set.extract", None)  # a pass of features would be a TypeError
     names = ["nd", "is", "fid"]
     names.remove(metric)
     broken = replace(context, **change)
@@ -315,8 +315,8 @@ def test_unusable_images_are_refused_at_the_door(context: Context, change: dict,
 
 
 def test_settings_are_checked():
-    with pytest.raises(EvaluationError, match="num_fid: got 0"):
-        Settings(num_fid=0)
+    with pytest.raises(EvaluationError, match="num_fid: got -1"):
+        Settings(num_fid=-1)
     with pytest.raises(EvaluationError, match="is_splits: got 10 for 9 images"):
         Settings(num_is=9)
     with pytest.raises(EvaluationError, match="nd preset: got 'srn'"):
@@ -332,11 +332,11 @@ def test_default_settings_are_the_published_protocol():
 
 
 def test_the_reference_draw_is_seeded_and_without_repeats(context: Context):
-    _, rows = context.reference_features(80)
-    _, other = replace(context, settings=replace(SMALL, seed=1)).reference_features(80)
+    rows = context.image_set("reference").rows(80)
+    other = replace(context, settings=replace(SMALL, seed=1)).image_set("reference").rows(80)
     assert len(rows.unique()) == 80
     assert not torch.equal(rows, other)
-    assert torch.equal(rows, replace(context).reference_features(80)[1])
+    assert torch.equal(rows, replace(context).image_set("reference").rows(80))
 
 
 def test_every_metric_is_worse_for_other_images(context: Context, drawn):
