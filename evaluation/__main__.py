@@ -9,15 +9,18 @@ import torch
 from evaluation.cache import Cache, default_folder
 from evaluation.context import Context, Settings
 from evaluation.errors import EvaluationError
-from evaluation.extractors import EXTRACTORS, Sources, build_extractor
+from evaluation.extractors import EXTRACTORS, Sources, build_extractors
+from evaluation.files import array_names
 from evaluation.images import read_images
 from evaluation.metrics import METRICS
 from evaluation.presets import PROTOCOLS
 from evaluation.runner import check_metrics, evaluate
+from evaluation.statistics import read_statistics
 
 EXAMPLES = """
 Measures generated images against real ones. A set of images is a folder (plain, or one sub-folder per class) or an
-.npz file (uint8 images or arr_0, and labels where there are any). Every number is printed with the hash of the
+.npz file (uint8 images or arr_0, and labels where there are any); for fid the reference may be an .npz file of
+statistics (mu and sigma, as pytorch-fid, clean-fid and ADM publish them). Every number is printed with the hash of the
 protocol that decides it; only numbers of equal hash may be compared.
 
 \b
@@ -51,8 +54,11 @@ class Count(click.ParamType):
 @click.option("--reference", type=click.Path(path_type=Path), help="Real images, for fid; the classifier learns them.")
 @click.option("--test", type=click.Path(path_type=Path), help="Real images the generator never saw, for nd.")
 @click.option("--metrics", default="fid,is", help=f"Comma-separated, out of {', '.join(METRICS)}.")
-@click.option("--extractor", type=click.Choice(list(EXTRACTORS)), default="inception", help="Network for features.")
+@click.option(
+    "--extractor", default="inception", help=f"Comma-separated networks for features: {', '.join(EXTRACTORS)}."
+)
 @click.option("--inception-weights", type=click.Path(path_type=Path), help="Weights file; else $INCEPTION_WEIGHTS.")
+@click.option("--clip-weights", type=click.Path(path_type=Path), help="Weights file; else $CLIP_WEIGHTS.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json, arrays.npz and plots.")
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="srn2020", help="Numbers of images.")
 @click.option("--num-real", type=Count(), help="Reference images for fid; the protocol's if not given.")
@@ -74,6 +80,7 @@ def main(
     metrics: str,
     extractor: str,
     inception_weights: Path | None,
+    clip_weights: Path | None,
     out: Path | None,
     device: str,
     protocol: str,
@@ -104,7 +111,7 @@ def main(
         store = Cache(default_folder()) if cache else None
         context = _context(generated, reference, test, _device(device), settings, store)
         if any(METRICS[name].extractor for name in names):
-            context.extractor = build_extractor(extractor, _sources(context, inception_weights))
+            context.extractor = build_extractors(extractor, _sources(context, inception_weights, clip_weights))
         report = evaluate(names, context)
         click.echo(report.table())
         if out is not None:
@@ -125,7 +132,10 @@ def _context(
     images, labels, _ = read_images(generated)
     # Names are often sorted by class: the first 5,000 files of a folder are then no sample of it.
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(settings.seed))
-    real, real_labels, _ = (None, None, ()) if reference is None else read_images(reference)
+    arrays = set() if reference is None else array_names(reference)
+    statistics = read_statistics(reference) if reference is not None and {"mu", "sigma"} <= arrays else None
+    no_images = reference is None or (statistics is not None and not {"images", "arr_0"} & arrays)
+    real, real_labels, _ = (None, None, ()) if no_images else read_images(reference)  # type: ignore[arg-type]
     held_out, held_out_labels, _ = (None, None, ()) if test is None else read_images(test)
     return Context(
         generated=images[order],
@@ -134,6 +144,7 @@ def _context(
         reference_labels=real_labels,
         test=held_out,
         test_labels=held_out_labels,
+        statistics=statistics,
         settings=settings,
         cache=cache,
         device=device,
@@ -145,10 +156,11 @@ def _context(
     )
 
 
-def _sources(context: Context, inception_weights: Path | None) -> Sources:
+def _sources(context: Context, inception_weights: Path | None, clip_weights: Path | None) -> Sources:
     return Sources(
         device=context.device,
         weights=inception_weights,
+        clip_weights=clip_weights,
         images=context.reference,
         labels=context.reference_labels,
         test_images=context.test,

@@ -28,6 +28,15 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
+def array_names(path: Path) -> set[str]:
+    """Names of the arrays in an `.npz` file; none in what is no such file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return set()
+
+
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an `.npz` file, without running the code a pickle may hold.
 

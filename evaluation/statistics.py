@@ -23,15 +23,6 @@ class Statistics:
     name: str
 
 
-def holds_statistics(path: str | Path) -> bool:
-    """Whether an `.npz` file has the arrays mu and sigma."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {"mu", "sigma"} <= set(archive.files)
-    except (OSError, ValueError, EOFError):
-        return False
-
-
 def read_statistics(path: str | Path) -> Statistics:
     """Reads mu (D,) and sigma (D, D) of an `.npz` file, without running the code a pickle may hold.
 

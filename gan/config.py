@@ -128,8 +128,9 @@ class EvalSettings(Settings):
     """The protocol of evaluation. See docs/metrics.md."""
 
     metrics: str = _without_effect("fid,is", "evaluated every train.eval_every, separated by commas")
-    extractor: str = _setting("inception", "a key of evaluation.EXTRACTORS")
+    extractor: str = _setting("inception", "keys of evaluation.EXTRACTORS, separated by commas")
     inception_weights: str = _without_effect("", "file; empty: $INCEPTION_WEIGHTS, then torch-fidelity's download")
+    clip_weights: str = _without_effect("", "file; empty: $CLIP_WEIGHTS, then torch hub's folder")
     protocol: str = _setting("srn2020", "a key of evaluation.PROTOCOLS; unless given, it sets the five below")
     reference: Literal["train", "test"] | None = _setting(None, "the split that generated images are compared with")
     num_real: Interval | None = _setting(None, "FID, KID, precision, recall: reference images; 0: all")

@@ -19,7 +19,7 @@ from evaluation import (
     Report,
     Settings,
     Sources,
-    build_extractor,
+    build_extractors,
     evaluate,
 )
 from evaluation.cache import Cache, default_folder
@@ -57,7 +57,7 @@ class Evaluation:
     def __init__(self, config: Config, device: torch.device | str) -> None:
         self.config, self.device = config, device
         self._images: dict[str, ImageData] = {}
-        self._extractor: Extractor | None = None
+        self._extractors: tuple[Extractor, ...] = ()
         self._context: Context | None = None  # of real images, whose features are kept between evaluations
         self._prepared: set[str] = set()
 
@@ -66,25 +66,25 @@ class Evaluation:
             self._images[split] = load_images(self.config, split)
         return self._images[split]
 
-    def extractor(self) -> Extractor:
-        if self._extractor is None:
+    def extractors(self) -> tuple[Extractor, ...]:
+        if not self._extractors:
             wanted = self.config.eval
             train, test = None, None
-            if wanted.extractor == "classifier":
+            if "classifier" in wanted.extractor:
                 train, test = self.images("train"), self._test_or_none()
-            weights = Path(wanted.inception_weights) if wanted.inception_weights else None
-            self._extractor = build_extractor(
+            self._extractors = build_extractors(
                 wanted.extractor,
                 Sources(
                     device=self.device,
-                    weights=weights,
+                    weights=Path(wanted.inception_weights) if wanted.inception_weights else None,
+                    clip_weights=Path(wanted.clip_weights) if wanted.clip_weights else None,
                     images=train.images if train else None,
                     labels=train.labels if train else None,
                     test_images=test.images if test else None,
                     test_labels=test.labels if test else None,
                 ),
             )
-        return self._extractor
+        return self._extractors
 
     def _test_or_none(self) -> ImageData | None:
         """The test split for the classifier's recorded accuracy; a data set without one has no such record."""
@@ -152,7 +152,7 @@ class Evaluation:
             reference_labels=reference.labels if reference else None,
             test=test.images if test else None,
             test_labels=test.labels if test else None,
-            extractor=self.extractor() if any(need.extractor for need in needs.values()) else None,
+            extractor=self.extractors() if any(need.extractor for need in needs.values()) else None,
             settings=evaluation_settings(self.config),
             device=self.device,
             title=title,
@@ -208,7 +208,8 @@ def parse_metrics(text: str) -> list[str]:
 def check_evaluation(config: Config) -> None:
     """Raises UserError if the evaluation's settings name nothing or contradict each other."""
     parse_metrics(config.eval.metrics)
-    choose(EXTRACTORS, config.eval.extractor, "eval.extractor")
+    for name in config.eval.extractor.split(","):
+        choose(EXTRACTORS, name.strip(), "eval.extractor")
     with one_sentence():
         evaluation_settings(config)
 

@@ -32,12 +32,14 @@ class Sources:
     """What an extractor may be made from. Each takes what it needs and refuses by name what is missing.
 
     images, labels: the training split, from which `classifier` learns; test_images, test_labels: its accuracy.
-    weights: a file for `inception`. cache: folder of trained classifiers, None for the user's cache folder.
+    weights: a file for `inception`; clip_weights: one for `clip`.
+    cache: folder of trained classifiers, None for the user's cache folder.
     seed, classifier_steps: of the classifier's training.
     """
 
     device: torch.device | str = "cpu"
     weights: Path | None = None
+    clip_weights: Path | None = None
     images: Tensor | None = None
     labels: Tensor | None = None
     test_images: Tensor | None = None
@@ -65,11 +67,37 @@ def _pixels(sources: Sources) -> Extractor:
     return Pixels()
 
 
+def _clip(sources: Sources) -> Extractor:
+    from evaluation.extractors.fidelity import load_clip
+
+    return load_clip(sources.clip_weights, device=sources.device)
+
+
+def _dinov2(sources: Sources) -> Extractor:
+    from evaluation.extractors.fidelity import load_dinov2
+
+    return load_dinov2(device=sources.device)
+
+
 EXTRACTORS: dict[str, Callable[[Sources], Extractor]] = {
     "inception": _inception,
     "classifier": _classifier,
     "pixels": _pixels,
+    "dinov2": _dinov2,
+    "clip": _clip,
 }
+
+
+def build_extractors(names: str, sources: Sources) -> tuple[Extractor, ...]:
+    """The extractors of names separated by commas.
+
+    Raises:
+        EvaluationError: see `build_extractor`; or no name.
+    """
+    wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not wanted:
+        raise EvaluationError(f"extractor: got {names!r}, expected one or several of {', '.join(EXTRACTORS)}")
+    return tuple(build_extractor(name, sources) for name in wanted)
 
 
 def build_extractor(name: str, sources: Sources) -> Extractor:

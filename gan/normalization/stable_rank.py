@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from gan.normalization.power_iteration import as_matrix
 from gan.normalization.spectral import SpectralNorm, is_a
@@ -72,9 +73,9 @@ class StableRankNorm(SpectralNorm):
             return super().normalized(weight)
         reading = self._read(weight, self.dim)
         u, v = self._u.clone(), reading.to_memory(self._v.clone())
-        # Compilers and torch.func differentiate the formula themselves.
+        # Compilers, torch.func and forward mode differentiate the formula themselves.
         traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-        compute = lower if traced else _Lower.apply
+        compute = lower if traced or unpack_dual(weight).tangent is not None else _Lower.apply
         return reading.as_weight(compute(reading.matrix, u, v, self.rank - 1))
 
     def extra_repr(self) -> str:
@@ -87,8 +88,7 @@ def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
     W / (sigma / gamma) + (1 - gamma) u v^T: where gamma = 1, W / sigma bit for bit.
     """
     sigma, energy = _sigma_and_energy(matrix, u, v)
-    # Clamped before the root, whose gradient at 0 (a weight of rank one) is infinite; and exactly 1 where it clamps.
-    gamma = (limit / (energy / sigma.square() - 1).clamp_min(limit)).sqrt()
+    gamma = _gamma(sigma, energy, limit)
     return torch.addr(matrix / (sigma / gamma), u * (1 - gamma), v)
 
 
@@ -96,6 +96,12 @@ def _sigma_and_energy(matrix: Tensor, u: Tensor, v: Tensor) -> tuple[Any, Any]:
     """sigma = u^T W v and |W|_F^2."""
     flat = matrix.reshape(-1)
     return torch.dot(u, torch.mv(matrix, v)), torch.dot(flat, flat)
+
+
+def _gamma(sigma: Tensor, energy: Tensor, limit: float) -> Tensor:
+    """min(1, sqrt(limit / q)),  q = |W|_F^2 / sigma^2 - 1."""
+    # Clamped before the root, whose gradient at 0 (a weight of rank one) is infinite; and exactly 1 where it clamps.
+    return (limit / (energy / sigma.square() - 1).clamp_min(limit)).sqrt()
 
 
 class _Lower(torch.autograd.Function):
@@ -114,7 +120,7 @@ class _Lower(torch.autograd.Function):
         sigma, energy = _sigma_and_energy(matrix, u, v)
         ctx.save_for_backward(matrix, u, v)
         if not matrix.is_cpu:
-            gamma = (limit / (energy / sigma.square() - 1).clamp_min(limit)).sqrt()
+            gamma = _gamma(sigma, energy, limit)
             ctx.scalars = limit, sigma, gamma
             return (matrix / (sigma / gamma)).addr_(u * (1 - gamma), v)
         sigma, energy = sigma.item() or math.nan, energy.item()  # by zero, Python does not divide
@@ -140,11 +146,9 @@ class _Lower(torch.autograd.Function):
         left = u * ((d - gamma * (a + (b - a) * active)) / sigma)
         if not matrix.is_cpu:
             result = (grad * (gamma / sigma)).addr_(left, v).addcmul_(matrix, -d / sigma / sigma)
-        else:
-            result = torch.addr(grad, left, v, beta=gamma / sigma)
-            if active:
-                result.add_(matrix, alpha=-d / sigma / sigma)
-        return result, None, None, None
+            return result, None, None, None
+        result = torch.addr(grad, left, v, beta=gamma / sigma)
+        return result.add_(matrix, alpha=-d / sigma / sigma) if active else result, None, None, None
 
 
 def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:

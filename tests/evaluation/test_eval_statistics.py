@@ -1,0 +1,93 @@
+"""Reference statistics as others publish them, in place of reference images."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation import Context, EvaluationError, Moments, Settings, evaluate, read_statistics
+from evaluation.image_set import ImageSet, Pass
+
+SETTINGS = Settings(num_real=80, num_fid=60)
+
+
+@pytest.fixture
+def moments(drawn, pixels) -> Moments:
+    return ImageSet(drawn(80, seed=1)[0]).moments(80, pixels, Pass(50, "cpu"))
+
+
+@pytest.fixture
+def file(tmp_path: Path, moments: Moments) -> Path:
+    """As pytorch-fid and clean-fid write it."""
+    np.savez(tmp_path / "reference.npz", mu=moments.mean.numpy(), sigma=moments.covariance.numpy())
+    return tmp_path / "reference.npz"
+
+
+def test_fid_against_statistics_equals_fid_against_their_images(file: Path, drawn, pixels):
+    generated = drawn(60, seed=2)[0]
+    images = Context(generated=generated, reference=drawn(80, seed=1)[0], extractor=pixels, settings=SETTINGS)
+    from_images = evaluate(["fid"], images)
+    statistics = Context(generated=generated, statistics=read_statistics(file), extractor=pixels, settings=SETTINGS)
+    from_file = evaluate(["fid"], statistics)
+    assert from_file.values["fid/pixels"] == pytest.approx(from_images.values["fid/pixels"], rel=1e-6)
+    fields = from_file.protocol["values"]["fid/pixels"]["fields"]
+    assert fields["reference_statistics"] == read_statistics(file).sha256
+    assert "num_reference" not in fields
+
+
+def test_arrays_beside_mu_and_sigma_are_ignored(file: Path, moments: Moments):
+    np.savez(
+        file,
+        mu=moments.mean.numpy(),
+        sigma=moments.covariance.numpy(),
+        mu_s=np.zeros(3),
+        sigma_s=np.eye(3),
+        arr_0=np.zeros((2, 4, 4, 3), dtype=np.uint8),
+    )
+    assert torch.equal(read_statistics(file).moments.mean, moments.mean)
+
+
+def test_the_hash_is_of_the_numbers(file: Path, moments: Moments, tmp_path: Path):
+    np.savez_compressed(tmp_path / "again.npz", sigma=moments.covariance.numpy(), mu=moments.mean.numpy())
+    np.savez(tmp_path / "other.npz", mu=moments.mean.numpy() + 1, sigma=moments.covariance.numpy())
+    assert read_statistics(tmp_path / "again.npz").sha256 == read_statistics(file).sha256
+    assert read_statistics(tmp_path / "other.npz").sha256 != read_statistics(file).sha256
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mu": np.zeros(3)}, "got arrays mu, expected mu and sigma"),
+        ({"mu": np.zeros(3), "sigma": np.eye(4)}, r"sigma float64 \(4, 4\), expected floats mu \(D,\)"),
+        ({"mu": np.zeros(3, dtype=np.int64), "sigma": np.eye(3)}, "got mu int64"),
+        ({"mu": np.full(3, np.nan), "sigma": np.eye(3)}, "not finite"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.1, 1.0]])}, "no covariance"),
+        ({"mu": np.zeros(2), "sigma": np.diag([1.0, -1.0])}, "no covariance"),
+        ({"mu": np.zeros(3), "sigma": np.array([[print] * 3] * 3, dtype=object)}, "cannot be read"),
+    ],
+)
+def test_what_is_no_statistics_is_refused(tmp_path: Path, arrays: dict, message: str):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(EvaluationError, match=message):
+        read_statistics(tmp_path / "bad.npz")
+
+
+def test_a_missing_and_a_damaged_file_are_refused(tmp_path: Path):
+    (tmp_path / "damaged.npz").write_bytes(b"PK nothing")
+    for name in ("missing.npz", "damaged.npz"):
+        with pytest.raises(EvaluationError, match=f"{name}: cannot be read"):
+            read_statistics(tmp_path / name)
+
+
+def test_statistics_of_another_extractor_are_refused(tmp_path: Path, drawn, pixels):
+    np.savez(tmp_path / "small.npz", mu=np.zeros(3), sigma=np.eye(3))
+    context = Context(
+        generated=drawn(60, seed=2)[0],
+        statistics=read_statistics(tmp_path / "small.npz"),
+        extractor=pixels,
+        settings=replace(SETTINGS, num_fid=60),
+    )
+    with pytest.raises(EvaluationError, match="dimensions 3 and 192"):
+        evaluate(["fid"], context)
