@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gan.normalization import (
     bake,
@@ -228,18 +230,51 @@ def test_first_and_second_derivatives(c: float, shape: tuple[int, int]) -> None:
     assert torch.autograd.gradgradcheck(formula, (weight,))
 
 
+@pytest.mark.parametrize("on_cpu", [True, False])
 @pytest.mark.parametrize("c", [0.3, 0.8])
-def test_the_closed_form_of_the_gradient_is_autograds(c: float) -> None:
-    """Row 15. The eager backward is written out; compiled and double-differentiated code uses autograd's."""
+def test_the_closed_form_of_the_gradient_is_autograds(c: float, on_cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 15. The eager backward is written out; compiled and double-differentiated code uses autograd's.
+
+    What other devices compute is tried here too, on tensors that say they are elsewhere.
+    """
     weight = torch.randn(10, 14, dtype=torch.float64, generator=generator(), requires_grad=True)
     formula = fixed(c, weight.detach())
     upstream = torch.randn(10, 14, dtype=torch.float64, generator=generator(1))
+    monkeypatch.setattr(torch.Tensor, "is_cpu", on_cpu)
     (written,) = torch.autograd.grad(formula(weight), weight, upstream)
     composite = lower(weight, formula._u, formula._v, formula.rank - 1)  # type: ignore[attr-defined]
-    assert torch.equal(composite, formula(weight))
+    torch.testing.assert_close(composite, formula(weight), rtol=0, atol=1e-14 if c == 0.3 else 0)
     (automatic,) = torch.autograd.grad(composite, weight, upstream)
     torch.testing.assert_close(written, automatic, rtol=0, atol=1e-12)
     assert abs(float((written * weight).detach().sum())) < 1e-12, "W's scale has no effect"
+
+
+class Passes(TorchDispatchMode):
+    """Names of the operations that write as many numbers as a weight has."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.names = size, list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.numel() == self.size and not func.is_view:
+            self.names.append(func.overloadpacket.__name__)
+        return result
+
+
+@pytest.mark.parametrize(("c", "forward", "backward"), [(0.3, ["addr"], ["addr", "add_"]), (0.99, ["div"], ["addr"])])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_passes_over_the_weight(layout: torch.memory_format, c: float, forward: list[str], backward: list[str]) -> None:
+    """On the CPU one forward, and two backward where the bound is active: each further one costs cache misses."""
+    layer = stable_rank_norm(nn.Conv2d(16, 16, 3).to(memory_format=layout), c=c)
+    upstream = torch.randn_like(original(layer))
+    with Passes(original(layer).numel()) as forward_passes:
+        weight = layer.weight
+    with Passes(original(layer).numel()) as backward_passes:
+        torch.autograd.grad(weight, original(layer), upstream)
+    assert forward_passes.names == forward
+    assert backward_passes.names == backward
 
 
 def test_only_spectral_normalization_has_the_gradient_of_its_converged_self() -> None:
