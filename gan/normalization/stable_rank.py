@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from gan.normalization.power_iteration import as_matrix
 from gan.normalization.spectral import SpectralNorm, is_a
@@ -72,9 +73,9 @@ class StableRankNorm(SpectralNorm):
             return super().normalized(weight)
         reading = self._read(weight, self.dim)
         u, v = self._u.clone(), reading.to_memory(self._v.clone())
-        # Compilers and torch.func differentiate the formula themselves.
+        # Compilers, torch.func and forward mode differentiate the formula themselves.
         traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-        compute = lower if traced else _Lower.apply
+        compute = lower if traced or unpack_dual(weight).tangent is not None else _Lower.apply
         return reading.as_weight(compute(reading.matrix, u, v, self.rank - 1))
 
     def extra_repr(self) -> str:

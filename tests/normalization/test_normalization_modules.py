@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations as torch_parametrizations
 from torch.nn.utils import spectral_norm as torch_hook
 
@@ -261,6 +262,28 @@ def test_function_transforms(choice: str) -> None:
     for name, gradient in zip(parameters, expected, strict=True):
         torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(singly[name].sum(0), gradient, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own, from make_dual
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_forward_mode_derivatives(choice: str) -> None:
+    """Tangents equal torch.func.jvp's and finite differences; of the gradient, the second derivatives of autograd."""
+    layer = normalize(nn.Conv2d(3, 5, 2, dtype=torch.float64), choice, **({"c": 0.3} if choice == "srn" else {}))
+    norm, weight = layer.parametrizations.weight[0], layer.parametrizations.weight.original.detach()
+    random = torch.Generator().manual_seed(0)
+    along, upstream = torch.randn(2, *weight.shape, dtype=torch.float64, generator=random)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(weight.clone().requires_grad_(), along)
+        after = norm(dual)
+        (gradient,) = torch.autograd.grad(after, dual, upstream)
+        tangent, second = (forward_ad.unpack_dual(value).tangent for value in (after, gradient))
+    torch.testing.assert_close(tangent, torch.func.jvp(norm, (weight,), (along,))[1], rtol=0, atol=1e-13)
+    step = 1e-5
+    differences = (norm(weight + step * along) - norm(weight - step * along)) / (2 * step)
+    torch.testing.assert_close(tangent, differences, rtol=0, atol=1e-7)
+    free = weight.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(norm(free), free, upstream, create_graph=True)
+    torch.testing.assert_close(second, torch.autograd.grad(gradient, free, along)[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("layer", ["linear", "conv2d", "transposed2d", "embedding"])
