@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan.normalization.layers import NormalizedWeight, normalized_weights
-from gan.normalization.power_iteration import EPS, as_matrix
+from gan.normalization.power_iteration import EPS, as_in_memory, as_matrix
 
 WASTE = 2.0
 """A stack may hold so many times the numbers that its weights have."""
@@ -210,12 +210,11 @@ class _Stack:
 
 
 def _as_weight(padded: Tensor, matrix: _Matrix) -> Tensor:
-    """(rows, columns) with padding -> the shape, type and memory format of the weight."""
+    """(rows, columns) with padding -> the shape, type and strides of the weight."""
     original, (rows, columns) = matrix.found.original, matrix.shape
     others = [size for dim, size in enumerate(original.shape) if dim != matrix.dim]
     weight = padded[:rows, :columns].reshape(rows, *others).movedim(0, matrix.dim).to(original.dtype)
-    channels_last = original.ndim == 4 and original.is_contiguous(memory_format=torch.channels_last)
-    return weight.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    return as_in_memory(weight, original)
 
 
 def _groups(matrices: Sequence[_Matrix]) -> list[list[_Matrix]]:

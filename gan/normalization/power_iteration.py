@@ -19,6 +19,14 @@ def as_matrix(weight: Tensor, dim: int = 0) -> Tensor:
     return weight.movedim(dim, 0).flatten(1) if dim else weight.flatten(1)
 
 
+def as_in_memory(values: Tensor, weight: Tensor) -> Tensor:
+    """Values of a weight's shape, with its strides; copied where they lie otherwise."""
+    if values.stride() == weight.stride():
+        return values
+    order = sorted(range(weight.ndim), key=weight.stride, reverse=True)
+    return values.permute(order).contiguous().permute([order.index(d) for d in range(weight.ndim)])
+
+
 class Reading:
     """A weight as a matrix whose columns come in the order of memory: a view also of channels-last weights.
 
@@ -32,10 +40,9 @@ class Reading:
     """
 
     def __init__(self, weight: Tensor, dim: int, *, in_memory_order: bool) -> None:
-        self._shape = weight.shape
+        self._weight, self._shape = weight, weight.shape
         self._order: tuple[int, ...] | None = None  # of the weight's dimensions in `matrix`; None: as they are
-        self._contiguous = weight.is_contiguous()
-        if dim == 0 and (self._contiguous or not in_memory_order):
+        if dim == 0 and (weight.is_contiguous() or not in_memory_order):
             self.matrix = weight.flatten(1)
         else:
             columns = [d for d in range(weight.ndim) if d != dim]
@@ -58,13 +65,14 @@ class Reading:
         return v.view([self._shape[d] for d in self._columns]).permute(inverse).flatten()
 
     def as_weight(self, matrix: Tensor) -> Tensor:
-        """A matrix (rows, columns) in the order of `matrix`, with the shape and the memory format of the weight."""
+        """A matrix (rows, columns) in the order of `matrix`, with the shape and the strides of the weight."""
         if self._order is None:
             # A view's gradient cannot be sparse, an embedding's can.
-            return matrix if matrix.shape == self._shape else matrix.view(self._shape)
-        inverse = [self._order.index(d) for d in range(len(self._order))]
-        weight = matrix.view([self._shape[d] for d in self._order]).permute(inverse)
-        return weight.contiguous() if self._contiguous else weight
+            weight = matrix if matrix.shape == self._shape else matrix.view(self._shape)
+        else:
+            inverse = [self._order.index(d) for d in range(len(self._order))]
+            weight = matrix.view([self._shape[d] for d in self._order]).permute(inverse)
+        return as_in_memory(weight, self._weight)
 
 
 def full_precision(weight: Tensor) -> AbstractContextManager[object]:

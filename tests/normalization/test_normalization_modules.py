@@ -5,6 +5,7 @@
 
 import copy
 from collections.abc import Callable
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from torch.nn.utils import spectral_norm as torch_hook
 from gan.ema import averaged_copy, update_average_
 from gan.normalization import (
     NORMALIZATIONS,
+    BatchedNormalization,
     bake,
     bidirectional_spectral_norm,
     normalize,
@@ -175,6 +177,35 @@ def test_channels_last_changes_the_layout_and_nothing_else(layer: str, choice: s
     torch.testing.assert_close(gradients[1], gradients[0])
     for name, buffer in plain.named_buffers():
         torch.testing.assert_close(other.get_buffer(name), buffer)
+
+
+def in_memory_order(tensor: Tensor, order: list[int]) -> Tensor:
+    """The same values; dimension order[0] has the largest stride, order[-1] stride 1."""
+    return tensor.permute(order).contiguous().permute([order.index(d) for d in range(tensor.ndim)])
+
+
+@pytest.mark.parametrize("layer", ["linear", "conv1d", "conv2d", "grouped", "transposed2d", "embedding", "head"])
+@pytest.mark.parametrize("update", ["step", "forward"])
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_any_order_of_dimensions_in_memory_is_kept(choice: str, update: str, layer: str) -> None:
+    """Row 21. As dividing by a number keeps it; of dimensions of size 1 the stride does not matter."""
+    torch.manual_seed(0)
+    plain = LAYERS[layer]()
+    settings = {"c": 0.5} if choice == "srn" else {}
+    torch.manual_seed(1)
+    expected = normalize(copy.deepcopy(plain), choice, update=update, **settings).eval().weight
+    for order in permutations(range(plain.weight.ndim)):
+        module = copy.deepcopy(plain)
+        module.weight = nn.Parameter(in_memory_order(module.weight.detach(), list(order)))
+        strides = module.weight.stride()
+        torch.manual_seed(1)
+        used = normalize(module, choice, update=update, **settings).eval().weight
+        torch.testing.assert_close(used, expected)
+        kept = [d for d, size in enumerate(used.shape) if size > 1]
+        assert [used.stride(d) for d in kept] == [strides[d] for d in kept], order
+        if update == "step":
+            batched = BatchedNormalization(module).weights()["weight"]
+            assert [batched.stride(d) for d in kept] == [strides[d] for d in kept], order
 
 
 @pytest.mark.parametrize("layer", ["linear", "conv2d", "conv3d", "grouped", "transposed2d", "embedding", "wide"])
