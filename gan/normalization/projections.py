@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gan.normalization.power_iteration import as_matrix
+from gan.normalization.power_iteration import as_in_memory, as_matrix
 
 
 def _checked_matrix(weight: Tensor) -> Tensor:
@@ -24,6 +24,17 @@ def _checked_matrix(weight: Tensor) -> Tensor:
     if weight.numel() == 0 or not torch.isfinite(weight).all():
         raise ValueError("weight: empty or not finite, so it has no singular values")
     return as_matrix(weight).double()
+
+
+def _as_stored(matrix: Tensor, weight: Tensor) -> Tensor:
+    """A float64 matrix with the shape, type and strides of the weight that it replaces."""
+    stored = as_in_memory(matrix.view(weight.shape), weight).to(weight.dtype)
+    if not torch.isfinite(stored).all():
+        largest = float(matrix.abs().max())
+        raise ValueError(
+            f"{weight.dtype} cannot hold the projection, up to {largest:.3g}: pass a weight of a wider type"
+        )
+    return stored
 
 
 def stable_rank(weight: Tensor) -> Tensor:
@@ -87,7 +98,8 @@ def stable_rank_projection(weight: Tensor, rank: float, preserve: int = 1) -> Pr
         preserve: k, at least 0.
 
     Raises:
-        ValueError: r < 1, which no matrix has; preserve < 0; a weight that is no matrix, not finite or all zero.
+        ValueError: r < 1, which no matrix has; preserve < 0; a weight that is no matrix, not finite or all zero; an
+            entry of the projection beyond the range of the weight's type.
     """
     matrix = _checked_matrix(weight)
     if not 1 <= rank < math.inf:
@@ -118,7 +130,7 @@ def stable_rank_projection(weight: Tensor, rank: float, preserve: int = 1) -> Pr
     factors[:split] = gamma1
     projected = (left * (values * factors)) @ right
     distance = float(values[0]) * math.hypot((1 - gamma1) * math.sqrt(head), (1 - gamma2) * tail)
-    return Projection(projected.view(weight.shape).to(weight.dtype), preserved, gamma1, gamma2, distance)
+    return Projection(_as_stored(projected, weight), preserved, gamma1, gamma2, distance)
 
 
 def _preservable(energies: list[float], limit: float, preserve: int) -> int:
@@ -139,11 +151,11 @@ def spectral_projection(weight: Tensor, bound: float = 1.0) -> Tensor:
         bound: positive.
 
     Raises:
-        ValueError: bound not positive, or a weight that is no matrix or not finite.
+        ValueError: bound not positive, a weight that is no matrix or not finite, or an entry beyond its type's range.
     """
     matrix = _checked_matrix(weight)
     if not 0 < bound < math.inf:
         raise ValueError(f"bound: got {bound}, expected a positive number")
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     excess = (left * (values - bound).clamp_min(0)) @ right
-    return (matrix - excess).view(weight.shape).to(weight.dtype)
+    return _as_stored(matrix - excess, weight)

@@ -274,6 +274,27 @@ def test_any_floating_type_and_convolutions(dtype: torch.dtype) -> None:
     assert svd_values(clipped)[0] == pytest.approx(2.0, rel=tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("rank", [2.5, 100])
+def test_projections_keep_the_order_of_memory(rank: float, dtype: torch.dtype) -> None:
+    """Channels-last, and a transposed matrix; also where nothing is to do."""
+    convolution = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for weight in (convolution.to(memory_format=torch.channels_last), convolution.flatten(1).t()):
+        plain = weight.contiguous()
+        for project in (lambda w: stable_rank_projection(w, rank).weight, lambda w: spectral_projection(w, rank)):
+            assert project(weight).stride() == weight.stride()
+            assert torch.equal(project(weight), project(plain))
+
+
+def test_a_projection_that_the_type_cannot_hold_is_refused() -> None:
+    """With k = 0 the spectral norm grows: here from 60000 to 60000 (1 + sqrt(2)) / 2, and float16 ends at 65504."""
+    weight = 6e4 * torch.eye(3)
+    with pytest.raises(ValueError, match=r"float16 cannot hold .*, up to 7\.24e\+04: .* wider type"):
+        stable_rank_projection(weight.half(), 2, 0)
+    assert stable_rank_projection(weight.bfloat16(), 2, 0).weight.isfinite().all()
+    assert stable_rank_projection(weight.half(), 2, 1).weight.isfinite().all()
+
+
 @given(matrices(), st.floats(0.05, 1.5))
 @settings(max_examples=80, deadline=None)
 def test_spectral_projection_clips(weight: Tensor, part: float) -> None:
