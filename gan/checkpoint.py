@@ -15,7 +15,7 @@ from gan.errors import CheckpointError
 
 FORMAT = 1
 FOLDER = "checkpoints"
-_NAME = re.compile(r"step-(\d+)\.pt")
+_NAME = re.compile(r"(?P<kind>step|best)-(?P<step>\d+)\.pt")
 
 
 class Checkpoint(NamedTuple):
@@ -50,19 +50,37 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def save_checkpoint(run: Path, config: dict[str, Any], state: dict[str, Any], *, keep: int) -> Path:
     """Writes `run`/checkpoints/step-<step>.pt and removes all but the newest `keep`; returns the file."""
-    path = run / FOLDER / f"step-{state['step']:08d}.pt"
-    buffer = io.BytesIO()  # a file system's errors inside torch.save would not say what they are
-    torch.save({"format": FORMAT, "config": config, "state": state}, buffer)
-    write_atomically(path, buffer.getvalue())
+    path = _write(run / FOLDER / f"step-{state['step']:08d}.pt", config, state)
     for old in list_checkpoints(run)[:-keep]:
         old.unlink(missing_ok=True)
     return path
 
 
+def save_best(run: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
+    """Writes `run`/checkpoints/best-<step>.pt; returns the file."""
+    return _write(run / FOLDER / f"best-{state['step']:08d}.pt", config, state)
+
+
+def _write(path: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
+    buffer = io.BytesIO()  # a file system's errors inside torch.save would not say what they are
+    torch.save({"format": FORMAT, "config": config, "state": state}, buffer)
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
 def list_checkpoints(run: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
-    found = [(int(match[1]), path) for path in (run / FOLDER).glob("*.pt") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    return _numbered(run, "step")
+
+
+def best_checkpoints(run: Path) -> list[Path]:
+    """Checkpoints that were the best when they were written: one, but for a moment while it is replaced."""
+    return _numbered(run, "best")
+
+
+def _numbered(run: Path, kind: str) -> list[Path]:
+    found = [(match, path) for path in (run / FOLDER).glob("*.pt") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted((int(match["step"]), path) for match, path in found if match["kind"] == kind)]
 
 
 def find_checkpoint(path: Path) -> Path:

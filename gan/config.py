@@ -113,6 +113,7 @@ class TrainSettings(Settings):
     checkpoint_every: Interval = _without_effect(1000, "steps between checkpoints; 0: at the end")
     keep_checkpoints: Count = _without_effect(2, "newest checkpoints that stay on disk")
     eval_every: Interval = _without_effect(0, "steps between evaluations with eval.metrics; 0: none")
+    keep_best: str = _without_effect("", "a metric, such as fid: its best checkpoint stays as checkpoints/best.pt")
 
 
 class NeuralDivergenceSettings(Settings):
@@ -139,6 +140,10 @@ class EvalSettings(Settings):
     is_splits: Count | None = _setting(None, "IS: mean and deviation over so many parts")
     ema: bool = _setting(True, "use the averaged generator where one is kept")
     quantizer: Literal["round", "truncate"] = _setting("round", "of generated images, to 8 bits")
+    labels: Literal["balanced", "uniform"] = _setting("balanced", "of conditional samples: equal counts, or drawn")
+    bn_mode: Literal["eval", "standing"] = _setting(
+        "eval", "batch norm of the generator: running or standing statistics"
+    )
     batch_size: Count = _without_effect(100, "images per forward pass")
     cache: bool = _without_effect(True, "keep features of real images on disk for the next time")
     seed: Seed = _setting(0, "of latents, labels, subsets and critics")

@@ -4,12 +4,13 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+from torch import nn
 
 from evaluation import (
     EXTRACTORS,
@@ -37,7 +38,7 @@ from gan.config import Config, differences, load_config, override_config
 from gan.data import ImageData
 from gan.errors import ConfigError, DataError, UserError
 from gan.noise import random_generator
-from gan.sample import choose_checkpoint, chosen_generator, eval_mode, fresh_folder, make_sampler
+from gan.sample import choose_checkpoint, chosen_generator, eval_mode, fresh_folder, make_sampler, standing_statistics
 from gan.state import TrainState
 
 EXAMPLES = """
@@ -95,29 +96,42 @@ class Evaluation:
 
     def of_state(self, metrics: list[str], state: TrainState, subject: dict[str, Any]) -> Report:
         """Metrics of a training state's networks; they are left as found."""
-        wanted = self.config.eval
-        context = self.prepare(metrics)
-        generator = chosen_generator(state, wanted.ema)
+        generator = chosen_generator(state, self.config.eval.ema)
         sampler = make_sampler(generator, self.config, state.num_classes, self.device)
+        context = self.prepare(metrics)
         count = max((context.required(METRICS[name].images.get("generated", "")) for name in metrics), default=0)
-        with isolated():  # the protocol says fp32, so no TF32 either
-            images, labels = sampler(count, wanted.seed) if count else (None, None)
-        context = context.of(images, labels)
-        context.sampler = sampler
-        context.subject = {**subject, "step": state.step}
-        context.class_names = state.class_names
-        context.protocol = {
+        with self._modes(state, generator):
+            with isolated():  # the protocol says fp32, so no TF32 either
+                images, labels = sampler(count, self.config.eval.seed) if count else (None, None)
+            context = context.of(images, labels)
+            context.sampler = sampler
+            context.critic, context.critic_is_conditional = state.discriminator, state.num_classes > 0
+            context.protocol = self._generation(state, generator)
+            context.subject = {**subject, "step": state.step}
+            context.class_names = state.class_names
+            return evaluate(metrics, context)
+
+    @contextmanager
+    def _modes(self, state: TrainState, generator: nn.Module) -> Iterator[None]:
+        """The discriminator in eval mode, the generator's batch-norm statistics as eval.bn_mode says."""
+        with ExitStack() as stack:
+            stack.enter_context(eval_mode(state.discriminator, gradients=True))
+            if self.config.eval.bn_mode == "standing":
+                stack.enter_context(standing_statistics(generator, self.config, state.num_classes, self.device))
+            yield
+
+    def _generation(self, state: TrainState, generator: nn.Module) -> dict[str, Any]:
+        """How images are made: part of every value's protocol."""
+        wanted = self.config.eval
+        return {
             "quantizer": wanted.quantizer,
-            "bn_mode": "eval",
+            "bn_mode": wanted.bn_mode,
             "weights": "ema" if generator is state.average else "raw",
-            "labels": "balanced" if state.num_classes else "none",
+            "labels": wanted.labels if state.num_classes else "none",
             "precision": "fp32",
             "truncation": "none",
             "seed": wanted.seed,
         }
-        with eval_mode(state.discriminator, gradients=True):
-            context.critic, context.critic_is_conditional = state.discriminator, state.num_classes > 0
-            return evaluate(metrics, context)
 
     def of_folder(self, metrics: list[str], folder: Path) -> Report:
         """Metrics of a folder of generated images; they are shuffled by eval.seed, since names often sort by class."""
@@ -207,7 +221,13 @@ def parse_metrics(text: str) -> list[str]:
 
 def check_evaluation(config: Config) -> None:
     """Raises UserError if the evaluation's settings name nothing or contradict each other."""
-    parse_metrics(config.eval.metrics)
+    names, best = parse_metrics(config.eval.metrics), config.train.keep_best
+    measured = [value for name in names for value in METRICS[name].values or (name,)]
+    if best and (best.split("/")[0] not in measured or not config.train.eval_every):
+        raise ConfigError(
+            f"train.keep_best: got {best!r} with eval.metrics={config.eval.metrics} and "
+            f"train.eval_every={config.train.eval_every}, expected one of {', '.join(measured)}, and evaluations"
+        )
     for name in config.eval.extractor.split(","):
         choose(EXTRACTORS, name.strip(), "eval.extractor")
     with one_sentence():

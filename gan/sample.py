@@ -17,11 +17,12 @@ from gan.checkpoint import newest_run, read_checkpoint
 from gan.command import Command, choose_device
 from gan.config import Config
 from gan.errors import ConfigError
-from gan.noise import balanced_labels, draw_latents, random_generator
+from gan.noise import balanced_labels, draw_labels, draw_latents, random_generator
 from gan.pixels import save_png, to_uint8
 from gan.state import TrainState
 
 GRID_ROWS = 8
+STANDING_BATCHES, STANDING_BATCH = 64, 128
 EXAMPLES = """
 Examples:
 
@@ -71,17 +72,49 @@ def generate(
     return torch.cat(parts)
 
 
+@contextmanager
+def standing_statistics(
+    generator: nn.Module, config: Config, num_classes: int, device: torch.device | str
+) -> Iterator[None]:
+    """Batch-norm statistics taken anew over STANDING_BATCHES batches of STANDING_BATCH images; the old ones come back.
+
+    Brock et al. 2019, section 4.1. They replace running averages that lag behind the weights, or, in an averaged
+    generator, were collected with other weights. Latents and uniform labels are drawn by eval.seed.
+    """
+    norms = [module for module in generator.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, {name: buffer.clone() for name, buffer in norm.named_buffers()}) for norm in norms]
+    random = random_generator(config.eval.seed, "standing statistics")
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    try:
+        with eval_mode(generator):
+            for norm in norms:
+                norm.train()
+            for _ in range(STANDING_BATCHES):
+                latents = draw_latents(STANDING_BATCH, config.generator.z_dim, random).to(device)
+                labels = draw_labels(STANDING_BATCH, num_classes, random).to(device) if num_classes else None
+                generator(latents, labels)
+        yield
+    finally:
+        for norm, (momentum, buffers) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            for name, buffer in buffers.items():
+                getattr(norm, name).copy_(buffer)
+
+
 def make_sampler(
     generator: nn.Module, config: Config, num_classes: int, device: torch.device | str
 ) -> Callable[[int, int], tuple[Tensor, Tensor | None]]:
     """(count, seed) -> images uint8 (count, 3, H, W) and, if conditional, labels int64 (count,).
 
-    The latents are drawn on the CPU: the same for every device and batch size. Classes are exactly balanced.
+    Latents and labels are drawn on the CPU: the same for every device and batch size. Classes are exactly balanced or
+    uniform, as eval.labels says.
     """
 
     def sampler(count: int, seed: int) -> tuple[Tensor, Tensor | None]:
         latents = draw_latents(count, config.generator.z_dim, random_generator(seed, "samples"))
-        labels = balanced_labels(count, num_classes) if num_classes else None
+        labels = draw_classes(count, num_classes, config.eval.labels, seed)
         images = generate(
             generator,
             latents,
@@ -93,6 +126,15 @@ def make_sampler(
         return images, labels
 
     return sampler
+
+
+def draw_classes(count: int, num_classes: int, policy: str, seed: int) -> Tensor | None:
+    """Labels int64 (count,) by a policy, "balanced" or "uniform"; None without classes."""
+    if not num_classes:
+        return None
+    if policy == "balanced":
+        return balanced_labels(count, num_classes)
+    return draw_labels(count, num_classes, random_generator(seed, "labels of samples"))
 
 
 def chosen_generator(state: TrainState, ema: bool) -> nn.Module:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,12 +21,14 @@ import torch
 
 from evaluation import EXTRACTORS, METRICS
 from gan import build
+from gan.best import Best
 from gan.checkpoint import (
     Checkpoint,
     identity_of,
     list_checkpoints,
     newest_run,
     read_checkpoint,
+    save_best,
     save_checkpoint,
     write_atomically,
 )
@@ -166,7 +169,7 @@ def _train(
                 logger,
                 save=lambda: save_checkpoint(run, config.model_dump(), state.state_dict(), keep=train.keep_checkpoints),
                 sample=lambda: fixed_grid(config, state),
-                evaluate=_evaluator(config, state, run) if train.eval_every else None,
+                evaluate=_evaluator(config, state, run, logger) if train.eval_every else None,
                 stop=stop,
             )
         logger.say(
@@ -179,16 +182,21 @@ def _train(
     return reason
 
 
-def _evaluator(config: Config, state: TrainState, run: Path) -> Callable[[], dict[str, float]]:
-    """Measures eval.metrics of the state as it is, writes the report, returns the values."""
+def _evaluator(config: Config, state: TrainState, run: Path, logger: Logger) -> Callable[[], dict[str, float]]:
+    """Measures eval.metrics of the state as it is, writes the report, keeps the best, returns the values."""
     evaluation, names = Evaluation(config, state.totals.device), parse_metrics(config.eval.metrics)
     with one_sentence():
         evaluation.prepare(names)  # what is missing is missed now, not after hours
+    best = Best(run, config.train.keep_best, state.step) if config.train.keep_best else None
 
     def measure() -> dict[str, float]:
         report = evaluate_state(names, evaluation, state, None)
         with one_sentence():
             report.save(run / "reports" / f"{state.step:08d}")
+        if best is not None:
+            save = partial(save_best, run, config.model_dump(), state.state_dict())
+            best.consider(report.values, report.protocol["values"], state.step, save)
+            logger.say(f"best {best}; now {report.values[best.key]:.4g}")
         return report.values
 
     return measure

@@ -169,10 +169,11 @@ def test_the_newest_run_is_the_default(train: Train, tmp_path: Path, monkeypatch
         assert result.output.splitlines()[0] == "newest run: runs/new"
 
 
-def test_evaluation_does_not_change_training(train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bn_mode", ["eval", "standing"])
+def test_evaluation_does_not_change_training(train: Train, tmp_path: Path, bn_mode: str) -> None:
     """Bit-equal with and without, and the checkpoint of an evaluated run is the same file's content."""
     train("without", "--set", "train.steps=6")
-    train("with", "--set", "train.steps=6", "--set", "train.eval_every=2")
+    train("with", "--set", "train.steps=6", "--set", "train.eval_every=2", "--set", f"eval.bn_mode={bn_mode}")
     states = [torch.load(list_checkpoints(tmp_path / run)[-1])["state"] for run in ("without", "with")]
     for network in ("generator", "discriminator"):
         for key, value in states[0][network].items():

@@ -8,5 +8,5 @@ _COMPARED = {"generated": "num_fid", "reference": "num_real"}
 METRICS: dict[str, Metric] = {
     "is": Metric(inception_score.measure, {"generated": "num_is"}, "logits"),
     "fid": Metric(fid.measure, _COMPARED, "features"),
-    "nd": Metric(neural_divergence.measure, {"generated": "", "test": ""}),
+    "nd": Metric(neural_divergence.measure, {"generated": "", "test": ""}, values=("nd", "nd_short")),
 }

@@ -17,6 +17,7 @@ class Metric(NamedTuple):
     extractor: "features", "logits" or "" for none; with several extractors, `measure` is called for each.
     labels: image sets whose images must have classes.
     critic: whether the discriminator is what is measured.
+    values: how the keys of its values begin, where that is not the metric's own name.
     """
 
     measure: "Callable[[Context], list[Value]]"
@@ -24,3 +25,4 @@ class Metric(NamedTuple):
     extractor: str = ""
     labels: tuple[str, ...] = ()
     critic: bool = False
+    values: tuple[str, ...] = ()

@@ -1,0 +1,112 @@
+"""The best checkpoint of a run, by one value of its evaluations."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gan.checkpoint import best_checkpoints, write_atomically
+from gan.errors import UserError
+
+RECORD = "best.json"
+
+
+class Best:
+    """Remembers which evaluation of a run was the best, across interruptions, in `run`/best.json.
+
+    The checkpoint is written first, then the record that names it, then the one before is removed: whenever the
+    process ends, the record and the file it names belong together.
+
+    Args:
+        run: the folder.
+        metric: the name of a metric, such as "fid"; its value's key may go on with the extractor ("fid/pixels").
+        step: completed steps at the start: what an interrupted run found later will be found again.
+    """
+
+    def __init__(self, run: Path, metric: str, step: int) -> None:
+        self.run, self.metric = run, metric
+        self.found = self._read(step)
+
+    def __str__(self) -> str:
+        """Such as "fid 12.34 at step 4000 (best-00004000.pt)"."""
+        found = self.found
+        return (
+            f"{found['key']} {found['value']:.4g} at step {found['step']} ({found['checkpoint']})" if found else "none"
+        )
+
+    @property
+    def key(self) -> str:
+        """Of the value; only after `consider`."""
+        assert self.found is not None
+        return str(self.found["key"])
+
+    def consider(
+        self, values: dict[str, float], entries: dict[str, dict[str, Any]], step: int, save: Callable[[], Path]
+    ) -> bool:
+        """Keeps the state as checkpoint if its value is better than all before; returns whether it is.
+
+        Args:
+            values, entries: of one evaluation, by key: a number, and its std, better, hash and fields.
+            save: writes the checkpoint and returns its file.
+
+        Raises:
+            UserError: no such value, one without a direction, or one of another protocol than before.
+        """
+        key = self._key(entries)
+        entry, value = entries[key], values[key]
+        if not self._better(key, value, entry):
+            return False
+        file = save()
+        self.found = {
+            "checkpoint": file.name,
+            "step": step,
+            "key": key,
+            "value": value,
+            **{name: entry[name] for name in ("std", "better", "hash", "fields")},
+        }
+        write_atomically(self.run / RECORD, json.dumps(self.found, indent=1).encode())
+        for old in best_checkpoints(self.run):
+            if old != file:
+                old.unlink(missing_ok=True)
+        return True
+
+    def _better(self, key: str, value: float, entry: dict[str, Any]) -> bool:
+        before = self.found
+        if before is None:
+            return True
+        if before["hash"] != entry["hash"]:
+            raise UserError(
+                f"train.keep_best: {key} was measured by another protocol at step {before['step']} "
+                f"({_difference(before['fields'], entry['fields'])}); values of two protocols have no best"
+            )
+        return bool(value > before["value"] if entry["better"] == "higher" else value < before["value"])
+
+    def _key(self, entries: dict[str, dict[str, Any]]) -> str:
+        directed = [key for key, entry in entries.items() if entry["better"]]
+        keys = [key for key in directed if key == self.metric or key.startswith(f"{self.metric}/")]
+        if len(keys) != 1:
+            raise UserError(
+                f"train.keep_best: got {self.metric!r}, "
+                f"expected one of the values with a direction: {', '.join(directed)}"
+            )
+        return keys[0]
+
+    def _read(self, step: int) -> dict[str, Any] | None:
+        found = read_best(self.run)
+        return found if found is not None and found["step"] <= step else None
+
+
+def read_best(run: Path) -> dict[str, Any] | None:
+    """checkpoint (a file's name), step, key, value, std, better, hash, fields; None where a run has kept none."""
+    try:
+        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        whole = {"checkpoint", "step", "key", "value", "better", "hash", "fields"} <= found.keys()
+        there = whole and found["checkpoint"] in {path.name for path in best_checkpoints(run)}
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if there else None
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    changed = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
+    return "; ".join(f"{name}: {before.get(name)!r}, now {now.get(name)!r}" for name in sorted(changed))

@@ -1,0 +1,110 @@
+"""keep_best: the best checkpoint of a run by a named value, across interruptions, of one protocol only."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+
+from gan.best import Best, read_best
+from gan.checkpoint import list_checkpoints, save_best
+from gan.errors import UserError
+
+FID = {"std": None, "better": "lower", "hash": "a", "fields": {"num_fid": 10}}
+
+
+def consider(run: Path, best: Best, step: int, value: float, **changes: Any) -> bool:
+    """One evaluation at a step."""
+    return best.consider({"fid/x": value}, {"fid/x": FID | changes}, step, lambda: save_best(run, {}, {"step": step}))
+
+
+def files(run: Path) -> set[str]:
+    return {path.name for path in (run / "checkpoints").iterdir()}
+
+
+def test_the_best_is_kept_and_the_one_before_removed(tmp_path: Path) -> None:
+    best = Best(tmp_path, "fid", 0)
+    assert [consider(tmp_path, best, step, value) for step, value in ((1, 3.0), (2, 2.0), (3, 2.5))] == [
+        True,
+        True,
+        False,
+    ]
+    assert files(tmp_path) == {"best-00000002.pt"}
+    found = read_best(tmp_path)
+    assert found is not None
+    assert (found["step"], found["key"], found["value"]) == (2, "fid/x", 2.0)
+    assert str(best) == "fid/x 2 at step 2 (best-00000002.pt)"
+
+
+def test_higher_may_be_better(tmp_path: Path) -> None:
+    best = Best(tmp_path, "fid", 0)
+    assert consider(tmp_path, best, 1, 1.0, better="higher")
+    assert consider(tmp_path, best, 2, 2.0, better="higher")
+    assert not consider(tmp_path, best, 3, 2.0, better="higher")
+
+
+def test_a_best_that_comes_again_is_forgotten(tmp_path: Path) -> None:
+    """A run that was interrupted after step 4 and resumes from step 3 will find step 4 again."""
+    consider(tmp_path, Best(tmp_path, "fid", 0), 4, 1.0)
+    assert Best(tmp_path, "fid", 3).found is None
+    assert Best(tmp_path, "fid", 4).found is not None
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"step": 1}'])
+def test_a_record_without_its_checkpoint_counts_as_none(tmp_path: Path, damage: str) -> None:
+    consider(tmp_path, Best(tmp_path, "fid", 0), 1, 1.0)
+    (tmp_path / "best.json").write_text(damage)
+    assert read_best(tmp_path) is None
+
+
+def test_a_lost_checkpoint_counts_as_none(tmp_path: Path) -> None:
+    consider(tmp_path, Best(tmp_path, "fid", 0), 1, 1.0)
+    (tmp_path / "checkpoints" / "best-00000001.pt").unlink()
+    assert read_best(tmp_path) is None
+
+
+def test_two_protocols_have_no_best(tmp_path: Path) -> None:
+    best = Best(tmp_path, "fid", 0)
+    consider(tmp_path, best, 1, 1.0)
+    with pytest.raises(UserError, match="num_fid: 10, now 20"):
+        consider(tmp_path, best, 2, 0.5, hash="b", fields={"num_fid": 20})
+
+
+def test_a_value_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"got 'kid', expected one of the values with a direction: fid/x"):
+        consider(tmp_path, Best(tmp_path, "kid", 0), 1, 1.0)
+
+
+def test_training_keeps_the_best(train: Any, tmp_path: Path) -> None:
+    options = [f"--set=train.{name}" for name in ("steps=6", "eval_every=1", "checkpoint_every=2", "keep_best=fid")]
+    done: Result = train("run", *options)
+    assert done.exit_code == 0, done.output
+    run = tmp_path / "run"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    values = {line["step"]: line["metrics"]["fid/pixels"] for line in lines if "metrics" in line}
+    found = read_best(run)
+    assert found is not None
+    assert found["value"] == min(values.values()) == values[found["step"]]
+    assert torch.load(run / "checkpoints" / found["checkpoint"])["state"]["step"] == found["step"]
+    assert [path.name for path in list_checkpoints(run)] == ["step-00000004.pt", "step-00000006.pt"]
+    assert "best fid/pixels" in done.output
+
+
+def test_an_interrupted_run_keeps_the_same_best(train: Any, tmp_path: Path) -> None:
+    options = [f"--set=train.{name}" for name in ("steps=6", "eval_every=1", "checkpoint_every=2", "keep_best=fid")]
+    train("whole", *options)
+    train("parts", *options, "--stop-after", "3")
+    train("parts", *options, "--resume")
+    whole, parts = read_best(tmp_path / "whole"), read_best(tmp_path / "parts")
+    assert whole == parts
+    assert whole is not None
+
+
+@pytest.mark.parametrize("setting", ["keep_best=fid", "keep_best=kid/pixels"])
+def test_what_cannot_be_kept_is_refused_before_training(train: Any, setting: str) -> None:
+    every = [] if setting == "keep_best=fid" else ["--set", "train.eval_every=2"]
+    done = train("run", "--set", f"train.{setting}", *every)
+    assert done.exit_code == 2
+    assert "train.keep_best" in done.output
