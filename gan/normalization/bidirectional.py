@@ -1,5 +1,7 @@
 """Bidirectional spectral normalization: Lin, Sekar, Fanti 2021."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,11 @@ class BidirectionalSpectralNorm(SpectralNorm):
     @torch.no_grad()
     def refresh_(self, weight: Tensor) -> None:
         super().refresh_(weight)
+        self.mirror_()
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        """A checkpoint of spectral_norm, loaded with strict=False, has no second pair."""
+        super()._load_from_state_dict(*arguments)
         self.mirror_()
 
     def sigma(self, weight: Tensor) -> Tensor:
