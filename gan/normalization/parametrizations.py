@@ -12,6 +12,9 @@ from gan.normalization.layers import output_dim
 from gan.normalization.spectral import SpectralNorm
 from gan.normalization.stable_rank import StableRankNorm
 
+_HOOKS = {"u": "remove_spectral_norm", "g": "remove_weight_norm", "mask": "prune.remove"}
+"""What removes a hook of torch.nn.utils, by the suffix of the tensor that the hook adds."""
+
 
 def spectral_norm(
     module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
@@ -49,12 +52,22 @@ def _register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) -
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):
         raise ValueError(f"{type(module).__name__} has no tensor named {name!r} to normalize")
+    if name not in module._parameters and name not in module._buffers:
+        raise ValueError(f"{type(module).__name__}.{name} is {_origin(module, name)}")
     parametrization = make(weight, dim=output_dim(module))
     names = list(module._parameters)
     parametrization.followers = tuple(names[names.index(name) + 1 :]) if name in names else ()
     parametrize.register_parametrization(module, name, parametrization)
     module.register_load_state_dict_pre_hook(partial(_rename_hook_keys, name=name))
     return module
+
+
+def _origin(module: nn.Module, name: str) -> str:
+    """What a tensor is that is an attribute only, and what to do about it."""
+    for suffix, remove in _HOOKS.items():
+        if hasattr(module, f"{name}_{suffix}"):
+            return f"computed by a hook: normalize a weight once, remove the old hook first, torch.nn.utils.{remove}"
+    return "neither a parameter nor a buffer: register it first"
 
 
 def _rename_hook_keys(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations as torch_parametrizations
+from torch.nn.utils import prune
 from torch.nn.utils import spectral_norm as torch_hook
 
 from gan.ema import averaged_copy, update_average_
@@ -333,6 +334,20 @@ def test_checkpoints_of_the_old_hook_load(layer: str, norm: Callable[..., nn.Mod
         torch.testing.assert_close(ours[1].weight, theirs[1].weight_orig / sigma)
 
 
+@pytest.mark.parametrize("layer", ["linear", "conv2d 1x1", "embedding"])
+def test_a_checkpoint_of_spectral_norm_brings_both_directions_of_one_matrix(layer: str) -> None:
+    """Row 12. It has no _u2 and _v2, which follow from _u and _v: strict=False must not leave the old ones."""
+    theirs, ours = torch_parametrizations.spectral_norm(LAYERS[layer]()), bidirectional_spectral_norm(LAYERS[layer]())
+    network = nn.Sequential(ours)
+    missing, unexpected = network.load_state_dict(nn.Sequential(theirs).state_dict(), strict=False)
+    assert [key.rpartition(".")[2] for key in missing] == ["_u2", "_v2"]
+    assert not unexpected
+    norm = ours.parametrizations.weight[0]
+    assert torch.equal(norm._u, theirs.parametrizations.weight[0]._u)
+    assert torch.equal(norm._u2, norm._v)
+    assert torch.equal(norm._v2, norm._u)
+
+
 def test_a_baked_copy_loads_its_own_keys() -> None:
     """Row 12. The renaming of old keys ends with the parametrization."""
     baked = bake(spectral_norm(nn.Linear(3, 3)))
@@ -465,6 +480,30 @@ def test_a_later_layer_that_is_unfit_leaves_the_earlier_as_they_were(choice: str
     assert [name for name, _ in network.named_parameters()] == names
     handle.remove()
     assert not network[0]._load_state_dict_pre_hooks
+
+
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("update", ["step", "forward"])
+@pytest.mark.parametrize(
+    ("hook", "undo"),
+    [
+        (torch_hook, "hook.*torch.nn.utils.remove_spectral_norm$"),
+        (nn.utils.weight_norm, "hook.*torch.nn.utils.remove_weight_norm$"),
+        (lambda layer: prune.random_unstructured(layer, "weight", 0.5), "hook.*torch.nn.utils.prune.remove$"),
+        (lambda layer: setattr(layer, "weight", layer._parameters.pop("weight").detach()), "neither a parameter nor a"),
+    ],
+    ids=["spectral_norm", "weight_norm", "prune", "attribute"],
+)
+def test_a_weight_that_a_hook_computes_is_refused(hook: Callable[[nn.Module], object], undo: str, update: str) -> None:
+    """Normalize a weight once: it says how to remove the hook, and the module goes on as it was."""
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    hook(network[1])
+    before, x = picture(network), torch.randn(2, 4)
+    for choice in WEIGHT_NORMALIZATIONS:
+        with pytest.raises(ValueError, match=f"^1: Linear.weight .*{undo}"):
+            normalize(network, choice, update=update)
+    assert picture(network) == before
+    network(x).sum().backward()
 
 
 def test_an_error_in_the_middle_of_registering_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
