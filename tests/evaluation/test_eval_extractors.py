@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from evaluation import EXTRACTORS, EvaluationError, Sources, build_extractor
 from evaluation.cache import default_folder
@@ -239,3 +240,18 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_folder() == tmp_path / ".cache" / "srn-gan"
+
+
+@pytest.mark.slow
+def test_rearranged_inception_computes_what_torch_fidelity_computes(inception_file: Path, drawn):
+    images = drawn(6, seed=5)[0]
+    layers = ["2048", "logits_unbiased"]
+    plain = FeatureExtractorInceptionV3(
+        "inception-v3-compat", layers, feature_extractor_weights_path=str(inception_file)
+    )
+    extractor = build_extractor("inception", Sources(weights=inception_file))
+    with torch.inference_mode():
+        expected, got = plain(images), extractor(images)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in extractor.network.modules())
+    for one, other in zip(expected, got, strict=True):
+        assert (one - other).abs().max() < 1e-5 * one.abs().max()
