@@ -197,7 +197,8 @@ class Context:
                 critic.
         """
         for role, setting in metric.images.items():
-            if not (real_only and role == "generated"):
+            replaced = role == "reference" and metric.statistics and self.statistics is not None
+            if not replaced and not (real_only and role == "generated"):
                 self._check_count(name, role, setting)
         for role in metric.labels:
             if not (real_only and role == "generated") and not self._sets[role].has_labels:
@@ -213,8 +214,6 @@ class Context:
             )
 
     def _check_count(self, name: str, role: str, setting: str) -> None:
-        if role == "reference" and self.statistics is not None and setting == "num_real":
-            return
         images = self._sets.get(role)
         if images is None:
             if role == "generated" and not setting and self.sampler is not None:

@@ -134,6 +134,7 @@ class EvalSettings(Settings):
     clip_weights: str = _without_effect("", "file; empty: $CLIP_WEIGHTS, then torch hub's folder")
     protocol: str = _setting("srn2020", "a key of evaluation.PROTOCOLS; unless given, it sets the five below")
     reference: Literal["train", "test"] | None = _setting(None, "the split that generated images are compared with")
+    reference_statistics: str = _setting("", "FID: an .npz file of mu and sigma, in place of reference images")
     num_real: Interval | None = _setting(None, "FID, KID, precision, recall: reference images; 0: all")
     num_fid: Interval | None = _setting(None, "FID, KID, precision, recall: generated images")
     num_is: Interval | None = _setting(None, "IS: generated images")

@@ -22,6 +22,7 @@ from evaluation import (
     Sources,
     build_extractors,
     evaluate,
+    read_statistics,
 )
 from evaluation.cache import Cache, default_folder
 from evaluation.extractors import Extractor
@@ -156,8 +157,11 @@ class Evaluation:
         return self._context
 
     def _load(self, needs: dict[str, Metric]) -> Context:
-        roles = {role for need in needs.values() for role in need.images}
-        split = self.config.eval.reference or find_protocol(self.config.eval.protocol).reference
+        wanted = self.config.eval
+        statistics = read_statistics(wanted.reference_statistics) if wanted.reference_statistics else None
+        pictured = [need for need in needs.values() if not (need.statistics and statistics)]
+        roles = {role for need in pictured for role in need.images}
+        split = wanted.reference or find_protocol(wanted.protocol).reference
         reference = self.images(split) if "reference" in roles else None
         test = self.images("test") if "test" in roles else None
         title = self.config.data.title or self.config.data.name
@@ -166,13 +170,14 @@ class Evaluation:
             reference_labels=reference.labels if reference else None,
             test=test.images if test else None,
             test_labels=test.labels if test else None,
+            statistics=statistics,
             extractor=self.extractors() if any(need.extractor for need in needs.values()) else None,
             settings=evaluation_settings(self.config),
             device=self.device,
             title=title,
             reference_name=f"{title}, {split}",
             test_name=f"{title}, test",
-            cache=Cache(default_folder()) if self.config.eval.cache else None,
+            cache=Cache(default_folder()) if wanted.cache else None,
         )
 
 

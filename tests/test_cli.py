@@ -349,3 +349,15 @@ def test_compare_runs(train: Train, tmp_path: Path) -> None:
     result = compare("c")
     assert result.returncode == 1
     assert "differences" in result.stdout
+
+
+def test_fid_against_statistics_from_a_file(train: Train, tmp_path: Path) -> None:
+    np.savez(tmp_path / "reference.npz", mu=np.zeros(192), sigma=np.eye(192))
+    train("run", "--set", "train.steps=1")
+    against = ["--set", f"eval.reference_statistics={tmp_path / 'reference.npz'}"]
+    result = call("gan-eval", "--run", tmp_path / "run", "--metrics", "fid", *against, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "run" / "reports" / "00000001" / "report.json").read_text())
+    assert "reference_statistics" in report["values"]["fid/pixels"]["fields"]
+    missing = ["--set", f"eval.reference_statistics={tmp_path / 'missing.npz'}"]
+    refused(call("gan-eval", "--run", tmp_path / "run", "--metrics", "fid", *missing), "missing.npz", "cannot be read")

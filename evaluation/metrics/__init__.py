@@ -7,6 +7,6 @@ _COMPARED = {"generated": "num_fid", "reference": "num_real"}
 
 METRICS: dict[str, Metric] = {
     "is": Metric(inception_score.measure, {"generated": "num_is"}, "logits"),
-    "fid": Metric(fid.measure, _COMPARED, "features"),
+    "fid": Metric(fid.measure, _COMPARED, "features", statistics=True),
     "nd": Metric(neural_divergence.measure, {"generated": "", "test": ""}, values=("nd", "nd_short")),
 }

@@ -17,6 +17,7 @@ class Metric(NamedTuple):
     extractor: "features", "logits" or "" for none; with several extractors, `measure` is called for each.
     labels: image sets whose images must have classes.
     critic: whether the discriminator is what is measured.
+    statistics: whether moments from a file can stand for the reference images.
     values: how the keys of its values begin, where that is not the metric's own name.
     """
 
@@ -25,4 +26,5 @@ class Metric(NamedTuple):
     extractor: str = ""
     labels: tuple[str, ...] = ()
     critic: bool = False
+    statistics: bool = False
     values: tuple[str, ...] = ()

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import Context, EvaluationError, Moments, Settings, evaluate, read_statistics
+from evaluation import METRICS, Context, EvaluationError, Moments, Settings, evaluate, read_statistics
 from evaluation.image_set import ImageSet, Pass
+from evaluation.metrics.needs import Metric
 
 SETTINGS = Settings(num_real=80, num_fid=60)
 
@@ -91,3 +92,14 @@ def test_statistics_of_another_extractor_are_refused(tmp_path: Path, drawn, pixe
     )
     with pytest.raises(EvaluationError, match="dimensions 3 and 192"):
         evaluate(["fid"], context)
+
+
+def test_other_metrics_need_images(file: Path, drawn, pixels):
+    context = Context(
+        generated=drawn(60, seed=2)[0],
+        statistics=read_statistics(file),
+        extractor=pixels,
+        settings=SETTINGS,
+    )
+    with pytest.raises(EvaluationError, match="metric other: got no reference images"):
+        context.check("other", Metric(METRICS["fid"].measure, METRICS["fid"].images, "features"))
