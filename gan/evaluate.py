@@ -245,6 +245,7 @@ def check_evaluation(config: Config) -> None:
 @click.option(
     "--run", type=click.Path(path_type=Path), help="A run folder: its newest checkpoint. [default: newest in ./runs]"
 )
+@click.option("--best", is_flag=True, help="The run's best checkpoint, where train.keep_best kept one, not its newest.")
 @click.option("--generated", type=click.Path(path_type=Path), help="A folder of generated images; needs --config.")
 @click.option("--config", "config_name", help="With --generated: names the real images and the protocol.")
 @click.option("--inception-weights", type=click.Path(path_type=Path), help="The Inception weights' file.")
@@ -260,6 +261,7 @@ def main(
     metrics: str | None,
     checkpoint: Path | None,
     run: Path | None,
+    best: bool,
     generated: Path | None,
     config_name: str | None,
     inception_weights: Path | None,
@@ -275,14 +277,14 @@ def main(
     if inception_weights is not None:
         overrides = (*overrides, f"eval.inception_weights={json.dumps(str(inception_weights))}")
     place = choose_device(device)
-    if generated is not None and (run is not None or checkpoint is not None):
-        raise ConfigError("--generated: does not go with --run or --checkpoint")
+    if generated is not None and (run is not None or checkpoint is not None or best):
+        raise ConfigError("--generated: does not go with --run, --checkpoint or --best")
     if generated is not None:
         report, folder = _evaluate_folder(metrics, generated, config_name, overrides, place, out)
     elif config_name is not None:
         raise ConfigError("--config goes with --generated; a checkpoint holds its own configuration")
     else:
-        report, folder = _evaluate_checkpoint(metrics, checkpoint, run, overrides, place, out)
+        report, folder = _evaluate_checkpoint(metrics, choose_checkpoint(checkpoint, run, best), overrides, place, out)
     click.echo(report.table())
     click.echo(f"report: {folder}")
 
@@ -311,13 +313,13 @@ def _evaluate_folder(
 
 def _evaluate_checkpoint(
     metrics: str | None,
-    checkpoint: Path | None,
-    run: Path | None,
+    chosen: Path,
     overrides: tuple[str, ...],
     device: torch.device,
     out: Path | None,
 ) -> tuple[Report, Path]:
-    path = find_checkpoint(choose_checkpoint(checkpoint, run))
+    path = find_checkpoint(chosen)
+    click.echo(f"checkpoint: {path}")
     read = read_checkpoint(path)
     trained = checkpoint_config(read)
     config = override_config(trained, overrides, str(path))

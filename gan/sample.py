@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
+from gan.best import read_best
 from gan.build import checkpoint_config, load_state
-from gan.checkpoint import newest_run, read_checkpoint
+from gan.checkpoint import FOLDER, newest_run, read_checkpoint
 from gan.command import Command, choose_device
 from gan.config import Config
 from gan.errors import ConfigError
@@ -157,6 +158,7 @@ def fixed_grid(config: Config, state: TrainState) -> Tensor:
 @click.option(
     "--run", type=click.Path(path_type=Path), help="A run folder: its newest checkpoint. [default: newest in ./runs]"
 )
+@click.option("--best", is_flag=True, help="The run's best checkpoint, where train.keep_best kept one, not its newest.")
 @click.option(
     "--num", default=64, show_default=True, type=click.IntRange(1), help="Images; per class where --class is given."
 )
@@ -175,6 +177,7 @@ def fixed_grid(config: Config, state: TrainState) -> Tensor:
 def main(
     checkpoint: Path | None,
     run: Path | None,
+    best: bool,
     num: int,
     classes: tuple[str, ...],
     out: Path | None,
@@ -187,7 +190,7 @@ def main(
 
     Images of a conditional model are sorted into one folder per class.
     """
-    read = read_checkpoint(choose_checkpoint(checkpoint, run))
+    read = read_checkpoint(choose_checkpoint(checkpoint, run, best))
     config = checkpoint_config(read)
     place = choose_device(device)
     state = load_state(read, config, place)
@@ -230,7 +233,7 @@ def _grid(images: Tensor, labels: Tensor | None) -> Tensor:
     return make_grid(torch.cat(rows), nrow=columns, padding=1)
 
 
-def choose_checkpoint(checkpoint: Path | None, run: Path | None) -> Path:
+def choose_checkpoint(checkpoint: Path | None, run: Path | None, best: bool = False) -> Path:
     """What the options name, or the newest run under ./runs, which is then said.
 
     Raises:
@@ -242,7 +245,19 @@ def choose_checkpoint(checkpoint: Path | None, run: Path | None) -> Path:
     if checkpoint is None and run is None:
         run = newest_run()
         click.echo(f"newest run: {run}")
+    if best:
+        return _best_of(run)
     return checkpoint or run  # type: ignore[return-value]
+
+
+def _best_of(run: Path | None) -> Path:
+    if run is None:
+        raise ConfigError("--best: goes with --run, not with --checkpoint")
+    found = read_best(run)
+    if found is None:
+        raise ConfigError(f"--best: {run} has kept no best checkpoint; train with train.keep_best and train.eval_every")
+    click.echo(f"best {found['key']}: {found['value']:.4g} at step {found['step']}")
+    return run / FOLDER / str(found["checkpoint"])
 
 
 def _choose_labels(state: TrainState, classes: tuple[str, ...], num: int) -> Tensor | None:

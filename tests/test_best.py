@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
+from click.testing import CliRunner, Result
 
 from gan.best import Best, read_best
 from gan.checkpoint import list_checkpoints, save_best
 from gan.errors import UserError
+from gan.evaluate import main as gan_eval
 
 FID = {"std": None, "better": "lower", "hash": "a", "fields": {"num_fid": 10}}
 
@@ -90,6 +91,18 @@ def test_training_keeps_the_best(train: Any, tmp_path: Path) -> None:
     assert torch.load(run / "checkpoints" / found["checkpoint"])["state"]["step"] == found["step"]
     assert [path.name for path in list_checkpoints(run)] == ["step-00000004.pt", "step-00000006.pt"]
     assert "best fid/pixels" in done.output
+    evaluated = CliRunner().invoke(gan_eval, ["--run", str(run), "--best", "--metrics", "fid", "--device", "cpu"])
+    assert evaluated.exit_code == 0, evaluated.output
+    report = json.loads((run / "reports" / f"{found['step']:08d}-2" / "report.json").read_text())
+    assert report["values"]["fid/pixels"]["value"] == found["value"]
+    assert report["values"]["fid/pixels"]["hash"] == found["hash"]
+
+
+def test_a_run_without_a_best_is_one_sentence(train: Any, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1")
+    done = CliRunner().invoke(gan_eval, ["--run", str(tmp_path / "run"), "--best", "--metrics", "fid"])
+    assert done.exit_code == 2
+    assert "has kept no best checkpoint" in done.output
 
 
 def test_an_interrupted_run_keeps_the_same_best(train: Any, tmp_path: Path) -> None:
