@@ -317,12 +317,13 @@ def _value(
     """The 95th percentile of one of the arrays."""
     seed = context.settings.seed
     values = arrays[name][np.isfinite(arrays[name])]
-    statistics = summarize(values, seed=seed) if len(values) else {"p95": Statistic(math.nan, None)}
+    statistics = summarize(values, seed=seed) if len(values) else {}
+    p95 = statistics.get("p95", Statistic(math.nan, None))
     if context.critic_is_conditional:
         arrays = {**arrays, "class": classes.numpy()}
     return Value(
         key=f"{key}/p95",
-        value=statistics["p95"].value,
+        value=p95.value,
         std=None,
         count=len(values),
         better="",
@@ -334,7 +335,7 @@ def _value(
             **record,
         },
         arrays={f"{key}/{one}": array for one, array in arrays.items()},
-        interval=statistics["p95"].interval,
+        interval=p95.interval,
     )
 
 

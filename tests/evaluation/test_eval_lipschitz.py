@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from evaluation import Context, EvaluationError, Settings, empirical_lipschitz, evaluate, jacobian_norms
+from evaluation import Context, EvaluationError, Report, Settings, empirical_lipschitz, evaluate, jacobian_norms
 from evaluation.images import to_critic
 from evaluation.metrics.lipschitz import pair_ratios, samples_interact
 from evaluation.pairs import pairs_across, pairs_within, rows_by_class
@@ -458,13 +459,16 @@ def test_pairs_hold_different_images(context: Context):
     assert all((report.arrays[f"elhist/{kind}/distance"] > 0).all() for kind in KINDS["elhist"])
 
 
-def test_a_collapsed_generator_has_pairs_without_ratio(context: Context):
+def test_a_collapsed_generator_has_pairs_without_ratio(context: Context, tmp_path: Path):
     report = evaluate(["elhist"], replace(context, generated=context.generated[:1].repeat(60, 1, 1, 1)))
     entry = report.protocol["values"]["elhist/fake_fake/p95"]
     assert np.isnan(report.values["elhist/fake_fake/p95"])
     assert (entry["count"], entry["interval"], entry["record"]["equal_pairs"]) == (0, None, 20)
     assert "pairs are of equal images" in report.table()
     assert np.isfinite(report.values["elhist/real_fake/p95"])
+    again = Report.load(report.save(tmp_path))
+    assert np.isnan(again.values["elhist/fake_fake/p95"])
+    assert np.isnan(again.arrays["elhist/fake_fake/ratio"]).all()
 
 
 def test_equal_pairs_are_left_out_and_counted(context: Context):
