@@ -454,9 +454,23 @@ def test_matched_pairs_share_their_class(context: Context):
     assert evaluate(["elhist"], unconditional).arrays["elhist/real_fake/distance"].max() > 80 / 128 * 192**0.5
 
 
-def test_pairs_hold_different_images(context: Context):
-    report = evaluate(["elhist"], context)
+@pytest.mark.parametrize("seed", range(8))
+def test_pairs_hold_different_images(context: Context, seed: int):
+    report = evaluate(["elhist"], replace(context, settings=replace(FEW, seed=seed)))
     assert all((report.arrays[f"elhist/{kind}/distance"] > 0).all() for kind in KINDS["elhist"])
+
+
+def test_points_near_images_are_a_normal_step_away(context: Context):
+    """The gradient of |x|^2 / 2 is x, and |x + n|^2 is |x|^2 + 2 x.n + |n|^2."""
+    report = evaluate(["elhist"], replace(context, critic=lambda images: images.square().flatten(1).sum(1) / 2))
+    at, near = (report.arrays[f"jacobian/{kind}/norm"] for kind in ("real", "real_near"))
+    known = to_critic(context.reference).flatten(1).norm(dim=1)
+    assert np.abs(at[:, None] - known.numpy()).min(axis=1) == pytest.approx(np.zeros(20), abs=1e-4)
+    step = 0.25 * 3072**0.5  # |n|, within 5 / sqrt(2 * 3072) of itself
+    assert (near**2 - at**2) / step**2 == pytest.approx(
+        np.ones(20), abs=0.07 + 5 * 2 * 0.25 * float(at.max()) / step**2
+    )
+    assert (near != at).all()
 
 
 def test_a_collapsed_generator_has_pairs_without_ratio(context: Context, tmp_path: Path):
