@@ -7,6 +7,7 @@ from evaluation.extractors import EXTRACTORS, Sources, build_extractor, build_ex
 from evaluation.frechet import Moments, frechet_distance, frechet_distance_of_features
 from evaluation.metrics import METRICS
 from evaluation.metrics.inception_score import inception_score
+from evaluation.metrics.lipschitz import empirical_lipschitz, jacobian_norms
 from evaluation.metrics.neural_divergence import NeuralDivergence, neural_divergence
 from evaluation.presets import PROTOCOLS
 from evaluation.report import Report
@@ -28,10 +29,12 @@ __all__ = [
     "Statistics",
     "build_extractor",
     "build_extractors",
+    "empirical_lipschitz",
     "evaluate",
     "frechet_distance",
     "frechet_distance_of_features",
     "inception_score",
+    "jacobian_norms",
     "neural_divergence",
     "read_statistics",
 ]

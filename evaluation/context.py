@@ -52,7 +52,7 @@ class Settings:
     nd_batch_size: int | None = None
     nd_critics: int | None = None
     lipschitz_pairs: int = 2_000
-    lipschitz_noise: float = 0.0  # standard deviation added to the points at which Jacobians are taken
+    lipschitz_noise: float = 0.1  # standard deviation, in [-1, 1], of the steps to points near images; 0: none
     batch_size: int = 50  # images in one pass of the extractor; decides speed, not values
     seed: int = 0
 
@@ -200,7 +200,7 @@ class Context:
             replaced = role == "reference" and metric.statistics and self.statistics is not None
             if not replaced and not (real_only and role == "generated"):
                 self._check_count(name, role, setting)
-        for role in metric.labels:
+        for role in metric.images if metric.critic and self.critic_is_conditional else metric.labels:
             if not (real_only and role == "generated") and not self._sets[role].has_labels:
                 raise EvaluationError(f"metric {name}: got {role} images without labels, expected a class for each")
         if metric.critic and self.critic is None and not real_only:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluation import plots
+from evaluation import histograms, plots
 from evaluation.errors import EvaluationError
 from evaluation.files import read_arrays, replacing
 
@@ -137,6 +137,8 @@ class Report:
                 label = name.removesuffix("/losses")
                 steps = self.protocol["values"][f"{label}/softplus_fake"]["fields"]["steps"]
                 plots.plot_critics(losses, steps, label, folder / f"{label.replace('/', '-')}.png")
+        for family in histograms.families(self):
+            histograms.plot_kinds(self, family, folder / f"{family}.png")
 
     @classmethod
     def load(cls, folder: str | Path) -> "Report":

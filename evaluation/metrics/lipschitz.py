@@ -1,0 +1,352 @@
+"""Empirical Lipschitz histograms (eLhist) and Jacobian norms of a discriminator. Sanyal et al. 2020, 5.3 and E.2.
+
+eLhist is the distribution of |f(x) - f(y)| / ||x - y||_2 over pairs of images; the norm of f's gradient at single
+images is its local counterpart. Both are in the critic's own input range, [-1, 1]: images in [0, 1] would double them.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evaluation.errors import EvaluationError
+from evaluation.images import check_labels, fingerprint, to_critic
+from evaluation.isolation import isolated
+from evaluation.pairs import pairs_across, pairs_within, rows_by_class
+from evaluation.percentiles import RESAMPLES, Statistic, summarize
+from evaluation.report import Value
+
+if TYPE_CHECKING:
+    from evaluation.context import Context
+
+BATCH_SIZE = 100  # images, or pairs, in one pass; decides speed, not values
+ROUNDING = 1e-5  # by which two float32 passes may differ, relative to the largest logit
+
+Ask = Callable[[Tensor, Tensor | None], Tensor]  # images, labels or None -> logits (N,)
+
+
+class Ratios(NamedTuple):
+    """What a critic says of P pairs, each (P,). A pair of equal images has distance 0 and ratio NaN."""
+
+    ratio: Tensor  # difference / distance
+    distance: Tensor  # ||x - y||_2 over all pixels
+    difference: Tensor  # |f(x) - f(y)|
+
+
+def empirical_lipschitz(
+    critic: Callable[..., Tensor], x: Tensor, y: Tensor, labels: Tensor | None = None, *, batch_size: int = BATCH_SIZE
+) -> Tensor:
+    """|f(x_i) - f(y_i)| / ||x_i - y_i||_2 for each pair i, (P,); NaN where x_i = y_i. Sanyal et al. 2020, 5.3.
+
+    Args:
+        critic: (images) or (images, labels) -> logits (P,) or (P, 1). A module is switched to eval mode and back. Where
+            an image's logit depends on its batch, as with minibatch statistics, images are shown one at a time.
+        x, y: (P, ...) of one shape, float32 in the critic's input range, [-1, 1] for a discriminator; float64 too.
+        labels: int64 (P,), of both images of a pair, for a conditional critic.
+
+    Raises:
+        EvaluationError: inputs of another form or not finite; a critic that gives other than one finite logit for each
+            image, or two answers to one question.
+    """
+    return pair_ratios(critic, x, y, labels, batch_size=batch_size).ratio
+
+
+def pair_ratios(
+    critic: Callable[..., Tensor], x: Tensor, y: Tensor, labels: Tensor | None = None, *, batch_size: int = BATCH_SIZE
+) -> Ratios:
+    """As `empirical_lipschitz`, with the distances and differences."""
+    _check_points(x, labels)
+    _check_points(y, labels)
+    if x.shape != y.shape:
+        raise EvaluationError(f"pairs: got {tuple(x.shape)} and {tuple(y.shape)}, expected one shape")
+    parts = []
+    with _asked(critic, x, labels) as ask, torch.no_grad():
+        for rows in torch.arange(len(x), device=x.device).split(batch_size):
+            both = torch.cat([x[rows], y[rows]])
+            logits = ask(both, None if labels is None else labels.to(x.device)[rows].repeat(2)).double()
+            difference = (logits[: len(rows)] - logits[len(rows) :]).abs()
+            distance = torch.linalg.vector_norm((x[rows] - y[rows]).flatten(1), dim=1, dtype=torch.float64)
+            ratio = torch.where(distance > 0, difference / distance, torch.nan)
+            parts.append(torch.stack([ratio, distance, difference]))
+    return Ratios(*torch.cat(parts, dim=1).to(x.dtype))
+
+
+def jacobian_norms(
+    critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None = None, *, batch_size: int = BATCH_SIZE
+) -> Tensor:
+    """||d f(x_i) / d x_i||_2 for each image i, (N,), labels held fixed. Sanyal et al. 2020, E.2.
+
+    One backward pass of the logits' sum for each batch: the derivative of the other logits by x_i is zero. Gradients of
+    parameters are neither computed nor changed. Arguments as for `empirical_lipschitz`.
+
+    Raises:
+        EvaluationError: as there; a critic that is not differentiable.
+    """
+    _check_points(x, labels)
+    norms = []
+    with _asked(critic, x, labels) as ask:
+        for rows in torch.arange(len(x), device=x.device).split(batch_size):
+            images = x[rows].detach().requires_grad_()
+            logits = ask(images, None if labels is None else labels.to(x.device)[rows])
+            norms.append(torch.linalg.vector_norm(_gradient(logits.sum(), images).flatten(1), dim=1))
+    return torch.cat(norms)
+
+
+def samples_interact(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None = None) -> bool:
+    """Whether an image's logit depends on the other images of its batch, tried on one of the images and another.
+
+    True of batch normalization by the batch's statistics and of minibatch standard deviations.
+
+    Raises:
+        EvaluationError: as `empirical_lipschitz`.
+    """
+    _check_points(x, labels)
+    with _alone(critic):
+        return _interact(partial(_logits, critic), x, labels)
+
+
+@contextmanager
+def _asked(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> Iterator[Ask]:
+    """The critic, ready to be asked about single images; everything is restored behind it."""
+    with _alone(critic):
+        ask = partial(_logits, critic)
+        yield partial(_one_by_one, ask) if _interact(ask, x, labels) else ask
+
+
+@contextmanager
+def _alone(critic: Callable[..., Tensor]) -> Iterator[None]:
+    """Plain float32, gradients on, and eval mode, in which power iterations and running statistics stand still."""
+    modes = [(module, module.training) for module in critic.modules()] if isinstance(critic, nn.Module) else []
+    try:
+        for module, _ in modes:
+            module.training = False
+        with isolated(), torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _interact(ask: Ask, x: Tensor, labels: Tensor | None) -> bool:
+    # Two images suit minibatch layers of any group size; negated, the second differs also where all images are alike.
+    pair = torch.stack([x[0], -x[-1]]).requires_grad_()
+    classes = None if labels is None else labels[[0, -1]].to(x.device)
+    logits, again = ask(pair, classes), ask(pair, classes)
+    alone = ask(pair[:1], None if classes is None else classes[:1])
+    rounding = ROUNDING * logits.abs().max()
+    if bool((logits - again).abs().max() > rounding):
+        raise EvaluationError(
+            "critic: got two answers for the same images, expected one; "
+            "put every module inside it into eval mode, where spectral norms and dropout stand still"
+        )
+    if bool((logits[0] - alone[0]).abs() > rounding):
+        return True
+    if not logits.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(logits[0], pair, allow_unused=True)
+    return gradient is not None and bool(gradient[1].any())
+
+
+def _one_by_one(ask: Ask, images: Tensor, labels: Tensor | None) -> Tensor:
+    classes = [None] * len(images) if labels is None else labels.split(1)
+    return torch.cat([ask(image, label) for image, label in zip(images.split(1), classes, strict=True)])
+
+
+def _logits(critic: Callable[..., Tensor], images: Tensor, labels: Tensor | None) -> Tensor:
+    """The critic's logits (N,), checked."""
+    logits = critic(images, labels) if labels is not None or _wants_two(critic) else critic(images)
+    if not isinstance(logits, Tensor) or logits.shape not in ((len(images),), (len(images), 1)):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise EvaluationError(
+            f"critic: got {got} for {len(images)} images, expected one logit for each; give its adversarial head alone"
+        )
+    if not bool(logits.isfinite().all()):
+        raise EvaluationError("critic: got logits that are not finite, expected numbers; has its training diverged?")
+    return logits.flatten()
+
+
+def _wants_two(critic: Callable[..., Tensor]) -> bool:
+    """Whether a critic must be given labels, if only None."""
+    try:
+        parameters = inspect.signature(critic.forward if isinstance(critic, nn.Module) else critic).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters) == 2
+
+
+def _gradient(output: Tensor, images: Tensor) -> Tensor:
+    gradient = None
+    if output.requires_grad:
+        (gradient,) = torch.autograd.grad(output, images, allow_unused=True)
+    if gradient is None:
+        raise EvaluationError(
+            "critic: got logits without a gradient by the images, expected a differentiable critic; "
+            "is it run under no_grad, or are images detached inside?"
+        )
+    return gradient
+
+
+def _check_points(x: Tensor, labels: Tensor | None) -> None:
+    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
+        got = str(x.dtype).removeprefix("torch.") if isinstance(x, Tensor) else type(x).__name__
+        raise EvaluationError(
+            f"critic's images: got {got}, expected float32 in the critic's input range; scale pixels by p / 128 - 1"
+        )
+    if x.ndim < 2 or x.numel() == 0:
+        raise EvaluationError(f"critic's images: got shape {tuple(x.shape)}, expected (N, 3, H, W) with N > 0")
+    if not bool(x.isfinite().all()):
+        raise EvaluationError("critic's images: got values that are not finite, expected numbers in [-1, 1]")
+    check_labels(labels, len(x), "critic's")
+
+
+class Points(NamedTuple):
+    """A set of images out of which pairs and single images are drawn."""
+
+    name: str
+    images: Tensor  # uint8 (N, 3, H, W)
+    rows: list[Tensor]  # of each class; of all images, as one class, where the critic is unconditional
+    fields: dict[str, Any]
+
+
+# Named by the paper's terms for the context's sets.
+ROLES = {"real": "reference", "fake": "generated", "test": "test"}
+PAIRS = (("real", "fake"), ("real", "real"), ("fake", "fake"), ("test", "fake"))
+
+
+def measure(context: "Context") -> list[Value]:
+    """The 95th percentile of the ratios of each kind of pair and of the Jacobian norms at, and near, each set's images.
+
+    Test images take part where there are at least `num_lipschitz` of them, with labels if the critic wants them. The
+    whole distributions are among the arrays, the other percentiles on record.
+    """
+    points = {name: _points(context, name) for name, role in ROLES.items() if _usable(context, role)}
+    values = [_elhist(context, points[first], points[second]) for first, second in PAIRS if first in points]
+    for one in points.values():
+        values += [_jacobian(context, one, noise) for noise in sorted({0.0, context.settings.lipschitz_noise})]
+    return values
+
+
+def _usable(context: "Context", role: str) -> bool:
+    """Whether a set takes part: of the test images, which are not asked for, enough must happen to be there."""
+    if role != "test":
+        return True
+    enough = context.test is not None and len(context.test) >= context.settings.num_lipschitz
+    return enough and (context.test_labels is not None or not context.critic_is_conditional)
+
+
+def _points(context: "Context", name: str) -> Points:
+    """Real images are drawn from all there are, generated ones from the first `num_lipschitz`: there may be more."""
+    role = ROLES[name]
+    images, labels = getattr(context, role), getattr(context, f"{role}_labels")
+    fields: dict[str, Any] = {}
+    if role == "generated":
+        count = context.settings.num_lipschitz
+        images, labels = images[:count], None if labels is None else labels[:count]
+    else:
+        fields[f"{role}_fingerprint"] = context.image_set(role).fingerprint
+    if not context.critic_is_conditional:
+        return Points(name, images, [torch.arange(len(images), device="cpu")], fields)
+    num_classes = context.image_set("reference").num_classes
+    fields["num_classes"] = num_classes
+    if role != "generated":
+        fields[f"{role}_labels"] = fingerprint(labels)
+    return Points(name, images, rows_by_class(labels.cpu(), num_classes, role), fields)
+
+
+def _drawn(context: "Context", first: Points, second: Points) -> tuple[Tensor, Tensor]:
+    """Rows (P, 2) of pairs and their classes (P,), drawn uniformly; 0 where the critic is unconditional."""
+    generator = torch.Generator("cpu").manual_seed(context.settings.seed)
+    shape = (context.settings.lipschitz_pairs,)
+    classes = torch.randint(len(first.rows), shape, generator=generator, device="cpu")
+    if first is second:
+        return pairs_within(first.rows, classes, generator), classes
+    return pairs_across(first.rows, second.rows, classes, generator), classes
+
+
+def _shown(context: "Context", points: Points, rows: Tensor) -> Tensor:
+    """Images as the critic sees them, on its device."""
+    return to_critic(points.images[rows.to(points.images.device)].to(context.device))
+
+
+def _elhist(context: "Context", first: Points, second: Points) -> Value:
+    assert context.critic is not None
+    rows, classes = _drawn(context, first, second)
+    labels = classes if context.critic_is_conditional else None
+    x, y = _shown(context, first, rows[:, 0]), _shown(context, second, rows[:, 1])
+    found = pair_ratios(context.critic, x, y, labels, batch_size=context.settings.batch_size)
+    fields = {**first.fields, **second.fields, "pairing": "any" if labels is None else "matched"}
+    record = {
+        "equal_pairs": int((found.distance == 0).sum()),  # of two equal images, left out
+        "one_at_a_time": samples_interact(context.critic, x, labels),
+        "distinct_images": [len(side.unique()) for side in rows.unbind(dim=1)],
+    }
+    arrays = {name: tensor.cpu().numpy() for name, tensor in found._asdict().items()}
+    return _value(context, f"elhist/{first.name}_{second.name}", "ratio", arrays, classes, fields, record)
+
+
+def _jacobian(context: "Context", points: Points, noise: float) -> Value:
+    """At the first images of the pairs within a set, or a normal step away from them, as in Kodali et al. 2018."""
+    assert context.critic is not None
+    rows, classes = _drawn(context, points, points)
+    labels = classes if context.critic_is_conditional else None
+    x = _shown(context, points, rows[:, 0])
+    generator = torch.Generator("cpu").manual_seed(context.settings.seed)
+    x = x + noise * torch.randn(x.shape, generator=generator, device="cpu").to(x.device)
+    norms = jacobian_norms(context.critic, x, labels, batch_size=context.settings.batch_size)
+    fields = {**points.fields, "noise": noise}
+    key = f"jacobian/{points.name}{'_near' if noise else ''}"
+    return _value(context, key, "norm", {"norm": norms.cpu().numpy()}, classes, fields, {})
+
+
+def _value(
+    context: "Context",
+    key: str,
+    name: str,
+    arrays: dict[str, np.ndarray],
+    classes: Tensor,
+    fields: dict[str, Any],
+    record: dict[str, Any],
+) -> Value:
+    """The 95th percentile of one of the arrays."""
+    seed = context.settings.seed
+    values = arrays[name][np.isfinite(arrays[name])]
+    statistics = summarize(values, seed=seed) if len(values) else {}
+    p95 = statistics.get("p95", Statistic(math.nan, None))
+    if context.critic_is_conditional:
+        arrays = {**arrays, "class": classes.numpy()}
+    return Value(
+        key=f"{key}/p95",
+        value=p95.value,
+        std=None,
+        count=len(values),
+        better="",
+        fields={**_protocol(context), **fields, **context.generation_fields()},
+        record={
+            "statistics": {one: each._asdict() for one, each in statistics.items()},
+            "interval": f"95 %, percentile bootstrap, {RESAMPLES:,} resamples, seed {seed}",
+            "note": "" if len(values) else f"{key}: all pairs are of equal images, no ratio is defined",
+            **record,
+        },
+        arrays={f"{key}/{one}": array for one, array in arrays.items()},
+        interval=p95.interval,
+    )
+
+
+def _protocol(context: "Context") -> dict[str, Any]:
+    """What decides every value here; the critic is not among it, for it is what is compared."""
+    return {
+        "pairs": context.settings.lipschitz_pairs,
+        "seed": context.settings.seed,
+        "conditional": context.critic_is_conditional,
+        "input_scale": "p / 128 - 1",
+        "critic_mode": "eval",
+        "critic_dtype": "float32",
+        "tf32": False,
+    }

@@ -1,0 +1,74 @@
+"""Pairs of images, drawn by class."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+
+
+def rows_by_class(labels: Tensor, num_classes: int, name: str) -> list[Tensor]:
+    """For each class the rows of its images.
+
+    Raises:
+        EvaluationError: fewer than two images of a class.
+    """
+    rows = [(labels == label).nonzero()[:, 0] for label in range(num_classes)]
+    for label, found in enumerate(rows):
+        if len(found) < 2:
+            raise EvaluationError(
+                f"{name} images: got {len(found)} of class {label} among {len(labels)}, expected at least 2 of each "
+                "class for pairs within it; give more"
+            )
+    return rows
+
+
+def pairs_across(
+    first: Sequence[Tensor], second: Sequence[Tensor], classes: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Rows (P, 2) of an image of one set and an image of another, both of class `classes[i]` in pair i.
+
+    In random order; no image comes twice before all of its class have come once.
+
+    Args:
+        first, second: for each class the rows of its images in either set.
+        classes: int64 (P,).
+    """
+
+    def draw(label: int, count: int) -> Tensor:
+        return torch.stack([_deal(rows[label], count, generator) for rows in (first, second)], dim=1)
+
+    return _by_class(classes, draw)
+
+
+def pairs_within(rows: Sequence[Tensor], classes: Tensor, generator: torch.Generator) -> Tensor:
+    """Rows (P, 2) of two different images of one set, else as `pairs_across`."""
+
+    def draw(label: int, count: int) -> Tensor:
+        return _deal_couples(rows[label], count, generator)
+
+    return _by_class(classes, draw)
+
+
+def _by_class(classes: Tensor, draw: Callable[[int, int], Tensor]) -> Tensor:
+    pairs = torch.empty(len(classes), 2, dtype=torch.int64, device="cpu")
+    for label in classes.unique().tolist():
+        chosen = classes == label
+        pairs[chosen] = draw(label, int(chosen.sum()))
+    return pairs
+
+
+def _deal(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    rounds = -(-count // len(rows))
+    return torch.cat([_shuffled(rows, generator) for _ in range(rounds)])[:count]
+
+
+def _deal_couples(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    couples = len(rows) // 2  # of an odd number one stays out of each round
+    rounds = -(-count // couples)
+    return torch.cat([_shuffled(rows, generator)[: 2 * couples].view(couples, 2) for _ in range(rounds)])[:count]
+
+
+def _shuffled(rows: Tensor, generator: torch.Generator) -> Tensor:
+    return rows[torch.randperm(len(rows), generator=generator, device="cpu")]
