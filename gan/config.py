@@ -125,6 +125,13 @@ class NeuralDivergenceSettings(Settings):
     num_critics: Count | None = _setting(None, "independent critics; mean and standard deviation are reported")
 
 
+class LipschitzSettings(Settings):
+    """Empirical Lipschitz constants of the discriminator. See docs/metrics.md."""
+
+    pairs: Count = _setting(2_000, "pairs of each kind, and images at which Jacobian norms are taken")
+    noise: Annotated[float, Field(ge=0)] = _setting(0.1, "standard deviation around the images; 0: at them only")
+
+
 class EvalSettings(Settings):
     """The protocol of evaluation. See docs/metrics.md."""
 
@@ -149,6 +156,7 @@ class EvalSettings(Settings):
     cache: bool = _without_effect(True, "keep features of real images on disk for the next time")
     seed: Seed = _setting(0, "of latents, labels, subsets and critics")
     nd: NeuralDivergenceSettings = NeuralDivergenceSettings()
+    lipschitz: LipschitzSettings = LipschitzSettings()
 
 
 class Config(Settings):

@@ -163,7 +163,7 @@ class Evaluation:
         roles = {role for need in pictured for role in need.images}
         split = wanted.reference or find_protocol(wanted.protocol).reference
         reference = self.images(split) if "reference" in roles else None
-        test = self.images("test") if "test" in roles else None
+        test = self.images("test") if "test" in roles else self._test_or_none() if "elhist" in needs else None
         title = self.config.data.title or self.config.data.name
         return Context(
             reference=reference.images if reference else None,
@@ -198,6 +198,8 @@ def evaluation_settings(config: Config) -> Settings:
         nd_steps=wanted.nd.steps,
         nd_samples=wanted.nd.num_samples,
         nd_critics=wanted.nd.num_critics,
+        lipschitz_pairs=wanted.lipschitz.pairs,
+        lipschitz_noise=wanted.lipschitz.noise,
         batch_size=wanted.batch_size,
         seed=wanted.seed,
     )

@@ -1,13 +1,15 @@
 """What a run tells: a progress bar or plain lines, metrics.jsonl, TensorBoard, samples/."""
 
 import json
+import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -118,11 +120,14 @@ class Logger:
         save_png(image, self.run / "samples" / f"step-{step:08d}.png")
         self.board.add_image("samples", image, step)
 
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Evaluation at a step."""
+    def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None:
+        """Evaluation at a step: values, and samples of distributions, such as empirical Lipschitz constants."""
         for name, value in values.items():
             self.board.add_scalar(f"metrics/{name}", value, step)
-        self._append({"step": step, "metrics": values})
+        for name, samples in distributions.items():
+            self.board.add_histogram(name, samples, step)
+        defined = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON has no NaN
+        self._append({"step": step, "metrics": defined})
         self.say(f"step {step}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
     def saved(self, path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy
 import torch
 
 from evaluation import EXTRACTORS, METRICS
+from evaluation.histograms import histograms
 from gan import build
 from gan.best import Best
 from gan.checkpoint import (
@@ -182,14 +183,16 @@ def _train(
     return reason
 
 
-def _evaluator(config: Config, state: TrainState, run: Path, logger: Logger) -> Callable[[], dict[str, float]]:
-    """Measures eval.metrics of the state as it is, writes the report, keeps the best, returns the values."""
+def _evaluator(
+    config: Config, state: TrainState, run: Path, logger: Logger
+) -> Callable[[], tuple[dict[str, float], dict[str, numpy.ndarray]]]:
+    """Measures eval.metrics of the state as it is, writes the report, keeps the best, returns values and histograms."""
     evaluation, names = Evaluation(config, state.totals.device), parse_metrics(config.eval.metrics)
     with one_sentence():
         evaluation.prepare(names)  # what is missing is missed now, not after hours
     best = Best(run, config.train.keep_best, state.step) if config.train.keep_best else None
 
-    def measure() -> dict[str, float]:
+    def measure() -> tuple[dict[str, float], dict[str, numpy.ndarray]]:
         report = evaluate_state(names, evaluation, state, None)
         with one_sentence():
             report.save(run / "reports" / f"{state.step:08d}")
@@ -197,7 +200,7 @@ def _evaluator(config: Config, state: TrainState, run: Path, logger: Logger) -> 
             save = partial(save_best, run, config.model_dump(), state.state_dict())
             best.consider(report.values, report.protocol["values"], state.step, save)
             logger.say(f"best {best}; now {report.values[best.key]:.4g}")
-        return report.values
+        return report.values, histograms(report)
 
     return measure
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -180,7 +181,7 @@ class Trainer:
         *,
         save: Callable[[], Path],
         sample: Callable[[], Tensor],
-        evaluate: Callable[[], dict[str, float]] | None,
+        evaluate: Callable[[], tuple[dict[str, float], dict[str, np.ndarray]]] | None,
         stop: Callable[[int], str],
     ) -> str:
         """Trains to the last step, or until `stop(step)` gives a reason; returns the reason, "" at the last step.
@@ -188,7 +189,7 @@ class Trainer:
         Args:
             save: writes a checkpoint of the state.
             sample: a grid of generated images, uint8 (3, H, W).
-            evaluate: metrics of the state by name.
+            evaluate: metrics of the state by name, and distributions for histograms.
         """
         settings, state = self.settings, self.state
         if state.step == 0:
@@ -211,7 +212,7 @@ class Trainer:
                     self.check_finite()
                     logger.saved(save())
                 if evaluate is not None and (last or _due(step, settings.eval_every)):
-                    logger.metrics(step, evaluate())
+                    logger.metrics(step, *evaluate())
             logger.advance(step)
         return reason
 

@@ -361,3 +361,20 @@ def test_fid_against_statistics_from_a_file(train: Train, tmp_path: Path) -> Non
     assert "reference_statistics" in report["values"]["fid/pixels"]["fields"]
     missing = ["--set", f"eval.reference_statistics={tmp_path / 'missing.npz'}"]
     refused(call("gan-eval", "--run", tmp_path / "run", "--metrics", "fid", *missing), "missing.npz", "cannot be read")
+
+
+def test_lipschitz_constants_are_logged_during_training(train: Train, tmp_path: Path) -> None:
+    evaluating = ["train.steps=2", "train.eval_every=2", "eval.metrics=elhist,fid", "eval.lipschitz.pairs=20"]
+    done = train("run", *(word for setting in evaluating for word in ("--set", setting)))
+    assert done.exit_code == 0, done.output
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(tmp_path / "run"), size_guidance={"histograms": 0})
+    board.Reload()
+    kinds = {"elhist/real_fake", "elhist/real_real", "elhist/fake_fake", "elhist/test_fake", "jacobian/real_near"}
+    assert kinds <= set(board.Tags()["histograms"])
+    (event,) = board.Histograms("elhist/real_fake")
+    assert event.step == 2
+    assert event.histogram_value.num == 20
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"elhist/real_fake/p95", "jacobian/fake/p95", "fid/pixels"} <= line["metrics"].keys()
