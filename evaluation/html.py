@@ -22,8 +22,8 @@ SAMPLE_PIXELS = 2**18  # of a page's sample grid: 256 images of 32x32
 SIDE = 64  # pixels to which larger images are reduced on a page
 # What the last part of an array's name says it holds -> title and unit of its histograms.
 HISTOGRAMS = {
-    "ratios": ("Empirical Lipschitz constants", "|f(x) - f(y)| / ||x - y||"),
-    "norms": ("Jacobian norms", "||df / dx||"),
+    "ratio": ("Empirical Lipschitz constants", "|f(x) - f(y)| / ||x - y||"),
+    "norm": ("Jacobian norms", "||df / dx||"),
 }
 
 # A page asks nothing of any other place, whatever is in it.
@@ -273,7 +273,7 @@ def _histograms(report: "Report", kind: str) -> str:
 
 
 def histogram_arrays(report: "Report", kind: str) -> dict[str, np.ndarray]:
-    """The one-dimensional arrays whose name ends in "/ratios" or "/norms", by what stands before."""
+    """The one-dimensional arrays whose name ends in "/ratio" or "/norm", by what stands before."""
     return {
         name.removesuffix(f"/{kind}"): values
         for name, values in report.arrays.items()

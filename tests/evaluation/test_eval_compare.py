@@ -25,7 +25,7 @@ def a_report(fid: float = 20.0, score: float = 8.0, *, fields: dict[str, Any] = 
         Value("spread", fid, None, 9, "", {}),
         *others.pop("values", ()),
     ]
-    arrays = {"samples": np.zeros((8, 3, 8, 8), np.uint8), "elhist/real_fake/ratios": np.arange(20.0)}
+    arrays = {"samples": np.zeros((8, 3, 8, 8), np.uint8), "elhist/real_fake/ratio": np.arange(20.0)}
     machine = {"time": others.pop("time", "2026-01-01T00:00:00Z")}
     return Report.of(values, arrays=arrays, title="drawn", subject={"step": 7, **others}, machine=machine)
 

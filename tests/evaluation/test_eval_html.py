@@ -29,8 +29,8 @@ def a_report(title: str = "CIFAR-10 (JPEG)", name: str = "cat", side: int = 32) 
         Value("is", 8.6, 0.12, 50_000, "higher", protocol, record={"note": f"{title} is a note"}),
         Value("intra_fid", 30.0, None, 2, "lower", {}, arrays={"intra_fid/per_class": np.array([20.0, 40.0])}),
         Value("nd/srn2020/softplus_fake", 0.5, 0.01, 9, "higher", {"steps": 10}),
-        Value("elhist/real_fake/p95", 0.4, None, 200, "", {}, arrays={"elhist/real_fake/ratios": rng.gamma(2, 1, 200)}),
-        Value("jacobian/real/p95", 3.0, None, 200, "", {}, arrays={"jacobian/real/norms": rng.gamma(2, 1, 200)}),
+        Value("elhist/real_fake/p95", 0.4, None, 200, "", {}, arrays={"elhist/real_fake/ratio": rng.gamma(2, 1, 200)}),
+        Value("jacobian/real/p95", 3.0, None, 200, "", {}, arrays={"jacobian/real/norm": rng.gamma(2, 1, 200)}),
     ]
     arrays = {
         "samples": pixels(6),
@@ -96,7 +96,7 @@ def test_a_page_shows_what_the_report_holds(tmp_path: Path):
 
 def test_names_cannot_bring_markup_into_a_page(tmp_path: Path):
     report = a_report(HOSTILE, HOSTILE)
-    report.arrays[f"{HOSTILE}/ratios"] = np.arange(9.0)
+    report.arrays[f"{HOSTILE}/ratio"] = np.arange(9.0)
     text = report_page(report)
     parts = Parts(text)
     assert "script" not in parts.tags
