@@ -245,6 +245,7 @@ def _card(report: "Report", row: int) -> Markup:
 def _per_class(report: "Report", name: str) -> Markup:
     values = report.arrays[name]
     key = name.removesuffix("/per_class")
+    labels = report.arrays.get(f"{key}/classes", np.arange(len(values)))
     finite = values[np.isfinite(values)]
     largest = max(float(finite.max(initial=0)), 1e-12)
     rows = (
@@ -255,7 +256,7 @@ def _per_class(report: "Report", name: str) -> Markup:
             tag("span", f"{value:.4g}"),
             class_="class",
         )
-        for label, value in enumerate(values.tolist())
+        for label, value in zip(labels.tolist(), values.tolist(), strict=True)
     )
     lead = f"{len(values)} classes"
     if len(finite):

@@ -112,6 +112,13 @@ def test_a_page_does_without_what_is_missing(missing: str):
     Parts(report_page(report))
 
 
+def test_values_by_class_are_named_by_their_labels():
+    report = a_report()
+    report.arrays["intra_fid/classes"] = np.array([1, 7])
+    text = Parts(report_page(report)).text.partition("class by class")[2]
+    assert text.startswith("2 classes, from 20 to 40, mean 30.dog20class 740")
+
+
 def test_a_run_without_losses_says_so(tmp_path: Path):
     text = report_page(a_report(), training_log=tmp_path / "metrics.jsonl")
     assert "The run has logged no losses." in text
