@@ -13,14 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
-from evaluation.plots import _save_figure
+from evaluation.plots import COLOURS, plain, save_figure
 
 if TYPE_CHECKING:
     from evaluation.report import Report
 
 BINS = 60
-# Okabe and Ito's palette, told apart by colour-blind people, without its yellow.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "X")  # the paper's circles and crosses
 STEEPEST = 5  # how many times higher than the lowest histogram the axis goes; a collapsed one would flatten the others
 
@@ -58,7 +56,7 @@ def histograms(report: "Report") -> dict[str, np.ndarray]:
     found = {}
     for kind in NAMES:
         array = report.arrays.get(f"{kind}/{ARRAYS[_family(kind)]}")
-        if array is not None and np.isfinite(array).any():
+        if array is not None and f"{kind}/p95" in report.values and np.isfinite(array).any():
             found[kind] = array[np.isfinite(array)]
     return found
 
@@ -88,13 +86,28 @@ def plot_histograms(runs: Mapping[str, "Report"], kind: str, out_png: str | Path
             raise EvaluationError(
                 f"histograms: got no {kind} in {label}, expected some; evaluate it with metric elhist"
             )
-    _check_protocols(runs, f"{kind}/p95")
     score = _score_key(runs)
     if score is not None:
-        _check_protocols({label: report for label, report in runs.items() if score in report.values}, score)
+        _check_protocols(_with(runs, score), score)
+    save_figure(runs_figure(runs, kind), out_png)
+
+
+def runs_figure(runs: Mapping[str, "Report"], kind: str) -> Figure:
+    """What `plot_histograms` draws, of runs that have measured the kind; without scores where their protocols differ.
+
+    Raises:
+        EvaluationError: runs measured by different protocols.
+    """
+    _check_protocols(runs, f"{kind}/p95")
+    score = _score_key(runs)
+    if (
+        score is not None
+        and len({report.protocol["values"][score]["hash"] for report in _with(runs, score).values()}) > 1
+    ):
+        score = None
     curves = [_curve(label, report, kind, score) for label, report in runs.items()]
     score_axis = "" if score is None else "Inception Score" if score == "is" else f"Inception Score ({score})"
-    _draw(curves, NAMES[kind], AXES[_family(kind)], score_axis, Path(out_png))
+    return _draw(curves, NAMES[kind], AXES[_family(kind)], score_axis)
 
 
 def plot_kinds(report: "Report", family: str, out_png: str | Path) -> None:
@@ -103,11 +116,16 @@ def plot_kinds(report: "Report", family: str, out_png: str | Path) -> None:
     Raises:
         EvaluationError: the report has none of them.
     """
-    kinds = [kind for kind in histograms(report) if _family(kind) == family]
-    if not kinds:
+    if family not in families(report):
         raise EvaluationError(f"histograms: got no {family} in the report, expected some; evaluate it with elhist")
+    save_figure(kinds_figure(report, family), out_png)
+
+
+def kinds_figure(report: "Report", family: str) -> Figure:
+    """What `plot_kinds` draws, of a report that has some of the family."""
+    kinds = [kind for kind in histograms(report) if _family(kind) == family]
     curves = [_curve(NAMES[kind], report, kind, None) for kind in kinds]
-    _draw(curves, report.protocol["title"], AXES[family], "", Path(out_png))
+    return _draw(curves, report.protocol["title"], AXES[family], "")
 
 
 def _family(kind: str) -> str:
@@ -128,6 +146,10 @@ def _score_key(runs: Mapping[str, "Report"]) -> str | None:
     return max(sorted(set(keys)), key=keys.count) if keys else None
 
 
+def _with(runs: Mapping[str, "Report"], key: str) -> dict[str, "Report"]:
+    return {label: report for label, report in runs.items() if key in report.values}
+
+
 def _check_protocols(runs: Mapping[str, "Report"], key: str) -> None:
     first, *others = runs
     for other in others:
@@ -145,7 +167,7 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> str:
     return ", ".join(f"{name} ({one.get(name)!r}, {other.get(name)!r})" for name in names)
 
 
-def _draw(curves: Sequence[Curve], title: str, x_axis: str, score_axis: str, out_png: Path) -> None:
+def _draw(curves: Sequence[Curve], title: str, x_axis: str, score_axis: str) -> Figure:
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -157,19 +179,19 @@ def _draw(curves: Sequence[Curve], title: str, x_axis: str, score_axis: str, out
         axes.stairs(heights, edges, color=colour, fill=True, alpha=0.12)
         axes.stairs(heights, edges, color=colour, linewidth=1.5, label=_legend(curve, heights.max(), top))
         axes.axvline(curve.p95, color=colour, linestyle="--", linewidth=1.2)
-    axes.set(xlabel=x_axis, ylabel="density", title=title, xlim=(0, edges[-1]), ylim=(0, 1.08 * top))
+    axes.set(xlabel=x_axis, ylabel="density", title=plain(title), xlim=(0, edges[-1]), ylim=(0, 1.08 * top))
     axes.spines[["top", "right"]].set_visible(False)
     if score_axis:
         _mark_scores(axes.twinx(), curves, score_axis)
     short = max(len(curve.label) for curve in curves) <= 30
     figure.legend(loc="outside lower center", ncols=2 if len(curves) > 3 and short else 1, frameon=False, fontsize=9)
-    _save_figure(figure, out_png)
+    return figure
 
 
 def _legend(curve: Curve, peak: float, top: float) -> str:
     score = "" if curve.score is None else f", IS {curve.score:.2f}"
     peak_note = f", peak {peak:.3g}" if peak > top else ""
-    return f"{curve.label}: 95th percentile {curve.p95:.3g}{score}{peak_note}"
+    return f"{plain(curve.label)}: 95th percentile {curve.p95:.3g}{score}{peak_note}"
 
 
 def _mark_scores(axes: Axes, curves: Sequence[Curve], name: str) -> None:

@@ -92,6 +92,11 @@ class ImageSet:
             known = self._features[extractor.name] = more if known is None else known.joined(more)
         return known.first(count)
 
+    def num_seen(self, extractor: Extractor) -> int:
+        """How many images features are at hand of, without a pass."""
+        known = self._features.get(extractor.name)
+        return 0 if known is None else len(known.features)
+
     def moments(self, count: int, extractor: Extractor, how: Pass) -> Moments:
         """Mean and covariance of the features of the first `count` images, kept with their factors."""
         key = extractor.name, count

@@ -1,8 +1,11 @@
 """Pictures of images and curves. Figures are drawn on their own canvas, without pyplot and its global state."""
 
+import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,6 +18,11 @@ from evaluation.images import check_images
 
 GAP = 2  # white pixels between images
 CURVES = (("d_loss", "g_loss"), ("real_logit", "fake_logit"))  # one panel each
+# Okabe and Ito's palette, told apart by colour-blind people, without its yellow.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+MAX_COLUMNS = 2  # panels beside each other
+
+Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> steps and values, in order of the steps
 
 
 def save_grid(images: Tensor, path: str | Path, *, labels: Tensor | None = None, columns: int = 8) -> None:
@@ -44,11 +52,11 @@ def _rows_of_grid(count: int, labels: Tensor | None, columns: int) -> list[list[
     return [group[start : start + columns] for group in groups for start in range(0, len(group), columns)]
 
 
-def plot_curves(metrics_jsonl: str | Path, out_png: str | Path) -> None:
-    """Losses and logits over the steps of a run's metrics.jsonl, as a PNG.
+def read_curves(metrics_jsonl: str | Path) -> Curves:
+    """Losses and logits over the steps of a run's metrics.jsonl.
 
     Lines without a step, with other keys, cut short (a run that was killed) or with values that are no numbers are
-    passed over; what is left is drawn.
+    passed over.
 
     Raises:
         EvaluationError: the file is missing or holds none of the known curves.
@@ -58,19 +66,51 @@ def plot_curves(metrics_jsonl: str | Path, out_png: str | Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{metrics_jsonl}: cannot be read ({error})") from error
     records = [record for record in map(_record, lines) if record is not None]
-    panels = [[name for name in names if any(name in record for record in records)] for names in CURVES]
+    known = [name for names in CURVES for name in names]
+    points = {name: sorted((record["step"], record[name]) for record in records if name in record) for name in known}
+    curves = {name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for name, pairs in points.items() if pairs}
+    if not curves:
+        raise EvaluationError(f"{metrics_jsonl}: got no curve, expected lines with step and one of {', '.join(known)}")
+    return curves
+
+
+def plot_curves(metrics_jsonl: str | Path, out_png: str | Path) -> None:
+    """`curves_figure` of a run's metrics.jsonl, as a PNG.
+
+    Raises:
+        EvaluationError: the file is missing or holds none of the known curves.
+    """
+    save_figure(curves_figure(read_curves(metrics_jsonl)), out_png)
+
+
+def curves_figure(curves: Curves) -> Figure:
+    """Losses of both networks in one panel, their logits in another."""
+    panels = [[name for name in names if name in curves] for names in CURVES]
     panels = [names for names in panels if names]
-    if not panels:
-        known = ", ".join(name for names in CURVES for name in names)
-        raise EvaluationError(f"{metrics_jsonl}: got no curve, expected lines with step and one of {known}")
     figure = _figure(len(panels))
     for axes, names in zip(figure.axes, panels, strict=True):
         for name in names:
-            points = sorted((record["step"], record[name]) for record in records if name in record)
-            axes.plot(*zip(*points, strict=True), label=name, linewidth=1)
+            axes.plot(*curves[name], label=name, linewidth=1)
         axes.set_xlabel("generator steps")
         axes.legend()
-    _save_figure(figure, Path(out_png))
+    return figure
+
+
+def overlaid_figure(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], *, marker: str = "") -> Figure:
+    """A panel for each name, in which every run has its curve: panel -> run -> steps and values.
+
+    Runs keep their colour in all panels; a run that a panel does not have leaves a gap.
+    """
+    runs = list(dict.fromkeys(run for curves in panels.values() for run in curves))
+    figure = _figure(len(panels))
+    for axes, (title, curves) in zip(figure.axes, panels.items(), strict=True):
+        for run, (steps, values) in curves.items():
+            colour = COLOURS[runs.index(run) % len(COLOURS)]
+            axes.plot(steps, values, label=plain(run), color=colour, linewidth=1, marker=marker, markersize=4)
+        axes.set_title(plain(title))
+        axes.set_xlabel("generator steps")
+        axes.legend()
+    return figure
 
 
 def _record(line: str) -> dict[str, float] | None:
@@ -90,6 +130,11 @@ def _record(line: str) -> dict[str, float] | None:
 
 
 def plot_critics(losses: np.ndarray, steps: int, title: str, out_png: str | Path) -> None:
+    """`critics_figure` as a PNG."""
+    save_figure(critics_figure(losses, steps, title), out_png)
+
+
+def critics_figure(losses: np.ndarray, steps: int, title: str) -> Figure:
     """Training losses (critics, points) of Neural Divergence over `steps`, with chance level 2 log 2."""
     figure = _figure(1)
     axes = figure.axes[0]
@@ -97,26 +142,62 @@ def plot_critics(losses: np.ndarray, steps: int, title: str, out_png: str | Path
     for number, curve in enumerate(losses):
         axes.plot(positions, curve, linewidth=1, label=f"critic {number}")
     axes.axhline(2 * np.log(2), color="grey", linestyle="--", linewidth=1, label="chance, 2 log 2")
-    axes.set_title(title)
+    axes.set_title(plain(title))
     axes.set_xlabel("critic steps")
     axes.set_ylabel("loss")
     axes.legend()
-    _save_figure(figure, Path(out_png))
-
-
-def _figure(panels: int) -> Figure:
-    figure = Figure(figsize=(6 * panels, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for number in range(panels):
-        figure.add_subplot(1, panels, number + 1)
     return figure
 
 
-def _save_figure(figure: Figure, path: Path) -> None:
+def svg(figure: Figure) -> bytes:
+    """A figure as a standalone SVG, equal for equal figures; text stays text, in whatever sans-serif font there is."""
+    stream = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "figure"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return stream.getvalue()
+
+
+def png(images: Sequence[np.ndarray], *, gap: int = GAP) -> bytes:
+    """Images (3, H, W) of one size, uint8, beside each other, as a PNG without a frame."""
+    height, width = images[0].shape[1:]
+    canvas = np.full((height, len(images) * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for number, image in enumerate(images):
+        canvas[:, number * (width + gap) :][:, :width] = image.transpose(1, 2, 0)
+    stream = io.BytesIO()
+    Image.fromarray(canvas).save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def plain(text: str) -> str:
+    """Text that is drawn as it is: dollars would begin a formula, an underscore would hide it from a legend."""
+    return (" " + text if text.startswith("_") else text).replace("$", "\\$")
+
+
+def _figure(panels: int) -> Figure:
+    columns = min(panels, MAX_COLUMNS)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(6 * columns, 4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)  # type: ignore[union-attr, call-arg]
+    for number in range(panels):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.set_prop_cycle(color=COLOURS)
+        axes.grid(color="0.92", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """A PNG of a figure.
+
+    Raises:
+        EvaluationError: it cannot be written.
+    """
     figure.canvas.draw()
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    _write(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), path)
+    _write(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), Path(path))
 
 
 def _write(image: Image.Image, path: Path) -> None:

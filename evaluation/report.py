@@ -14,8 +14,11 @@ import torch
 from evaluation import histograms, plots
 from evaluation.errors import EvaluationError
 from evaluation.files import read_arrays, replacing
+from evaluation.html import report_page
+from evaluation.tables import interval_text, text_table, with_spread
 
-SCHEMA = 1
+# 2: "machine.extractors" instead of "machine.extractor"; values have "interval"; "class_names" and "neighbours" are new
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ class Report:
 
     Attributes:
         values: by key, such as "fid", "fid/classifier-1a2b3c4d" or "nd_short/srn2020/softplus_fake".
-        arrays: "samples", "sample_labels" and what metrics add, such as the critics' losses.
-        protocol: "title", "subject", "machine", and "values": for each key std, count, better, hash, fields, record.
+        arrays: "samples", "sample_labels", "neighbours" and its like, and what metrics add, such as critics' losses.
+        protocol: "title", "subject", "machine", "class_names", "neighbours" (how they were found), and "values": for
+            each key std, interval, count, better, hash, fields, record.
     """
 
     values: dict[str, float]
@@ -88,30 +92,38 @@ class Report:
         title: str,
         subject: dict[str, Any],
         machine: dict[str, Any],
+        class_names: Sequence[str] = (),
+        neighbours: dict[str, Any] | None = None,
     ) -> "Report":
         """From what the metrics returned."""
         joined = dict(arrays)
         for value in values:
             joined |= value.arrays
-        entries = {value.key: value.entry() for value in values}
-        return cls(
-            values={value.key: value.value for value in values},
-            arrays=joined,
-            protocol={"title": title, "subject": subject, "machine": machine, "values": entries},
-        )
+        protocol = {
+            "title": title,
+            "subject": subject,
+            "machine": machine,
+            "class_names": list(class_names),
+            "neighbours": neighbours or {},
+            "values": {value.key: value.entry() for value in values},
+        }
+        return cls(values={value.key: value.value for value in values}, arrays=joined, protocol=protocol)
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes report.json, report.txt (the table), arrays.npz and plots into a folder, made if missing; returns it.
+    def save(self, folder: str | Path, *, training_log: str | Path | None = None) -> Path:
+        """Writes report.json, report.html, report.txt, arrays.npz and plots into a folder, made if missing; returns it.
 
         Each file is written beside and renamed, so a report is whole or as it was.
+
+        Args:
+            training_log: metrics.jsonl of the run, whose curves the page then shows.
 
         Raises:
             EvaluationError: the folder cannot be written.
         """
         folder = Path(folder)
         values = {key: {"value": value, **self.protocol["values"][key]} for key, value in self.values.items()}
-        document = {"schema": SCHEMA, **{name: self.protocol[name] for name in ("title", "subject", "machine")}}
-        text = json.dumps(_encoded({**document, "values": values}), indent=2, allow_nan=False, ensure_ascii=False)
+        document = {"schema": SCHEMA, **{name: item for name, item in self.protocol.items() if name != "values"}}
+        text = json.dumps(encoded({**document, "values": values}), indent=2, allow_nan=False, ensure_ascii=False)
         try:
             with replacing(folder / "arrays.npz") as beside:
                 np.savez_compressed(beside, **_file_names(self.arrays))  # type: ignore[arg-type]
@@ -120,6 +132,8 @@ class Report:
                 beside.write_text(text + "\n", encoding="utf-8")
             with replacing(folder / "report.txt") as beside:
                 beside.write_text(self.table() + "\n", encoding="utf-8")
+            with replacing(folder / "report.html") as beside:
+                beside.write_text(report_page(self, training_log=training_log), encoding="utf-8")
         except OSError as error:
             raise EvaluationError(f"report: cannot be written into {folder} ({error})") from error
         return folder
@@ -135,52 +149,82 @@ class Report:
         for name, losses in self.arrays.items():
             if name.endswith("/losses"):
                 label = name.removesuffix("/losses")
-                steps = self.protocol["values"][f"{label}/softplus_fake"]["fields"]["steps"]
-                plots.plot_critics(losses, steps, label, folder / f"{label.replace('/', '-')}.png")
+                plots.plot_critics(losses, self.critic_steps(label), label, folder / f"{label.replace('/', '-')}.png")
         for family in histograms.families(self):
             histograms.plot_kinds(self, family, folder / f"{family}.png")
 
+    def critic_steps(self, label: str) -> int:
+        """Updates of the critics whose terms are called "label/..."."""
+        fields = (entry["fields"] for key, entry in self.protocol["values"].items() if key.startswith(f"{label}/"))
+        return int(next(fields)["steps"])
+
     @classmethod
     def load(cls, folder: str | Path) -> "Report":
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, of this schema or an older one; without arrays.npz there are values only.
 
         Raises:
-            EvaluationError: no report there, a damaged one, or one of another schema.
+            EvaluationError: no report there, a damaged one, or one of a newer schema.
         """
-        file = Path(folder) / "report.json"
+        values, protocol = read_values(folder)
+        file = Path(folder) / "arrays.npz"
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-            if document["schema"] != SCHEMA:
-                raise EvaluationError(f"{file}: got schema {document['schema']}, expected {SCHEMA}; evaluate again")
-            entries = _decoded(document["values"])
-            values = {key: entry.pop("value") for key, entry in entries.items()}
-            stored = read_arrays(Path(folder) / "arrays.npz")
-            arrays = {name.replace("|", "/"): array for name, array in stored.items()}
-            protocol = {name: document[name] for name in ("title", "subject", "machine")}
-        except EvaluationError:
-            raise
-        except FileNotFoundError as error:
-            raise EvaluationError(f"{error.filename}: not found, expected a folder that Report.save wrote") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EvaluationError(
-                f"{file}: got a damaged report ({error!r}), expected what Report.save wrote"
-            ) from error
-        return cls(values=values, arrays=arrays, protocol={**protocol, "values": entries})
+            stored = read_arrays(file) if file.exists() else {}
+        except (OSError, ValueError) as error:
+            raise EvaluationError(f"{file}: got a damaged file ({error}), expected what Report.save wrote") from error
+        return cls(values, {name.replace("|", "/"): array for name, array in stored.items()}, protocol)
 
     def table(self) -> str:
-        """The values for a terminal: mean ± std, images, direction, the first 8 digits of the protocol hash."""
-        rows = [("metric", "value", "images", "better", "protocol")]
-        notes = []
+        """The values for a terminal: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash."""
+        rows = [("metric", "value", "95 % interval", "images", "better", "protocol")]
         for key, value in self.values.items():
             entry = self.protocol["values"][key]
-            spread = "" if entry["std"] is None else f" ± {entry['std']:.4g}"
-            rows.append((key, f"{value:.6g}{spread}", f"{entry['count']:,}", entry["better"], entry["hash"][:8]))
-            notes += [note for note in (entry["record"].get("note"),) if note and note not in notes]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.insert(1, "  ".join("-" * width for width in widths))
+            shown = with_spread(value, entry["std"]), interval_text(entry["interval"])
+            rows.append((key, *shown, f"{entry['count']:,}", entry["better"], entry["hash"][:8]))
         title = [self.protocol["title"]] if self.protocol["title"] else []
-        return "\n".join([*title, *lines, *(f"note: {note}" for note in notes)])
+        return "\n".join([*title, *text_table(rows), *(f"note: {note}" for note in self.notes)])
+
+    @property
+    def notes(self) -> list[str]:
+        """What metrics say of how far their values can be trusted, each once."""
+        notes = [entry["record"].get("note") for entry in self.protocol["values"].values()]
+        return list(dict.fromkeys(note for note in notes if note))
+
+
+def read_values(folder: str | Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """`Report.values` and `Report.protocol` of a folder that `Report.save` wrote.
+
+    Raises:
+        EvaluationError: no report there, a damaged one, or one of a newer schema.
+    """
+    file = Path(folder) / "report.json"
+    try:
+        document = _upgraded(json.loads(file.read_text(encoding="utf-8")), file)
+        entries = _decoded(document["values"])
+        protocol = {name: document[name] for name in ("title", "subject", "machine", "class_names", "neighbours")}
+        return {key: entry.pop("value") for key, entry in entries.items()}, {**protocol, "values": entries}
+    except EvaluationError:
+        raise
+    except FileNotFoundError as error:
+        raise EvaluationError(f"{file}: not found, expected a folder that Report.save wrote") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EvaluationError(f"{file}: got a damaged report ({error!r}), expected what Report.save wrote") from error
+
+
+def _upgraded(document: dict[str, Any], file: Path) -> dict[str, Any]:
+    """A document of schema 1 in the form of schema 2."""
+    schema = document["schema"]
+    if schema not in range(1, SCHEMA + 1):
+        raise EvaluationError(
+            f"{file}: got schema {schema}, expected at most {SCHEMA}; read it with the newer version that wrote it"
+        )
+    if schema == 1:
+        machine = document["machine"]
+        extractor = machine.pop("extractor", None)
+        machine.setdefault("extractors", [] if extractor is None else [extractor])
+        for entry in document["values"].values():
+            entry.setdefault("interval", None)
+        document |= {"class_names": [], "neighbours": {}}
+    return document
 
 
 def _file_names(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -188,20 +232,22 @@ def _file_names(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.replace("/", "|"): array for name, array in arrays.items()}
 
 
-def _encoded(item: Any) -> Any:
+def encoded(item: Any) -> Any:
     """JSON has no NaN and no infinity: they become the strings "NaN", "Infinity" and "-Infinity"."""
     if isinstance(item, dict):
-        return {str(key): _encoded(value) for key, value in item.items()}
+        return {str(key): encoded(value) for key, value in item.items()}
     if isinstance(item, list | tuple):
-        return [_encoded(value) for value in item]
+        return [encoded(value) for value in item]
     if isinstance(item, float) and not math.isfinite(item):
         return "NaN" if math.isnan(item) else "Infinity" if item > 0 else "-Infinity"
     return item
 
 
 def _decoded(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The numbers of `_encoded` values back as floats."""
+    """The numbers of `encoded` values back as floats."""
     for entry in entries.values():
         for name in ("value", "std"):
             entry[name] = float(entry[name]) if entry[name] is not None else None
+        if entry["interval"] is not None:
+            entry["interval"] = [float(bound) for bound in entry["interval"]]
     return entries

@@ -16,6 +16,7 @@ from evaluation.errors import EvaluationError
 from evaluation.isolation import isolated
 from evaluation.metrics import METRICS
 from evaluation.metrics.needs import Metric
+from evaluation.neighbours import sample_neighbours
 from evaluation.report import Report, Value
 
 NUM_SAMPLES = 64
@@ -39,12 +40,15 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
             start = time.monotonic()
             values += _measured(METRICS[name], context)
             seconds[name] = round(time.monotonic() - start, 3)
+        neighbours, found_by = sample_neighbours(context)
     return Report.of(
         values,
-        arrays=_samples(context),
+        arrays=_samples(context) | neighbours,
         title=context.title,
         subject={**context.subject, "generated_fingerprint": context.generated_fingerprint},
         machine=_machine(context, seconds),
+        class_names=context.class_names,
+        neighbours=found_by,
     )
 
 

@@ -1,9 +1,11 @@
 """Small data: drawn images of two kinds, a trained classifier, and Inception weights from a seed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from headless import Browser, find_browser
 from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -69,3 +71,13 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.fc.weight.data.normal_(0, 0.2, generator=generator)
     torch.save(network.state_dict(), file)
     return file
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    path = find_browser()
+    if path is None:
+        pytest.skip("no chromium and no google-chrome on this machine")
+    opened = Browser(path, tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()

@@ -32,7 +32,7 @@ def made(factor: float, *, score: float | None = None, pairs: int = 500, title: 
 @pytest.fixture
 def drawn_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     figures: list[Figure] = []
-    monkeypatch.setattr("evaluation.histograms._save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("evaluation.histograms.save_figure", lambda figure, path: figures.append(figure))
     return figures
 
 
@@ -120,7 +120,7 @@ def test_saved_reports_are_drawn(tmp_path: Path):
 
 def test_a_report_without_pairs_has_no_such_figure(tmp_path: Path):
     Report.of([], arrays={}, title="", subject={}, machine={}).save(tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {"arrays.npz", "report.json", "report.txt"}
+    assert {file.name for file in tmp_path.iterdir()} == {"arrays.npz", "report.json", "report.txt", "report.html"}
 
 
 def test_kinds_of_one_run_are_drawn_but_never_ratios_with_norms(drawn_figures):

@@ -361,7 +361,8 @@ def test_a_report_survives_saving(context: Context, tmp_path: Path):
     assert set(again.arrays) == set(report.arrays)
     assert all(np.array_equal(again.arrays[name], report.arrays[name]) for name in report.arrays)
     names = {file.name for file in folder.iterdir()}
-    assert names == {"report.json", "report.txt", "arrays.npz", "samples.png", "nd_short-srn2020.png"}
+    files = {"report.json", "report.html", "report.txt", "arrays.npz", "samples.png", "nd_short-srn2020.png"}
+    assert names == files
 
 
 def test_numbers_that_json_does_not_know_survive_saving(tmp_path: Path):
@@ -382,7 +383,7 @@ def test_a_damaged_report_is_refused(context: Context, tmp_path: Path):
     for damaged, message in [
         (text[:50], "damaged"),
         ("[]", "damaged"),
-        (text.replace('"schema": 1', '"schema": 2'), "got schema 2"),
+        (text.replace('"schema": 2', '"schema": 3'), "got schema 3, expected at most 2"),
     ]:
         (tmp_path / "report.json").write_text(damaged)
         with pytest.raises(EvaluationError, match=message):

@@ -1,0 +1,208 @@
+"""Runs on disk side by side: a table, overlaid curves and histograms, samples."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from evaluation import histograms, plots
+from evaluation.compare import DIGITS, FOOTNOTE, MISSING, Cell, Comparison, compare, shown
+from evaluation.errors import EvaluationError
+from evaluation.files import replacing
+from evaluation.html import ARROWS, Markup, figure, page, samples_of, section, table, tag
+from evaluation.report import Report, encoded, read_values
+from evaluation.tables import interval_text
+
+
+@dataclass(frozen=True)
+class Run:
+    """A report on disk, and the run folder it belongs to, where there is one."""
+
+    report: Report
+    home: Path | None
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Run":
+        """The report in a folder, or the newest report of a run folder.
+
+        Raises:
+            EvaluationError: no report there, or a damaged one.
+        """
+        folder = Path(folder)
+        if (folder / "report.json").is_file():
+            home = folder.resolve().parent.parent
+            return cls(Report.load(folder), home if folder.resolve().parent.name == "reports" else None)
+        found = [file.parent for file in folder.glob("reports/*/report.json")]
+        if not found:
+            raise EvaluationError(f"{folder}: got no report, expected report.json or reports/*/report.json; measure it")
+        return cls(Report.load(max(found, key=_written)), folder)
+
+    def curves(self) -> plots.Curves:
+        """Of the run's training log; empty where there is none."""
+        try:
+            return plots.read_curves(self.home / "metrics.jsonl") if self.home else {}
+        except EvaluationError:
+            return {}
+
+    def history(self) -> dict[float, tuple[dict[str, float], dict[str, Any]]]:
+        """Values and protocols of all reports of the run, by step; of a step measured twice the later ones."""
+        folders = [] if self.home is None else [file.parent for file in self.home.glob("reports/*/report.json")]
+        read = [read_values(folder) for folder in sorted(folders, key=_written)]
+        steps = [protocol["subject"].get("step") for _, protocol in read]
+        return {step: found for step, found in sorted(zip(steps, read, strict=True), key=_step) if step is not None}
+
+
+def _step(item: tuple[float | None, Any]) -> float:
+    return -1 if item[0] is None else item[0]
+
+
+def _written(folder: Path) -> tuple[str, str]:
+    return str(read_values(folder)[1]["machine"].get("time", "")), folder.name
+
+
+def compare_folders(
+    folders: Sequence[str | Path], out: str | Path | None = None, *, skip_mixed: bool = False
+) -> Comparison:
+    """`compare` of run folders (their newest report) or report folders, labelled by their names.
+
+    With `out`, writes compare.json, compare.txt, compare.md, compare.html and figures into it.
+
+    Raises:
+        EvaluationError: no report, a folder twice, mixed protocols, or `out` cannot be written.
+    """
+    runs = {label: Run.read(folder) for label, folder in zip(labels_of(folders), folders, strict=True)}
+    comparison = compare({label: run.report for label, run in runs.items()}, skip_mixed=skip_mixed)
+    if out is not None:
+        save_comparison(comparison, runs, Path(out))
+    return comparison
+
+
+def labels_of(folders: Sequence[str | Path]) -> list[str]:
+    """The shortest ends of paths that tell them apart.
+
+    Raises:
+        EvaluationError: one folder twice.
+    """
+    parts = [Path(folder).resolve().parts for folder in folders]
+    twice = [str(folder) for number, folder in enumerate(folders) if parts[number] in parts[:number]]
+    if twice:
+        raise EvaluationError(f"compare: got {twice[0]} twice, expected different folders")
+    depths = range(1, max(map(len, parts), default=1) + 1)
+    ends = ([Path(*part[-depth:]).as_posix() for part in parts] for depth in depths)
+    return next((labels for labels in ends if len(set(labels)) == len(labels)), [])
+
+
+def save_comparison(comparison: Comparison, runs: Mapping[str, Run], folder: Path) -> None:
+    """Writes a comparison and its figures; each file is whole or as it was.
+
+    Raises:
+        EvaluationError: the folder cannot be written.
+    """
+    figures = comparison_figures(comparison, runs)
+    files = {
+        "compare.json": json.dumps(encoded(comparison.document()), indent=2, ensure_ascii=False, allow_nan=False),
+        "compare.txt": comparison.table(),
+        "compare.md": comparison.markdown(),
+        "compare.html": comparison_page(comparison, figures, {label: run.report for label, run in runs.items()}),
+    }
+    try:
+        for name, text in files.items():
+            with replacing(folder / name) as beside:
+                beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    except OSError as error:
+        raise EvaluationError(f"compare: cannot be written into {folder} ({error})") from error
+    for title, drawn in figures.items():
+        plots.save_figure(drawn, folder / f"{title.lower().replace(' ', '-')}.png")
+
+
+def comparison_figures(comparison: Comparison, runs: Mapping[str, Run]) -> dict[str, Figure]:
+    """Overlaid curves of the runs, by title: training, values over steps, and the histograms that reports hold."""
+    figures = {}
+    curves = {label: run.curves() for label, run in runs.items()}
+    training = _by_name(curves)
+    if training:
+        figures["Training"] = plots.overlaid_figure(training)
+    values = _by_name({label: values_over_steps(comparison, run) for label, run in runs.items()})
+    if values:
+        figures["Values over steps"] = plots.overlaid_figure(values, marker="o")
+    compared = {row.key for row in comparison.rows}
+    for kind in histograms.NAMES:
+        found = {label: run.report for label, run in runs.items() if kind in histograms.histograms(run.report)}
+        if found and f"{kind}/p95" in compared:
+            figures[kind.replace("/", " ")] = histograms.runs_figure(found, kind)
+    return figures
+
+
+def _by_name(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """run -> name -> curve turned to name -> run -> curve."""
+    names = dict.fromkeys(name for curves in runs.values() for name in curves)
+    return {name: {run: curves[name] for run, curves in runs.items() if name in curves} for name in names}
+
+
+def values_over_steps(comparison: Comparison, run: Run) -> plots.Curves:
+    """Of values with a direction, at the steps where they were measured by the protocol that is compared."""
+    history = run.history()
+    curves = {}
+    for row in comparison.rows:
+        points = [
+            (step, values[row.key])
+            for step, (values, protocol) in history.items()
+            if row.better and row.key in values and protocol["values"][row.key]["hash"] == row.hash
+        ]
+        if len(points) > 1:
+            curves[row.key] = np.array(points)[:, 0], np.array(points)[:, 1]
+    return curves
+
+
+def comparison_page(comparison: Comparison, figures: Mapping[str, Figure], reports: Mapping[str, Report]) -> str:
+    """A comparison as one page."""
+    title = " and ".join(dict.fromkeys(report.protocol["title"] for report in reports.values())) or "Comparison"
+    return page(
+        title,
+        tag("header", tag("h1", title), tag("p", f"{len(reports)} runs side by side")),
+        _values(comparison),
+        *(tag("p", sentence, class_="note") for sentence in comparison.notes),
+        _subjects(comparison),
+        *(section(name, "", figure(drawn, name)) for name, drawn in figures.items()),
+        _samples(reports),
+    )
+
+
+def _values(comparison: Comparison) -> Markup:
+    header = ["metric", "better", *comparison.labels, "protocol"]
+    rows = []
+    for row in comparison.rows:
+        cells = (_cell(cell, column in row.best) for column, cell in enumerate(row.cells))
+        key, better = tag("td", tag("code", row.key)), tag("td", ARROWS.get(row.better, row.better))
+        rows.append([key, better, *cells, tag("td", tag("code", row.hash[:DIGITS]))])
+    lead = f"Every row holds values of one protocol; the best is marked. {FOOTNOTE}"
+    return section("Values", lead, table(header, rows))
+
+
+def _cell(cell: Cell | None, best: bool) -> Markup:
+    if cell is None:
+        return tag("td", MISSING)
+    interval = tag("small", interval_text(cell.interval)) if cell.interval else ""
+    return tag("td", str(cell), interval, class_="best") if best else tag("td", str(cell), interval)
+
+
+def _subjects(comparison: Comparison) -> Markup:
+    names = dict.fromkeys(name for subject in comparison.subjects for name in subject)
+    rows = [
+        [tag("td", name), *(tag("td", shown(subject.get(name, ...))) for subject in comparison.subjects)]
+        for name in names
+    ]
+    return section("Runs", "", table(["", *comparison.labels], rows))
+
+
+def _samples(reports: Mapping[str, Report]) -> str:
+    grids = [
+        tag("div", tag("h3", label), samples_of(report.arrays, report.protocol["class_names"]))
+        for label, report in reports.items()
+        if "samples" in report.arrays
+    ]
+    return section("Samples", "The first of each, unselected.", tag("div", *grids, class_="samples")) if grids else ""

@@ -1,0 +1,144 @@
+"""The reference images nearest to a few samples: what a generator that copies its training set would give away."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from evaluation.context import Context
+
+NUM_SAMPLES = 16
+NUM_NEIGHBOURS = 5
+CHUNK = 4096  # reference rows turned to float64 at a time
+SPARE = 8  # candidates beyond the number asked for, whose order the fast distance may confuse
+
+
+class Neighbours(NamedTuple):
+    """The k nearest rows of a set, nearest first."""
+
+    distances: Tensor  # Euclidean, float64 (N, k)
+    rows: Tensor  # int64 (N, k)
+
+
+class View(NamedTuple):
+    """Samples and reference images as one extractor, or nobody, sees them."""
+
+    name: str
+    samples: Tensor  # (N, D)
+    reference: Tensor  # (M, D)
+    unit: float  # what one step of the features is in the unit that distances are given in
+
+
+def nearest_neighbours(queries: Tensor, references: Tensor, k: int = NUM_NEIGHBOURS) -> Neighbours:
+    """The k nearest of `references` (M, D) for each of `queries` (N, D), of any dtype; fewer where M < k.
+
+    Candidates come from |q|^2 + |r|^2 - 2 qr, distances from q - r: a copy is at distance 0, not at rounding's.
+
+    Raises:
+        EvaluationError: no rows, or different D.
+    """
+    if queries.ndim != 2 or references.ndim != 2 or queries.shape[1] != references.shape[1] or not len(references):
+        raise EvaluationError(
+            f"nearest_neighbours: got shapes {tuple(queries.shape)} and {tuple(references.shape)}, "
+            "expected (N, D) and (M, D) with M > 0"
+        )
+    queries = queries.double().cpu()
+    squared, rows = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64, device="cpu")
+    for start in range(0, len(references), CHUNK):
+        chunk = references[start : start + CHUNK].double().cpu()
+        found = queries.square().sum(1)[:, None] + chunk.square().sum(1) - 2 * queries @ chunk.T
+        squared = torch.cat([squared, found], dim=1)
+        numbers = torch.arange(start, start + len(chunk), device="cpu")
+        rows = torch.cat([rows, numbers.expand(len(queries), -1)], dim=1)
+        squared, best = squared.topk(min(k + SPARE, squared.shape[1]), largest=False)
+        rows = rows.gather(1, best)
+    candidates = references[rows.to(references.device)].double().cpu()  # (N, k + SPARE, D)
+    distances, order = (queries[:, None] - candidates).square().sum(2).sqrt().sort(dim=1, stable=True)
+    return Neighbours(distances[:, :k], rows.gather(1, order)[:, :k])
+
+
+def copy_ratios(queries: Tensor, references: Tensor) -> Tensor:
+    """Distance of each query to its nearest reference row, over that row's distance to its own nearest other row.
+
+    About 1 or more for a query drawn from the same distribution, near 0 for a copy. NaN where the row has a twin, so
+    that there is nothing to compare with. float64 (N,).
+
+    Raises:
+        EvaluationError: fewer than two reference rows, or different D.
+    """
+    if len(references) < 2:
+        raise EvaluationError(f"copy_ratios: got {len(references)} reference rows, expected at least 2")
+    nearest = nearest_neighbours(queries, references, 1)
+    among_themselves = nearest_neighbours(references[nearest.rows[:, 0].to(references.device)], references, 2)
+    apart = among_themselves.distances[:, 1]
+    return torch.where(apart > 0, nearest.distances[:, 0] / apart, torch.nan)
+
+
+def sample_neighbours(context: "Context") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays for a report, and how they were found; both empty without generated or reference images.
+
+    Distances are between the features that an extractor has already computed of both sets, or between pixels in
+    [0, 1] where none has. Nothing is extracted.
+
+    Returns:
+        neighbour_samples uint8 (n, 3, H, W) and, where known, neighbour_labels (n,); neighbours uint8 (n, 5, 3, H, W),
+        neighbour_rows (n, 5) in the reference images as given, neighbour_distances (n, 5), neighbour_ratios (n,).
+    """
+    if context.generated is None or context.reference is None:
+        return {}, {}
+    view = _view(context)
+    reference = context.image_set("reference")
+    labels = None if context.generated_labels is None else context.labels("generated", len(view.samples))
+    chosen = _choose(len(view.samples), labels)
+    queries = view.samples[chosen]
+    found = nearest_neighbours(queries, view.reference)
+    rows = found.rows if reference.order is None else reference.order[found.rows]
+    arrays = {
+        "neighbour_samples": context.generated[chosen.to(context.generated.device)].cpu().numpy(),
+        "neighbours": context.reference[rows.to(context.reference.device)].cpu().numpy(),
+        "neighbour_rows": rows.numpy(),
+        "neighbour_distances": (found.distances * view.unit).numpy(),
+    }
+    if labels is not None:
+        arrays["neighbour_labels"] = labels[chosen].numpy()
+    record = {"features": view.name, "num_reference": len(view.reference), "reference": context.reference_name}
+    if len(view.reference) > 1:
+        ratios = copy_ratios(queries, view.reference)
+        arrays["neighbour_ratios"] = ratios.numpy()
+        record["median_ratio"] = None if bool(ratios.isnan().all()) else float(ratios.nanmedian())
+    return arrays, record
+
+
+def _view(context: "Context") -> View:
+    """Through the first extractor that has seen images of both sets."""
+    for extractor in context.extractors:
+        seen = {role: context.image_set(role).num_seen(extractor) for role in ("generated", "reference")}
+        if all(seen.values()):
+            samples, known = (context.seen_by(extractor).features(role, count) for role, count in seen.items())
+            return View(extractor.name, samples, known, 1.0)
+    generated, reference = context.image_set("generated"), context.image_set("reference")
+    count = min(context.num_real, len(reference))
+    return View(
+        "whole images, pixels in [0, 1]",
+        generated.first(len(generated)).flatten(1),
+        reference.first(count).flatten(1),
+        1 / 255,
+    )
+
+
+def _choose(count: int, labels: Tensor | None) -> Tensor:
+    """The first samples; with labels the first of each class, then the second, ..., put in order of class."""
+    if labels is None:
+        return torch.arange(min(NUM_SAMPLES, count), device="cpu")
+    seen: Counter[int] = Counter()
+    places = []
+    for row, label in enumerate(labels.tolist()):
+        places.append((seen[label], label, row))
+        seen[label] += 1
+    first = sorted(places)[:NUM_SAMPLES]
+    return torch.tensor([row for _, _, row in sorted(first, key=lambda place: (place[1], place[0]))], device="cpu")

@@ -1,0 +1,214 @@
+"""Runs side by side: the best by direction, and a sentence where protocols differ."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from headless import HOSTILE, Browser, Parts
+
+from evaluation import EvaluationError, Report
+from evaluation.compare import best, compare
+from evaluation.compare_runs import Run, compare_folders, labels_of, values_over_steps
+from evaluation.report import Value
+
+UNDIRECTED = "elhist/real_fake/p95"
+FIELDS = {"num_reference": 10_000, "reference_fingerprint": "a" * 64, "generation": {"seed": 0, "weights": "raw"}}
+
+
+def a_report(fid: float = 20.0, score: float = 8.0, *, fields: dict[str, Any] = FIELDS, **others: Any) -> Report:
+    values = [
+        Value("fid", fid, None, 5_000, "lower", fields, interval=(fid - 1, fid + 1)),
+        Value("is", score, 0.1, 50_000, "higher", {"splits": 10}),
+        Value(UNDIRECTED, fid, None, 9, "", {}),
+        *others.pop("values", ()),
+    ]
+    arrays = {"samples": np.zeros((8, 3, 8, 8), np.uint8), "elhist/real_fake/ratio": np.arange(20.0)}
+    machine = {"time": others.pop("time", "2026-01-01T00:00:00Z")}
+    return Report.of(values, arrays=arrays, title="drawn", subject={"step": 7, **others}, machine=machine)
+
+
+def test_the_best_of_each_row_is_by_direction():
+    comparison = compare({"a": a_report(20, 8.0), "b": a_report(19, 8.5), "c": a_report(19, float("nan"))})
+    rows = {row.key: row for row in comparison.rows}
+    assert rows["fid"].best == {1, 2}
+    assert rows["is"].best == {1}
+    assert rows[UNDIRECTED].best == set()
+    lines = comparison.table().splitlines()
+    assert re.split(r"\s{2,}", lines[2]) == ["fid", "lower", "20", "19 *", "19 *", rows["fid"].hash[:8]]
+    assert "8.5 ± 0.1 *" in lines[3]
+    assert "| `fid` | lower | 20 | **19** | **19** |" in comparison.markdown()
+
+
+def test_equal_values_have_no_best():
+    assert all(not row.best for row in compare({"a": a_report(), "b": a_report()}).rows)
+
+
+def test_what_one_run_has_is_missing_in_the_other():
+    extra = Value("kid", 0.1, None, 9, "lower", {})
+    comparison = compare({"a": a_report(), "b": a_report(values=[extra])})
+    row = next(row for row in comparison.rows if row.key == "kid")
+    assert row.cells[0] is None
+    assert row.best == set()
+    assert "–" in comparison.table().splitlines()[-2]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"num_reference": 5_000}, "fid: runs A and B differ in num_reference (10000, 5000)"),
+        ({"generation": {"seed": 0, "weights": "ema"}}, "fid: runs A and B differ in generation.weights (raw, ema)"),
+        ({"generation": {"weights": "raw"}}, "fid: runs A and B differ in generation.seed (0, absent)"),
+        ({"reference_fingerprint": "b" * 64}, "differ in reference_fingerprint (aaaaaaaa, bbbbbbbb)"),
+        ({"extra": None}, "differ in extra (absent, null)"),
+        ({"num_reference": 1, "x": 2}, "differ in num_reference (10000, 1) and x (absent, 2)"),
+        ({"num_reference": 1, "x": 2, "y": 3, "z": 4, "w": 5}, "y (absent, 3) and 2 more"),
+    ],
+)
+def test_mixed_protocols_are_refused_with_the_field_that_differs(change: dict, sentence: str):
+    other = a_report(fields={**FIELDS, **change})
+    with pytest.raises(EvaluationError) as refused:
+        compare({"A": a_report(), "B": other})
+    assert sentence in str(refused.value)
+    assert "measure all by one protocol" in str(refused.value)
+    left = compare({"A": a_report(), "B": other}, skip_mixed=True)
+    assert [row.key for row in left.rows] == ["is", UNDIRECTED]
+    assert sentence in left.left_out[0]
+    assert sentence in left.table()
+    assert sentence in left.markdown()
+
+
+def test_the_third_run_is_compared_too_and_lists_may_come_from_a_file(tmp_path: Path):
+    fields = {**FIELDS, "sizes": (1, 2)}
+    saved = Report.load(a_report(fields=fields).save(tmp_path))
+    assert compare({"A": a_report(fields=fields), "B": saved}).rows
+    with pytest.raises(EvaluationError, match=r"runs A and C differ in sizes \(\[1, 2\], \[1, 3\]\)"):
+        compare({"A": saved, "B": saved, "C": a_report(fields={**FIELDS, "sizes": (1, 3)})})
+    with pytest.raises(EvaluationError, match=r"differ in num_reference \(10000, 1\); measure"):
+        compare({"A": saved, "B": a_report(fields={**fields, "num_reference": 1})})
+
+
+def test_the_subject_and_the_record_may_differ():
+    other = a_report(step=9, checkpoint="b.pt")
+    other.protocol["values"]["fid"]["record"]["method"] = "gram"
+    assert len(compare({"a": a_report(), "b": other}).rows) == 3
+
+
+def test_a_hash_alone_that_differs_is_refused():
+    other = a_report()
+    other.protocol["values"]["fid"]["hash"] = "0" * 64
+    with pytest.raises(EvaluationError, match="differ in nothing but the hash"):
+        compare({"a": a_report(), "b": other})
+
+
+def test_one_report_is_no_comparison():
+    with pytest.raises(EvaluationError, match="got 1 report, expected at least two"):
+        compare({"a": a_report()})
+
+
+def test_best_is_by_direction_and_the_first_of_equals():
+    reports = [a_report(20, 7), a_report(18, 9), a_report(18, 9), a_report(math.nan, math.nan)]
+    assert (best(reports, "fid"), best(reports, "is")) == (1, 1)
+    assert best(reports[::-1], "fid") == 1
+
+
+@pytest.mark.parametrize(
+    ("reports", "key", "message"),
+    [
+        ([a_report(), a_report(fields={"num_reference": 1})], "fid", "best: fid: runs 0 and 1 differ in num_reference"),
+        ([a_report()], "kid", "got no value called kid, expected one of fid, is, elhist"),
+        ([a_report(math.nan)], "fid", "got no value called fid"),
+        ([a_report()], UNDIRECTED, "neither higher nor lower is better"),
+        ([], "fid", "got no value called fid"),
+    ],
+)
+def test_best_refuses_what_cannot_be_ranked(reports: list[Report], key: str, message: str):
+    with pytest.raises(EvaluationError, match=re.escape(message)):
+        best(reports, key)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    """Two run folders with reports at two steps; the newest is the one measured last, not that of the last step."""
+    folders = [tmp_path / "runs" / name for name in ("sn", "srn70")]
+    for number, folder in enumerate(folders):
+        for step, fid, time in ((1, 30.0, "01"), (2, 20.0 - number, "03"), (3, 25.0, "02")):
+            report = a_report(fid, step=step, time=f"2026-01-{time}T00:00:00Z")
+            report.save(folder / "reports" / f"{step:08d}")
+        lines = [json.dumps({"step": step, "d_loss": 1.0 + number, "fake_logit": 0.0}) for step in range(5)]
+        (folder / "metrics.jsonl").write_text("\n".join(lines))
+    return folders
+
+
+def test_run_folders_give_their_newest_report_tables_and_plots(runs: list[Path], tmp_path: Path):
+    comparison = compare_folders(runs, tmp_path / "out")
+    assert comparison.labels == ("sn", "srn70")
+    assert [cell.value for cell in comparison.rows[0].cells if cell] == [20.0, 19.0]
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    figures = {"training.png", "values-over-steps.png", "elhist-real_fake.png"}
+    assert names == {"compare.json", "compare.txt", "compare.md", "compare.html"} | figures
+    document = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert document["values"]["fid"]["runs"]["srn70"]["value"] == 19.0
+    assert document["values"]["fid"]["fields"]["num_reference"] == 10_000
+    assert document["subjects"]["sn"]["step"] == 2
+    assert (tmp_path / "out" / "compare.txt").read_text() == comparison.table() + "\n"
+
+
+def test_values_over_steps_leave_out_other_protocols(runs: list[Path]):
+    a_report(99.0, fields={"num_reference": 1}, step=1, time="2026-01-02T00:00:00Z").save(runs[0] / "reports" / "again")
+    comparison = compare_folders(runs)
+    steps, values = values_over_steps(comparison, Run.read(runs[1]))["fid"]
+    assert (steps.tolist(), values.tolist()) == ([1, 2, 3], [30, 19, 25])
+    curves = values_over_steps(comparison, Run.read(runs[0]))
+    assert curves["fid"][0].tolist() == [2, 3]  # of step 1 the later report counts, and it has another protocol
+    assert set(curves) == {"fid", "is"}
+
+
+def test_a_report_folder_stands_for_itself(runs: list[Path]):
+    folders = [runs[0] / "reports" / "00000001", runs[0] / "reports" / "00000003"]
+    comparison = compare_folders(folders)
+    assert comparison.labels == ("00000001", "00000003")
+    assert [cell.value for cell in comparison.rows[0].cells if cell] == [30.0, 25.0]
+
+
+def test_labels_are_the_shortest_ends_that_differ():
+    assert labels_of(["a/x/report", "a/y/report"]) == ["x/report", "y/report"]
+    with pytest.raises(EvaluationError, match="got a twice"):
+        labels_of(["a", "a"])
+
+
+def test_folders_without_a_report_are_refused(tmp_path: Path):
+    with pytest.raises(EvaluationError, match="got no report"):
+        compare_folders([tmp_path, tmp_path / "b"])
+
+
+def test_names_cannot_bring_markup_into_a_comparison(tmp_path: Path):
+    folders = []
+    for number, name in enumerate((HOSTILE.replace("/", ""), "_$x^$")):
+        folders.append(a_report(20 - number, experiment=HOSTILE).save(tmp_path / name / "reports" / "1"))
+    out = tmp_path / "out"
+    compare_folders([folder.parent.parent for folder in folders], out)
+    parts = Parts((out / "compare.html").read_text())
+    assert "script" not in parts.tags
+    assert not parts.handlers
+    assert all(address.startswith("data:") for address in parts.addresses)
+
+
+@pytest.mark.slow
+def test_a_browser_shows_a_comparison(browser: Browser, runs: list[Path], tmp_path: Path):
+    compare_folders(runs, tmp_path / "out")
+    address = (tmp_path / "out" / "compare.html").as_uri()
+    question = """({
+      sizes: [...document.querySelectorAll('figure img, .strips img, table')]
+        .map((one) => one.clientWidth * one.clientHeight),
+      best: [...document.querySelectorAll('td.best')].map((one) => one.innerText.split('\\n')[0]),
+    })"""
+    visit = browser.visit(address, question)
+    assert not visit.messages
+    assert [request for request in visit.requests if not request.startswith("data:")] == [address]
+    assert len(visit.answer["sizes"]) == 3 + 2 + 2
+    assert all(size > 0 for size in visit.answer["sizes"])
+    assert visit.answer["best"] == ["19"]

@@ -1,0 +1,166 @@
+"""report.html: nothing from outside, nothing let in, and a real browser shows it whole."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from headless import HOSTILE, Browser, Parts
+
+from evaluation import Report
+from evaluation.html import Markup, page, report_page, tag
+from evaluation.report import Value
+
+LOG = "\n".join(json.dumps({"step": step, "d_loss": 1 / (step + 1), "g_loss": 0.1 * step}) for step in range(9))
+
+
+def a_report(title: str = "CIFAR-10 (JPEG)", name: str = "cat", side: int = 32) -> Report:
+    """Something in every section of a page."""
+    rng = np.random.default_rng(0)
+
+    def pixels(*shape: int) -> np.ndarray:
+        return rng.integers(0, 256, (*shape, 3, side, side), dtype=np.uint8)
+
+    protocol = {"num_reference": 10_000, "generation": {"quantizer": title}}
+    values = [
+        Value("fid", 19.57, None, 5_000, "lower", protocol, interval=(19.1, 20.2), record={"interval": title}),
+        Value("fid_floor", 8.9, None, 5_000, "lower", {"num_reference": 10_000}),
+        Value("is", 8.6, 0.12, 50_000, "higher", protocol, record={"note": f"{title} is a note"}),
+        Value("intra_fid", 30.0, None, 2, "lower", {}, arrays={"intra_fid/per_class": np.array([20.0, 40.0])}),
+        Value("nd/srn2020/softplus_fake", 0.5, 0.01, 9, "higher", {"steps": 10}),
+        Value("elhist/real_fake/p95", 0.4, None, 200, "", {}, arrays={"elhist/real_fake/ratio": rng.gamma(2, 1, 200)}),
+        Value("jacobian/real/p95", 3.0, None, 200, "", {}, arrays={"jacobian/real/norm": rng.gamma(2, 1, 200)}),
+    ]
+    arrays = {
+        "samples": pixels(6),
+        "sample_labels": np.array([0, 0, 0, 1, 1, 1]),
+        "neighbour_samples": pixels(4),
+        "neighbour_labels": np.array([0, 0, 1, 1]),
+        "neighbours": pixels(4, 5),
+        "neighbour_distances": np.arange(20.0).reshape(4, 5),
+        "neighbour_ratios": np.array([1.0, 0.0, np.nan, 0.9]),
+        "nd/srn2020/losses": np.ones((2, 5)),
+    }
+    return Report.of(
+        values,
+        arrays=arrays,
+        title=title,
+        subject={"experiment": title, "step": 4000},
+        machine={"device": "cpu", "time": "2026-01-01T00:00:00Z"},
+        class_names=[name, "dog"],
+        neighbours={"features": "inception", "num_reference": 10_000, "reference": title, "median_ratio": 0.95},
+    )
+
+
+def test_every_text_is_escaped_unless_it_is_markup():
+    assert tag("p", "<b>", tag("i", "&"), title='"') == '<p title="&quot;">&lt;b&gt;<i>&amp;</i></p>'
+    assert isinstance(tag("p"), Markup)
+    assert tag("td", "x", class_="best") == '<td class="best">x</td>'
+    assert "&lt;script&gt;" in page("<script>")
+
+
+def test_a_page_needs_nothing_from_outside(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text(LOG)
+    text = report_page(a_report(), training_log=tmp_path / "metrics.jsonl")
+    parts = Parts(text)
+    assert not {"script", "iframe", "object", "embed", "base"} & set(parts.tags)
+    assert all(address.startswith(("data:", "#protocol-")) for address in parts.addresses)
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert len(text) < 2_000_000
+
+
+def test_a_page_shows_what_the_report_holds(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text(LOG)
+    report = a_report()
+    parts = Parts(report_page(report, training_log=tmp_path / "metrics.jsonl"))
+    for shown in ("19.57", "[19.1, 20.2]", "real against real: 8.9", "8.6 ± 0.12", "50,000", "↓ lower", "↑ higher"):
+        assert shown in parts.text
+    for shown in (
+        "CIFAR-10 (JPEG) is a note",
+        "10,000 reference images",
+        "Median ratio: 0.95",
+        "4000",
+        "class by class",
+    ):
+        assert shown in parts.text
+    for entry in report.protocol["values"].values():
+        assert entry["hash"] in parts.text
+    assert '"num_reference": 10000' in parts.text
+    strips, cards, figures = 2, 4 * 6, 4
+    assert parts.tags.count("img") == strips + cards + figures
+    assert parts.tags.count("details") == len(report.values) + 1
+
+
+def test_names_cannot_bring_markup_into_a_page(tmp_path: Path):
+    report = a_report(HOSTILE, HOSTILE)
+    report.arrays[f"{HOSTILE}/ratio"] = np.arange(9.0)
+    text = report_page(report)
+    parts = Parts(text)
+    assert "script" not in parts.tags
+    assert not parts.handlers
+    assert "x" not in parts.addresses
+    assert parts.text.count(HOSTILE) >= 6
+
+
+@pytest.mark.parametrize("missing", ["samples", "sample_labels", "neighbours", "neighbour_labels", "neighbour_ratios"])
+def test_a_page_does_without_what_is_missing(missing: str):
+    report = a_report()
+    del report.arrays[missing]
+    Parts(report_page(report))
+
+
+def test_values_by_class_are_named_by_their_labels():
+    report = a_report()
+    report.arrays["intra_fid/classes"] = np.array([1, 7])
+    text = Parts(report_page(report)).text.partition("class by class")[2]
+    assert text.startswith("2 classes, from 20 to 40, mean 30.dog20class 740")
+
+
+def test_a_run_without_losses_says_so(tmp_path: Path):
+    text = report_page(a_report(), training_log=tmp_path / "metrics.jsonl")
+    assert "The run has logged no losses." in text
+
+
+def test_large_images_are_reduced_and_many_rows_cut():
+    report = a_report(side=128)
+    assert len(report_page(report)) < 2_000_000
+    report.arrays["samples"] = np.zeros((1000, 3, 64, 64), np.uint8)
+    del report.arrays["sample_labels"]
+    assert Parts(report_page(report)).tags.count("img") == 2**18 // (8 * 64 * 64) + 24 + 3
+
+
+QUESTION = """(() => {
+  const shown = (selector) => [...document.querySelectorAll(selector)].map((one) => {
+    const box = one.getBoundingClientRect();
+    return [box.width, box.height, one.naturalWidth ?? 1, one.complete ?? true];
+  });
+  location.hash = document.querySelector('td a')?.getAttribute('href') ?? '';
+  return new Promise((done) => setTimeout(() => done({
+    images: shown('img'), tables: shown('table'), rows: shown('tbody tr'), figures: shown('figure img'),
+    strips: shown('.strips img'), cards: shown('.card img'), bars: shown('.bar'), overflow: document.body.scrollWidth,
+    opened: [...document.querySelectorAll('details')].filter((one) => one.open).length,
+  }), 100));
+})()"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("title", ["CIFAR-10 (JPEG)", HOSTILE], ids=["plain", "hostile"])
+def test_a_browser_shows_it_whole_and_asks_for_nothing(browser: Browser, title: str, tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text(LOG)
+    folder = a_report(title, title).save(tmp_path / "report", training_log=tmp_path / "metrics.jsonl")
+    address = (folder / "report.html").as_uri()
+    visit = browser.visit(address, QUESTION)
+    assert not visit.messages
+    assert [request for request in visit.requests if not request.startswith("data:")] == [address]
+    shown = visit.answer
+    assert all(width > 0 and height > 0 and pixels > 0 and done for width, height, pixels, done in shown["images"])
+    assert len(shown["tables"]) == 1
+    assert len(shown["rows"]) == 7
+    assert [len(shown[name]) for name in ("figures", "strips", "cards", "bars")] == [4, 2, 24, 2]
+    assert all(width > 300 and height > 200 for width, height, *_ in shown["figures"])
+    assert all(width > 0 and height > 0 for width, height, *_ in shown["tables"] + shown["rows"] + shown["bars"])
+    assert shown["overflow"] <= 1200
+    assert shown["opened"] == 1  # a link to a protocol opens it
