@@ -89,14 +89,14 @@ def _record(line: str) -> dict[str, float] | None:
     return numbers if "step" in numbers else None
 
 
-def plot_critics(losses: np.ndarray, steps: int, title: str, out_png: str | Path) -> None:
-    """Training losses (critics, points) of Neural Divergence over `steps`, with chance level 2 log 2."""
+def plot_critics(losses: np.ndarray, steps: int, title: str, out_png: str | Path, *, chance: float) -> None:
+    """Training losses (critics, points) of Neural Divergence over `steps`, with that of a critic that says nothing."""
     figure = _figure(1)
     axes = figure.axes[0]
     positions = np.linspace(0, steps, losses.shape[1], endpoint=False)
     for number, curve in enumerate(losses):
         axes.plot(positions, curve, linewidth=1, label=f"critic {number}")
-    axes.axhline(2 * np.log(2), color="grey", linestyle="--", linewidth=1, label="chance, 2 log 2")
+    axes.axhline(chance, color="grey", linestyle="--", linewidth=1, label=f"chance, {chance:.3g}")
     axes.set_title(title)
     axes.set_xlabel("critic steps")
     axes.set_ylabel("loss")

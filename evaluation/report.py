@@ -135,8 +135,14 @@ class Report:
         for name, losses in self.arrays.items():
             if name.endswith("/losses"):
                 label = name.removesuffix("/losses")
-                steps = self.protocol["values"][f"{label}/softplus_fake"]["fields"]["steps"]
-                plots.plot_critics(losses, steps, label, folder / f"{label.replace('/', '-')}.png")
+                entry = self.protocol["values"][f"{label}/softplus_fake"]
+                plots.plot_critics(
+                    losses,
+                    entry["fields"]["steps"],
+                    label,
+                    folder / f"{label.replace('/', '-')}.png",
+                    chance=entry["record"]["chance"],
+                )
 
     @classmethod
     def load(cls, folder: str | Path) -> "Report":
