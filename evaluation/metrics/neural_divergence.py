@@ -429,10 +429,11 @@ def measure(context: "Context") -> list[Value]:
         f"{result.label}/losses": result.losses,
         f"{result.label}/critics": np.array(result.critics),  # (num_critics, terms)
     }
-    seen = [_value(result, result.critics, term, "", fields, record) for term in Terms._fields]
-    unseen = [_value(result, result.unseen_critics, term, "unseen/", fields, record) for term in OF_REAL_IMAGES]
-    first = replace(seen[0], arrays=arrays)
-    return [first, *seen[1:], *(unseen if result.unseen_critics else [])]
+    values = [_value(result, result.critics, term, "", fields, record) for term in Terms._fields]
+    values[0] = replace(values[0], arrays=arrays)
+    if result.unseen_critics:
+        values += [_value(result, result.unseen_critics, term, "unseen/", fields, record) for term in OF_REAL_IMAGES]
+    return values
 
 
 def _identity(context: "Context") -> str:
@@ -465,6 +466,5 @@ def _value(
         better=meaning.better,
         fields=fields,
         record=record,
-        arrays={},
         interval=interval,
     )

@@ -582,7 +582,13 @@ def test_every_term_has_its_key_direction_bounds_and_interval(name: str):
     assert (fields["loss"], fields["num_unseen"], fields["steps"]) == (PRESETS[name].loss, 16, 3)
 
 
-def test_a_report_of_both_presets_is_saved_with_the_critics_losses(tmp_path: Path):
+def test_without_a_holdout_there_are_no_unseen_terms():
+    values = measure(context(settings=replace(SMALL, nd_holdout=0.0, nd_critics=1)))
+    assert [value.key.split("/", 2)[2] for value in values] == list(Terms._fields)
+    assert all(value.interval is None and value.std is None for value in values)
+
+
+def test_a_report_of_gulrajani2019_is_saved_with_the_critics_losses(tmp_path: Path):
     report = evaluate(["nd"], context(settings=replace(SMALL, nd_preset="gulrajani2019", nd_critics=1)))
     folder = report.save(tmp_path / "report")
     assert (folder / "nd_short-gulrajani2019.png").is_file()
