@@ -445,7 +445,11 @@ def often_saved(monkeypatch: pytest.MonkeyPatch) -> None:
 def interrupted(folder: Path, fails_at: int, **settings) -> None:
     with pytest.raises(KeyboardInterrupt):
         neural_divergence(
-            Recorder(fails_at, side=8), noise(64, 1, side=8), **LONG, checkpoints=folder, identity="a", **settings
+            Recorder(fails_at, side=8),
+            noise(64, 1, side=8),
+            **{**LONG, **settings},
+            checkpoints=folder,
+            identity="a",
         )
 
 
@@ -489,6 +493,15 @@ def test_another_run_starts_anew(tmp_path: Path, change: dict):
         neural_divergence(fresh_start, **{**arguments, "checkpoints": None})
     assert sampler.asked == fresh_start.asked
     assert len(list(tmp_path.iterdir())) == 2  # that of the first run stays
+
+
+@pytest.mark.usefixtures("often_saved")
+def test_another_seed_starts_anew_on_the_same_images(tmp_path: Path):
+    whole = {**LONG, "critic_holdout": 0.0}
+    interrupted(tmp_path, 4, critic_holdout=0.0)
+    sampler = Recorder(side=8)
+    neural_divergence(sampler, noise(64, 1, side=8), **whole, seed=1, checkpoints=tmp_path, identity="a")
+    assert len(sampler.asked) == 10
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", None], ids=["empty", "damaged", "of another run"])
