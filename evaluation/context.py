@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,6 +52,8 @@ class Settings:
     nd_samples: int | None = None
     nd_batch_size: int | None = None
     nd_critics: int | None = None
+    nd_holdout: float = 0.0  # share of the test images that critics are not trained on
+    nd_pool: int | None = None  # train critics on so many images of the sampler, made once; None: on fresh ones
     lipschitz_pairs: int = 2_000
     lipschitz_noise: float = 0.1  # standard deviation, in [-1, 1], of the steps to points near images; 0: none
     batch_size: int = 50  # images in one pass of the extractor; decides speed, not values
@@ -74,6 +77,10 @@ class Settings:
             batch_size=self.nd_batch_size,
             num_critics=self.nd_critics,
         )
+        if not 0 <= self.nd_holdout < 1:
+            raise EvaluationError(f"nd_holdout: got {self.nd_holdout}, expected a share from 0 to below 1")
+        if self.nd_pool is not None and self.nd_pool < 1:
+            raise EvaluationError(f"nd_pool: got {self.nd_pool}, expected at least 1, or none for fresh images")
 
     @classmethod
     def of(cls, protocol: str, **changes: Any) -> "Settings":
@@ -110,6 +117,8 @@ class Context:
             the sets' fingerprints are.
         class_names: for people, by label.
         cache: where features of real images are kept between processes; None: nowhere.
+        nd_checkpoints: folder that keeps unfinished critics of Neural Divergence, to go on with; None: nothing is kept.
+            With a sampler, `subject` must tell one generator from another, as a checkpoint's hash does.
 
     Raises:
         EvaluationError: images or labels of another form, or sets of different image size.
@@ -135,6 +144,7 @@ class Context:
     test_name: str = ""
     class_names: tuple[str, ...] = ()
     cache: Cache | None = None
+    nd_checkpoints: Path | None = None
 
     def __post_init__(self) -> None:
         self._sets: dict[str, ImageSet] = {}

@@ -278,7 +278,8 @@ def _training(training_log: str | Path | None) -> str:
 
 def _critics(report: "Report", name: str) -> Markup:
     label = name.removesuffix("/losses")
-    drawn = plots.critics_figure(report.arrays[name], report.critic_steps(label), label)
+    steps, chance = report.critic_run(label)
+    drawn = plots.critics_figure(report.arrays[name], steps, label, chance=chance)
     return section("Critics", "Training losses of the critics of Neural Divergence.", figure(drawn, f"{label} losses"))
 
 

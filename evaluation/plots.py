@@ -129,19 +129,19 @@ def _record(line: str) -> dict[str, float] | None:
     return numbers if "step" in numbers else None
 
 
-def plot_critics(losses: np.ndarray, steps: int, title: str, out_png: str | Path) -> None:
+def plot_critics(losses: np.ndarray, steps: int, title: str, out_png: str | Path, *, chance: float) -> None:
     """`critics_figure` as a PNG."""
-    save_figure(critics_figure(losses, steps, title), out_png)
+    save_figure(critics_figure(losses, steps, title, chance=chance), out_png)
 
 
-def critics_figure(losses: np.ndarray, steps: int, title: str) -> Figure:
-    """Training losses (critics, points) of Neural Divergence over `steps`, with chance level 2 log 2."""
+def critics_figure(losses: np.ndarray, steps: int, title: str, *, chance: float) -> Figure:
+    """Training losses (critics, points) of Neural Divergence over `steps`, with that of a critic that says nothing."""
     figure = _figure(1)
     axes = figure.axes[0]
     positions = np.linspace(0, steps, losses.shape[1], endpoint=False)
     for number, curve in enumerate(losses):
         axes.plot(positions, curve, linewidth=1, label=f"critic {number}")
-    axes.axhline(2 * np.log(2), color="grey", linestyle="--", linewidth=1, label="chance, 2 log 2")
+    axes.axhline(chance, color="grey", linestyle="--", linewidth=1, label=f"chance, {chance:.3g}")
     axes.set_title(plain(title))
     axes.set_xlabel("critic steps")
     axes.set_ylabel("loss")

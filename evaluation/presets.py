@@ -29,28 +29,61 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @dataclass(frozen=True)
 class Preset:
-    """One published protocol; steps are critic updates, samples are generated images in the final means."""
+    """How the critics of Neural Divergence are trained; steps are critic updates.
+
+    loss, convolution_init and linear_init are names in `evaluation.metrics.critic`.
+    """
 
     channels: tuple[int, ...]
-    init_std: float
+    convolution_init: str
+    linear_init: str
+    loss: str
+    gp_lambda: float  # weight of the gradient penalty in the objective; 0: none
+    dequantize: bool  # uniform noise of one grey level on real and generated images alike
     learning_rate: float
+    final_learning_rate: float  # reached linearly after the last step
     betas: tuple[float, float]
+    average_decay: float  # of the moving average of the weights that is measured; 0: the last weights
     batch_size: int  # real images, and as many generated ones
     steps: int
-    samples: int
+    samples: int  # generated images in the final means
     num_critics: int
 
 
 PRESETS: dict[str, Preset] = {
+    # Sanyal et al. 2020, Appendix E.1
     "srn2020": Preset(
         channels=(16, 32, 64),
-        init_std=0.02,
+        convolution_init="normal_0.02",
+        linear_init="normal_0.02",
+        loss="logistic",
+        gp_lambda=0.0,
+        dequantize=False,
         learning_rate=2e-4,
+        final_learning_rate=2e-4,
         betas=(0.0, 0.9),
+        average_decay=0.0,
         batch_size=128,
         steps=100_000,
         samples=1_000_000,
         num_critics=3,  # not in the paper; one critic has no spread
+    ),
+    # Gulrajani et al. 2020, as their published code sets it
+    "gulrajani2019": Preset(
+        channels=(64, 128, 256),
+        convolution_init="he",
+        linear_init="xavier",
+        loss="wasserstein",
+        gp_lambda=10.0,
+        dequantize=True,
+        learning_rate=2e-4,
+        final_learning_rate=0.0,
+        betas=(0.0, 0.9),
+        average_decay=0.999,
+        batch_size=256,
+        steps=100_000,
+        samples=2_560_000,
+        num_critics=3,  # the code trains one
     ),
 }
 
@@ -66,16 +99,16 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def check_settings(preset: str, **changes: int | None) -> Preset:
-    """The preset with those changes that are not None.
+def check_settings(preset: str | Preset, **changes: int | None) -> Preset:
+    """The preset, given or by name, with those changes that are not None.
 
     Raises:
         EvaluationError: an unknown preset, or a change below 1.
     """
-    if preset not in PRESETS:
+    if not isinstance(preset, Preset) and preset not in PRESETS:
         raise EvaluationError(f"nd preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     for name, value in given.items():
         if value < 1:
             raise EvaluationError(f"nd {name}: got {value}, expected at least 1")
-    return replace(PRESETS[preset], **given)
+    return replace(preset if isinstance(preset, Preset) else PRESETS[preset], **given)

@@ -149,14 +149,17 @@ class Report:
         for name, losses in self.arrays.items():
             if name.endswith("/losses"):
                 label = name.removesuffix("/losses")
-                plots.plot_critics(losses, self.critic_steps(label), label, folder / f"{label.replace('/', '-')}.png")
+                steps, chance = self.critic_run(label)
+                file = folder / f"{label.replace('/', '-')}.png"
+                plots.plot_critics(losses, steps, label, file, chance=chance)
         for family in histograms.families(self):
             histograms.plot_kinds(self, family, folder / f"{family}.png")
 
-    def critic_steps(self, label: str) -> int:
-        """Updates of the critics whose terms are called "label/..."."""
-        fields = (entry["fields"] for key, entry in self.protocol["values"].items() if key.startswith(f"{label}/"))
-        return int(next(fields)["steps"])
+    def critic_run(self, label: str) -> tuple[int, float]:
+        """Updates of the critics whose terms are called "label/...", and the loss of one that says nothing."""
+        entries = self.protocol["values"].items()
+        entry = next(entry for key, entry in entries if key.startswith(f"{label}/"))
+        return int(entry["fields"]["steps"]), float(entry["record"].get("chance", 2 * math.log(2)))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Report":

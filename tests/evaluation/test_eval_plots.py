@@ -66,5 +66,5 @@ def test_a_file_without_curves_is_refused(tmp_path: Path):
 
 
 def test_critics_are_drawn(tmp_path: Path):
-    plot_critics(np.ones((2, 5)), 100, "nd_short/srn2020", tmp_path / "nd.png")
+    plot_critics(np.ones((2, 5)), 100, "nd_short/srn2020", tmp_path / "nd.png", chance=1.386)
     assert opened(tmp_path / "nd.png").shape == (400, 600, 3)

@@ -1,0 +1,66 @@
+"""What an interrupted run leaves on disk, to go on from."""
+
+import hashlib
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evaluation.cache import canonical
+from evaluation.errors import EvaluationError
+from evaluation.files import replacing
+
+SECONDS_BETWEEN_SAVES = 60.0
+
+
+class Unfinished:
+    """A file in a folder, named and keyed by everything that decides the run; no folder: nothing is kept.
+
+    A file that is damaged or was written for another key counts as absent, so a run never goes on from another's
+    state. Files are written beside and renamed: what is there is whole.
+
+    Args:
+        key: content hashes, settings, seed, versions; anything JSON knows.
+    """
+
+    def __init__(self, folder: Path | None, key: dict[str, Any]) -> None:
+        self._key = canonical(key)
+        name = hashlib.sha256(self._key.encode()).hexdigest()[:16]
+        self.file = None if folder is None else folder / f"unfinished-{name}.pt"
+        self._last_save = time.monotonic()
+
+    def read(self) -> dict[str, Any] | None:
+        """What was saved last under this key, on the CPU; None: nothing."""
+        if self.file is None:
+            return None
+        try:
+            stored = torch.load(self.file, map_location="cpu", weights_only=True)
+            return stored["state"] if stored["key"] == self._key else None
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+            return None
+
+    @property
+    def due(self) -> bool:
+        """Whether a minute has passed since the last state was written."""
+        return self.file is not None and time.monotonic() - self._last_save >= SECONDS_BETWEEN_SAVES
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replaces what was saved; plain containers and tensors.
+
+        Raises:
+            EvaluationError: the folder cannot be written.
+        """
+        assert self.file is not None
+        try:
+            with replacing(self.file) as beside:
+                torch.save({"key": self._key, "state": state}, beside)
+        except (OSError, RuntimeError) as error:
+            raise EvaluationError(f"checkpoint: {self.file} cannot be written ({error}); free space there") from error
+        self._last_save = time.monotonic()
+
+    def remove(self) -> None:
+        """After the run: there is nothing left to go on from."""
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
