@@ -1,12 +1,28 @@
 """What can be measured, by name. A metric is one file with a pure function and `measure(context) -> values`."""
 
-from evaluation.metrics import fid, inception_score, neural_divergence
+from evaluation.metrics import (
+    fid,
+    fid_infinity,
+    inception_score,
+    intra_fid,
+    intra_kid,
+    kid,
+    neural_divergence,
+    precision_recall,
+)
 from evaluation.metrics.needs import Metric
 
 _COMPARED = {"generated": "num_fid", "reference": "num_real"}
+_BY_CLASS = {"generated": "num_intra", "reference": ""}
+_BOTH = ("generated", "reference")
 
 METRICS: dict[str, Metric] = {
     "is": Metric(inception_score.measure, {"generated": "num_is"}, "logits"),
-    "fid": Metric(fid.measure, _COMPARED, "features"),
+    "fid": Metric(fid.measure, _COMPARED, "features", statistics=True),
+    "fid_infinity": Metric(fid_infinity.measure, _COMPARED, "features", statistics=True, check=fid_infinity.check),
+    "intra_fid": Metric(intra_fid.measure, _BY_CLASS, "features", labels=_BOTH, check=intra_fid.check),
+    "kid": Metric(kid.measure, _COMPARED, "features", check=kid.check),
+    "intra_kid": Metric(intra_kid.measure, _BY_CLASS, "features", labels=_BOTH, check=intra_kid.check),
+    "prdc": Metric(precision_recall.measure, _COMPARED, "features", check=precision_recall.check),
     "nd": Metric(neural_divergence.measure, {"generated": "", "test": ""}),
 }

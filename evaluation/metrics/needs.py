@@ -17,6 +17,8 @@ class Metric(NamedTuple):
     extractor: "features", "logits" or "" for none; with several extractors, `measure` is called for each.
     labels: image sets whose images must have classes.
     critic: whether the discriminator is what is measured.
+    statistics: whether moments from a file can stand for the reference images.
+    check: refuses what else the metric cannot work with; generated images may not be there yet.
     """
 
     measure: "Callable[[Context], list[Value]]"
@@ -24,3 +26,5 @@ class Metric(NamedTuple):
     extractor: str = ""
     labels: tuple[str, ...] = ()
     critic: bool = False
+    statistics: bool = False
+    check: "Callable[[Context], None]" = lambda _: None
