@@ -13,7 +13,7 @@ from torch import Tensor
 from evaluation.cache import Cache
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
-from evaluation.frechet import Moments
+from evaluation.frechet import Gaussian
 from evaluation.image_set import ImageSet, Pass
 from evaluation.images import Sampler, check_images, check_labels, check_same_size, fingerprint
 from evaluation.metrics.needs import Metric
@@ -32,10 +32,12 @@ ROLES = ("generated", "reference", "test")
 class Settings:
     """The protocol's numbers. The defaults are those of Sanyal et al. 2020, after Miyato et al. 2018.
 
-    FID, KID, precision and recall: `num_real` reference images, drawn by `seed`, against the first `num_fid` generated
-    ones. IS: the first `num_is` generated images in `is_splits` parts. Intra-FID: the first `num_intra` generated
-    images of each class against all reference images of that class. 0 means all there are. Neural Divergence: None
-    takes the preset's value. Empirical Lipschitz constants: `lipschitz_pairs` pairs of each kind.
+    FID, KID, precision and recall (`pr_neighbours`), density and coverage (`dc_neighbours`): `num_real` reference
+    images, drawn by `seed`, against the first `num_fid` generated ones; with `floor`, FID between two draws of real
+    images besides. IS: the first `num_is` generated images in `is_splits` parts. Intra-FID and Intra-KID: the first
+    `num_intra` generated images of each class against all reference images of that class. 0 means all there are.
+    Neural Divergence: None takes the preset's value. Empirical Lipschitz constants: `lipschitz_pairs` pairs of each
+    kind.
     """
 
     num_real: int = 10_000
@@ -46,7 +48,8 @@ class Settings:
     num_intra: int = 5_000
     kid_subsets: int = 100
     kid_subset_size: int = 1_000
-    prdc_neighbours: int = 5
+    pr_neighbours: int = 3
+    dc_neighbours: int = 5
     nd_preset: str = "srn2020"
     nd_steps: int | None = None
     nd_samples: int | None = None
@@ -63,9 +66,12 @@ class Settings:
         for name in ("num_real", "num_fid", "num_is", "num_intra"):
             if getattr(self, name) < 0:
                 raise EvaluationError(f"{name}: got {getattr(self, name)}, expected 0 for all, or more")
-        for name in ("is_splits", "batch_size", "kid_subsets", "kid_subset_size", "prdc_neighbours", "lipschitz_pairs"):
+        positive = ("is_splits", "batch_size", "kid_subsets", "pr_neighbours", "dc_neighbours", "lipschitz_pairs")
+        for name in positive:
             if getattr(self, name) < 1:
                 raise EvaluationError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        if self.kid_subset_size < 2:
+            raise EvaluationError(f"kid_subset_size: got {self.kid_subset_size}, expected at least 2")
         if self.lipschitz_noise < 0:
             raise EvaluationError(f"lipschitz_noise: got {self.lipschitz_noise}, expected 0 or more")
         if self.num_is and self.is_splits > self.num_is:
@@ -222,6 +228,7 @@ class Context:
                 f"metric {name}: extractor {self.extractors[0].name} gives no class probabilities; "
                 "choose inception or classifier, or leave the metric out"
             )
+        metric.check(self)
 
     def _check_count(self, name: str, role: str, setting: str) -> None:
         images = self._sets.get(role)
@@ -259,6 +266,11 @@ class Context:
         """Features (count, D) of the first `count` images of a set: of the reference images in a drawn order."""
         return self._sets[role].features(count, self.current, self._pass).features
 
+    def features_as_given(self, role: str, count: int) -> Tensor:
+        """The same features in the order in which the images were given."""
+        order, features = self._sets[role].order, self.features(role, count)
+        return features if order is None else features[order[:count].argsort()]
+
     def logits(self, role: str, count: int) -> Tensor:
         """Logits (count, K) of the first `count` images of a set."""
         logits = self._sets[role].features(count, self.current, self._pass).logits
@@ -269,9 +281,15 @@ class Context:
         """Labels (count,) of the same images."""
         return self._sets[role].labels(count)
 
-    def moments(self, role: str, count: int) -> Moments:
-        """Mean and covariance of the same features, kept with the factor a Fréchet distance needs."""
-        return self._sets[role].moments(count, self.current, self._pass)
+    def moments(self, role: str, count: int, start: int = 0) -> Gaussian:
+        """Mean and covariance of the features of images `start` to `count` of a set, kept with their factor."""
+        return self._sets[role].moments(count, self.current, self._pass, start)
+
+    @property
+    def float64_device(self) -> torch.device:
+        """Where large float64 products are taken: the device if it is a CUDA device, else the CPU."""
+        device = torch.device(self.device)
+        return device if device.type == "cuda" else torch.device("cpu")
 
     @property
     def _pass(self) -> Pass:

@@ -38,6 +38,33 @@ class Features(NamedTuple):
         return cls(torch.from_numpy(arrays["features"]), None if logits is None else torch.from_numpy(logits))
 
 
+def float64_rows(features: Tensor, name: str, *, at_least: int = 2) -> Tensor:
+    """Features (N, D) as float64; `name` says who asks.
+
+    Raises:
+        EvaluationError: another shape or dtype, fewer than `at_least` rows, or values that are not finite.
+    """
+    if features.ndim != 2 or not features.is_floating_point():
+        raise EvaluationError(f"{name}: got features {tuple(features.shape)}, expected floats (N, D)")
+    if len(features) < at_least:
+        raise EvaluationError(f"{name}: got {len(features)} features, expected at least {at_least}")
+    if not bool(features.isfinite().all()):
+        raise EvaluationError(f"{name}: got features that are not finite, expected numbers")
+    return features.double()
+
+
+def float64_pair(x: Tensor, y: Tensor, name: str, *, at_least: int = 2) -> tuple[Tensor, Tensor]:
+    """Features (N, D) and (M, D) as float64.
+
+    Raises:
+        EvaluationError: as `float64_rows`, or another D.
+    """
+    rows_x, rows_y = float64_rows(x, name, at_least=at_least), float64_rows(y, name, at_least=at_least)
+    if rows_x.shape[1] != rows_y.shape[1]:
+        raise EvaluationError(f"{name}: got {tuple(x.shape)} and {tuple(y.shape)}, expected features of one dimension")
+    return rows_x, rows_y
+
+
 def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: torch.device | str) -> Features:
     """Features and logits of uint8 images (N, 3, H, W), in float32 without TF32 or autocast.
 

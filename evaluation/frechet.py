@@ -2,8 +2,9 @@
 
 d^2 = ||m1 - m2||^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2).
 
-With S_i = F_i^T F_i the last trace is the sum of the singular values of F1 F2^T, and with the Cholesky factor
-S1 = L L^T it is the sum of the square roots of the eigenvalues of the symmetric L^T S2 L. Both stay in the reals.
+With S_i = F_i^T F_i the last trace is the sum of the singular values of F1 F2^T, which is also the sum of the square
+roots of the eigenvalues of the symmetric F1 S2 F1^T. Both stay in the reals. The first is exact where covariances are
+singular, with centred features for F; the second is faster, with the Cholesky factor for F1.
 """
 
 from collections.abc import Iterable
@@ -15,15 +16,17 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
+from evaluation.features import float64_rows
 
 CHUNK = 4096  # rows turned to float64 at a time
+BLOCK = 256  # rows of a triangular factor multiplied at a time
 
 
 class Frechet(NamedTuple):
     """A squared Fréchet distance and how the trace of the root was computed."""
 
     distance: float
-    method: str  # "cholesky", "eigh" or "gram"
+    method: str  # "cholesky"; "gram" where a side has few features; "eigh" where both covariances are singular
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class Moments:
         shift: Tensor | None = None
         count = 0
         for batch in batches:
-            rows = _checked(batch)
+            rows = float64_rows(batch, "Fréchet distance", at_least=1)
             if shift is None:
                 shift = rows.mean(dim=0)
                 total, products = torch.zeros_like(shift), rows.new_zeros(rows.shape[1], rows.shape[1])
@@ -59,14 +62,80 @@ class Moments:
         return cls(mean=shift + total / count, covariance=covariance, count=count)
 
     @cached_property
+    def trace(self) -> float:
+        """Trace of the covariance."""
+        return float(self.covariance.trace())
+
+    @cached_property
+    def factor(self) -> Tensor | None:
+        """Upper triangular F (A, D) with F^T F = covariance, by Cholesky; None where the covariance is singular.
+
+        A counts the dimensions that vary: dead units are no reason to call a covariance singular.
+        """
+        alive = self.covariance.diagonal() > 0
+        triangle, failed = torch.linalg.cholesky_ex(self.covariance[alive][:, alive], upper=True)
+        if int(failed):
+            return None
+        factor = self.covariance.new_zeros(len(triangle), len(alive))
+        factor[:, alive] = triangle
+        return factor
+
+    @cached_property
     def root(self) -> Tensor:
-        """F with F^T F = covariance, by eigendecomposition; directions of no variance are left out."""
+        """F (A, D) with F^T F = covariance: `factor`, or by eigendecomposition, without directions of no variance."""
+        if self.factor is not None:
+            return self.factor
         values, vectors = torch.linalg.eigh(self.covariance)
         kept = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
         return values[kept].sqrt()[:, None] * vectors[:, kept].T
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A Gaussian fitted to at most D features: mean (D,) and root (N, D), float64, root^T root = covariance.
+
+    The root holds the centred features over sqrt(N - 1). It is exact where the (D, D) covariance is singular.
+    """
+
+    mean: Tensor
+    root: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> "Rows":
+        """Of features (N, D).
+
+        Raises:
+            EvaluationError: fewer than two rows, another shape, or features that are not finite.
+        """
+        rows = float64_rows(features, "Fréchet distance")
+        mean = rows.mean(dim=0)
+        return cls(mean, (rows - mean) / (len(rows) - 1) ** 0.5)
+
+    @property
+    def count(self) -> int:
+        """Number of features."""
+        return len(self.root)
+
+    @cached_property
+    def trace(self) -> float:
+        """Trace of the covariance."""
+        return float(self.root.square().sum())
+
+
+Gaussian = Moments | Rows
+
+
+def fit(features: Tensor) -> Gaussian:
+    """The Gaussian with mean and unbiased covariance of features (N, D): `Rows` where N <= D, else `Moments`.
+
+    Raises:
+        EvaluationError: fewer than two rows, another shape, or features that are not finite.
+    """
+    few = features.ndim == 2 and len(features) <= features.shape[1]
+    return Rows.of(features) if few else Moments.of(features)
+
+
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """Squared Fréchet distance of two Gaussians.
 
     Raises:
@@ -84,60 +153,47 @@ def frechet_distance_of_features(x: Tensor, y: Tensor) -> float:
     return frechet_of_features(x, y).distance
 
 
-def frechet(a: Moments, b: Moments) -> Frechet:
-    """`frechet_distance` with its method: Cholesky where one covariance has full rank, else eigendecomposition."""
+def frechet(a: Gaussian, b: Gaussian) -> Frechet:
+    """`frechet_distance` with its method. The factor of `a` is kept with it: give the reference first.
+
+    Raises:
+        EvaluationError: Gaussians of different dimension.
+    """
     if a.mean.shape != b.mean.shape:
         raise EvaluationError(f"frechet_distance: got dimensions {len(a.mean)} and {len(b.mean)}, expected equal ones")
-    traces = float(a.covariance.trace() + b.covariance.trace())
     shift = float((a.mean - b.mean).square().sum())
     trace_root, method = _trace_of_root(a, b)
-    return Frechet(max(shift + traces - 2 * trace_root, 0.0), method)
+    return Frechet(max(shift + a.trace + b.trace - 2 * trace_root, 0.0), method)
 
 
 def frechet_of_features(x: Tensor, y: Tensor) -> Frechet:
-    """`frechet_distance_of_features` with its method: moments, or the cross-Gram's singular values for few rows."""
+    """`frechet_distance_of_features` with its method."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise EvaluationError(
             f"frechet_distance_of_features: got shapes {tuple(x.shape)} and {tuple(y.shape)}, "
             "expected (N, D) and (M, D)"
         )
-    if min(len(x), len(y)) > x.shape[1]:
-        return frechet(Moments.of(x), Moments.of(y))
-    (mean_x, rows_x), (mean_y, rows_y) = _centred(x), _centred(y)
-    shift = (mean_x - mean_y).square().sum()
-    traces = rows_x.square().sum() + rows_y.square().sum()
-    trace_root = torch.linalg.svdvals(_short(rows_x) @ _short(rows_y).T).sum()
-    return Frechet(max(float(shift + traces - 2 * trace_root), 0.0), "gram")
+    return frechet(fit(x), fit(y))
 
 
-def _trace_of_root(a: Moments, b: Moments) -> tuple[float, str]:
-    # A direction without variance on either side adds nothing to the trace; dead units would make Cholesky fail.
-    alive = (a.covariance.diagonal() > 0) & (b.covariance.diagonal() > 0)
-    first, second = (moments.covariance[alive][:, alive] for moments in (a, b))
-    factor, failed = torch.linalg.cholesky_ex(first)
-    if int(failed):
+def _trace_of_root(a: Gaussian, b: Gaussian) -> tuple[float, str]:
+    if isinstance(a, Moments) and isinstance(b, Moments):
+        for one, other in ((a, b), (b, a)):
+            if one.factor is not None:
+                eigenvalues = torch.linalg.eigvalsh(_lower_of_product(one.factor, other.covariance))
+                return float(eigenvalues.clamp(min=0).sqrt().sum()), "cholesky"
         return float(torch.linalg.svdvals(a.root @ b.root.T).sum()), "eigh"
-    eigenvalues = torch.linalg.eigvalsh(factor.T @ second @ factor)
-    return float(eigenvalues.clamp(min=0).sqrt().sum()), "cholesky"
+    return float(torch.linalg.svdvals(a.root @ b.root.T).sum()), "gram"
 
 
-def _centred(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,), and rows (N, D) with rows^T rows = covariance."""
-    rows = _checked(features)
-    if len(rows) < 2:
-        raise EvaluationError(f"frechet_distance_of_features: got {len(rows)} features, expected at least 2")
-    mean = rows.mean(dim=0)
-    return mean, (rows - mean) / (len(rows) - 1) ** 0.5
-
-
-def _short(rows: Tensor) -> Tensor:
-    """At most D rows with the same rows^T rows."""
-    return torch.linalg.qr(rows, mode="r").R if len(rows) > rows.shape[1] else rows
-
-
-def _checked(features: Tensor) -> Tensor:
-    if features.ndim != 2 or not features.is_floating_point():
-        raise EvaluationError(f"Fréchet distance: got features {tuple(features.shape)}, expected floats (N, D)")
-    if not bool(features.isfinite().all()):
-        raise EvaluationError("Fréchet distance: got features that are not finite, expected numbers")
-    return features.double()
+def _lower_of_product(factor: Tensor, covariance: Tensor) -> Tensor:
+    """The lower triangle of F S F^T for F with zeros below its diagonal, by blocks: half of the multiplications."""
+    half = covariance.new_empty(factor.shape)
+    product = covariance.new_zeros(len(factor), len(factor))
+    for start in range(0, len(factor), BLOCK):
+        end = start + BLOCK
+        half[start:end] = factor[start:end, start:] @ covariance[start:]
+    for start in range(0, len(factor), BLOCK):
+        end = start + BLOCK
+        product[start:, start:end] = half[start:, start:] @ factor[start:end, start:].T
+    return product

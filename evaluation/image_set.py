@@ -11,7 +11,7 @@ from torch import Tensor
 from evaluation.cache import Cache
 from evaluation.extractors import Extractor
 from evaluation.features import Features, extract
-from evaluation.frechet import Moments
+from evaluation.frechet import Gaussian, fit
 from evaluation.images import fingerprint
 
 CACHE_VERSION = 1  # raise it with any change to how features are computed
@@ -47,7 +47,7 @@ class ImageSet:
             generator = torch.Generator("cpu").manual_seed(seed)
             self.order = torch.randperm(len(images), generator=generator, device="cpu")
         self._features: dict[str, Features] = {}
-        self._moments: dict[tuple[str, int], Moments] = {}
+        self._moments: dict[tuple[str, int, int], Gaussian] = {}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -97,11 +97,11 @@ class ImageSet:
         known = self._features.get(extractor.name)
         return 0 if known is None else len(known.features)
 
-    def moments(self, count: int, extractor: Extractor, how: Pass) -> Moments:
-        """Mean and covariance of the features of the first `count` images, kept with their factors."""
-        key = extractor.name, count
+    def moments(self, count: int, extractor: Extractor, how: Pass, start: int = 0) -> Gaussian:
+        """Mean and covariance of the features of images `start` to `count`, kept with their factors."""
+        key = extractor.name, start, count
         if key not in self._moments:
-            self._moments[key] = Moments.of(self.features(count, extractor, how).features)
+            self._moments[key] = fit(self.features(count, extractor, how).features[start:])
         return self._moments[key]
 
     def _read_or_extract(self, start: int, count: int, extractor: Extractor, how: Pass) -> Features:

@@ -1,13 +1,36 @@
 """What can be measured, by name. A metric is one file with a pure function and `measure(context) -> values`."""
 
-from evaluation.metrics import fid, inception_score, lipschitz, neural_divergence
+from evaluation.metrics import (
+    fid,
+    fid_infinity,
+    inception_score,
+    intra_fid,
+    intra_kid,
+    kid,
+    lipschitz,
+    neural_divergence,
+    precision_recall,
+)
 from evaluation.metrics.needs import Metric
 
 _COMPARED = {"generated": "num_fid", "reference": "num_real"}
+_BY_CLASS = {"generated": "num_intra", "reference": ""}
+_BOTH = ("generated", "reference")
 
 METRICS: dict[str, Metric] = {
     "is": Metric(inception_score.measure, {"generated": "num_is"}, "logits"),
     "fid": Metric(fid.measure, _COMPARED, "features", statistics=True),
+    "fid_infinity": Metric(fid_infinity.measure, _COMPARED, "features", statistics=True, check=fid_infinity.check),
+    "intra_fid": Metric(intra_fid.measure, _BY_CLASS, "features", labels=_BOTH, check=intra_fid.check),
+    "kid": Metric(kid.measure, _COMPARED, "features", check=kid.check, values=("kid", "kid_all_pairs")),
+    "intra_kid": Metric(intra_kid.measure, _BY_CLASS, "features", labels=_BOTH, check=intra_kid.check),
+    "prdc": Metric(
+        precision_recall.measure,
+        _COMPARED,
+        "features",
+        check=precision_recall.check,
+        values=("precision", "recall", "f_score", "density", "coverage"),
+    ),
     "nd": Metric(neural_divergence.measure, {"generated": "", "test": ""}, values=("nd", "nd_short")),
     "elhist": Metric(
         lipschitz.measure,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from evaluation.frechet import Moments, frechet, frechet_of_features
+from evaluation.frechet import frechet
 from evaluation.report import Value
 
 if TYPE_CHECKING:
@@ -11,21 +11,58 @@ if TYPE_CHECKING:
 
 def measure(context: "Context") -> list[Value]:
     """FID of the first `num_fid` generated images against `num_real` reference images, and its floor."""
+    floor = _floor(context) if context.settings.floor and context.statistics is None else []
     count = context.required("num_fid")
-    generated = context.features("generated", count)
+    real = context.statistics.moments if context.statistics else context.moments("reference", context.num_real)
+    distance, method = frechet(real, context.moments("generated", count))
     fields = {"num_generated": count, **context.reference_fields()}
-    record: dict[str, Any] = {"reference": context.reference_name}
-    if context.statistics is not None:
-        result = frechet(context.statistics.moments, Moments.of(generated))
-    else:
-        result = frechet_of_features(context.features("reference", context.num_real), generated)
     value = Value(
         key=context.key("fid"),
-        value=result.distance,
+        value=distance,
         std=None,
         count=count,
         better="lower",
         fields={**fields, **context.extractor_fields(), **context.generation_fields()},
-        record={**record, "method": result.method},
+        record={"reference": context.reference_name, "method": method},
     )
+    return [value, *floor]
+
+
+def disjoint_counts(available: int, num_real: int, num_fid: int) -> tuple[int, int]:
+    """How many images two draws without a common image can have: what is asked for, or the most in the same ratio."""
+    if num_real + num_fid <= available:
+        return num_real, num_fid
+    first = round(available * num_real / (num_real + num_fid))
+    return first, available - first
+
+
+def _floor(context: "Context") -> list[Value]:
+    """FID between two disjoint draws of the reference, at the counts of FID; none where there are hardly any images.
+
+    Where the reference is too small, smaller draws are compared, and the distance is brought to the counts asked for
+    by its law c (1 / num_real + 1 / num_fid).
+    """
+    num_real, num_fid = context.num_real, context.required("num_fid")
+    first, second = disjoint_counts(len(context.image_set("reference")), num_real, num_fid)
+    if min(first, second) < 2:
+        return []
+    # The longer prefix first: its features then come from one pass.
+    other = context.moments("reference", first + second, start=first)
+    distance, method = frechet(context.moments("reference", first), other)
+    scale = (1 / num_real + 1 / num_fid) / (1 / first + 1 / second)
+    record: dict[str, Any] = {"reference": context.reference_name, "method": method, "scale": scale}
+    if scale != 1:
+        record["note"] = (
+            f"{context.key('fid_floor')}: measured between {first:,} and {second:,} real images and multiplied by "
+            f"{scale:.3g}, because there are too few for {num_real:,} and {num_fid:,}"
+        )
+    fields = {
+        "protocol_version": context.generation_fields()["protocol_version"],
+        "num_real": [num_real, num_fid],
+        "drawn": [first, second],
+        "seed": context.settings.seed,
+        **context.set_fields("reference", first + second),
+        **context.extractor_fields(),
+    }
+    value = Value(context.key("fid_floor"), distance * scale, None, second, "", fields, record)
     return [value]

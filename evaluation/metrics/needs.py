@@ -19,6 +19,7 @@ class Metric(NamedTuple):
     critic: whether the discriminator is what is measured.
     statistics: whether moments from a file can stand for the reference images.
     values: how the keys of its values begin, where that is not the metric's own name.
+    check: refuses what else the metric cannot work with; generated images may not be there yet.
     """
 
     measure: "Callable[[Context], list[Value]]"
@@ -28,3 +29,4 @@ class Metric(NamedTuple):
     critic: bool = False
     statistics: bool = False
     values: tuple[str, ...] = ()
+    check: "Callable[[Context], None]" = lambda _: None

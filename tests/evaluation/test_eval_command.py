@@ -62,7 +62,7 @@ def test_all_metrics_of_folders(folders: tuple[Path, Path], tmp_path: Path, monk
     result = run(*sets, *more, *ALL, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     names = {key.split("/")[0] for key in Report.load(tmp_path / "out").values}
-    assert names == {"fid", "is", "nd_short"}
+    assert names == {"fid", "fid_floor", "is", "nd_short"}
     assert (tmp_path / "out" / "samples.png").is_file()
 
 

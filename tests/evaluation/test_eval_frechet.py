@@ -6,7 +6,7 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from evaluation import EvaluationError, Moments, frechet_distance, frechet_distance_of_features
-from evaluation.frechet import frechet, frechet_of_features
+from evaluation.frechet import BLOCK, Rows, fit, frechet, frechet_of_features
 
 
 def features(count: int, dimension: int, seed: int = 0) -> torch.Tensor:
@@ -88,6 +88,54 @@ def test_distance_equals_torch_fidelity(n: int, m: int):
 def test_few_rows_use_the_cross_gram():
     assert frechet_of_features(features(10, 40), features(300, 40)).method == "gram"
     assert frechet_of_features(features(50, 40), features(300, 40)).method == "cholesky"
+
+
+@pytest.mark.parametrize(("count", "dimension"), [(64, 64), (65, 64)])
+def test_as_many_features_as_dimensions_are_few(count: int, dimension: int):
+    assert isinstance(fit(features(count, dimension)), Rows if count <= dimension else Moments)
+
+
+def test_few_and_many_features_of_one_set_give_one_gaussian():
+    x, y = features(90, 40), features(300, 40, seed=1)
+    rows, moments = Rows.of(x), Moments.of(x)
+    assert (rows.count, rows.trace) == (90, pytest.approx(moments.trace, rel=1e-12))
+    assert torch.allclose(rows.root.T @ rows.root, moments.covariance, rtol=1e-10)
+    assert torch.allclose(moments.root.T @ moments.root, moments.covariance, rtol=1e-10)
+    expected = frechet(moments, fit(y))
+    assert expected.method == "cholesky"
+    for found in (frechet(rows, fit(y)), frechet(fit(y), rows), frechet(rows, Rows.of(y))):
+        assert found.method == "gram"
+        assert found.distance == pytest.approx(expected.distance, rel=1e-10)
+
+
+def test_blocks_of_the_triangular_product_change_nothing():
+    dimension = 2 * BLOCK + 10
+    covariance = Moments.of(features(dimension + 50, dimension)).covariance
+    scaled, dead = 4 * covariance, [3, BLOCK, dimension - 1]
+    covariance[dead] = covariance[:, dead] = 0
+    moments = gaussian(covariance)
+    assert moments.factor is not None
+    assert moments.factor.shape == (dimension - 3, dimension)
+    scaled[dead] = scaled[:, dead] = 0
+    found = frechet(moments, gaussian(scaled))
+    assert found.method == "cholesky"
+    assert found.distance == pytest.approx(moments.trace, rel=1e-9)  # (1 - 2)^2 tr S
+
+
+def test_the_factor_is_computed_once_and_kept_with_the_reference(monkeypatch: pytest.MonkeyPatch):
+    real, fakes = Moments.of(features(90, 20)), [Moments.of(features(90, 20, seed=seed)) for seed in (1, 2)]
+    expected = [frechet_distance(Moments.of(features(90, 20)), fake) for fake in fakes]
+    first = frechet_distance(real, fakes[0])
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", None)
+    assert [first, frechet_distance(real, fakes[1])] == expected
+
+
+def test_one_singular_covariance_takes_the_factor_of_the_other():
+    singular, regular = gaussian(torch.tensor([[4.0, 4.0], [4.0, 4.0]]).double()), gaussian(torch.eye(2).double())
+    for pair in ((singular, regular), (regular, singular)):
+        found = frechet(*pair)
+        assert found.method == "cholesky"
+        assert found.distance == pytest.approx(8 + 2 - 2 * 8**0.5, abs=1e-7)
 
 
 @pytest.mark.parametrize(

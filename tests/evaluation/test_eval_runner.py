@@ -1,35 +1,52 @@
 """evaluate(): torch-fidelity as oracle, protocols and their hashes, what is left untouched, what is refused."""
 
+import contextlib
 import copy
 import json
+import os
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 import torch_fidelity
 from torch.utils.data import Dataset
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from evaluation import METRICS, Context, EvaluationError, Report, Settings, Sources, build_extractor, evaluate
 from evaluation.isolation import isolated
 from evaluation.report import Value, protocol_hash
 
 SMALL = Settings(
-    num_real=80, num_fid=60, num_is=90, is_splits=3, nd_steps=2, nd_samples=64, nd_batch_size=8, nd_critics=2
+    num_real=80,
+    num_fid=60,
+    num_is=90,
+    is_splits=3,
+    floor=False,
+    num_intra=30,
+    kid_subsets=5,
+    kid_subset_size=40,
+    nd_steps=2,
+    nd_samples=64,
+    nd_batch_size=8,
+    nd_critics=2,
 )
 
 
 @pytest.fixture
 def context(classifier, drawn) -> Context:
     generated, labels = drawn(100, seed=10)
-    reference, _ = drawn(120, seed=11)
+    reference, reference_labels = drawn(120, seed=11)
     test, _ = drawn(50, seed=12)
     return Context(
         generated=generated,
         generated_labels=labels,
         reference=reference,
+        reference_labels=reference_labels,
         test=test,
         extractor=classifier,
         settings=SMALL,
@@ -50,13 +67,43 @@ class Images(Dataset):
         return self.images[index]
 
 
+ORACLE = {
+    "is": "inception_score_mean",
+    "fid": "frechet_inception_distance",
+    "kid": "kernel_inception_distance_mean",
+    "precision": "precision",
+    "recall": "recall",
+    "f_score": "f_score",
+}
+ORACLE_IMAGES = int(
+    os.environ.get("EVAL_ORACLE_IMAGES", "44")
+)  # the same test with 2000 takes half an hour on two cores
+
+
+def assert_equals_torch_fidelity(report: Report, extractor: str, expected: dict[str, float]) -> None:
+    assert expected["frechet_inception_distance"] > 1e-2  # else 1e-4 relative would compare rounding
+    assert expected["inception_score_mean"] > 1.01
+    assert abs(expected["kernel_inception_distance_mean"]) > 1e-4
+    assert min(expected["precision"], expected["recall"]) > 0
+    for name, theirs in ORACLE.items():
+        assert report.values[f"{name}/{extractor}"] == pytest.approx(expected[theirs], rel=1e-4), name
+    entries = report.protocol["values"]
+    assert entries[f"is/{extractor}"]["std"] == pytest.approx(expected["inception_score_std"], rel=1e-3)
+    assert entries[f"kid/{extractor}"]["std"] == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-3)
+
+
 @pytest.mark.slow
-def test_fid_and_is_equal_torch_fidelity(inception_file: Path, drawn):
-    generated, reference = drawn(44, seed=20)[0], drawn(40, seed=21)[0]
+def test_inception_metrics_equal_torch_fidelity(inception_file: Path, drawn):
+    count = ORACLE_IMAGES
+    reference = drawn(count, seed=21)[0]
+    noise = torch.randint(0, 25, reference.shape, generator=torch.Generator().manual_seed(5))
+    generated = (drawn(count, seed=20)[0].int() + noise).clamp(max=255).to(torch.uint8)
     extractor = build_extractor("inception", Sources(weights=inception_file))
-    settings = Settings(num_real=40, num_fid=44, num_is=44, is_splits=3, batch_size=16)
+    subset = min(1000, count // 2)
+    settings = Settings(num_real=0, num_fid=0, num_is=0, floor=False, kid_subset_size=subset, batch_size=16)
     report = evaluate(
-        ["fid", "is"], Context(generated=generated, reference=reference, extractor=extractor, settings=settings)
+        ["fid", "is", "kid", "prdc"],
+        Context(generated=generated, reference=reference, extractor=extractor, settings=settings),
     )
     expected = torch_fidelity.calculate_metrics(
         input1=Images(generated),
@@ -64,20 +111,81 @@ def test_fid_and_is_equal_torch_fidelity(inception_file: Path, drawn):
         cuda=False,
         isc=True,
         fid=True,
-        isc_splits=3,
+        kid=True,
+        prc=True,
+        kid_subset_size=subset,
+        feature_extractor="inception-v3-compat",
         batch_size=20,
         cache=False,
         save_cpu_ram=True,
         verbose=False,
         feature_extractor_weights_path=str(inception_file),
     )
-    fid, score = f"fid/{extractor.name}", f"is/{extractor.name}"
-    assert set(report.values) == {fid, score}
-    assert expected["frechet_inception_distance"] > 1e-2  # else 1e-4 relative would compare rounding
-    assert expected["inception_score_mean"] > 1.01
-    assert report.values[fid] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
-    assert report.values[score] == pytest.approx(expected["inception_score_mean"], rel=1e-4)
-    assert report.protocol["values"][score]["std"] == pytest.approx(expected["inception_score_std"], rel=1e-3)
+    assert_equals_torch_fidelity(report, extractor.name, expected)
+
+
+class Toy(FeatureExtractorBase):
+    """Random projections of pooled pixels, as torch-fidelity wants an extractor, and as `evaluation` does."""
+
+    name, fingerprint, has_logits = "toy", "toy", True
+    protocol: ClassVar[dict] = {"extractor": "toy"}
+    record: ClassVar[dict] = {}
+
+    def __init__(self, name: str = "toy", features_list: Sequence[str] = ("32", "logits"), **_) -> None:
+        super().__init__("toy", list(features_list))
+        generator = torch.Generator().manual_seed(0)
+        self.projection = torch.randn(192, 32, generator=generator) / 14
+        self.classes = torch.randn(32, 10, generator=generator)
+        self.seen = 0
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self.seen += len(images)
+        pooled = torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 8).flatten(1)
+        rows = (pooled @ self.projection).relu()
+        known = {"32": rows, "logits": rows @ self.classes}
+        return tuple(known[name] for name in self.features_list)
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return "32", "logits"
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "logits" if metric == "isc" else "32"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        return False
+
+    @staticmethod
+    def get_dummy_input_for_compile() -> torch.Tensor:
+        return torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+
+
+def test_one_pass_over_2000_images_equals_torch_fidelity(drawn):
+    generated, reference = drawn(2000, seed=20)[0], drawn(2000, seed=21)[0]
+    generated = (generated.int() + 10).clamp(max=255).to(torch.uint8)
+    with contextlib.suppress(ValueError):  # registered by an earlier test of this process
+        torch_fidelity.register_feature_extractor("toy", Toy)
+    extractor = Toy()
+    settings = Settings(num_real=0, num_fid=0, num_is=0, floor=False)
+    context = Context(generated=generated, reference=reference, extractor=extractor, settings=settings)
+    report = evaluate(["is", "fid", "kid", "prdc"], context)
+    assert extractor.seen == 4000
+    expected = torch_fidelity.calculate_metrics(
+        input1=Images(generated),
+        input2=Images(reference),
+        cuda=False,
+        isc=True,
+        fid=True,
+        kid=True,
+        prc=True,
+        feature_extractor="toy",
+        cache=False,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    assert_equals_torch_fidelity(report, "toy", expected)
 
 
 def test_values_are_named_after_their_extractor(context: Context, classifier):
@@ -262,7 +370,7 @@ def test_a_sampler_alone_serves_neural_divergence(context: Context, drawn):
     ("metrics", "message"),
     [
         (["fdi"], "did you mean fid"),
-        (["zzz"], "expected names out of is, fid, nd"),
+        (["zzz"], "expected names out of is, fid, fid_infinity, intra_fid, kid, intra_kid, prdc, nd"),
         ([], "expected a list of names"),
         ("fid", "expected a list of names"),
     ],
@@ -305,7 +413,10 @@ def test_is_of_an_extractor_without_logits_is_refused(context: Context, pixels):
     ("change", "message"),
     [
         ({"generated": torch.zeros(2, 3, 4, 4)}, "generated images: got dtype float32"),
-        ({"reference": torch.zeros(2, 3, 4, 4, dtype=torch.uint8)}, "are 4x4 and generated images are 32x32"),
+        (
+            {"reference": torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "reference_labels": None},
+            "are 4x4 and generated images are 32x32",
+        ),
         ({"generated_labels": torch.zeros(3, dtype=torch.int64)}, "generated labels"),
     ],
 )

@@ -16,7 +16,7 @@ SETTINGS = Settings(num_real=80, num_fid=60)
 
 @pytest.fixture
 def moments(drawn, pixels) -> Moments:
-    return ImageSet(drawn(80, seed=1)[0]).moments(80, pixels, Pass(50, "cpu"))
+    return Moments.of(ImageSet(drawn(80, seed=1)[0]).features(80, pixels, Pass(50, "cpu")).features)
 
 
 @pytest.fixture

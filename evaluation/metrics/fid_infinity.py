@@ -1,0 +1,114 @@
+"""FID as if infinitely many images had been generated. Chong and Forsyth 2020.
+
+The bias of FID through a finite number of generated images N falls as c / N. A straight line in 1 / N through the FID
+of random parts of them is followed to 1 / N = 0. The bias through the reference images remains.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+from evaluation.frechet import Gaussian, fit, frechet
+from evaluation.report import Value
+
+if TYPE_CHECKING:
+    from evaluation.context import Context
+
+SIZES = 15  # the paper's
+STUDENT_95 = 2.160369  # of SIZES - 2 degrees of freedom
+
+
+class FidInfinity(NamedTuple):
+    """The line FID = value + slope / N. `standard_error` is that of the intercept, by least squares."""
+
+    value: float
+    slope: float
+    standard_error: float
+    r_squared: float
+    sizes: tuple[int, ...]
+    distances: tuple[float, ...]
+
+
+def fid_infinity(features: Tensor, reference: Gaussian, *, seed: int = 0) -> FidInfinity:
+    """Intercept of the line in 1 / N through the Fréchet distances of random parts of features (N, D), Algorithm 1.
+
+    The parts are drawn by the seed, each afresh, at 15 sizes from `smallest_part` to N in equal steps.
+
+    Raises:
+        EvaluationError: fewer than 30 features, another shape than the reference's, or features that are not finite.
+    """
+    if len(features) < 2 * SIZES:
+        raise EvaluationError(f"fid_infinity: got {len(features)} features, expected at least {2 * SIZES}")
+    generator = torch.Generator("cpu").manual_seed(seed)
+    sizes = np.linspace(smallest_part(*features.shape), len(features), SIZES).round().astype(int)
+    distances = []
+    for size in sizes:
+        rows = torch.randperm(len(features), generator=generator, device="cpu")[:size]
+        distances.append(frechet(reference, fit(features[rows.to(features.device)])).distance)
+    return _line(sizes, np.array(distances))
+
+
+def smallest_part(count: int, dimension: int) -> int:
+    """A tenth of the features, as the paper's 5,000 of 50,000, or 2 D, where the bias is still c / N; at most half."""
+    return max(count // 10, min(2 * dimension, count // 2))
+
+
+def _line(sizes: np.ndarray, distances: np.ndarray) -> FidInfinity:
+    """Least squares of distance = value + slope / size."""
+    inverse = 1 / sizes
+    offset = inverse - inverse.mean()
+    slope = (offset * distances).sum() / (offset**2).sum()
+    value = distances.mean() - slope * inverse.mean()
+    residual = ((distances - value - slope * inverse) ** 2).sum()
+    total = ((distances - distances.mean()) ** 2).sum()
+    variance = residual / (len(sizes) - 2) * (1 / len(sizes) + inverse.mean() ** 2 / (offset**2).sum())
+    return FidInfinity(
+        value=float(value),
+        slope=float(slope),
+        standard_error=float(np.sqrt(variance)),
+        r_squared=float(1 - residual / total) if total else 1.0,
+        sizes=tuple(int(size) for size in sizes),
+        distances=tuple(float(distance) for distance in distances),
+    )
+
+
+def check(context: "Context") -> None:
+    """Refuses fewer generated images than a line needs.
+
+    Raises:
+        EvaluationError: naming the count.
+    """
+    count = context.required("num_fid")
+    if 0 < count < 2 * SIZES:
+        raise EvaluationError(f"metric fid_infinity: got {count} generated images, expected at least {2 * SIZES}")
+
+
+def measure(context: "Context") -> list[Value]:
+    """FID-infinity of the first `num_fid` generated images against `num_real` reference images."""
+    count, seed = context.required("num_fid"), context.settings.seed
+    real = context.statistics.moments if context.statistics else context.moments("reference", context.num_real)
+    result = fid_infinity(context.features("generated", count), real, seed=seed)
+    key = context.key("fid_infinity")
+    half = STUDENT_95 * result.standard_error
+    fields = {"num_generated": count, "sizes": list(result.sizes), "seed": seed, **context.reference_fields()}
+    return [
+        Value(
+            key=key,
+            value=result.value,
+            std=None,
+            count=count,
+            better="lower",
+            fields={**fields, **context.extractor_fields(), **context.generation_fields()},
+            record={
+                "reference": context.reference_name,
+                "r_squared": result.r_squared,
+                "slope": result.slope,
+                "interval": "of the intercept by least squares, Student's t; the parts share images",
+            },
+            arrays={f"{key}/sizes": np.array(result.sizes), f"{key}/distances": np.array(result.distances)},
+            interval=(result.value - half, result.value + half),
+        )
+    ]

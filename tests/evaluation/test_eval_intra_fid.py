@@ -1,0 +1,176 @@
+"""Intra-FID and Intra-KID: class by class, uneven and missing classes, what is recorded."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from evaluation import (
+    Context,
+    EvaluationError,
+    Settings,
+    evaluate,
+    frechet_distance_of_features,
+    intra_fid,
+    intra_kid,
+    kid_of_all_pairs,
+)
+from evaluation.classes import first_of_each
+
+
+def features(labels: torch.Tensor, dimension: int = 6, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(labels), dimension, generator=generator, dtype=torch.float64)
+    return noise * (1 + labels[:, None]) + 10 * labels[:, None]
+
+
+LABELS, REAL_LABELS = torch.tensor([0, 1, 2] * 12), torch.tensor([2] * 20 + [0] * 15 + [1] * 4)
+FAKE, REAL = features(LABELS, seed=1), features(REAL_LABELS, seed=2)
+
+
+def test_intra_fid_is_the_distance_within_each_class_and_its_mean():
+    mean, distances = intra_fid(FAKE, LABELS, REAL, REAL_LABELS)
+    expected = [frechet_distance_of_features(FAKE[LABELS.eq(c)], REAL[REAL_LABELS.eq(c)]) for c in range(3)]
+    assert distances.tolist() == pytest.approx(expected, rel=1e-10)
+    assert mean == pytest.approx(sum(expected) / 3, rel=1e-10)  # classes count alike, however many images they have
+
+
+def test_intra_kid_is_the_kid_of_all_pairs_within_each_class():
+    found = intra_kid(FAKE, LABELS, REAL, REAL_LABELS)
+    expected = [kid_of_all_pairs(FAKE[LABELS.eq(c)], REAL[REAL_LABELS.eq(c)]) for c in range(3)]
+    assert found.per_class.tolist() == pytest.approx([estimate.value for estimate in expected], rel=1e-10)
+    assert found.mean == pytest.approx(sum(estimate.value for estimate in expected) / 3, rel=1e-10)
+    square = sum(estimate.standard_error**2 for estimate in expected)
+    assert found.standard_error == pytest.approx(square**0.5 / 3, rel=1e-10)
+
+
+def test_one_class_is_fid():
+    zeros, real_zeros = torch.zeros_like(LABELS), torch.zeros_like(REAL_LABELS)
+    mean, distances = intra_fid(FAKE, zeros, REAL, real_zeros)
+    assert mean == distances[0] == pytest.approx(frechet_distance_of_features(FAKE, REAL), rel=1e-10)
+
+
+def test_a_set_against_itself_is_zero_also_with_fewer_images_than_dimensions():
+    labels = torch.arange(40) % 8
+    rows = features(labels, dimension=64)
+    mean, distances = intra_fid(rows, labels, rows.flip(0), labels.flip(0))
+    assert mean < 1e-8
+    assert len(distances) == 8
+
+
+def test_classes_that_are_mixed_up_are_seen():
+    """Marginal FID cannot see labels that were permuted; Intra-FID is there for that."""
+    wrong = (LABELS + 1) % 3
+    assert intra_fid(FAKE, wrong, REAL, REAL_LABELS)[0] > 5 * intra_fid(FAKE, LABELS, REAL, REAL_LABELS)[0]
+    assert intra_kid(FAKE, wrong, REAL, REAL_LABELS).mean > intra_kid(FAKE, LABELS, REAL, REAL_LABELS).mean
+
+
+def test_order_changes_nothing():
+    order = torch.randperm(len(LABELS))
+    one, other = intra_fid(FAKE, LABELS, REAL, REAL_LABELS), intra_fid(FAKE[order], LABELS[order], REAL, REAL_LABELS)
+    assert other[0] == pytest.approx(one[0], rel=1e-10)
+
+
+def test_class_numbers_may_have_gaps():
+    mean, distances = intra_fid(FAKE, LABELS * 5, REAL, REAL_LABELS * 5)
+    assert len(distances) == 3
+    assert mean == intra_fid(FAKE, LABELS, REAL, REAL_LABELS)[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "real_labels", "message"),
+    [
+        (LABELS.clamp(max=1), REAL_LABELS, "got 0 generated images of class 2"),
+        (LABELS, REAL_LABELS.clamp(min=1), "got 0 reference images of class 0"),
+        (torch.where(torch.arange(36) == 0, 7, LABELS), REAL_LABELS, "got 1 generated images of class 7"),
+        (LABELS[1:], REAL_LABELS, r"got labels \(35,\) for features \(36, 6\)"),
+    ],
+)
+@pytest.mark.parametrize("metric", [intra_fid, intra_kid])
+def test_wrong_labels_are_refused(metric, labels: torch.Tensor, real_labels: torch.Tensor, message: str):
+    with pytest.raises(EvaluationError, match=f"{metric.__name__}: {message}"):
+        metric(FAKE, labels, REAL, real_labels)
+
+
+def test_the_first_of_each_class():
+    labels = torch.tensor([3, 3, 0, 3, 0, 0, 3])
+    assert first_of_each(labels, 2).tolist() == [0, 1, 2, 4]
+    assert first_of_each(labels, 0).tolist() == list(range(7))
+
+
+@pytest.fixture
+def context(pixels, drawn) -> Context:
+    generated, labels = drawn(50, seed=1)
+    reference, real_labels = drawn(41, seed=2)
+    return Context(
+        generated=generated,
+        generated_labels=labels,
+        reference=reference,
+        reference_labels=real_labels,
+        extractor=pixels,
+        settings=Settings(num_intra=15),
+        class_names=("bright", "dark"),
+    )
+
+
+@pytest.mark.parametrize(("metric", "pure"), [("intra_fid", intra_fid), ("intra_kid", intra_kid)])
+def test_the_first_images_of_each_class_meet_all_reference_images_of_it(context: Context, metric: str, pure):
+    uneven = torch.tensor([1] * 5 + [0] * 20 + [1] * 25)
+    context = replace(context, generated_labels=uneven)
+    rows = torch.cat([torch.arange(5), torch.arange(5, 20), torch.arange(25, 35)])
+    fake, real = (context.extractor(images)[0] for images in (context.generated[rows], context.reference))
+    found = pure(fake, uneven[rows], real, context.reference_labels)
+    mean, per_class = found[0], found[-1]
+    report = evaluate([metric], context)
+    key = f"{metric}/pixels"
+    assert report.values == {key: pytest.approx(mean, rel=1e-9)}
+    entry = report.protocol["values"][key]
+    assert (entry["count"], entry["better"]) == (30, "lower")
+    assert entry["fields"]["num_generated_per_class"] == [15, 15]
+    table = entry["record"]["classes"]
+    assert [(row["class"], row["generated"], row["reference"]) for row in table] == [
+        ("bright", 15, 21),
+        ("dark", 15, 20),
+    ]
+    assert [row["value"] for row in table] == pytest.approx(per_class.tolist(), rel=1e-9)
+    assert report.arrays[f"{key}/per_class"] == pytest.approx(per_class.numpy(), rel=1e-9)
+    assert report.arrays[f"{key}/classes"].tolist() == [0, 1]
+    assert entry["record"]["lowest"] == ("bright" if per_class[0] < per_class[1] else "dark")
+    assert entry["record"]["highest"] != entry["record"]["lowest"]
+
+
+def test_all_generated_images_of_each_class(context: Context):
+    report = evaluate(["intra_fid"], replace(context, settings=Settings(num_intra=0)))
+    assert report.protocol["values"]["intra_fid/pixels"]["fields"]["num_generated_per_class"] == [25, 25]
+
+
+def test_hashes_change_with_counts_and_reference_labels(context: Context):
+    def digest(**change) -> str:
+        return evaluate(["intra_fid"], replace(context, **change)).protocol["values"]["intra_fid/pixels"]["hash"]
+
+    assert digest() == digest(generated=context.generated.flip(0), generated_labels=context.generated_labels.flip(0))
+    assert digest() != digest(settings=Settings(num_intra=14))
+    assert digest() != digest(reference_labels=1 - context.reference_labels)
+
+
+@pytest.mark.parametrize("metric", ["intra_fid", "intra_kid"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generated_labels": None}, "got generated images without labels"),
+        ({"reference_labels": None}, "got reference images without labels"),
+        ({"settings": Settings(num_intra=26)}, "got 50 generated images, expected 52"),
+        (
+            {"generated_labels": torch.tensor([0] * 14 + [1] * 36)},
+            "got 14 generated images of class 0, expected at least 15",
+        ),
+        ({"generated_labels": torch.zeros(50, dtype=torch.int64)}, "got 0 generated images of class 1"),
+        ({"generated_labels": torch.arange(50) % 3}, "got 0 reference images of class 2"),
+    ],
+)
+def test_unusable_classes_are_refused_before_any_work(
+    context: Context, metric: str, change: dict, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("evaluation.image_set.extract", None)
+    with pytest.raises(EvaluationError, match=f"metric {metric}: {message}"):
+        evaluate([metric], replace(context, **change))
