@@ -1,7 +1,9 @@
 """python -m evaluation: metrics for folders of images, without a model and without gan."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -36,6 +38,26 @@ Examples:
 """
 
 
+def _switch(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+INTEGER: tuple[Callable[[str], Any], str] = (int, "a whole number")
+OTHERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "num_intra": INTEGER,
+    "floor": (_switch, "true or false"),
+    "kid_subsets": INTEGER,
+    "kid_subset_size": INTEGER,
+    "pr_neighbours": INTEGER,
+    "dc_neighbours": INTEGER,
+    "nd_preset": (str, "a name"),
+    "nd_samples": INTEGER,
+    "nd_holdout": (float, "a number"),
+}
+
+
 class Count(click.ParamType):
     """A positive number of images, or "all"; "all" becomes 0."""
 
@@ -65,6 +87,13 @@ class Count(click.ParamType):
 @click.option("--num-fid", type=Count(), help="Generated images for fid; the protocol's if not given.")
 @click.option("--num-is", type=Count(), help="Generated images for is; the protocol's if not given.")
 @click.option("--splits", type=click.IntRange(min=1), help="Parts for the spread of is; the protocol's if not given.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=f"Other settings: {', '.join(OTHERS)}; may be repeated.",
+)
 @click.option("--nd-steps", type=click.IntRange(min=1), help="Critic updates; fewer than the preset's are nd_short.")
 @click.option(
     "--nd-critics", type=click.IntRange(min=1), help="Critics, for the spread of nd; the preset's if not given."
@@ -88,6 +117,7 @@ def main(
     num_fid: int | None,
     num_is: int | None,
     splits: int | None,
+    changes: tuple[str, ...],
     nd_steps: int | None,
     nd_critics: int | None,
     batch_size: int,
@@ -107,6 +137,7 @@ def main(
             nd_critics=nd_critics,
             batch_size=batch_size,
             seed=seed,
+            **_parsed(changes),
         )
         store = Cache(default_folder()) if cache else None
         context = _context(generated, reference, test, _device(device), settings, store)
@@ -121,6 +152,21 @@ def main(
         sys.exit(2)
 
 
+def _parsed(changes: tuple[str, ...]) -> dict[str, Any]:
+    """ "kid_subset_size=100" -> {"kid_subset_size": 100}, of the type the setting has."""
+    parsed: dict[str, Any] = {}
+    for change in changes:
+        name, _, text = change.partition("=")
+        if name not in OTHERS:
+            raise EvaluationError(f"--set: got {change!r}, expected NAME=VALUE with a name out of {', '.join(OTHERS)}")
+        kind, expected = OTHERS[name]
+        try:
+            parsed[name] = kind(text)
+        except ValueError:
+            raise EvaluationError(f"--set {name}: got {text!r}, expected {expected}") from None
+    return parsed
+
+
 def _context(
     generated: Path,
     reference: Path | None,
@@ -129,7 +175,7 @@ def _context(
     settings: Settings,
     cache: Cache | None,
 ) -> Context:
-    images, labels, _ = read_images(generated)
+    images, labels, class_names = read_images(generated)
     # Names are often sorted by class: the first 5,000 files of a folder are then no sample of it.
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(settings.seed))
     arrays = set() if reference is None else array_names(reference)
@@ -147,6 +193,7 @@ def _context(
         statistics=statistics,
         settings=settings,
         cache=cache,
+        class_names=class_names,
         device=device,
         protocol={"generated_order": "permuted by seed", "generated_seed": settings.seed},
         subject={"generated": str(generated), "reference": str(reference), "test": str(test)},

@@ -123,6 +123,8 @@ class NeuralDivergenceSettings(Settings):
     steps: Count | None = _setting(None, "critic updates")
     num_samples: Count | None = _setting(None, "generated images that the final value averages over")
     num_critics: Count | None = _setting(None, "independent critics; mean and standard deviation are reported")
+    holdout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.0, "share of the test images that critics do not see")
+    pool: Count | None = _setting(None, "train critics on so many generated images, made once; null: on fresh ones")
 
 
 class LipschitzSettings(Settings):
@@ -146,6 +148,10 @@ class EvalSettings(Settings):
     num_fid: Interval | None = _setting(None, "FID, KID, precision, recall: generated images")
     num_is: Interval | None = _setting(None, "IS: generated images")
     is_splits: Count | None = _setting(None, "IS: mean and deviation over so many parts")
+    num_intra: Interval = _setting(5_000, "Intra-FID, Intra-KID: generated images of each class")
+    kid_subsets: Count = _setting(100, "KID: mean and deviation over so many draws")
+    kid_subset_size: Count = _setting(1_000, "KID: images of each draw")
+    floor: bool = _setting(True, "FID: measure it between two draws of the reference, too")
     ema: bool = _setting(True, "use the averaged generator where one is kept")
     quantizer: Literal["round", "truncate"] = _setting("round", "of generated images, to 8 bits")
     labels: Literal["balanced", "uniform"] = _setting("balanced", "of conditional samples: equal counts, or drawn")

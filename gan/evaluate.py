@@ -25,6 +25,7 @@ from evaluation import (
     read_statistics,
 )
 from evaluation.cache import Cache, default_folder
+from evaluation.compare_runs import compare_folders
 from evaluation.extractors import Extractor
 from evaluation.images import read_images
 from evaluation.isolation import isolated
@@ -49,6 +50,7 @@ Examples:
   gan-eval --metrics fid,is --run runs/mine --inception-weights weights-inception-2015-12-05-6726825d.pth
   gan-eval --metrics fid,is,nd --run runs/shapes --set eval.extractor=classifier --set eval.nd.steps=2000
   gan-eval --metrics fid --checkpoint runs/mine/checkpoints/step-00050000.pt --set eval.num_fid=50000
+  gan-eval --compare runs/sn runs/srn70               newest reports side by side: table, plots, page
   gan-eval --metrics fid,is --generated samples/ --config cifar10_srn70 --set eval.num_fid=1000 --set eval.num_is=1000
 """
 
@@ -95,17 +97,23 @@ class Evaluation:
         except DataError:
             return None
 
-    def of_state(self, metrics: list[str], state: TrainState, subject: dict[str, Any]) -> Report:
-        """Metrics of a training state's networks; they are left as found."""
+    def of_state(
+        self, metrics: list[str], state: TrainState, subject: dict[str, Any], unfinished: Path | None = None
+    ) -> Report:
+        """Metrics of a training state's networks; they are left as found.
+
+        Args:
+            unfinished: folder for critics that an interruption may leave unfinished.
+        """
         generator = chosen_generator(state, self.config.eval.ema)
         sampler = make_sampler(generator, self.config, state.num_classes, self.device)
-        context = self.prepare(metrics)
+        context = self.ready(metrics)
         count = max((context.required(METRICS[name].images.get("generated", "")) for name in metrics), default=0)
         with self._modes(state, generator):
             with isolated():  # the protocol says fp32, so no TF32 either
                 images, labels = sampler(count, self.config.eval.seed) if count else (None, None)
             context = context.of(images, labels)
-            context.sampler = sampler
+            context.sampler, context.nd_checkpoints = sampler, unfinished
             context.critic, context.critic_is_conditional = state.discriminator, state.num_classes > 0
             context.protocol = self._generation(state, generator)
             context.subject = {**subject, "step": state.step}
@@ -142,6 +150,20 @@ class Evaluation:
         context = self.prepare(metrics).of(images[order], None if labels is None else labels[order])
         context.protocol, context.subject = {"source": "image files", "seed": seed}, {"generated": str(folder)}
         return evaluate(metrics, context)
+
+    def ready(self, metrics: list[str]) -> Context:
+        """As `prepare`, for the images of a generator.
+
+        Raises:
+            EvaluationError: also if a metric needs classes that the generator does not know.
+        """
+        for name in metrics:
+            if METRICS[name].labels and not self.config.conditional:
+                raise EvaluationError(
+                    f"metric {name}: got an unconditional generator, expected images of known classes; "
+                    "leave the metric out, or train with conditional=true"
+                )
+        return self.prepare(metrics)
 
     def prepare(self, metrics: list[str]) -> Context:
         """Real images, extractors and settings, loaded and checked before any image is generated.
@@ -198,6 +220,12 @@ def evaluation_settings(config: Config) -> Settings:
         nd_steps=wanted.nd.steps,
         nd_samples=wanted.nd.num_samples,
         nd_critics=wanted.nd.num_critics,
+        nd_holdout=wanted.nd.holdout,
+        nd_pool=wanted.nd.pool,
+        num_intra=wanted.num_intra,
+        kid_subsets=wanted.kid_subsets,
+        kid_subset_size=wanted.kid_subset_size,
+        floor=wanted.floor,
         lipschitz_pairs=wanted.lipschitz.pairs,
         lipschitz_noise=wanted.lipschitz.noise,
         batch_size=wanted.batch_size,
@@ -258,7 +286,10 @@ def check_evaluation(config: Config) -> None:
     "--set", "overrides", multiple=True, metavar="eval.A=B", help="Changes a setting of eval; may be repeated."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--compare", is_flag=True, help="Compare reports of the run folders, or report folders, that follow.")
+@click.option("--skip-mixed", is_flag=True, help="With --compare: leave out values of different protocols.")
 @click.option("--list", "list_names", is_flag=True, help="Print every metric and extractor.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN ...]")
 def main(
     metrics: str | None,
     checkpoint: Path | None,
@@ -270,11 +301,17 @@ def main(
     out: Path | None,
     overrides: tuple[str, ...],
     device: str,
+    compare: bool,
+    skip_mixed: bool,
     list_names: bool,
+    runs: tuple[Path, ...],
 ) -> None:
     """Measure generated images; every number is stored with its protocol."""
     if list_names:
         click.echo(describe({"--metrics": METRICS, "eval.extractor": EXTRACTORS}))
+        return
+    if compare or runs:
+        _compare(runs, out, compare, skip_mixed)
         return
     if inception_weights is not None:
         overrides = (*overrides, f"eval.inception_weights={json.dumps(str(inception_weights))}")
@@ -289,6 +326,16 @@ def main(
         report, folder = _evaluate_checkpoint(metrics, choose_checkpoint(checkpoint, run, best), overrides, place, out)
     click.echo(report.table())
     click.echo(f"report: {folder}")
+
+
+def _compare(runs: tuple[Path, ...], out: Path | None, asked: bool, skip_mixed: bool) -> None:
+    if not asked:
+        raise ConfigError(f"{runs[0]}: run folders are named by --run, or follow --compare")
+    folder = out or fresh_folder(Path("reports") / "comparison")
+    with one_sentence():
+        comparison = compare_folders(runs, folder, skip_mixed=skip_mixed)
+    click.echo(comparison.table())
+    click.echo(f"comparison: {folder}")
 
 
 def _evaluate_folder(
@@ -336,25 +383,27 @@ def _evaluate_checkpoint(
     report = evaluate_state(names, Evaluation(config, device), state, path)
     home = path.parent.parent
     folder = out or fresh_folder(home / "reports" / f"{state.step:08d}")
-    _save(report, folder)
+    log = home / "metrics.jsonl"
+    _save(report, folder, log if log.is_file() else None)
     with contextlib.suppress(EvaluationError):  # a checkpoint copied out of its run, or a run without a logged step
-        plot_curves(home / "metrics.jsonl", folder / "curves.png")
+        plot_curves(log, folder / "curves.png")
     return report, folder
 
 
-def _save(report: Report, folder: Path) -> None:
+def _save(report: Report, folder: Path, training_log: Path | None = None) -> None:
     with one_sentence():
-        report.save(folder)
+        report.save(folder, training_log=training_log)
 
 
 def evaluate_state(names: list[str], evaluation: Evaluation, state: TrainState, checkpoint: Path | None) -> Report:
-    """Metrics of a state, with the checkpoint it came from on record."""
+    """Metrics of a state, with the checkpoint it came from on record; critics are resumed where one is given."""
     subject: dict[str, Any] = {"experiment": evaluation.config.name, "identity": evaluation.config.identity()}
     if checkpoint is not None:
         digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         subject |= {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}
+    unfinished = None if checkpoint is None else checkpoint.parent.parent / "unfinished"
     with one_sentence():
-        return evaluation.of_state(names, state, subject)
+        return evaluation.of_state(names, state, subject, unfinished)
 
 
 if __name__ == "__main__":

@@ -189,13 +189,13 @@ def _evaluator(
     """Measures eval.metrics of the state as it is, writes the report, keeps the best, returns values and histograms."""
     evaluation, names = Evaluation(config, state.totals.device), parse_metrics(config.eval.metrics)
     with one_sentence():
-        evaluation.prepare(names)  # what is missing is missed now, not after hours
+        evaluation.ready(names)  # what is missing is missed now, not after hours
     best = Best(run, config.train.keep_best, state.step) if config.train.keep_best else None
 
     def measure() -> tuple[dict[str, float], dict[str, numpy.ndarray]]:
         report = evaluate_state(names, evaluation, state, None)
         with one_sentence():
-            report.save(run / "reports" / f"{state.step:08d}")
+            report.save(run / "reports" / f"{state.step:08d}", training_log=run / "metrics.jsonl")
         if best is not None:
             save = partial(save_best, run, config.model_dump(), state.state_dict())
             best.consider(report.values, report.protocol["values"], state.step, save)

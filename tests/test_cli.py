@@ -378,3 +378,58 @@ def test_lipschitz_constants_are_logged_during_training(train: Train, tmp_path: 
     assert event.histogram_value.num == 20
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"elhist/real_fake/p95", "jacobian/fake/p95", "fid/pixels"} <= line["metrics"].keys()
+
+
+def test_metrics_by_class_of_an_unconditional_run_are_refused_early(train: Train, tmp_path: Path) -> None:
+    evaluating = ["--set", "train.eval_every=2", "--set", "eval.metrics=intra_fid"]
+    refused(train("a", *evaluating), "metric intra_fid: got an unconditional generator")
+    assert not (tmp_path / "a" / "checkpoints").exists()
+
+
+def test_every_metric_of_a_conditional_run(train: Train, tmp_path: Path) -> None:
+    """The whole report: values by class, distributions, neighbours, training curves; the run folder is left tidy."""
+    train("run", "--set", "conditional=true", "--set", "train.steps=2")
+    small = [
+        "num_intra=40",
+        "kid_subset_size=50",
+        "kid_subsets=5",
+        "lipschitz.pairs=20",
+        "nd.steps=3",
+        "nd.num_samples=50",
+    ]
+    sets = [word for setting in small for word in ("--set", f"eval.{setting}")]
+    metrics = "fid,fid_infinity,kid,intra_fid,intra_kid,prdc,nd,elhist"
+    result = call("gan-eval", "--run", tmp_path / "run", "--metrics", metrics, *sets, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "run" / "reports" / "00000002"
+    page = (folder / "report.html").read_text()
+    for heading in (
+        "Samples",
+        "Nearest reference images",
+        "class by class",
+        "Empirical Lipschitz",
+        "Training",
+        "Critics",
+    ):
+        assert heading in page, heading
+    values = json.loads((folder / "report.json").read_text())["values"]
+    assert {"fid/pixels", "fid_floor/pixels", "kid/pixels", "precision/pixels", "elhist/real_fake/p95"} <= values.keys()
+    assert not list((tmp_path / "run").glob("unfinished/*"))
+
+
+def test_comparing_runs(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seed in (("one", 0), ("two", 1)):
+        train(name, "--set", "train.steps=2", "--set", f"train.seed={seed}")
+        assert call("gan-eval", "--run", tmp_path / name, "--metrics", "fid", "--device", "cpu").exit_code == 0
+    both = [tmp_path / "one", tmp_path / "two"]
+    result = call("gan-eval", "--compare", *both, "--out", tmp_path / "comparison")
+    assert result.exit_code == 0, result.output
+    assert "fid/pixels" in result.output
+    assert (tmp_path / "comparison" / "compare.html").is_file()
+    small = ["--set", "eval.num_fid=50", "--metrics", "fid", "--device", "cpu"]
+    assert call("gan-eval", "--run", tmp_path / "two", *small).exit_code == 0
+    refused(call("gan-eval", "--compare", *both), "fid/pixels: runs one and two differ in num_generated")
+    monkeypatch.chdir(tmp_path)
+    assert call("gan-eval", "--compare", *both, "--skip-mixed").exit_code == 0
+    refused(call("gan-eval", *both), "follow --compare")
+    refused(call("gan-eval", "--compare", both[0]), "expected at least two")

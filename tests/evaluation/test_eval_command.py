@@ -40,7 +40,17 @@ def test_it_works_where_gan_cannot_be_imported(folders: tuple[Path, Path], tmp_p
         "import runpy; sys.argv[0] = 'evaluation'; runpy.run_module('evaluation', run_name='__main__', alter_sys=True)"
     )
     generated, reference = folders
-    arguments = ["--generated", generated, "--reference", reference, "--metrics", "fid", "--extractor", "pixels"]
+    arguments = [
+        "--generated",
+        generated,
+        "--reference",
+        reference,
+        "--metrics",
+        "fid,kid,prdc",
+        "--extractor",
+        "pixels",
+    ]
+    arguments += ["--set", "kid_subset_size=10"]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments), *ALL, "--out", str(tmp_path / "out")],
         cwd=ROOT,
@@ -58,11 +68,12 @@ def test_all_metrics_of_folders(folders: tuple[Path, Path], tmp_path: Path, monk
     monkeypatch.setattr("evaluation.__main__.Sources", partial(Sources, classifier_steps=3))
     generated, reference = folders
     sets = ["--generated", generated, "--reference", reference, "--test", reference]
-    more = ["--metrics", "fid, is,nd", "--extractor", "classifier", "--nd-steps", 2, "--nd-critics", 1]
+    more = ["--metrics", "fid, is,nd,intra_fid,kid", "--extractor", "classifier", "--nd-steps", 2, "--nd-critics", 1]
+    more += ["--set", "num_intra=10", "--set", "kid_subset_size=10", "--set", "nd_holdout=0.1"]
     result = run(*sets, *more, *ALL, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     names = {key.split("/")[0] for key in Report.load(tmp_path / "out").values}
-    assert names == {"fid", "fid_floor", "is", "nd_short"}
+    assert names == {"fid", "fid_floor", "is", "nd_short", "intra_fid", "kid", "kid_all_pairs"}
     assert (tmp_path / "out" / "samples.png").is_file()
 
 
@@ -103,3 +114,32 @@ def test_help_has_worked_examples():
     result = run("--help")
     assert result.exit_code == 0
     assert result.output.count("python -m evaluation --generated") == 3
+
+
+def test_statistics_stand_for_reference_images(folders: tuple[Path, Path], tmp_path: Path):
+    generated, _ = folders
+    np.savez(tmp_path / "statistics.npz", mu=np.zeros(192), sigma=np.eye(192))
+    sets = ["--generated", generated, "--reference", tmp_path / "statistics.npz", "--extractor", "pixels", *ALL]
+    result = run(*sets, "--metrics", "fid", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "reference_statistics" in Report.load(tmp_path / "out").protocol["values"]["fid/pixels"]["fields"]
+    refused = run(*sets, "--metrics", "kid")
+    assert refused.exit_code == 2
+    assert "metric kid: got no reference images" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("kid_subset_size=x", "--set kid_subset_size: got 'x', expected a whole number"),
+        ("floor=yes", "--set floor: got 'yes', expected true or false"),
+        ("nothing=1", "--set: got 'nothing=1', expected NAME=VALUE with a name out of num_intra"),
+        ("kid_subset_size", "--set kid_subset_size: got ''"),
+        ("nd_preset=x", "nd preset: got 'x', expected one of srn2020, gulrajani2019"),
+    ],
+)
+def test_other_settings_are_checked(folders: tuple[Path, Path], change: str, sentence: str):
+    generated, reference = folders
+    result = run("--generated", generated, "--reference", reference, "--set", change)
+    assert result.exit_code == 2
+    assert sentence in result.output
