@@ -41,6 +41,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; margin: 10px 0; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: 13px; white-space: nowrap; }
 th, td { padding: 7px 14px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td.short { white-space: nowrap; }
 td.best { background: var(--good); box-shadow: -8px 0 0 var(--good); font-weight: 600; }
 td small { display: block; color: var(--soft); font-weight: 400; }
 code, pre { font: 13px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
@@ -192,7 +193,7 @@ def _value_row(report: "Report", number: int, key: str) -> list[Markup]:
         tag("td", with_spread(report.values[key], entry["std"]), tag("small", floor) if floor else ""),
         tag("td", interval_text(entry["interval"]), tag("small", str(obtained)) if obtained else ""),
         tag("td", f"{entry['count']:,}"),
-        tag("td", ARROWS.get(entry["better"], entry["better"])),
+        tag("td", ARROWS.get(entry["better"], entry["better"]), class_="short"),
         tag("td", tag("a", tag("code", entry["hash"][:8]), href=f"#protocol-{number}")),
     ]
 
