@@ -75,15 +75,13 @@ ORACLE = {
     "recall": "recall",
     "f_score": "f_score",
 }
-ORACLE_IMAGES = int(
-    os.environ.get("EVAL_ORACLE_IMAGES", "44")
-)  # the same test with 2000 takes half an hour on two cores
+ORACLE_IMAGES = int(os.environ.get("EVAL_ORACLE_IMAGES", "44"))  # 2000 take half an hour on two cores
 
 
 def assert_equals_torch_fidelity(report: Report, extractor: str, expected: dict[str, float]) -> None:
     assert expected["frechet_inception_distance"] > 1e-2  # else 1e-4 relative would compare rounding
     assert expected["inception_score_mean"] > 1.01
-    assert abs(expected["kernel_inception_distance_mean"]) > 1e-4
+    assert abs(expected["kernel_inception_distance_mean"]) > 1e-3  # their float32 sums err by 1e-7
     assert min(expected["precision"], expected["recall"]) > 0
     for name, theirs in ORACLE.items():
         assert report.values[f"{name}/{extractor}"] == pytest.approx(expected[theirs], rel=1e-4), name
@@ -96,7 +94,8 @@ def assert_equals_torch_fidelity(report: Report, extractor: str, expected: dict[
 def test_inception_metrics_equal_torch_fidelity(inception_file: Path, drawn):
     count = ORACLE_IMAGES
     reference = drawn(count, seed=21)[0]
-    noise = torch.randint(0, 25, reference.shape, generator=torch.Generator().manual_seed(5))
+    noise = torch.randint(0, 100, reference.shape, generator=torch.Generator().manual_seed(5))
+    noise[::2] = 0  # images without noise keep precision and recall above 0 at any count
     generated = (drawn(count, seed=20)[0].int() + noise).clamp(max=255).to(torch.uint8)
     extractor = build_extractor("inception", Sources(weights=inception_file))
     subset = min(1000, count // 2)
