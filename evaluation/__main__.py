@@ -142,7 +142,8 @@ def main(
         store = Cache(default_folder()) if cache else None
         context = _context(generated, reference, test, _device(device), settings, store)
         if any(METRICS[name].extractor for name in names):
-            context.extractor = build_extractors(extractor, _sources(context, inception_weights, clip_weights))
+            extractors = build_extractors(extractor, _sources(context, inception_weights, clip_weights))
+            context = context.of(context.generated, context.generated_labels, extractor=extractors)
         report = evaluate(names, context)
         click.echo(report.table())
         if out is not None:

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ PROTOCOL_VERSION = 2  # raise it with any change to how a value is computed
 # float32 images (N, 3, H, W) in [-1, 1) and int64 labels (N,) or None -> logits (N,): a discriminator, differentiable.
 Critic = Callable[[Tensor, Tensor | None], Tensor]
 
-ROLES = ("generated", "reference", "test")
+HALVED = {"num_lipschitz": "lipschitz_pairs"}  # a number of images -> the setting it follows from
+ROLES = ("generated", "reference", "test", "trained_on")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Settings:
         return 2 * self.lipschitz_pairs
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
     """Images, extractors, critic, settings and what the caller knows of them. Features are computed once per image set.
 
@@ -115,8 +115,9 @@ class Context:
     Attributes:
         extractor: one, or several: features are then measured with each.
         statistics: moments from a file, which FID takes instead of reference images.
-        critic: the discriminator whose empirical Lipschitz constants are asked for; conditional where generated images
-            have labels. It must be in eval mode.
+        critic: the discriminator whose empirical Lipschitz constants are asked for, in eval mode.
+        critic_is_conditional: whether it takes labels.
+        trained_on: what the critic was trained on, where that is not the reference.
         protocol: how the generated images were made (quantizer, bn_mode, ema, label policy); hashed into every value.
         subject: what was evaluated (checkpoint, its hash, step, run); recorded, not hashed.
         title, reference_name, test_name: names for people, such as "CIFAR-10" and "cifar10/train"; not hashed, because
@@ -136,6 +137,8 @@ class Context:
     reference_labels: Tensor | None = None
     test: Tensor | None = None
     test_labels: Tensor | None = None
+    trained_on: Tensor | None = None
+    trained_on_labels: Tensor | None = None
     statistics: Statistics | None = None
     sampler: Sampler | None = None
     critic: Critic | None = None
@@ -151,9 +154,15 @@ class Context:
     class_names: tuple[str, ...] = ()
     cache: Cache | None = None
     nd_checkpoints: Path | None = None
+    _sets: dict[str, ImageSet] = field(init=False, repr=False)
+    _current: Extractor | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._sets: dict[str, ImageSet] = {}
+        object.__setattr__(self, "_sets", {})
+        object.__setattr__(self, "_current", None)
+        names = [extractor.name for extractor in self.extractors]
+        if len(set(names)) < len(names):
+            raise EvaluationError(f"extractors: got {', '.join(names)}, expected different names")
         for role in ROLES:
             images, labels = getattr(self, role), getattr(self, f"{role}_labels")
             if images is None:
@@ -165,7 +174,6 @@ class Context:
                 seed=self.settings.seed if role == "reference" else None,
                 cache=None if role == "generated" else self.cache,
             )
-        self._current: Extractor | None = None
 
     def _check(self, role: str, images: Tensor, labels: Tensor | None) -> None:
         check_images(images, role)
@@ -173,24 +181,33 @@ class Context:
         for other, known in self._sets.items():
             check_same_size(images, role, known.images, other)
 
-    def of(self, generated: Tensor | None, labels: Tensor | None = None) -> "Context":
+    def of(self, generated: Tensor | None, labels: Tensor | None = None, **changes: Any) -> "Context":
         """This context with other generated images; features of the real ones are shared with it.
+
+        Args:
+            changes: of fields that concern neither images nor settings, such as sampler, critic, protocol, subject.
 
         Raises:
             EvaluationError: images or labels of another form.
         """
-        changed = copy.copy(self)
-        changed._sets = {role: images for role, images in self._sets.items() if role != "generated"}
-        changed.generated, changed.generated_labels = generated, labels
+        fixed = {"settings", "cache", *ROLES, *(f"{role}_labels" for role in ROLES)} & changes.keys()
+        if fixed:
+            raise EvaluationError(f"context: got other {', '.join(sorted(fixed))}, expected a new Context for those")
+        sets = {role: images for role, images in self._sets.items() if role != "generated"}
+        changed = self._with(_sets=sets, generated=generated, generated_labels=labels, **changes)
         if generated is not None:
             changed._check("generated", generated, labels)
-            changed._sets["generated"] = ImageSet(generated, labels)
+            sets["generated"] = ImageSet(generated, labels)
         return changed
 
     def seen_by(self, extractor: Extractor) -> "Context":
         """This context with one of its extractors; everything else is shared with it."""
+        return self._with(_current=extractor)
+
+    def _with(self, **changes: Any) -> "Context":
         changed = copy.copy(self)
-        changed._current = extractor
+        for name, value in changes.items():
+            object.__setattr__(changed, name, value)
         return changed
 
     @property
@@ -212,6 +229,8 @@ class Context:
             EvaluationError: missing or too few images, no labels, no extractor or one without class probabilities, no
                 critic.
         """
+        if metric.critic and self.critic is None and not real_only:
+            raise EvaluationError(f"metric {name}: got no critic, expected a discriminator, as a checkpoint holds one")
         for role, setting in metric.images.items():
             replaced = role == "reference" and metric.statistics and self.statistics is not None
             if not replaced and not (real_only and role == "generated"):
@@ -219,8 +238,6 @@ class Context:
         for role in metric.images if metric.critic and self.critic_is_conditional else metric.labels:
             if not (real_only and role == "generated") and not self._sets[role].has_labels:
                 raise EvaluationError(f"metric {name}: got {role} images without labels, expected a class for each")
-        if metric.critic and self.critic is None and not real_only:
-            raise EvaluationError(f"metric {name}: got no critic, expected a discriminator, as a checkpoint holds one")
         if metric.extractor and not self.extractors:
             raise EvaluationError(f"metric {name}: got no extractor, expected one, such as inception")
         if metric.extractor == "logits" and not any(extractor.has_logits for extractor in self.extractors):
@@ -240,7 +257,7 @@ class Context:
         if len(images) < wanted:
             raise EvaluationError(
                 f"metric {name}: got {len(images)} {role} images, expected {wanted}; "
-                f"give more, or lower {setting} (a different protocol, with a different hash)"
+                f"give more, or lower {HALVED.get(setting, setting)} (a different protocol, with a different hash)"
             )
 
     def required(self, setting: str, role: str = "generated") -> int:
@@ -301,7 +318,8 @@ class Context:
 
     def extractor_fields(self) -> dict[str, Any]:
         """What decides a value through the extractor."""
-        return {**self.current.protocol, "tf32": False, "feature_dtype": "float32"}
+        weights = {"extractor_fingerprint": self.current.fingerprint}
+        return {**weights, **self.current.protocol, "tf32": False, "feature_dtype": "float32"}
 
     def generation_fields(self) -> dict[str, Any]:
         """What decides a value through the making of the images."""
@@ -323,10 +341,12 @@ class Context:
         images = self._sets[role]
         return {f"{role}_fingerprint": images.fingerprint, f"{role}_rows": fingerprint(images.rows(count))}
 
-    @cached_property
+    @property
     def test_fingerprint(self) -> str:
+        """Of the whole test set."""
         return self._sets["test"].fingerprint
 
-    @cached_property
+    @property
     def generated_fingerprint(self) -> str | None:
+        """Of all generated images; None where there are none."""
         return self._sets["generated"].fingerprint if "generated" in self._sets else None

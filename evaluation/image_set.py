@@ -46,8 +46,8 @@ class ImageSet:
         if seed is not None:
             generator = torch.Generator("cpu").manual_seed(seed)
             self.order = torch.randperm(len(images), generator=generator, device="cpu")
-        self._features: dict[str, Features] = {}
-        self._moments: dict[tuple[str, int, int], Gaussian] = {}
+        self._features: dict[tuple[str, str], Features] = {}
+        self._moments: dict[tuple[tuple[str, str], int, int], Gaussian] = {}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -85,21 +85,21 @@ class ImageSet:
 
     def features(self, count: int, extractor: Extractor, how: Pass) -> Features:
         """Features (count, D) and logits (count, K) or None of the first `count` images."""
-        known = self._features.get(extractor.name)
+        known = self._features.get(_identity(extractor))
         done = 0 if known is None else len(known.features)
         if known is None or done < count:
             more = self._read_or_extract(done, count, extractor, how)
-            known = self._features[extractor.name] = more if known is None else known.joined(more)
+            known = self._features[_identity(extractor)] = more if known is None else known.joined(more)
         return known.first(count)
 
     def num_seen(self, extractor: Extractor) -> int:
         """How many images features are at hand of, without a pass."""
-        known = self._features.get(extractor.name)
+        known = self._features.get(_identity(extractor))
         return 0 if known is None else len(known.features)
 
     def moments(self, count: int, extractor: Extractor, how: Pass, start: int = 0) -> Gaussian:
         """Mean and covariance of the features of images `start` to `count`, kept with their factors."""
-        key = extractor.name, start, count
+        key = _identity(extractor), start, count
         if key not in self._moments:
             self._moments[key] = fit(self.features(count, extractor, how).features[start:])
         return self._moments[key]
@@ -115,6 +115,10 @@ class ImageSet:
         found = extract(images, extractor, batch_size=how.batch_size, device=how.device)
         self.cache.write(key, found.arrays())
         return found
+
+
+def _identity(extractor: Extractor) -> tuple[str, str]:
+    return extractor.name, extractor.fingerprint
 
 
 def _key(images: Tensor, extractor: Extractor, how: Pass) -> dict[str, Any]:

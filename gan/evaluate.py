@@ -109,15 +109,19 @@ class Evaluation:
         sampler = make_sampler(generator, self.config, state.num_classes, self.device)
         context = self.ready(metrics)
         count = max((context.required(METRICS[name].images.get("generated", "")) for name in metrics), default=0)
-        with self._modes(state, generator):
-            with isolated():  # the protocol says fp32, so no TF32 either
-                images, labels = sampler(count, self.config.eval.seed) if count else (None, None)
-            context = context.of(images, labels)
-            context.sampler, context.nd_checkpoints = sampler, unfinished
-            context.critic, context.critic_is_conditional = state.discriminator, state.num_classes > 0
-            context.protocol = self._generation(state, generator)
-            context.subject = {**subject, "step": state.step}
-            context.class_names = state.class_names
+        with isolated(), self._modes(state, generator):  # the protocol says fp32, so no TF32 either
+            images, labels = sampler(count, self.config.eval.seed) if count else (None, None)
+            context = context.of(
+                images,
+                labels,
+                sampler=sampler,
+                critic=state.discriminator,
+                critic_is_conditional=state.num_classes > 0,
+                protocol=self._generation(state, generator),
+                subject={**subject, "step": state.step},
+                class_names=state.class_names,
+                nd_checkpoints=unfinished,
+            )
             return evaluate(metrics, context)
 
     @contextmanager
@@ -147,8 +151,12 @@ class Evaluation:
         seed = self.config.eval.seed
         images, labels, _ = read_images(folder)
         order = torch.randperm(len(images), generator=random_generator(seed, "order of files"))
-        context = self.prepare(metrics).of(images[order], None if labels is None else labels[order])
-        context.protocol, context.subject = {"source": "image files", "seed": seed}, {"generated": str(folder)}
+        context = self.prepare(metrics).of(
+            images[order],
+            None if labels is None else labels[order],
+            protocol={"source": "image files", "seed": seed},
+            subject={"generated": str(folder)},
+        )
         return evaluate(metrics, context)
 
     def ready(self, metrics: list[str]) -> Context:
@@ -163,6 +171,19 @@ class Evaluation:
                     f"metric {name}: got an unconditional generator, expected images of known classes; "
                     "leave the metric out, or train with conditional=true"
                 )
+            if METRICS[name].labels and self.config.eval.labels != "balanced":
+                raise EvaluationError(
+                    f"metric {name}: got eval.labels={self.config.eval.labels}, whose class counts are left to chance, "
+                    "expected as many images of each class: set eval.labels=balanced"
+                )
+            for setting in METRICS[name].images.values():
+                if setting in ("num_fid", "num_is", "num_intra") and not getattr(
+                    evaluation_settings(self.config), setting
+                ):
+                    raise EvaluationError(
+                        f"metric {name}: got eval.{setting}=0, which means all images there are, "
+                        "expected a number, since a generator has no end of them"
+                    )
         return self.prepare(metrics)
 
     def prepare(self, metrics: list[str]) -> Context:
@@ -185,13 +206,17 @@ class Evaluation:
         roles = {role for need in pictured for role in need.images}
         split = wanted.reference or find_protocol(wanted.protocol).reference
         reference = self.images(split) if "reference" in roles else None
-        test = self.images("test") if "test" in roles else self._test_or_none() if "elhist" in needs else None
+        critical = any(need.critic for need in needs.values())
+        test = self.images("test") if "test" in roles else self._test_or_none() if critical else None
+        trained_on = self.images("train") if critical and split != "train" else None
         title = self.config.data.title or self.config.data.name
         return Context(
             reference=reference.images if reference else None,
             reference_labels=reference.labels if reference else None,
             test=test.images if test else None,
             test_labels=test.labels if test else None,
+            trained_on=trained_on.images if trained_on else None,
+            trained_on_labels=trained_on.labels if trained_on else None,
             statistics=statistics,
             extractor=self.extractors() if any(need.extractor for need in needs.values()) else None,
             settings=evaluation_settings(self.config),
@@ -256,17 +281,30 @@ def parse_metrics(text: str) -> list[str]:
 
 def check_evaluation(config: Config) -> None:
     """Raises UserError if the evaluation's settings name nothing or contradict each other."""
-    names, best = parse_metrics(config.eval.metrics), config.train.keep_best
-    measured = [value for name in names for value in METRICS[name].values or (name,)]
-    if best and (best.split("/")[0] not in measured or not config.train.eval_every):
-        raise ConfigError(
-            f"train.keep_best: got {best!r} with eval.metrics={config.eval.metrics} and "
-            f"train.eval_every={config.train.eval_every}, expected one of {', '.join(measured)}, and evaluations"
-        )
+    names = parse_metrics(config.eval.metrics)
+    _check_best(config, names)
     for name in config.eval.extractor.split(","):
         choose(EXTRACTORS, name.strip(), "eval.extractor")
     with one_sentence():
         evaluation_settings(config)
+
+
+def _check_best(config: Config, names: list[str]) -> None:
+    """Refuses a train.keep_best of which no evaluation will have one value that can be better or worse."""
+    best, several = config.train.keep_best, "," in config.eval.extractor
+    if not best:
+        return
+    if not config.train.eval_every:
+        raise ConfigError(f"train.keep_best: got {best!r}, expected evaluations to choose by: set train.eval_every")
+    directed = {name: METRICS[name].directed for name in names}
+    choices = {key: name for name, keys in directed.items() for key in (keys if keys is not None else (name,))}
+    found = [key for key in choices if best == key or best.startswith(f"{key}/")]
+    if not found:
+        raise ConfigError(
+            f"train.keep_best: got {best!r}, expected one of {', '.join(choices) or 'a metric with a direction'}"
+        )
+    if several and METRICS[choices[found[0]]].extractor and best == found[0]:
+        raise ConfigError(f"train.keep_best: got {best!r} with several extractors, expected the value's whole name")
 
 
 @click.command(cls=Command, epilog=EXAMPLES)

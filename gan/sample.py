@@ -17,7 +17,7 @@ from gan.build import checkpoint_config, load_state
 from gan.checkpoint import FOLDER, newest_run, read_checkpoint
 from gan.command import Command, choose_device
 from gan.config import Config
-from gan.errors import ConfigError
+from gan.errors import ConfigError, UserError
 from gan.noise import balanced_labels, draw_labels, draw_latents, random_generator
 from gan.pixels import save_png, to_uint8
 from gan.state import TrainState
@@ -61,6 +61,9 @@ def generate(
     Args:
         latents: float32 (N, z_dim).
         labels: int64 (N,) for a conditional generator, None otherwise.
+
+    Raises:
+        UserError: images that are not finite.
     """
     starts = range(0, len(latents), batch_size)
     quiet = None if len(starts) > 20 else True  # None: shown on a terminal only
@@ -69,6 +72,10 @@ def generate(
         for i in tqdm(starts, desc="generating", unit="batch", leave=False, disable=quiet):
             classes = None if labels is None else labels[i : i + batch_size].to(device)
             images = generator(latents[i : i + batch_size].to(device), classes)
+            if not bool(images.isfinite().all()):
+                raise UserError(
+                    "the generator's images are not finite: its weights have diverged; use an earlier checkpoint"
+                )
             parts.append(to_uint8(images, quantizer).cpu())
     return torch.cat(parts)
 
@@ -114,7 +121,8 @@ def make_sampler(
     """
 
     def sampler(count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        latents = draw_latents(count, config.generator.z_dim, random_generator(seed, "samples"))
+        whole = -(-count // 16) * 16  # else the last numbers depend on how many are drawn
+        latents = draw_latents(whole, config.generator.z_dim, random_generator(seed, "samples"))[:count]
         labels = draw_classes(count, num_classes, config.eval.labels, seed)
         images = generate(
             generator,

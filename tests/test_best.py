@@ -115,9 +115,18 @@ def test_an_interrupted_run_keeps_the_same_best(train: Any, tmp_path: Path) -> N
     assert whole is not None
 
 
-@pytest.mark.parametrize("setting", ["keep_best=fid", "keep_best=kid/pixels"])
-def test_what_cannot_be_kept_is_refused_before_training(train: Any, setting: str) -> None:
-    every = [] if setting == "keep_best=fid" else ["--set", "train.eval_every=2"]
-    done = train("run", "--set", f"train.{setting}", *every)
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["train.keep_best=fid"], "set train.eval_every"),
+        (["train.keep_best=kid", "train.eval_every=2"], "got 'kid', expected one of fid"),
+        (["train.keep_best=elhist", "train.eval_every=2", "eval.metrics=elhist"], "expected one of a metric"),
+        (["train.keep_best=nd", "train.eval_every=2", "eval.metrics=nd"], "nd/srn2020/softplus_fake"),
+        (["train.keep_best=fid", "train.eval_every=2", "eval.extractor=pixels,classifier"], "with several extractors"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_before_training(train: Any, settings: list[str], sentence: str) -> None:
+    done = train("run", *(word for setting in settings for word in ("--set", setting)))
     assert done.exit_code == 2
     assert "train.keep_best" in done.output
+    assert sentence in done.output

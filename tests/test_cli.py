@@ -433,3 +433,43 @@ def test_comparing_runs(train: Train, tmp_path: Path, monkeypatch: pytest.Monkey
     assert call("gan-eval", "--compare", *both, "--skip-mixed").exit_code == 0
     refused(call("gan-eval", *both), "follow --compare")
     refused(call("gan-eval", "--compare", both[0]), "expected at least two")
+
+
+def test_what_a_generator_cannot_be_measured_by_is_said_early(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "conditional=true", "--set", "train.steps=1")
+    run = ["--run", tmp_path / "run", "--device", "cpu"]
+    uneven = ["--metrics", "intra_fid", "--set", "eval.labels=uniform"]
+    refused(call("gan-eval", *run, *uneven), "metric intra_fid: got eval.labels=uniform", "set eval.labels=balanced")
+    refused(
+        call("gan-eval", *run, "--metrics", "fid", "--set", "eval.num_fid=0"), "eval.num_fid=0", "expected a number"
+    )
+
+
+def test_a_generator_that_has_diverged_is_refused(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1")
+    file = list_checkpoints(tmp_path / "run")[-1]
+    content = torch.load(file)
+    for tensor in content["state"]["generator"].values():
+        if tensor.is_floating_point():
+            tensor.fill_(torch.nan)
+    torch.save(content, file)
+    refused(call("gan-eval", "--run", tmp_path / "run", "--metrics", "fid", "--device", "cpu"), "images are not finite")
+    refused(call("gan-sample", "--run", tmp_path / "run", "--device", "cpu"), "images are not finite")
+
+
+def test_lipschitz_constants_are_of_training_images_whatever_fid_compares_with(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1")
+    values = []
+    for protocol in ("srn2020", "test10k"):
+        small = [f"eval.protocol={protocol}", "eval.lipschitz.pairs=20", "eval.num_fid=20", "eval.num_real=20"]
+        sets = [word for setting in small for word in ("--set", setting)]
+        out = tmp_path / protocol
+        result = call(
+            "gan-eval", "--run", tmp_path / "run", "--metrics", "elhist", *sets, "--out", out, "--device", "cpu"
+        )
+        assert result.exit_code == 0, result.output
+        values.append(json.loads((out / "report.json").read_text())["values"])
+    for key in ("elhist/real_fake/p95", "elhist/test_fake/p95", "jacobian/real/p95"):
+        assert values[0][key]["value"] == values[1][key]["value"]
+        assert values[0][key]["hash"] == values[1][key]["hash"]
+    assert values[1]["elhist/real_fake/p95"]["value"] != values[1]["elhist/test_fake/p95"]["value"]

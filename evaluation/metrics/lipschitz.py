@@ -215,48 +215,52 @@ class Points(NamedTuple):
     fields: dict[str, Any]
 
 
-# Named by the paper's terms for the context's sets.
-ROLES = {"real": "reference", "fake": "generated", "test": "test"}
 PAIRS = (("real", "fake"), ("real", "real"), ("fake", "fake"), ("test", "fake"))
 
 
 def measure(context: "Context") -> list[Value]:
     """The 95th percentile of the ratios of each kind of pair and of the Jacobian norms at, and near, each set's images.
 
-    Test images take part where there are at least `num_lipschitz` of them, with labels if the critic wants them. The
+    Real images are those that the critic was trained on: the reference, where the context does not say otherwise. Test
+    images take part where there are at least `num_lipschitz` others of them, with labels if the critic wants them. The
     whole distributions are among the arrays, the other percentiles on record.
     """
-    points = {name: _points(context, name) for name, role in ROLES.items() if _usable(context, role)}
+    points = {name: _points(context, name, role) for name, role in _roles(context).items()}
     values = [_elhist(context, points[first], points[second]) for first, second in PAIRS if first in points]
     for one in points.values():
         values += [_jacobian(context, one, noise) for noise in sorted({0.0, context.settings.lipschitz_noise})]
     return values
 
 
-def _usable(context: "Context", role: str) -> bool:
-    """Whether a set takes part: of the test images, which are not asked for, enough must happen to be there."""
-    if role != "test":
-        return True
-    enough = context.test is not None and len(context.test) >= context.settings.num_lipschitz
-    return enough and (context.test_labels is not None or not context.critic_is_conditional)
+def _roles(context: "Context") -> dict[str, str]:
+    """The context's sets by the paper's terms."""
+    roles = {"real": "reference" if context.trained_on is None else "trained_on", "fake": "generated"}
+    return {**roles, "test": "test"} if _has_other_test_images(context, roles["real"]) else roles
 
 
-def _points(context: "Context", name: str) -> Points:
+def _has_other_test_images(context: "Context", real: str) -> bool:
+    if context.test is None or len(context.test) < context.settings.num_lipschitz:
+        return False
+    labelled = context.test_labels is not None or not context.critic_is_conditional
+    return labelled and context.test_fingerprint != context.image_set(real).fingerprint
+
+
+def _points(context: "Context", name: str, role: str) -> Points:
     """Real images are drawn from all there are, generated ones from the first `num_lipschitz`: there may be more."""
-    role = ROLES[name]
     images, labels = getattr(context, role), getattr(context, f"{role}_labels")
     fields: dict[str, Any] = {}
     if role == "generated":
         count = context.settings.num_lipschitz
         images, labels = images[:count], None if labels is None else labels[:count]
+        fields["generation"] = dict(context.protocol)
     else:
-        fields[f"{role}_fingerprint"] = context.image_set(role).fingerprint
+        fields[f"{name}_fingerprint"] = context.image_set(role).fingerprint
     if not context.critic_is_conditional:
         return Points(name, images, [torch.arange(len(images), device="cpu")], fields)
-    num_classes = context.image_set("reference").num_classes
+    num_classes = context.image_set(_roles(context)["real"]).num_classes
     fields["num_classes"] = num_classes
     if role != "generated":
-        fields[f"{role}_labels"] = fingerprint(labels)
+        fields[f"{name}_labels"] = fingerprint(labels)
     return Points(name, images, rows_by_class(labels.cpu(), num_classes, role), fields)
 
 
@@ -327,7 +331,7 @@ def _value(
         std=None,
         count=len(values),
         better="",
-        fields={**_protocol(context), **fields, **context.generation_fields()},
+        fields={**_protocol(context), **fields},
         record={
             "statistics": {one: each._asdict() for one, each in statistics.items()},
             "interval": f"95 %, percentile bootstrap, {RESAMPLES:,} resamples, seed {seed}",
@@ -341,7 +345,9 @@ def _value(
 
 def _protocol(context: "Context") -> dict[str, Any]:
     """What decides every value here; the critic is not among it, for it is what is compared."""
+    fields = context.generation_fields()
     return {
+        **{name: fields[name] for name in ("protocol_version", "image_size")},
         "pairs": context.settings.lipschitz_pairs,
         "seed": context.settings.seed,
         "conditional": context.critic_is_conditional,

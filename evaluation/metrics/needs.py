@@ -18,7 +18,7 @@ class Metric(NamedTuple):
     labels: image sets whose images must have classes.
     critic: whether the discriminator is what is measured.
     statistics: whether moments from a file can stand for the reference images.
-    values: how the keys of its values begin, where that is not the metric's own name.
+    directed: how the keys of its values begin of which higher or lower is better, where not by the metric's own name.
     check: refuses what else the metric cannot work with; generated images may not be there yet.
     """
 
@@ -28,5 +28,5 @@ class Metric(NamedTuple):
     labels: tuple[str, ...] = ()
     critic: bool = False
     statistics: bool = False
-    values: tuple[str, ...] = ()
+    directed: tuple[str, ...] | None = None
     check: "Callable[[Context], None]" = lambda _: None

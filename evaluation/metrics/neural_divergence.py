@@ -86,6 +86,13 @@ MEANINGS: dict[str, dict[str, Meaning]] = {
         "accuracy": Meaning("", 0, 1),
     },
 }
+DIRECTED = tuple(
+    f"{label}/{name}/{term}"
+    for label in ("nd", "nd_short")
+    for name, preset in PRESETS.items()
+    for term, meaning in MEANINGS[preset.loss].items()
+    if meaning.better
+)
 OF_REAL_IMAGES = ("softplus_real", "critic_gap", "divergence", "accuracy", "real_mean", "real_std")
 
 
@@ -440,7 +447,10 @@ def _identity(context: "Context") -> str:
     """What the caller knows of the generator, "" without a name for it or a use."""
     if context.nd_checkpoints is None or not context.subject:
         return ""
-    return protocol_hash("identity", {"subject": context.subject, "protocol": context.protocol})
+    subject = {
+        name: item for name, item in context.subject.items() if name != "checkpoint"
+    }  # a path, not what is there
+    return protocol_hash("identity", {"subject": subject, "protocol": context.protocol})
 
 
 def _value(

@@ -119,11 +119,8 @@ def test_one_pass_serves_fid_and_its_floor(context: Context):
             seen.append(len(images))
             return inner(images)
 
-    context.extractor = Counting()
-    context.settings = replace(context.settings, batch_size=1000)
-    evaluate(
-        ["fid", "fid_infinity", "kid", "prdc"], replace(context, settings=replace(context.settings, kid_subset_size=9))
-    )
+    settings = replace(context.settings, batch_size=1000, kid_subset_size=9)
+    evaluate(["fid", "fid_infinity", "kid", "prdc"], replace(context, extractor=Counting(), settings=settings))
     assert sorted(seen) == [40, 90]
 
 

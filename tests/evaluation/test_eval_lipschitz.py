@@ -519,7 +519,7 @@ def test_test_images_take_part_where_there_are_enough(context: Context):
         ({"settings": replace(FEW, lipschitz_pairs=19)}, "all"),
         ({"settings": replace(FEW, lipschitz_noise=0.5)}, "near"),
         ({"settings": replace(FEW, batch_size=3, num_real=7, num_fid=7)}, ""),
-        ({"protocol": {"quantizer": "truncate"}}, "all"),
+        ({"protocol": {"quantizer": "truncate"}}, "fake"),
         ({"critic": Linear(points(1, 8, (3, 32, 32)))}, ""),
         ({"reference": torch.zeros(80, 3, 32, 32, dtype=torch.uint8)}, "real"),
         ({"test": torch.zeros(44, 3, 32, 32, dtype=torch.uint8)}, "test"),

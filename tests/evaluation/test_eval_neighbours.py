@@ -128,8 +128,8 @@ def test_pixels_are_compared_where_no_extractor_has_seen_both(context: Context):
 
 
 def test_labelled_samples_are_the_first_of_each_class_in_order_of_class(context: Context):
-    context.generated_labels = torch.tensor([2] * 50 + [0] * 30 + [1] * 20)
-    arrays = evaluate(["is"], replace(context)).arrays
+    labels = torch.tensor([2] * 50 + [0] * 30 + [1] * 20)
+    arrays = evaluate(["is"], replace(context, generated_labels=labels)).arrays
     assert arrays["neighbour_labels"].tolist() == [0] * 6 + [1] * 5 + [2] * 5
     assert np.array_equal(arrays["neighbour_samples"][-5:], context.generated[:5].numpy())
 

@@ -6,7 +6,7 @@ import json
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -212,7 +212,7 @@ def test_features_are_computed_once(context: Context):
             seen.append(len(images))
             return inner(images)
 
-    context.extractor = Counting()
+    context = replace(context, extractor=Counting())
     first = evaluate(["fid", "is"], context)
     assert sum(seen) == 80 + 90  # reference, and the longer of 60 and 90 generated images
     again = evaluate(["is", "fid"], context)
@@ -519,3 +519,43 @@ def test_the_table_shows_value_spread_count_direction_and_hash(context: Context,
     assert all(word in lines[3] for word in ("±", "90", "higher", entry["hash"][:8]))
     assert "lower" in lines[4]
     assert "±" not in lines[4]
+
+
+def test_extractors_of_one_name_are_told_apart(context: Context, pixels):
+    """By their fingerprints, in hashes and in what is kept; two of one name at once are refused."""
+
+    class Scaled:
+        name, has_logits, protocol, record = "mine", False, {}, {}
+
+        def __init__(self, factor: float) -> None:
+            self.factor, self.fingerprint = factor, f"weights-{factor}"
+
+        def __call__(self, images: torch.Tensor):
+            return self.factor * pixels(images)[0], None
+
+    first = replace(context, extractor=Scaled(1))
+    reports = [evaluate(["fid"], one) for one in (first, first.of(context.generated, extractor=Scaled(3)))]
+    assert reports[1].values["fid/mine"] == pytest.approx(9 * reports[0].values["fid/mine"], rel=1e-4)
+    hashes = {report.protocol["values"]["fid/mine"]["hash"] for report in reports}
+    assert len(hashes) == 2
+    with pytest.raises(EvaluationError, match="got mine, mine, expected different names"):
+        replace(context, extractor=(Scaled(1), Scaled(3)))
+
+
+def test_other_images_of_a_context_have_their_own_fingerprint(context: Context, drawn):
+    other = drawn(100, seed=99)[0]
+    fingerprints = [
+        evaluate(["fid"], one).protocol["subject"]["generated_fingerprint"] for one in (context, context.of(other))
+    ]
+    assert fingerprints[0] != fingerprints[1]
+    assert (
+        fingerprints[1]
+        == evaluate(["fid"], replace(context, generated=other)).protocol["subject"]["generated_fingerprint"]
+    )
+
+
+def test_a_context_does_not_change_under_the_hands(context: Context):
+    with pytest.raises(FrozenInstanceError):
+        context.generated = context.test  # type: ignore[misc]
+    with pytest.raises(EvaluationError, match="got other reference, settings, expected a new Context"):
+        context.of(context.generated, settings=SMALL, reference=context.test)
