@@ -13,6 +13,7 @@ from evaluation.context import Context, Settings
 from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractors
 from evaluation.files import array_names
+from evaluation.generated import match_classes, name_classes, read_generated
 from evaluation.images import read_images
 from evaluation.metrics import METRICS
 from evaluation.presets import PROTOCOLS
@@ -175,27 +176,26 @@ def _context(
     settings: Settings,
     cache: Cache | None,
 ) -> Context:
-    images, labels, class_names = read_images(generated)
-    # Names are often sorted by class: the first 5,000 files of a folder are then no sample of it.
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(settings.seed))
+    images, labels, class_names, protocol = read_generated(generated, seed=settings.seed)
     arrays = set() if reference is None else array_names(reference)
     statistics = read_statistics(reference) if reference is not None and {"mu", "sigma"} <= arrays else None
     no_images = reference is None or (statistics is not None and not {"images", "arr_0"} & arrays)
-    real, real_labels, _ = (None, None, ()) if no_images else read_images(reference)  # type: ignore[arg-type]
-    held_out, held_out_labels, _ = (None, None, ()) if test is None else read_images(test)
+    real, real_labels, real_names = (None, None, ()) if no_images else read_images(reference)  # type: ignore[arg-type]
+    held_out, held_out_labels, held_out_names = (None, None, ()) if test is None else read_images(test)
+    classes = name_classes(real_labels, real_names)
     return Context(
-        generated=images[order],
-        generated_labels=None if labels is None else labels[order],
+        generated=images,
+        generated_labels=match_classes(labels, class_names, classes, generated),
         reference=real,
         reference_labels=real_labels,
         test=held_out,
-        test_labels=held_out_labels,
+        test_labels=match_classes(held_out_labels, held_out_names, classes, str(test)),
         statistics=statistics,
         settings=settings,
         cache=cache,
-        class_names=class_names,
+        class_names=classes or name_classes(labels, class_names),
         device=device,
-        protocol={"generated_order": "permuted by seed", "generated_seed": settings.seed},
+        protocol=protocol,
         subject={"generated": str(generated), "reference": str(reference), "test": str(test)},
         title=f"{generated} against {reference or test}",
         reference_name=str(reference or ""),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -86,6 +87,43 @@ def test_generated_images_are_permuted(folders: tuple[Path, Path], tmp_path: Pat
         assert result.exit_code == 0, result.output
         values.append(Report.load(tmp_path / "out").values["fid/pixels"])
     assert values[0] == values[1] != values[2]
+
+
+def write_classes(folder: Path, images: torch.Tensor, classes: dict[str, int]) -> Path:
+    """Images of class `classes[name]` in a sub-folder of that name; class 0 is bright on dark, 1 dark on bright."""
+    for name, kind in classes.items():
+        (folder / name).mkdir(parents=True)
+        for index, image in enumerate(images[kind::2]):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / name / f"{index}.png")
+    return folder
+
+
+def test_classes_are_matched_by_name(tmp_path: Path, drawn):
+    """ "dog" is the first folder of one side and the second of the other: by position, bright would meet dark."""
+    reference = write_classes(tmp_path / "reference", drawn(40, seed=41)[0], {"cat": 0, "dog": 1})
+    same = write_classes(tmp_path / "same", drawn(40, seed=42)[0], {"cat": 0, "dog": 1})
+    wrong = write_classes(tmp_path / "wrong", drawn(40, seed=42)[0], {"cat": 1, "dog": 0})
+    unknown = write_classes(tmp_path / "unknown", drawn(40, seed=42)[0], {"bird": 0, "dog": 1})
+    images, labels = drawn(40, seed=41)
+    pixels = images.permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "real.npz", images=pixels, labels=1 - labels.numpy(), class_names=np.array(["dog", "cat"]))
+    measure = ["--metrics", "intra_fid", "--extractor", "pixels", "--set", "num_intra=20", "--out", tmp_path / "out"]
+
+    def intra_fid(generated: Path, real: Path) -> float:
+        result = run("--generated", generated, "--reference", real, *measure)
+        assert result.exit_code == 0, result.output
+        return Report.load(tmp_path / "out").values["intra_fid/pixels"]
+
+    right = intra_fid(same, reference)
+    assert 10 * right < intra_fid(wrong, reference)
+    assert intra_fid(same, tmp_path / "real.npz") == pytest.approx(right)
+    assert Report.load(tmp_path / "out").protocol["class_names"] == ["dog", "cat"]
+    refused = run("--generated", unknown, "--reference", reference, *measure)
+    assert refused.exit_code == 2
+    assert f"error: {unknown}: got images of class 'bird', but the reference has the classes cat, dog" in refused.output
+    refused = run("--generated", same, "--reference", reference, "--test", unknown, *measure)
+    assert refused.exit_code == 2
+    assert f"error: {unknown}: got images of class 'bird'" in refused.output
 
 
 def test_wrong_input_is_one_sentence_and_exit_code_2(folders: tuple[Path, Path], tmp_path: Path):
