@@ -23,8 +23,8 @@ from evaluation.statistics import read_statistics
 EXAMPLES = """
 Measures generated images against real ones. A set of images is a folder (plain, or one sub-folder per class) or an
 .npz file (uint8 images or arr_0, and labels where there are any); for fid the reference may be an .npz file of
-statistics (mu and sigma, as pytorch-fid, clean-fid and ADM publish them). Every number is printed with the hash of the
-protocol that decides it; only numbers of equal hash may be compared.
+statistics (mu and sigma, as pytorch-fid, clean-fid and ADM publish them), whose images are taken where it holds both.
+Every number is printed with the hash of the protocol that decides it; only numbers of equal hash may be compared.
 
 \b
 Examples:
@@ -75,6 +75,11 @@ class Count(click.ParamType):
 @click.command(help=EXAMPLES, context_settings={"max_content_width": 120, "show_default": True})
 @click.option("--generated", type=click.Path(path_type=Path), required=True, help="Generated images.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Real images, for fid; the classifier learns them.")
+@click.option(
+    "--reference-statistics",
+    type=click.Path(path_type=Path),
+    help="An .npz file of mu and sigma, for fid in place of the images of --reference.",
+)
 @click.option("--test", type=click.Path(path_type=Path), help="Real images the generator never saw, for nd.")
 @click.option("--metrics", default="fid,is", help=f"Comma-separated, out of {', '.join(METRICS)}.")
 @click.option(
@@ -106,6 +111,7 @@ class Count(click.ParamType):
 def main(
     generated: Path,
     reference: Path | None,
+    reference_statistics: Path | None,
     test: Path | None,
     metrics: str,
     extractor: str,
@@ -141,7 +147,7 @@ def main(
             **_parsed(changes),
         )
         store = Cache(default_folder()) if cache else None
-        context = _context(generated, reference, test, _device(device), settings, store)
+        context = _context(generated, reference, reference_statistics, test, _device(device), settings, store)
         if any(METRICS[name].extractor for name in names):
             context.extractor = build_extractors(extractor, _sources(context, inception_weights, clip_weights))
         report = evaluate(names, context)
@@ -171,16 +177,17 @@ def _parsed(changes: tuple[str, ...]) -> dict[str, Any]:
 def _context(
     generated: Path,
     reference: Path | None,
+    reference_statistics: Path | None,
     test: Path | None,
     device: torch.device,
     settings: Settings,
     cache: Cache | None,
 ) -> Context:
     images, labels, class_names, protocol = read_generated(generated, seed=settings.seed)
-    arrays = set() if reference is None else array_names(reference)
-    statistics = read_statistics(reference) if reference is not None and {"mu", "sigma"} <= arrays else None
-    no_images = reference is None or (statistics is not None and not {"images", "arr_0"} & arrays)
-    real, real_labels, real_names = (None, None, ()) if no_images else read_images(reference)  # type: ignore[arg-type]
+    if reference is not None and reference_statistics is None and _holds_statistics_only(reference):
+        reference, reference_statistics = None, reference
+    statistics = None if reference_statistics is None else read_statistics(reference_statistics)
+    real, real_labels, real_names = (None, None, ()) if reference is None else read_images(reference)
     held_out, held_out_labels, held_out_names = (None, None, ()) if test is None else read_images(test)
     classes = name_classes(real_labels, real_names)
     return Context(
@@ -196,11 +203,21 @@ def _context(
         class_names=classes or name_classes(labels, class_names),
         device=device,
         protocol=protocol,
-        subject={"generated": str(generated), "reference": str(reference), "test": str(test)},
-        title=f"{generated} against {reference or test}",
-        reference_name=str(reference or ""),
+        subject={
+            "generated": str(generated),
+            "reference": str(reference),
+            "reference_statistics": str(reference_statistics),
+            "test": str(test),
+        },
+        title=f"{generated} against {reference or reference_statistics or test}",
+        reference_name=str(reference or reference_statistics or ""),
         test_name=str(test or ""),
     )
+
+
+def _holds_statistics_only(reference: Path) -> bool:
+    arrays = array_names(reference)
+    return {"mu", "sigma"} <= arrays and not {"images", "arr_0"} & arrays
 
 
 def _sources(context: Context, inception_weights: Path | None, clip_weights: Path | None) -> Sources:

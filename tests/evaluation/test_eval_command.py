@@ -166,6 +166,29 @@ def test_statistics_stand_for_reference_images(folders: tuple[Path, Path], tmp_p
     assert "metric kid: got no reference images" in refused.output
 
 
+def test_images_win_over_statistics_unless_these_are_asked_for(folders: tuple[Path, Path], tmp_path: Path, drawn):
+    """A file of both, as ADM publishes it: every metric sees the same reference."""
+    generated, real = folders
+    pixels = drawn(30, seed=41)[0].permute(0, 2, 3, 1).numpy()
+    both = tmp_path / "both.npz"
+    np.savez(both, arr_0=pixels, mu=np.zeros(192), sigma=np.eye(192))
+    measure = ["--generated", generated, "--extractor", "pixels", "--metrics", "fid,kid", *ALL]
+    measure += ["--set", "kid_subset_size=10", "--out", tmp_path / "out"]
+
+    def entries(*reference: object) -> dict:
+        result = run(*measure, *reference)
+        assert result.exit_code == 0, result.output
+        assert ("note: the reference is statistics" in result.output) == ("--reference-statistics" in reference)
+        return Report.load(tmp_path / "out").protocol["values"]
+
+    plain, images = entries("--reference", real), entries("--reference", both)
+    asked = entries("--reference", real, "--reference-statistics", both)
+    for key in ("fid/pixels", "kid/pixels"):
+        assert images[key]["hash"] == plain[key]["hash"]
+    assert asked["kid/pixels"]["hash"] == plain["kid/pixels"]["hash"]
+    assert "reference_statistics" in asked["fid/pixels"]["fields"]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -82,7 +82,8 @@ def test_a_missing_and_a_damaged_file_are_refused(tmp_path: Path):
             read_statistics(tmp_path / name)
 
 
-def test_statistics_of_another_extractor_are_refused(tmp_path: Path, drawn, pixels):
+@pytest.mark.parametrize("metric", ["fid", "fid_infinity"])
+def test_statistics_of_another_extractor_are_refused(tmp_path: Path, drawn, pixels, metric: str):
     np.savez(tmp_path / "small.npz", mu=np.zeros(3), sigma=np.eye(3))
     context = Context(
         generated=drawn(60, seed=2)[0],
@@ -90,8 +91,26 @@ def test_statistics_of_another_extractor_are_refused(tmp_path: Path, drawn, pixe
         extractor=pixels,
         settings=replace(SETTINGS, num_fid=60),
     )
-    with pytest.raises(EvaluationError, match="dimensions 3 and 192"):
-        evaluate(["fid"], context)
+    with pytest.raises(EvaluationError, match=r"^small\.npz: got statistics of 3 features, but .* pixels has 192"):
+        evaluate([metric], context)
+
+
+@pytest.mark.parametrize("metric", ["fid", "fid_infinity"])
+def test_a_note_says_that_statistics_stand_for_the_images(file: Path, drawn, pixels, metric: str):
+    images = Context(
+        generated=drawn(60, seed=2)[0],
+        reference=drawn(80, seed=1)[0],
+        reference_name="drawn",
+        extractor=pixels,
+        settings=SETTINGS,
+    )
+    records = [
+        evaluate([metric], context).protocol["values"][f"{metric}/pixels"]["record"]
+        for context in (images, replace(images, statistics=read_statistics(file)))
+    ]
+    assert "note" not in records[0]
+    assert [record["reference"] for record in records] == ["drawn", "reference.npz"]
+    assert "statistics from reference.npz" in records[1]["note"]
 
 
 def test_other_metrics_need_images(file: Path, drawn, pixels):
