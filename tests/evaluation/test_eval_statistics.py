@@ -66,6 +66,10 @@ def test_the_hash_is_of_the_numbers(file: Path, moments: Moments, tmp_path: Path
         ({"mu": np.full(3, np.nan), "sigma": np.eye(3)}, "not finite"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.1, 1.0]])}, "no covariance"),
         ({"mu": np.zeros(2), "sigma": np.diag([1.0, -1.0])}, "no covariance"),
+        ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "no covariance"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "eigenvalues from -1 to 3, expected none"),
+        ({"mu": np.zeros(2), "sigma": np.diag([1.0, -2e-6])}, "eigenvalues from -2e-06 to 1"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "expected floats mu"),
         ({"mu": np.zeros(3), "sigma": np.array([[print] * 3] * 3, dtype=object)}, "cannot be read"),
     ],
 )
@@ -73,6 +77,12 @@ def test_what_is_no_statistics_is_refused(tmp_path: Path, arrays: dict, message:
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(EvaluationError, match=message):
         read_statistics(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("sigma", [np.zeros((2, 2)), np.diag([1.0, -5e-7]), np.ones((2, 2), dtype=np.float32)])
+def test_a_singular_covariance_is_accepted_with_its_rounding(tmp_path: Path, sigma: np.ndarray):
+    np.savez(tmp_path / "flat.npz", mu=np.zeros(2), sigma=sigma)
+    assert np.array_equal(read_statistics(tmp_path / "flat.npz").moments.covariance, sigma)
 
 
 def test_a_missing_and_a_damaged_file_are_refused(tmp_path: Path):
