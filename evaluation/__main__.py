@@ -45,6 +45,7 @@ def _switch(text: str) -> bool:
     return text == "true"
 
 
+OF_IMAGES = [name for name, metric in METRICS.items() if not metric.critic]
 INTEGER: tuple[Callable[[str], Any], str] = (int, "a whole number")
 OTHERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "num_intra": INTEGER,
@@ -81,7 +82,7 @@ class Count(click.ParamType):
     help="An .npz file of mu and sigma, for fid in place of the images of --reference.",
 )
 @click.option("--test", type=click.Path(path_type=Path), help="Real images the generator never saw, for nd.")
-@click.option("--metrics", default="fid,is", help=f"Comma-separated, out of {', '.join(METRICS)}.")
+@click.option("--metrics", default="fid,is", help=f"Comma-separated, out of {', '.join(OF_IMAGES)}.")
 @click.option(
     "--extractor", default="inception", help=f"Comma-separated networks for features: {', '.join(EXTRACTORS)}."
 )
@@ -134,6 +135,7 @@ def main(
     try:
         names = [name.strip() for name in metrics.split(",") if name.strip()]
         check_metrics(names)
+        _check_no_critic(names)
         settings = Settings.of(
             protocol,
             num_real=num_real,
@@ -157,6 +159,15 @@ def main(
     except EvaluationError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def _check_no_critic(names: list[str]) -> None:
+    for name in names:
+        if METRICS[name].critic:
+            raise EvaluationError(
+                f"metric {name}: needs a discriminator, which files of images do not hold; leave it out here, "
+                "or measure it from Python by Context(critic=...)"
+            )
 
 
 def _parsed(changes: tuple[str, ...]) -> dict[str, Any]:

@@ -132,6 +132,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(folders: tuple[Path, Path],
     (tmp_path / "weights.pth").write_text("no weights")
     for arguments, message in [
         ([*sets, "--metrics", "fdi"], "did you mean fid?"),
+        ([*sets, "--metrics", "fid,elhist"], "metric elhist: needs a discriminator"),
         ([*sets, "--metrics", "fid"], "expected 5000"),
         ([*sets, "--metrics", "is", *ALL], "no class probabilities"),
         ([*sets, "--metrics", "nd"], "got no test images"),
@@ -152,6 +153,7 @@ def test_help_has_worked_examples():
     result = run("--help")
     assert result.exit_code == 0
     assert result.output.count("python -m evaluation --generated") == 3
+    assert "elhist" not in result.output  # there is no discriminator here
 
 
 def test_statistics_stand_for_reference_images(folders: tuple[Path, Path], tmp_path: Path):
