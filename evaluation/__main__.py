@@ -13,6 +13,7 @@ from evaluation.context import Context, Settings
 from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractors
 from evaluation.files import array_names
+from evaluation.generated import match_classes, name_classes, read_generated
 from evaluation.images import read_images
 from evaluation.metrics import METRICS
 from evaluation.presets import PROTOCOLS
@@ -22,8 +23,8 @@ from evaluation.statistics import read_statistics
 EXAMPLES = """
 Measures generated images against real ones. A set of images is a folder (plain, or one sub-folder per class) or an
 .npz file (uint8 images or arr_0, and labels where there are any); for fid the reference may be an .npz file of
-statistics (mu and sigma, as pytorch-fid, clean-fid and ADM publish them). Every number is printed with the hash of the
-protocol that decides it; only numbers of equal hash may be compared.
+statistics (mu and sigma, as pytorch-fid, clean-fid and ADM publish them), whose images are taken where it holds both.
+Every number is printed with the hash of the protocol that decides it; only numbers of equal hash may be compared.
 
 \b
 Examples:
@@ -44,6 +45,7 @@ def _switch(text: str) -> bool:
     return text == "true"
 
 
+OF_IMAGES = [name for name, metric in METRICS.items() if not metric.critic]
 INTEGER: tuple[Callable[[str], Any], str] = (int, "a whole number")
 OTHERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "num_intra": INTEGER,
@@ -74,8 +76,13 @@ class Count(click.ParamType):
 @click.command(help=EXAMPLES, context_settings={"max_content_width": 120, "show_default": True})
 @click.option("--generated", type=click.Path(path_type=Path), required=True, help="Generated images.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Real images, for fid; the classifier learns them.")
+@click.option(
+    "--reference-statistics",
+    type=click.Path(path_type=Path),
+    help="An .npz file of mu and sigma, for fid in place of the images of --reference.",
+)
 @click.option("--test", type=click.Path(path_type=Path), help="Real images the generator never saw, for nd.")
-@click.option("--metrics", default="fid,is", help=f"Comma-separated, out of {', '.join(METRICS)}.")
+@click.option("--metrics", default="fid,is", help=f"Comma-separated, out of {', '.join(OF_IMAGES)}.")
 @click.option(
     "--extractor", default="inception", help=f"Comma-separated networks for features: {', '.join(EXTRACTORS)}."
 )
@@ -105,6 +112,7 @@ class Count(click.ParamType):
 def main(
     generated: Path,
     reference: Path | None,
+    reference_statistics: Path | None,
     test: Path | None,
     metrics: str,
     extractor: str,
@@ -127,6 +135,7 @@ def main(
     try:
         names = [name.strip() for name in metrics.split(",") if name.strip()]
         check_metrics(names)
+        _check_no_critic(names)
         settings = Settings.of(
             protocol,
             num_real=num_real,
@@ -140,7 +149,7 @@ def main(
             **_parsed(changes),
         )
         store = Cache(default_folder()) if cache else None
-        context = _context(generated, reference, test, _device(device), settings, store)
+        context = _context(generated, reference, reference_statistics, test, _device(device), settings, store)
         if any(METRICS[name].extractor for name in names):
             extractors = build_extractors(extractor, _sources(context, inception_weights, clip_weights))
             context = context.of(context.generated, context.generated_labels, extractor=extractors)
@@ -151,6 +160,15 @@ def main(
     except EvaluationError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def _check_no_critic(names: list[str]) -> None:
+    for name in names:
+        if METRICS[name].critic:
+            raise EvaluationError(
+                f"metric {name}: needs a discriminator, which files of images do not hold; leave it out here, "
+                "or measure it from Python by Context(critic=...)"
+            )
 
 
 def _parsed(changes: tuple[str, ...]) -> dict[str, Any]:
@@ -171,37 +189,47 @@ def _parsed(changes: tuple[str, ...]) -> dict[str, Any]:
 def _context(
     generated: Path,
     reference: Path | None,
+    reference_statistics: Path | None,
     test: Path | None,
     device: torch.device,
     settings: Settings,
     cache: Cache | None,
 ) -> Context:
-    images, labels, class_names = read_images(generated)
-    # Names are often sorted by class: the first 5,000 files of a folder are then no sample of it.
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(settings.seed))
-    arrays = set() if reference is None else array_names(reference)
-    statistics = read_statistics(reference) if reference is not None and {"mu", "sigma"} <= arrays else None
-    no_images = reference is None or (statistics is not None and not {"images", "arr_0"} & arrays)
-    real, real_labels, _ = (None, None, ()) if no_images else read_images(reference)  # type: ignore[arg-type]
-    held_out, held_out_labels, _ = (None, None, ()) if test is None else read_images(test)
+    images, labels, class_names, protocol = read_generated(generated, seed=settings.seed)
+    if reference is not None and reference_statistics is None and _holds_statistics_only(reference):
+        reference, reference_statistics = None, reference
+    statistics = None if reference_statistics is None else read_statistics(reference_statistics)
+    real, real_labels, real_names = (None, None, ()) if reference is None else read_images(reference)
+    held_out, held_out_labels, held_out_names = (None, None, ()) if test is None else read_images(test)
+    classes = name_classes(real_labels, real_names)
     return Context(
-        generated=images[order],
-        generated_labels=None if labels is None else labels[order],
+        generated=images,
+        generated_labels=match_classes(labels, class_names, classes, generated),
         reference=real,
         reference_labels=real_labels,
         test=held_out,
-        test_labels=held_out_labels,
+        test_labels=match_classes(held_out_labels, held_out_names, classes, str(test)),
         statistics=statistics,
         settings=settings,
         cache=cache,
-        class_names=class_names,
+        class_names=classes or name_classes(labels, class_names),
         device=device,
-        protocol={"generated_order": "permuted by seed", "generated_seed": settings.seed},
-        subject={"generated": str(generated), "reference": str(reference), "test": str(test)},
-        title=f"{generated} against {reference or test}",
-        reference_name=str(reference or ""),
+        protocol=protocol,
+        subject={
+            "generated": str(generated),
+            "reference": str(reference),
+            "reference_statistics": str(reference_statistics),
+            "test": str(test),
+        },
+        title=f"{generated} against {reference or reference_statistics or test}",
+        reference_name=str(reference or reference_statistics or ""),
         test_name=str(test or ""),
     )
+
+
+def _holds_statistics_only(reference: Path) -> bool:
+    arrays = array_names(reference)
+    return {"mu", "sigma"} <= arrays and not {"images", "arr_0"} & arrays
 
 
 def _sources(context: Context, inception_weights: Path | None, clip_weights: Path | None) -> Sources:

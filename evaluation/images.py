@@ -88,10 +88,10 @@ def read_images(path: str | Path) -> tuple[Tensor, Tensor | None, tuple[str, ...
     """Images of a folder or `.npz` file, in the order of their names.
 
     A folder holds images, or one sub-folder of images per class. An `.npz` file holds uint8 `images` (or `arr_0`),
-    (N, H, W, 3) or (N, 3, H, W), and may hold integer `labels` (or `arr_1`).
+    (N, H, W, 3) or (N, 3, H, W), and may hold integer `labels` (or `arr_1`) and, by label, strings `class_names`.
 
     Returns:
-        images uint8 (N, 3, H, W), labels int64 (N,) or None, names of the classes (empty without labels).
+        images uint8 (N, 3, H, W), labels int64 (N,) or None, names of the classes (empty where they have none).
 
     Raises:
         EvaluationError: nothing there, a damaged file, images of several sizes, another format.
@@ -195,7 +195,17 @@ def _read_npz(file: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
         raise EvaluationError(f"{file}: got labels {labels.dtype} {labels.shape}, expected integers ({len(images)},)")
     classes = torch.from_numpy(labels.astype(np.int64))
     check_labels(classes, len(images), str(file))
-    return images, classes, tuple(str(number) for number in range(int(classes.max()) + 1))
+    return images, classes, _class_names(arrays.get("class_names"), int(classes.max()) + 1, file)
+
+
+def _class_names(names: np.ndarray | None, at_least: int, file: Path) -> tuple[str, ...]:
+    if names is None:
+        return ()
+    if names.dtype.kind != "U" or names.ndim != 1 or len(names) < at_least or len(set(names.tolist())) < len(names):
+        raise EvaluationError(
+            f"{file}: got class_names {names.dtype} {names.shape}, expected {at_least} or more different strings"
+        )
+    return tuple(names.tolist())
 
 
 def _plain(dtype: torch.dtype) -> str:

@@ -27,7 +27,7 @@ from evaluation import (
 from evaluation.cache import Cache, default_folder
 from evaluation.compare_runs import compare_folders
 from evaluation.extractors import Extractor
-from evaluation.images import read_images
+from evaluation.generated import match_classes, name_classes, read_generated
 from evaluation.isolation import isolated
 from evaluation.metrics.needs import Metric
 from evaluation.plots import plot_curves
@@ -39,7 +39,6 @@ from gan.command import Command, choose_device, describe
 from gan.config import Config, differences, load_config, override_config
 from gan.data import ImageData
 from gan.errors import ConfigError, DataError, UserError
-from gan.noise import random_generator
 from gan.sample import choose_checkpoint, chosen_generator, eval_mode, fresh_folder, make_sampler, standing_statistics
 from gan.state import TrainState
 
@@ -147,15 +146,15 @@ class Evaluation:
         }
 
     def of_folder(self, metrics: list[str], folder: Path) -> Report:
-        """Metrics of a folder of generated images; they are shuffled by eval.seed, since names often sort by class."""
-        seed = self.config.eval.seed
-        images, labels, _ = read_images(folder)
-        order = torch.randperm(len(images), generator=random_generator(seed, "order of files"))
-        context = self.prepare(metrics).of(
-            images[order],
-            None if labels is None else labels[order],
-            protocol={"source": "image files", "seed": seed},
+        """Metrics of a folder of generated images, shuffled by eval.seed, its sub-folders the data set's classes."""
+        images, labels, class_names, protocol = read_generated(folder, seed=self.config.eval.seed)
+        real = self.prepare(metrics)
+        context = real.of(
+            images,
+            match_classes(labels, class_names, real.class_names, folder),
+            protocol=protocol,
             subject={"generated": str(folder)},
+            class_names=real.class_names or name_classes(labels, class_names),
         )
         return evaluate(metrics, context)
 
@@ -210,6 +209,7 @@ class Evaluation:
         test = self.images("test") if "test" in roles else self._test_or_none() if critical else None
         trained_on = self.images("train") if critical and split != "train" else None
         title = self.config.data.title or self.config.data.name
+        classes = next((images.classes for images in (reference, test) if images is not None), ())
         return Context(
             reference=reference.images if reference else None,
             reference_labels=reference.labels if reference else None,
@@ -224,6 +224,7 @@ class Evaluation:
             title=title,
             reference_name=f"{title}, {split}",
             test_name=f"{title}, test",
+            class_names=classes if len(classes) > 1 else (),  # data without classes have one, of any name
             cache=Cache(default_folder()) if wanted.cache else None,
         )
 

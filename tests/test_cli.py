@@ -13,8 +13,10 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from evaluation.__main__ import main as evaluation
 from gan.checkpoint import list_checkpoints
 from gan.config import available_configs
+from gan.data.shapes import SHAPES
 from gan.evaluate import main as gan_eval
 from gan.sample import main as gan_sample
 from gan.train import main as gan_train
@@ -238,6 +240,45 @@ def test_samples_can_be_evaluated(train: Train, tmp_path: Path, small_shapes: Pa
         result = call("gan-eval", "--generated", out, *common, "--device", "cpu", "--out", tmp_path / conditional)
         assert result.exit_code == 0, result.output
         refused(call("gan-sample", "--run", run, "--num", 4, "--out", out), "not empty")
+
+
+def test_samples_by_class_keep_the_classes_of_the_data(train: Train, tmp_path: Path, small_shapes: Path) -> None:
+    """Folders are sorted by name, the data set counts circle, ring, ... otherwise: the names decide."""
+    train("run", "--set", "train.steps=1", "--set", "conditional=true")
+    out, report = tmp_path / "samples", tmp_path / "report"
+    call("gan-sample", "--run", tmp_path / "run", "--num", 40, "--out", out)
+    common = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--device", "cpu", "--out", report]
+    measure = ["--metrics", "intra_fid,fid", "--set", "eval.num_intra=4", "--set", "eval.num_fid=40"]
+    result = call("gan-eval", "--generated", out, *measure, *common)
+    assert result.exit_code == 0, result.output
+    document = json.loads((report / "report.json").read_text())
+    assert document["class_names"] == list(SHAPES) != sorted(SHAPES)
+    with np.load(report / "arrays.npz") as arrays:
+        images, labels = arrays["samples"], arrays["sample_labels"]
+    assert len(images) == 40
+    for image, label in zip(images, labels, strict=True):
+        files = [np.asarray(Image.open(file)) for file in (out / list(SHAPES)[label]).iterdir()]
+        assert any(np.array_equal(image.transpose(1, 2, 0), pixels) for pixels in files)
+    (out / "ring").rename(out / "cat")
+    refused(call("gan-eval", "--generated", out, *measure, *common), "got images of class 'cat'", "circle, ")
+
+
+def test_both_commands_read_a_folder_alike(tmp_path: Path, small_shapes: Path) -> None:
+    """The same files, protocol and real images: the same value under the same hash."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "generated.npz", images=pixels)
+    np.savez(tmp_path / "real.npz", images=np.load(small_shapes / "train-images.npy"))
+    sets = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--set", "eval.num_fid=50", "--device", "cpu"]
+    generated = ["--generated", tmp_path / "generated.npz", "--metrics", "fid"]
+    result = call("gan-eval", *generated, *sets, "--out", tmp_path / "a")
+    assert result.exit_code == 0, result.output
+    numbers = ["--reference", tmp_path / "real.npz", "--extractor", "pixels", "--num-real", "500", "--num-fid", "50"]
+    arguments = [str(argument) for argument in (*generated, *numbers, "--out", tmp_path / "b")]
+    result = CliRunner().invoke(evaluation, arguments)
+    assert result.exit_code == 0, result.output
+    first, second = (json.loads((tmp_path / name / "report.json").read_text())["values"]["fid/pixels"] for name in "ab")
+    assert first["fields"]["generation"] == {"source": "image files", "seed": 0}
+    assert (first["value"], first["hash"]) == (second["value"], second["hash"])
 
 
 def test_a_row_of_the_grid_is_a_class(train: Train, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from evaluation.frechet import frechet
+from evaluation.errors import EvaluationError
+from evaluation.frechet import Gaussian, frechet
 from evaluation.report import Value
 
 if TYPE_CHECKING:
@@ -13,8 +14,8 @@ def measure(context: "Context") -> list[Value]:
     """FID of the first `num_fid` generated images against `num_real` reference images, and its floor."""
     floor = _floor(context) if context.settings.floor and context.statistics is None else []
     count = context.required("num_fid")
-    real = context.statistics.moments if context.statistics else context.moments("reference", context.num_real)
-    distance, method = frechet(real, context.moments("generated", count))
+    generated = context.moments("generated", count)
+    distance, method = frechet(reference_moments(context, len(generated.mean)), generated)
     fields = {"num_generated": count, **context.reference_fields()}
     value = Value(
         key=context.key("fid"),
@@ -23,9 +24,35 @@ def measure(context: "Context") -> list[Value]:
         count=count,
         better="lower",
         fields={**fields, **context.extractor_fields(), **context.generation_fields()},
-        record={"reference": context.reference_name, "method": method},
+        record={"method": method, **reference_record(context)},
     )
     return [value, *floor]
+
+
+def reference_moments(context: "Context", dimension: int) -> Gaussian:
+    """Of `num_real` reference images, or of the file that stands for them.
+
+    Raises:
+        EvaluationError: a file of another dimension than that of the generated features.
+    """
+    if context.statistics is None:
+        return context.moments("reference", context.num_real)
+    moments, name = context.statistics.moments, context.statistics.name
+    if len(moments.mean) != dimension:
+        raise EvaluationError(
+            f"{name}: got statistics of {len(moments.mean)} features, but extractor {context.current.name} has "
+            f"{dimension}; give statistics that were made with it"
+        )
+    return moments
+
+
+def reference_record(context: "Context") -> dict[str, Any]:
+    """What generated images were compared with, and a note where nobody can tell how it was made."""
+    if context.statistics is None:
+        return {"reference": context.reference_name}
+    name = context.statistics.name
+    note = f"the reference is statistics from {name}, which do not say how their features were made"
+    return {"reference": name, "note": note}
 
 
 def disjoint_counts(available: int, num_real: int, num_fid: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.frechet import Gaussian, fit, frechet
+from evaluation.metrics.fid import reference_moments, reference_record
 from evaluation.report import Value
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ def check(context: "Context") -> None:
 def measure(context: "Context") -> list[Value]:
     """FID-infinity of the first `num_fid` generated images against `num_real` reference images."""
     count, seed = context.required("num_fid"), context.settings.seed
-    real = context.statistics.moments if context.statistics else context.moments("reference", context.num_real)
-    result = fid_infinity(context.features("generated", count), real, seed=seed)
+    features = context.features("generated", count)
+    result = fid_infinity(features, reference_moments(context, features.shape[1]), seed=seed)
     key = context.key("fid_infinity")
     half = STUDENT_95 * result.standard_error
     fields = {"num_generated": count, "sizes": list(result.sizes), "seed": seed, **context.reference_fields()}
@@ -103,7 +104,7 @@ def measure(context: "Context") -> list[Value]:
             better="lower",
             fields={**fields, **context.extractor_fields(), **context.generation_fields()},
             record={
-                "reference": context.reference_name,
+                **reference_record(context),
                 "r_squared": result.r_squared,
                 "slope": result.slope,
                 "interval": "of the intercept by least squares, Student's t; the parts share images",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -88,12 +89,50 @@ def test_generated_images_are_permuted(folders: tuple[Path, Path], tmp_path: Pat
     assert values[0] == values[1] != values[2]
 
 
+def write_classes(folder: Path, images: torch.Tensor, classes: dict[str, int]) -> Path:
+    """Images of class `classes[name]` in a sub-folder of that name; class 0 is bright on dark, 1 dark on bright."""
+    for name, kind in classes.items():
+        (folder / name).mkdir(parents=True)
+        for index, image in enumerate(images[kind::2]):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / name / f"{index}.png")
+    return folder
+
+
+def test_classes_are_matched_by_name(tmp_path: Path, drawn):
+    """ "dog" is the first folder of one side and the second of the other: by position, bright would meet dark."""
+    reference = write_classes(tmp_path / "reference", drawn(40, seed=41)[0], {"cat": 0, "dog": 1})
+    same = write_classes(tmp_path / "same", drawn(40, seed=42)[0], {"cat": 0, "dog": 1})
+    wrong = write_classes(tmp_path / "wrong", drawn(40, seed=42)[0], {"cat": 1, "dog": 0})
+    unknown = write_classes(tmp_path / "unknown", drawn(40, seed=42)[0], {"bird": 0, "dog": 1})
+    images, labels = drawn(40, seed=41)
+    pixels = images.permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "real.npz", images=pixels, labels=1 - labels.numpy(), class_names=np.array(["dog", "cat"]))
+    measure = ["--metrics", "intra_fid", "--extractor", "pixels", "--set", "num_intra=20", "--out", tmp_path / "out"]
+
+    def intra_fid(generated: Path, real: Path) -> float:
+        result = run("--generated", generated, "--reference", real, *measure)
+        assert result.exit_code == 0, result.output
+        return Report.load(tmp_path / "out").values["intra_fid/pixels"]
+
+    right = intra_fid(same, reference)
+    assert 10 * right < intra_fid(wrong, reference)
+    assert intra_fid(same, tmp_path / "real.npz") == pytest.approx(right)
+    assert Report.load(tmp_path / "out").protocol["class_names"] == ["dog", "cat"]
+    refused = run("--generated", unknown, "--reference", reference, *measure)
+    assert refused.exit_code == 2
+    assert f"error: {unknown}: got images of class 'bird', but the reference has the classes cat, dog" in refused.output
+    refused = run("--generated", same, "--reference", reference, "--test", unknown, *measure)
+    assert refused.exit_code == 2
+    assert f"error: {unknown}: got images of class 'bird'" in refused.output
+
+
 def test_wrong_input_is_one_sentence_and_exit_code_2(folders: tuple[Path, Path], tmp_path: Path):
     generated, reference = folders
     sets = ["--generated", generated, "--reference", reference, "--extractor", "pixels"]
     (tmp_path / "weights.pth").write_text("no weights")
     for arguments, message in [
         ([*sets, "--metrics", "fdi"], "did you mean fid?"),
+        ([*sets, "--metrics", "fid,elhist"], "metric elhist: needs a discriminator"),
         ([*sets, "--metrics", "fid"], "expected 5000"),
         ([*sets, "--metrics", "is", *ALL], "no class probabilities"),
         ([*sets, "--metrics", "nd"], "got no test images"),
@@ -114,6 +153,7 @@ def test_help_has_worked_examples():
     result = run("--help")
     assert result.exit_code == 0
     assert result.output.count("python -m evaluation --generated") == 3
+    assert "elhist" not in result.output  # there is no discriminator here
 
 
 def test_statistics_stand_for_reference_images(folders: tuple[Path, Path], tmp_path: Path):
@@ -126,6 +166,29 @@ def test_statistics_stand_for_reference_images(folders: tuple[Path, Path], tmp_p
     refused = run(*sets, "--metrics", "kid")
     assert refused.exit_code == 2
     assert "metric kid: got no reference images" in refused.output
+
+
+def test_images_win_over_statistics_unless_these_are_asked_for(folders: tuple[Path, Path], tmp_path: Path, drawn):
+    """A file of both, as ADM publishes it: every metric sees the same reference."""
+    generated, real = folders
+    pixels = drawn(30, seed=41)[0].permute(0, 2, 3, 1).numpy()
+    both = tmp_path / "both.npz"
+    np.savez(both, arr_0=pixels, mu=np.zeros(192), sigma=np.eye(192))
+    measure = ["--generated", generated, "--extractor", "pixels", "--metrics", "fid,kid", *ALL]
+    measure += ["--set", "kid_subset_size=10", "--out", tmp_path / "out"]
+
+    def entries(*reference: object) -> dict:
+        result = run(*measure, *reference)
+        assert result.exit_code == 0, result.output
+        assert ("note: the reference is statistics" in result.output) == ("--reference-statistics" in reference)
+        return Report.load(tmp_path / "out").protocol["values"]
+
+    plain, images = entries("--reference", real), entries("--reference", both)
+    asked = entries("--reference", real, "--reference-statistics", both)
+    for key in ("fid/pixels", "kid/pixels"):
+        assert images[key]["hash"] == plain[key]["hash"]
+    assert asked["kid/pixels"]["hash"] == plain["kid/pixels"]["hash"]
+    assert "reference_statistics" in asked["fid/pixels"]["fields"]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,10 @@ def test_the_hash_is_of_the_numbers(file: Path, moments: Moments, tmp_path: Path
         ({"mu": np.full(3, np.nan), "sigma": np.eye(3)}, "not finite"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.1, 1.0]])}, "no covariance"),
         ({"mu": np.zeros(2), "sigma": np.diag([1.0, -1.0])}, "no covariance"),
+        ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "no covariance"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "eigenvalues from -1 to 3, expected none"),
+        ({"mu": np.zeros(2), "sigma": np.diag([1.0, -2e-6])}, "eigenvalues from -2e-06 to 1"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "expected floats mu"),
         ({"mu": np.zeros(3), "sigma": np.array([[print] * 3] * 3, dtype=object)}, "cannot be read"),
     ],
 )
@@ -75,6 +79,12 @@ def test_what_is_no_statistics_is_refused(tmp_path: Path, arrays: dict, message:
         read_statistics(tmp_path / "bad.npz")
 
 
+@pytest.mark.parametrize("sigma", [np.zeros((2, 2)), np.diag([1.0, -5e-7]), np.ones((2, 2), dtype=np.float32)])
+def test_a_singular_covariance_is_accepted_with_its_rounding(tmp_path: Path, sigma: np.ndarray):
+    np.savez(tmp_path / "flat.npz", mu=np.zeros(2), sigma=sigma)
+    assert np.array_equal(read_statistics(tmp_path / "flat.npz").moments.covariance, sigma)
+
+
 def test_a_missing_and_a_damaged_file_are_refused(tmp_path: Path):
     (tmp_path / "damaged.npz").write_bytes(b"PK nothing")
     for name in ("missing.npz", "damaged.npz"):
@@ -82,7 +92,8 @@ def test_a_missing_and_a_damaged_file_are_refused(tmp_path: Path):
             read_statistics(tmp_path / name)
 
 
-def test_statistics_of_another_extractor_are_refused(tmp_path: Path, drawn, pixels):
+@pytest.mark.parametrize("metric", ["fid", "fid_infinity"])
+def test_statistics_of_another_extractor_are_refused(tmp_path: Path, drawn, pixels, metric: str):
     np.savez(tmp_path / "small.npz", mu=np.zeros(3), sigma=np.eye(3))
     context = Context(
         generated=drawn(60, seed=2)[0],
@@ -90,8 +101,26 @@ def test_statistics_of_another_extractor_are_refused(tmp_path: Path, drawn, pixe
         extractor=pixels,
         settings=replace(SETTINGS, num_fid=60),
     )
-    with pytest.raises(EvaluationError, match="dimensions 3 and 192"):
-        evaluate(["fid"], context)
+    with pytest.raises(EvaluationError, match=r"^small\.npz: got statistics of 3 features, but .* pixels has 192"):
+        evaluate([metric], context)
+
+
+@pytest.mark.parametrize("metric", ["fid", "fid_infinity"])
+def test_a_note_says_that_statistics_stand_for_the_images(file: Path, drawn, pixels, metric: str):
+    images = Context(
+        generated=drawn(60, seed=2)[0],
+        reference=drawn(80, seed=1)[0],
+        reference_name="drawn",
+        extractor=pixels,
+        settings=SETTINGS,
+    )
+    records = [
+        evaluate([metric], context).protocol["values"][f"{metric}/pixels"]["record"]
+        for context in (images, replace(images, statistics=read_statistics(file)))
+    ]
+    assert "note" not in records[0]
+    assert [record["reference"] for record in records] == ["drawn", "reference.npz"]
+    assert "statistics from reference.npz" in records[1]["note"]
 
 
 def test_other_metrics_need_images(file: Path, drawn, pixels):
