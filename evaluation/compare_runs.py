@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from evaluation import histograms, plots
-from evaluation.compare import DIGITS, FOOTNOTE, MISSING, Cell, Comparison, compare, shown
+from evaluation.compare import FOOTNOTE, MISSING, Cell, Comparison, compare
 from evaluation.errors import EvaluationError
 from evaluation.files import replacing
 from evaluation.html import ARROWS, Markup, figure, page, samples_of, section, table, tag
+from evaluation.ranking import DIGITS, shown
 from evaluation.report import Report, encoded, read_values
 from evaluation.tables import interval_text
 

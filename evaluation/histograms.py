@@ -5,7 +5,7 @@ Both are read from reports, so runs can be compared long after they were measure
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
 from evaluation.plots import COLOURS, plain, save_figure
+from evaluation.ranking import differences
 
 if TYPE_CHECKING:
     from evaluation.report import Report
@@ -155,16 +156,10 @@ def _check_protocols(runs: Mapping[str, "Report"], key: str) -> None:
     for other in others:
         one, another = (runs[label].protocol["values"][key] for label in (first, other))
         if one["hash"] != another["hash"]:
-            differences = _differences(one["fields"], another["fields"])
             raise EvaluationError(
-                f"histograms: {key} of {first} and of {other} differ in {differences}, expected one protocol; "
-                "evaluate both alike"
+                f"histograms: {key} of {first} and of {other} differ in {differences(one, another)}, "
+                "expected one protocol; evaluate both alike"
             )
-
-
-def _differences(one: dict[str, Any], other: dict[str, Any]) -> str:
-    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-    return ", ".join(f"{name} ({one.get(name)!r}, {other.get(name)!r})" for name in names)
 
 
 def _draw(curves: Sequence[Curve], title: str, x_axis: str, score_axis: str) -> Figure:
