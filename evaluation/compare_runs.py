@@ -49,16 +49,16 @@ class Run:
         except EvaluationError:
             return {}
 
-    def history(self) -> dict[float, tuple[dict[str, float], dict[str, Any]]]:
-        """Values and protocols of all reports of the run, by step; of a step measured twice the later ones."""
+    def history(self) -> dict[float, dict[tuple[str, str], float]]:
+        """Of all reports of the run, by step: values by key and hash; of one measured twice the later."""
         folders = [] if self.home is None else [file.parent for file in self.home.glob("reports/*/report.json")]
-        read = [read_values(folder) for folder in sorted(folders, key=_written)]
-        steps = [protocol["subject"].get("step") for _, protocol in read]
-        return {step: found for step, found in sorted(zip(steps, read, strict=True), key=_step) if step is not None}
-
-
-def _step(item: tuple[float | None, Any]) -> float:
-    return -1 if item[0] is None else item[0]
+        found: dict[float, dict[tuple[str, str], float]] = {}
+        for values, protocol in map(read_values, sorted(folders, key=_written)):
+            step = protocol["subject"].get("step")
+            if step is not None:
+                hashes = {key: entry["hash"] for key, entry in protocol["values"].items()}
+                found.setdefault(step, {}).update({(key, hashes[key]): value for key, value in values.items()})
+        return dict(sorted(found.items()))
 
 
 def _written(folder: Path) -> tuple[str, str]:
@@ -150,9 +150,9 @@ def values_over_steps(comparison: Comparison, run: Run) -> plots.Curves:
     curves = {}
     for row in comparison.rows:
         points = [
-            (step, values[row.key])
-            for step, (values, protocol) in history.items()
-            if row.better and row.key in values and protocol["values"][row.key]["hash"] == row.hash
+            (step, values[row.key, row.hash])
+            for step, values in history.items()
+            if row.better and (row.key, row.hash) in values
         ]
         if len(points) > 1:
             curves[row.key] = np.array(points)[:, 0], np.array(points)[:, 1]

@@ -158,13 +158,23 @@ def test_run_folders_give_their_newest_report_tables_and_plots(runs: list[Path],
 
 
 def test_values_over_steps_leave_out_other_protocols(runs: list[Path]):
-    a_report(99.0, fields={"num_reference": 1}, step=1, time="2026-01-02T00:00:00Z").save(runs[0] / "reports" / "again")
+    a_report(99.0, fields={"num_reference": 1}, step=1).save(runs[0] / "reports" / "00000001")
     comparison = compare_folders(runs)
     steps, values = values_over_steps(comparison, Run.read(runs[1]))["fid"]
     assert (steps.tolist(), values.tolist()) == ([1, 2, 3], [30, 19, 25])
     curves = values_over_steps(comparison, Run.read(runs[0]))
-    assert curves["fid"][0].tolist() == [2, 3]  # of step 1 the later report counts, and it has another protocol
+    assert curves["fid"][0].tolist() == [2, 3]
     assert set(curves) == {"fid", "is"}
+
+
+@pytest.mark.parametrize(("fields", "first"), [(FIELDS, 99.0), ({"num_reference": 1}, 30.0)], ids=["same", "other"])
+def test_a_later_report_of_a_step_replaces_only_what_it_measured_alike(runs: list[Path], fields: dict, first: float):
+    later = Value("fid", 99.0, None, 9, "lower", fields)
+    machine = {"time": "2026-01-02T00:00:00Z"}
+    Report.of([later], arrays={}, title="", subject={"step": 1}, machine=machine).save(runs[0] / "reports" / "again")
+    curves = values_over_steps(compare_folders(runs), Run.read(runs[0]))
+    assert curves["fid"][1].tolist() == [first, 20, 25]
+    assert curves["is"][0].tolist() == [1, 2, 3]
 
 
 def test_a_report_folder_stands_for_itself(runs: list[Path]):
