@@ -100,8 +100,16 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What was left out, a sentence each."""
-        return [f"left out: {sentence}" for sentence in self.left_out]
+        """What was left out, and steps that differ, a sentence each."""
+        return [*(f"left out: {sentence}" for sentence in self.left_out), *self._steps()]
+
+    def _steps(self) -> list[str]:
+        """ "runs a and b are compared at steps 100 and 500"; nothing where the known steps are equal."""
+        subjects = zip(self.labels, self.subjects, strict=True)
+        steps = {label: subject["step"] for label, subject in subjects if subject.get("step") is not None}
+        if len(set(steps.values())) < 2:
+            return []
+        return [f"runs {_listed(list(steps))} are compared at steps {_listed([str(step) for step in steps.values()])}"]
 
 
 def compare(reports: Mapping[str, Report], *, skip_mixed: bool = False) -> Comparison:
@@ -170,6 +178,11 @@ def _row(key: str, reports: Mapping[str, Report]) -> Row:
     )
     known = next(entry for entry in entries if entry)
     return Row(key, known["better"], known["hash"], known["fields"], tuple(cells))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:

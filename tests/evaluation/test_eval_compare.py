@@ -184,6 +184,20 @@ def test_a_report_folder_stands_for_itself(runs: list[Path]):
     assert [cell.value for cell in comparison.rows[0].cells if cell] == [30.0, 25.0]
 
 
+def test_different_steps_are_noted_on_every_page(runs: list[Path], tmp_path: Path):
+    compare_folders(runs, tmp_path / "same")
+    compare_folders([runs[0], runs[1] / "reports" / "00000003"], tmp_path / "other")
+    for name in ("compare.txt", "compare.md", "compare.html"):
+        assert "are compared at steps" not in (tmp_path / "same" / name).read_text()
+        assert "runs sn and 00000003 are compared at steps 2 and 3" in (tmp_path / "other" / name).read_text()
+
+
+def test_all_steps_are_named_and_what_has_none_is_passed_over():
+    reports = {"a": a_report(step=1), "b": a_report(step=5), "images": a_report(step=None), "c": a_report(step=1)}
+    assert compare(reports).notes == ["runs a, b and c are compared at steps 1, 5 and 1"]
+    assert not compare({"a": a_report(step=1), "images": a_report(step=None)}).notes
+
+
 def test_labels_are_the_shortest_ends_that_differ():
     assert labels_of(["a/x/report", "a/y/report"]) == ["x/report", "y/report"]
     with pytest.raises(EvaluationError, match="got a twice"):
