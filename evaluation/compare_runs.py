@@ -122,19 +122,19 @@ def save_comparison(comparison: Comparison, runs: Mapping[str, Run], folder: Pat
 
 def comparison_figures(comparison: Comparison, runs: Mapping[str, Run]) -> dict[str, Figure]:
     """Overlaid curves of the runs, by title: training, values over steps, and the histograms that reports hold."""
-    figures = {}
+    figures, order = {}, list(runs)
     curves = {label: run.curves() for label, run in runs.items()}
     training = _by_name(curves)
     if training:
-        figures["Training"] = plots.overlaid_figure(training)
+        figures["Training"] = plots.overlaid_figure(training, order=order)
     values = _by_name({label: values_over_steps(comparison, run) for label, run in runs.items()})
     if values:
-        figures["Values over steps"] = plots.overlaid_figure(values, marker="o")
+        figures["Values over steps"] = plots.overlaid_figure(values, order=order, marker="o")
     compared = {row.key for row in comparison.rows}
     for kind in histograms.NAMES:
         found = {label: run.report for label, run in runs.items() if kind in histograms.histograms(run.report)}
         if found and f"{kind}/p95" in compared:
-            figures[kind.replace("/", " ")] = histograms.runs_figure(found, kind)
+            figures[kind.replace("/", " ")] = histograms.runs_figure(found, kind, order=order)
     return figures
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from headless import HOSTILE, Browser, Parts
+from matplotlib.colors import to_hex
 
 from evaluation import EvaluationError, Report
 from evaluation.compare import best, compare
-from evaluation.compare_runs import Run, compare_folders, labels_of, values_over_steps
+from evaluation.compare_runs import Run, compare_folders, comparison_figures, labels_of, values_over_steps
+from evaluation.plots import COLOURS
 from evaluation.report import Value
 
 UNDIRECTED = "elhist/real_fake/p95"
@@ -155,6 +157,31 @@ def test_run_folders_give_their_newest_report_tables_and_plots(runs: list[Path],
     assert document["values"]["fid"]["fields"]["num_reference"] == 10_000
     assert document["subjects"]["sn"]["step"] == 2
     assert (tmp_path / "out" / "compare.txt").read_text() == comparison.table() + "\n"
+
+
+def test_a_run_keeps_its_colour_in_all_figures(runs: list[Path], tmp_path: Path):
+    """The first run has no training log, the second no histogram: others would move up in their figures."""
+    third = tmp_path / "runs" / "wgan"
+    a_report(30.0, step=1).save(third / "reports" / "1")
+    a_report(30.0, step=2).save(third / "reports" / "2")
+    (third / "metrics.jsonl").write_text((runs[0] / "metrics.jsonl").read_text())
+    (runs[0] / "metrics.jsonl").unlink()
+    for file in (runs[1] / "reports").glob("*/arrays.npz"):
+        file.unlink()
+    read = {label: Run.read(folder) for label, folder in zip(("sn", "srn70", "wgan"), (*runs, third), strict=True)}
+    figures = comparison_figures(compare({label: run.report for label, run in read.items()}), read)
+    drawn = {}
+    for title, figure in figures.items():
+        outlines = [(patch.get_label(), patch.get_edgecolor()) for patch in figure.axes[0].patches]
+        lines = [(line.get_label(), line.get_color()) for axes in figure.axes for line in axes.lines]
+        named = {(str(label).split(":")[0], to_hex(colour)) for label, colour in outlines + lines}
+        drawn[title] = {(label, colour) for label, colour in named if label in read}
+    sn, srn, wgan = zip(read, COLOURS, strict=False)
+    assert drawn == {
+        "Training": {srn, wgan},
+        "Values over steps": {sn, srn, wgan},
+        "elhist real_fake": {sn, wgan},
+    }
 
 
 def test_values_over_steps_leave_out_other_protocols(runs: list[Path]):
