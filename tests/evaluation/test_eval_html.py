@@ -119,6 +119,16 @@ def test_values_by_class_are_named_by_their_labels():
     assert text.startswith("2 classes, from 20 to 40, mean 30.dog20class 740")
 
 
+def test_values_by_class_stand_beside_their_counts():
+    report = a_report()
+    report.protocol["values"]["intra_fid"]["record"]["classes"] = [
+        {"class": "cat", "generated": 500, "reference": 5_000, "value": 20.0},
+        {"class": "dog", "generated": 3, "reference": 4, "value": 40.0},
+    ]
+    text = Parts(report_page(report)).text.partition("mean 30.")[2]
+    assert text.startswith("cat500 generated, 5,000 reference20dog3 generated, 4 reference40")
+
+
 def test_a_run_without_losses_says_so(tmp_path: Path):
     text = report_page(a_report(), training_log=tmp_path / "metrics.jsonl")
     assert "The run has logged no losses." in text
