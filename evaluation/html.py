@@ -156,7 +156,7 @@ def report_page(report: "Report", *, training_log: str | Path | None = None) -> 
     """
     protocol = report.protocol
     return page(
-        protocol["title"] or "Report",
+        _heading(report),
         _header(report),
         _values(report),
         *(tag("p", note, class_="note") for note in report.notes),
@@ -172,8 +172,15 @@ def report_page(report: "Report", *, training_log: str | Path | None = None) -> 
 
 
 def _header(report: "Report") -> Markup:
+    return tag("header", tag("h1", _heading(report)), definitions(report.protocol["subject"]))
+
+
+def _heading(report: "Report") -> str:
+    """Such as "CIFAR-10, srn70, step 4000", of what is known: pages of many runs lie beside each other."""
     subject = report.protocol["subject"]
-    return tag("header", tag("h1", report.protocol["title"] or "Report"), definitions(subject))
+    parts = [report.protocol["title"] or "Report", subject.get("experiment")]
+    parts += [f"step {subject['step']}"] if subject.get("step") is not None else []
+    return ", ".join(str(part) for part in parts if part)
 
 
 def _values(report: "Report") -> Markup:

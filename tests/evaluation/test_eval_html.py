@@ -94,6 +94,20 @@ def test_a_page_shows_what_the_report_holds(tmp_path: Path):
     assert parts.tags.count("details") == len(report.values) + 1
 
 
+@pytest.mark.parametrize(
+    ("subject", "heading"),
+    [
+        ({"experiment": "srn70", "step": 4000}, "CIFAR-10, srn70, step 4000"),
+        ({"experiment": "srn70", "step": 0}, "CIFAR-10, srn70, step 0"),
+        ({"generated": "images/"}, "CIFAR-10"),
+    ],
+)
+def test_the_heading_tells_runs_and_steps_apart(subject: dict, heading: str):
+    text = report_page(Report.of([], arrays={}, title="CIFAR-10", subject=subject, machine={}))
+    assert f"<title>{heading}</title>" in text
+    assert f"<h1>{heading}</h1>" in text
+
+
 def test_names_cannot_bring_markup_into_a_page(tmp_path: Path):
     report = a_report(HOSTILE, HOSTILE)
     report.arrays[f"{HOSTILE}/ratio"] = np.arange(9.0)
