@@ -1,18 +1,17 @@
 """Several reports side by side: only values of one protocol, or a sentence that says what differs."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from evaluation.errors import EvaluationError
+from evaluation.ranking import DIGITS, DIRECTIONS, differences, is_better
 from evaluation.report import Report
 from evaluation.tables import markdown_table, text_table, with_spread
 
 MISSING = "–"
-DIGITS = 8  # shown of a hash that differs
-FIELDS = 3  # named of those that differ
 FOOTNOTE = "± is the standard deviation over splits, subsets or critics of one run, not over trainings."
 
 
@@ -43,10 +42,13 @@ class Row:
     def best(self) -> frozenset[int]:
         """Columns of the best value; none without a direction, with one value, or where all are equal."""
         known = {column: cell.value for column, cell in enumerate(self.cells) if cell and not math.isnan(cell.value)}
-        if len(set(known.values())) < 2 or self.better not in ("higher", "lower"):
+        if len(set(known.values())) < 2 or self.better not in DIRECTIONS:
             return frozenset()
-        best = max(known.values()) if self.better == "higher" else min(known.values())
-        return frozenset(column for column, value in known.items() if value == best)
+        return frozenset(
+            column
+            for column, value in known.items()
+            if not any(is_better(other, value, self.better) for other in known.values())
+        )
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,16 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What was left out, a sentence each."""
-        return [f"left out: {sentence}" for sentence in self.left_out]
+        """What was left out, and steps that differ, a sentence each."""
+        return [*(f"left out: {sentence}" for sentence in self.left_out), *self._steps()]
+
+    def _steps(self) -> list[str]:
+        """ "runs a and b are compared at steps 100 and 500"; nothing where the known steps are equal."""
+        subjects = zip(self.labels, self.subjects, strict=True)
+        steps = {label: subject["step"] for label, subject in subjects if subject.get("step") is not None}
+        if len(set(steps.values())) < 2:
+            return []
+        return [f"runs {_listed(list(steps))} are compared at steps {_listed([str(step) for step in steps.values()])}"]
 
 
 def compare(reports: Mapping[str, Report], *, skip_mixed: bool = False) -> Comparison:
@@ -114,15 +124,15 @@ def compare(reports: Mapping[str, Report], *, skip_mixed: bool = False) -> Compa
     if len(reports) < 2:
         raise EvaluationError(f"compare: got {len(reports)} report, expected at least two")
     keys = dict.fromkeys(key for report in reports.values() for key in report.values)
-    differences = {key: difference(key, reports) for key in keys}
-    mixed = tuple(sentence for sentence in differences.values() if sentence)
+    found = {key: difference(key, reports) for key in keys}
+    mixed = tuple(sentence for sentence in found.values() if sentence)
     if mixed and not skip_mixed:
         others = f" ({len(mixed) - 1} more values are mixed)" if len(mixed) > 1 else ""
         raise EvaluationError(f"compare: {mixed[0]}{others}; measure all by one protocol, or leave mixed values out")
     return Comparison(
         labels=tuple(reports),
         subjects=tuple(report.protocol["subject"] for report in reports.values()),
-        rows=tuple(_row(key, reports) for key, sentence in differences.items() if not sentence),
+        rows=tuple(_row(key, reports) for key, sentence in found.items() if not sentence),
         left_out=mixed,
     )
 
@@ -133,7 +143,7 @@ def difference(key: str, reports: Mapping[str, Report]) -> str:
     for label, entry in entries[1:]:
         first, known = entries[0]
         if entry["hash"] != known["hash"]:
-            return f"{key}: runs {first} and {label} differ in {_named_differences(known, entry)}"
+            return f"{key}: runs {first} and {label} differ in {differences(known, entry)}"
     return ""
 
 
@@ -155,10 +165,9 @@ def best(reports: Sequence[Report], key: str) -> int:
         known = ", ".join(dict.fromkeys(name for report in reports for name in report.values))
         raise EvaluationError(f"best: got no value called {key}, expected one of {known or 'some report'}")
     direction = reports[min(found)].protocol["values"][key]["better"]
-    if direction not in ("higher", "lower"):
+    if direction not in DIRECTIONS:
         raise EvaluationError(f"best: got {key}, of which neither higher nor lower is better; name another value")
-    sign = -1 if direction == "higher" else 1
-    return min(found, key=lambda number: (sign * found[number], number))
+    return reduce(lambda kept, number: number if is_better(found[number], found[kept], direction) else kept, found)
 
 
 def _row(key: str, reports: Mapping[str, Report]) -> Row:
@@ -171,33 +180,10 @@ def _row(key: str, reports: Mapping[str, Report]) -> Row:
     return Row(key, known["better"], known["hash"], known["fields"], tuple(cells))
 
 
+def _listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
     return None if interval is None else (interval[0], interval[1])
-
-
-def _named_differences(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """ "num_reference (10000, 5000) and generation.seed (0, absent)"."""
-    first, second = _flat(one["fields"]), _flat(other["fields"])
-    names = [name for name in first | second if first.get(name, ...) != second.get(name, ...)]
-    if not names:
-        return f"nothing but the hash ({shown(one['hash'])}, {shown(other['hash'])}), so one was changed afterwards"
-    parts = [f"{name} ({shown(first.get(name, ...))}, {shown(second.get(name, ...))})" for name in names[:FIELDS]]
-    more = [f"{len(names) - FIELDS} more"] if len(names) > FIELDS else []
-    return " and ".join(parts + more)
-
-
-def _flat(fields: Any, place: str = "") -> dict[str, Any]:
-    """Nested fields under dotted names, in the types that a file gives back."""
-    if isinstance(fields, dict) and fields:
-        parts = (_flat(item, f"{place}.{name}" if place else str(name)) for name, item in fields.items())
-        return {name: item for part in parts for name, item in part.items()}
-    return {place: json.loads(json.dumps(fields))}
-
-
-def shown(item: Any) -> str:
-    """A field's value for people: hashes by their first digits, what is not there as "absent"."""
-    if item is ...:
-        return "absent"
-    if isinstance(item, str) and len(item) == 64 and not set(item) - set("0123456789abcdef"):
-        return item[:DIGITS]
-    return item if isinstance(item, str) else json.dumps(item)

@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from evaluation import histograms, plots
-from evaluation.compare import DIGITS, FOOTNOTE, MISSING, Cell, Comparison, compare, shown
+from evaluation.compare import FOOTNOTE, MISSING, Cell, Comparison, compare
 from evaluation.errors import EvaluationError
 from evaluation.files import replacing
 from evaluation.html import ARROWS, Markup, figure, page, samples_of, section, table, tag
+from evaluation.ranking import DIGITS, shown
 from evaluation.report import Report, encoded, read_values
 from evaluation.tables import interval_text
 
@@ -48,16 +49,16 @@ class Run:
         except EvaluationError:
             return {}
 
-    def history(self) -> dict[float, tuple[dict[str, float], dict[str, Any]]]:
-        """Values and protocols of all reports of the run, by step; of a step measured twice the later ones."""
+    def history(self) -> dict[float, dict[tuple[str, str], float]]:
+        """Of all reports of the run, by step: values by key and hash; of one measured twice the later."""
         folders = [] if self.home is None else [file.parent for file in self.home.glob("reports/*/report.json")]
-        read = [read_values(folder) for folder in sorted(folders, key=_written)]
-        steps = [protocol["subject"].get("step") for _, protocol in read]
-        return {step: found for step, found in sorted(zip(steps, read, strict=True), key=_step) if step is not None}
-
-
-def _step(item: tuple[float | None, Any]) -> float:
-    return -1 if item[0] is None else item[0]
+        found: dict[float, dict[tuple[str, str], float]] = {}
+        for values, protocol in map(read_values, sorted(folders, key=_written)):
+            step = protocol["subject"].get("step")
+            if step is not None:
+                hashes = {key: entry["hash"] for key, entry in protocol["values"].items()}
+                found.setdefault(step, {}).update({(key, hashes[key]): value for key, value in values.items()})
+        return dict(sorted(found.items()))
 
 
 def _written(folder: Path) -> tuple[str, str]:
@@ -121,19 +122,19 @@ def save_comparison(comparison: Comparison, runs: Mapping[str, Run], folder: Pat
 
 def comparison_figures(comparison: Comparison, runs: Mapping[str, Run]) -> dict[str, Figure]:
     """Overlaid curves of the runs, by title: training, values over steps, and the histograms that reports hold."""
-    figures = {}
+    figures, order = {}, list(runs)
     curves = {label: run.curves() for label, run in runs.items()}
     training = _by_name(curves)
     if training:
-        figures["Training"] = plots.overlaid_figure(training)
+        figures["Training"] = plots.overlaid_figure(training, order=order)
     values = _by_name({label: values_over_steps(comparison, run) for label, run in runs.items()})
     if values:
-        figures["Values over steps"] = plots.overlaid_figure(values, marker="o")
+        figures["Values over steps"] = plots.overlaid_figure(values, order=order, marker="o")
     compared = {row.key for row in comparison.rows}
     for kind in histograms.NAMES:
         found = {label: run.report for label, run in runs.items() if kind in histograms.histograms(run.report)}
         if found and f"{kind}/p95" in compared:
-            figures[kind.replace("/", " ")] = histograms.runs_figure(found, kind)
+            figures[kind.replace("/", " ")] = histograms.runs_figure(found, kind, order=order)
     return figures
 
 
@@ -149,9 +150,9 @@ def values_over_steps(comparison: Comparison, run: Run) -> plots.Curves:
     curves = {}
     for row in comparison.rows:
         points = [
-            (step, values[row.key])
-            for step, (values, protocol) in history.items()
-            if row.better and row.key in values and protocol["values"][row.key]["hash"] == row.hash
+            (step, values[row.key, row.hash])
+            for step, values in history.items()
+            if row.better and (row.key, row.hash) in values
         ]
         if len(points) > 1:
             curves[row.key] = np.array(points)[:, 0], np.array(points)[:, 1]

@@ -38,14 +38,25 @@ class Features(NamedTuple):
         return cls(torch.from_numpy(arrays["features"]), None if logits is None else torch.from_numpy(logits))
 
 
+def check_rows(features: Tensor, name: str) -> None:
+    """Refuses what are no features (N, D); `name` says who asks.
+
+    Raises:
+        EvaluationError: no tensor, or one of another shape or dtype.
+    """
+    if not isinstance(features, Tensor):
+        raise EvaluationError(f"{name}: got {type(features).__name__}, expected a torch tensor of floats (N, D)")
+    if features.ndim != 2 or not features.is_floating_point():
+        raise EvaluationError(f"{name}: got features {tuple(features.shape)}, expected floats (N, D)")
+
+
 def float64_rows(features: Tensor, name: str, *, at_least: int = 2) -> Tensor:
     """Features (N, D) as float64; `name` says who asks.
 
     Raises:
-        EvaluationError: another shape or dtype, fewer than `at_least` rows, or values that are not finite.
+        EvaluationError: no tensor, another shape or dtype, fewer than `at_least` rows, or values that are not finite.
     """
-    if features.ndim != 2 or not features.is_floating_point():
-        raise EvaluationError(f"{name}: got features {tuple(features.shape)}, expected floats (N, D)")
+    check_rows(features, name)
     if len(features) < at_least:
         raise EvaluationError(f"{name}: got {len(features)} features, expected at least {at_least}")
     if not bool(features.isfinite().all()):

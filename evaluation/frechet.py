@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.features import float64_rows
+from evaluation.features import check_rows, float64_rows
 
 CHUNK = 4096  # rows turned to float64 at a time
 BLOCK = 256  # rows of a triangular factor multiplied at a time
@@ -42,7 +42,7 @@ class Moments:
         """Of features (N, D), or of batches of them; sums are taken about the first batch's mean, in float64.
 
         Raises:
-            EvaluationError: fewer than two rows, another shape, or features that are not finite.
+            EvaluationError: fewer than two rows, another shape, different D, or features that are not finite.
         """
         batches: Iterable[Tensor] = features.split(CHUNK) if isinstance(features, Tensor) else features
         shift: Tensor | None = None
@@ -52,6 +52,10 @@ class Moments:
             if shift is None:
                 shift = rows.mean(dim=0)
                 total, products = torch.zeros_like(shift), rows.new_zeros(rows.shape[1], rows.shape[1])
+            if rows.shape[1] != len(shift):
+                raise EvaluationError(
+                    f"Moments: got batches of {len(shift)} and of {rows.shape[1]} dimensions, expected equal ones"
+                )
             rows = rows - shift
             total += rows.sum(dim=0)
             products.addmm_(rows.T, rows)
@@ -168,10 +172,12 @@ def frechet(a: Gaussian, b: Gaussian) -> Frechet:
 
 def frechet_of_features(x: Tensor, y: Tensor) -> Frechet:
     """`frechet_distance_of_features` with its method."""
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+    for features in (x, y):
+        check_rows(features, "frechet_distance_of_features")
+    if x.shape[1] != y.shape[1]:
         raise EvaluationError(
             f"frechet_distance_of_features: got shapes {tuple(x.shape)} and {tuple(y.shape)}, "
-            "expected (N, D) and (M, D)"
+            "expected features of one dimension"
         )
     return frechet(fit(x), fit(y))
 

@@ -5,7 +5,7 @@ Both are read from reports, so runs can be compared long after they were measure
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
-from evaluation.plots import COLOURS, plain, save_figure
+from evaluation.plots import colour_of, plain, save_figure
+from evaluation.ranking import differences
 
 if TYPE_CHECKING:
     from evaluation.report import Report
@@ -45,6 +46,7 @@ class Curve(NamedTuple):
     """One histogram, its dashed line and its marker."""
 
     label: str
+    place: int  # decides colour and marker
     values: np.ndarray  # (N,), finite
     p95: float
     score: float | None = None
@@ -89,11 +91,14 @@ def plot_histograms(runs: Mapping[str, "Report"], kind: str, out_png: str | Path
     score = _score_key(runs)
     if score is not None:
         _check_protocols(_with(runs, score), score)
-    save_figure(runs_figure(runs, kind), out_png)
+    save_figure(runs_figure(runs, kind, order=list(runs)), out_png)
 
 
-def runs_figure(runs: Mapping[str, "Report"], kind: str) -> Figure:
+def runs_figure(runs: Mapping[str, "Report"], kind: str, *, order: Sequence[str]) -> Figure:
     """What `plot_histograms` draws, of runs that have measured the kind; without scores where their protocols differ.
+
+    Args:
+        order: of all runs, drawn or not: a run's place in it decides its colour and marker, in every figure.
 
     Raises:
         EvaluationError: runs measured by different protocols.
@@ -105,7 +110,7 @@ def runs_figure(runs: Mapping[str, "Report"], kind: str) -> Figure:
         and len({report.protocol["values"][score]["hash"] for report in _with(runs, score).values()}) > 1
     ):
         score = None
-    curves = [_curve(label, report, kind, score) for label, report in runs.items()]
+    curves = [_curve(label, order.index(label), report, kind, score) for label, report in runs.items()]
     score_axis = "" if score is None else "Inception Score" if score == "is" else f"Inception Score ({score})"
     return _draw(curves, NAMES[kind], AXES[_family(kind)], score_axis)
 
@@ -124,7 +129,7 @@ def plot_kinds(report: "Report", family: str, out_png: str | Path) -> None:
 def kinds_figure(report: "Report", family: str) -> Figure:
     """What `plot_kinds` draws, of a report that has some of the family."""
     kinds = [kind for kind in histograms(report) if _family(kind) == family]
-    curves = [_curve(NAMES[kind], report, kind, None) for kind in kinds]
+    curves = [_curve(NAMES[kind], place, report, kind, None) for place, kind in enumerate(kinds)]
     return _draw(curves, report.protocol["title"], AXES[family], "")
 
 
@@ -132,12 +137,12 @@ def _family(kind: str) -> str:
     return kind.split("/")[0]
 
 
-def _curve(label: str, report: "Report", kind: str, score: str | None) -> Curve:
+def _curve(label: str, place: int, report: "Report", kind: str, score: str | None) -> Curve:
     values = histograms(report)[kind]
     if score is None or score not in report.values:
-        return Curve(label, values, report.values[f"{kind}/p95"])
+        return Curve(label, place, values, report.values[f"{kind}/p95"])
     std = report.protocol["values"][score]["std"]
-    return Curve(label, values, report.values[f"{kind}/p95"], report.values[score], std)
+    return Curve(label, place, values, report.values[f"{kind}/p95"], report.values[score], std)
 
 
 def _score_key(runs: Mapping[str, "Report"]) -> str | None:
@@ -155,16 +160,10 @@ def _check_protocols(runs: Mapping[str, "Report"], key: str) -> None:
     for other in others:
         one, another = (runs[label].protocol["values"][key] for label in (first, other))
         if one["hash"] != another["hash"]:
-            differences = _differences(one["fields"], another["fields"])
             raise EvaluationError(
-                f"histograms: {key} of {first} and of {other} differ in {differences}, expected one protocol; "
-                "evaluate both alike"
+                f"histograms: {key} of {first} and of {other} differ in {differences(one, another)}, "
+                "expected one protocol; evaluate both alike"
             )
-
-
-def _differences(one: dict[str, Any], other: dict[str, Any]) -> str:
-    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-    return ", ".join(f"{name} ({one.get(name)!r}, {other.get(name)!r})" for name in names)
 
 
 def _draw(curves: Sequence[Curve], title: str, x_axis: str, score_axis: str) -> Figure:
@@ -174,8 +173,8 @@ def _draw(curves: Sequence[Curve], title: str, x_axis: str, score_axis: str) -> 
     edges = shared_bins([curve.values for curve in curves])
     densities = [density(curve.values, edges) for curve in curves]
     top = min(max(map(np.max, densities)), STEEPEST * min(map(np.max, densities)))
-    for number, (curve, heights) in enumerate(zip(curves, densities, strict=True)):
-        colour = COLOURS[number % len(COLOURS)]
+    for curve, heights in zip(curves, densities, strict=True):
+        colour = colour_of(curve.place)
         axes.stairs(heights, edges, color=colour, fill=True, alpha=0.12)
         axes.stairs(heights, edges, color=colour, linewidth=1.5, label=_legend(curve, heights.max(), top))
         axes.axvline(curve.p95, color=colour, linestyle="--", linewidth=1.2)
@@ -195,14 +194,14 @@ def _legend(curve: Curve, peak: float, top: float) -> str:
 
 
 def _mark_scores(axes: Axes, curves: Sequence[Curve], name: str) -> None:
-    for number, curve in enumerate(curves):
+    for curve in curves:
         if curve.score is not None:
             axes.errorbar(
                 curve.p95,
                 curve.score,
                 yerr=curve.score_std,
-                fmt=MARKERS[number % len(MARKERS)],
-                color=COLOURS[number % len(COLOURS)],
+                fmt=MARKERS[curve.place % len(MARKERS)],
+                color=colour_of(curve.place),
                 markeredgecolor="white",
                 markersize=11,
                 capsize=3,

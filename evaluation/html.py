@@ -64,6 +64,7 @@ figure { width: fit-content; max-width: 100%; margin: 14px 0; padding: 8px; back
 .classes { columns: 3 280px; column-gap: 32px; font-variant-numeric: tabular-nums; }
 .class { display: grid; grid-template-columns: minmax(0, 1fr) 90px 62px; gap: 8px; align-items: center;
   break-inside: avoid; border-bottom: 1px solid var(--line); padding: 3px 0; }
+.class small { display: block; color: var(--soft); }
 .class span:last-child { text-align: right; } .class span:first-child { overflow-wrap: anywhere; }
 .bar { height: 8px; background: var(--accent); border-radius: 2px; }
 .samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); gap: 20px; }
@@ -155,7 +156,7 @@ def report_page(report: "Report", *, training_log: str | Path | None = None) -> 
     """
     protocol = report.protocol
     return page(
-        protocol["title"] or "Report",
+        _heading(report),
         _header(report),
         _values(report),
         *(tag("p", note, class_="note") for note in report.notes),
@@ -171,8 +172,15 @@ def report_page(report: "Report", *, training_log: str | Path | None = None) -> 
 
 
 def _header(report: "Report") -> Markup:
+    return tag("header", tag("h1", _heading(report)), definitions(report.protocol["subject"]))
+
+
+def _heading(report: "Report") -> str:
+    """Such as "CIFAR-10, srn70, step 4000", of what is known: pages of many runs lie beside each other."""
     subject = report.protocol["subject"]
-    return tag("header", tag("h1", report.protocol["title"] or "Report"), definitions(subject))
+    parts = [report.protocol["title"] or "Report", subject.get("experiment")]
+    parts += [f"step {subject['step']}"] if subject.get("step") is not None else []
+    return ", ".join(str(part) for part in parts if part)
 
 
 def _values(report: "Report") -> Markup:
@@ -245,20 +253,28 @@ def _per_class(report: "Report", name: str) -> Markup:
     labels = report.arrays.get(f"{key}/classes", np.arange(len(values)))
     finite = values[np.isfinite(values)]
     largest = max(float(finite.max(initial=0)), 1e-12)
+    counts = _class_counts(report, key, len(values))
     rows = (
         tag(
             "div",
-            tag("span", class_name(label, report.protocol["class_names"])),
+            tag("span", class_name(label, report.protocol["class_names"]), tag("small", count) if count else ""),
             tag("div", tag("div", class_="bar", style=f"width: {100 * max(_finite(value), 0) / largest:.1f}%")),
             tag("span", f"{value:.4g}"),
             class_="class",
         )
-        for label, value in zip(labels.tolist(), values.tolist(), strict=True)
+        for label, value, count in zip(labels.tolist(), values.tolist(), counts, strict=True)
     )
     lead = f"{len(values)} classes"
     if len(finite):
         lead += f", from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}"
     return section(f"{key}, class by class", f"{lead}.", tag("div", *rows, class_="classes"))
+
+
+def _class_counts(report: "Report", key: str, num_classes: int) -> list[str]:
+    """ "500 generated, 5,000 reference" of each class; nothing where a report does not tell."""
+    classes = report.protocol["values"].get(key, {}).get("record", {}).get("classes", [])
+    counts = [f"{entry['generated']:,} generated, {entry['reference']:,} reference" for entry in classes]
+    return counts or [""] * num_classes
 
 
 def _histograms(report: "Report", family: str) -> Markup:

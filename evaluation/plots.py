@@ -96,16 +96,18 @@ def curves_figure(curves: Curves) -> Figure:
     return figure
 
 
-def overlaid_figure(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], *, marker: str = "") -> Figure:
+def overlaid_figure(
+    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], *, order: Sequence[str], marker: str = ""
+) -> Figure:
     """A panel for each name, in which every run has its curve: panel -> run -> steps and values.
 
-    Runs keep their colour in all panels; a run that a panel does not have leaves a gap.
+    Args:
+        order: of all runs, drawn or not: a run's place in it decides its colour, in every figure.
     """
-    runs = list(dict.fromkeys(run for curves in panels.values() for run in curves))
     figure = _figure(len(panels))
     for axes, (title, curves) in zip(figure.axes, panels.items(), strict=True):
         for run, (steps, values) in curves.items():
-            colour = COLOURS[runs.index(run) % len(COLOURS)]
+            colour = colour_of(order.index(run))
             axes.plot(steps, values, label=plain(run), color=colour, linewidth=1, marker=marker, markersize=4)
         axes.set_title(plain(title))
         axes.set_xlabel("generator steps")
@@ -166,6 +168,11 @@ def png(images: Sequence[np.ndarray], *, gap: int = GAP) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(canvas).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
+
+
+def colour_of(place: int) -> str:
+    """The colour of what has this place among all runs; colours come again after seven."""
+    return COLOURS[place % len(COLOURS)]
 
 
 def plain(text: str) -> str:

@@ -1,6 +1,7 @@
 """The best checkpoint of a run, by one value of its evaluations."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,21 @@ class Best:
         run: the folder.
         metric: the name of a metric, such as "fid"; its value's key may go on with the extractor ("fid/pixels").
         step: completed steps at the start: what an interrupted run found later will be found again.
+        is_better: of a value, another and "higher" or "lower"; any number must be better than NaN.
+        differences: of two entries, in words.
     """
 
-    def __init__(self, run: Path, metric: str, step: int) -> None:
+    def __init__(
+        self,
+        run: Path,
+        metric: str,
+        step: int,
+        *,
+        is_better: Callable[[float, float, str], bool],
+        differences: Callable[[dict[str, Any], dict[str, Any]], str],
+    ) -> None:
         self.run, self.metric = run, metric
+        self.is_better, self.differences = is_better, differences
         self.found = self._read(step)
 
     def __str__(self) -> str:
@@ -34,16 +46,10 @@ class Best:
             f"{found['key']} {found['value']:.4g} at step {found['step']} ({found['checkpoint']})" if found else "none"
         )
 
-    @property
-    def key(self) -> str:
-        """Of the value; only after `consider`."""
-        assert self.found is not None
-        return str(self.found["key"])
-
     def consider(
         self, values: dict[str, float], entries: dict[str, dict[str, Any]], step: int, save: Callable[[], Path]
     ) -> bool:
-        """Keeps the state as checkpoint if its value is better than all before; returns whether it is.
+        """Keeps the state as checkpoint if its value is better than all before, never with NaN; returns whether it is.
 
         Args:
             values, entries: of one evaluation, by key: a number, and its std, better, hash and fields.
@@ -52,7 +58,7 @@ class Best:
         Raises:
             UserError: no such value, one without a direction, or one of another protocol than before.
         """
-        key = self._key(entries)
+        key = self.key(entries)
         entry, value = entries[key], values[key]
         if not self._better(key, value, entry):
             return False
@@ -72,16 +78,19 @@ class Best:
 
     def _better(self, key: str, value: float, entry: dict[str, Any]) -> bool:
         before = self.found
-        if before is None:
-            return True
-        if before["hash"] != entry["hash"]:
+        if before is not None and before["hash"] != entry["hash"]:
             raise UserError(
-                f"train.keep_best: {key} was measured by another protocol at step {before['step']} "
-                f"({_difference(before['fields'], entry['fields'])}); values of two protocols have no best"
+                f"train.keep_best: {key} was measured by another protocol at step {before['step']}: they differ "
+                f"in {self.differences(before, entry)}; values of two protocols have no best"
             )
-        return bool(value > before["value"] if entry["better"] == "higher" else value < before["value"])
+        return self.is_better(value, math.nan if before is None else before["value"], entry["better"])
 
-    def _key(self, entries: dict[str, dict[str, Any]]) -> str:
+    def key(self, entries: dict[str, dict[str, Any]]) -> str:
+        """Of the metric's value among those of one evaluation.
+
+        Raises:
+            UserError: none, or more than one with a direction.
+        """
         directed = [key for key, entry in entries.items() if entry["better"]]
         keys = [key for key in directed if key == self.metric or key.startswith(f"{self.metric}/")]
         if len(keys) != 1:
@@ -105,8 +114,3 @@ def read_best(run: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, AttributeError):
         return None
     return found if there else None
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    changed = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
-    return "; ".join(f"{name}: {before.get(name)!r}, now {now.get(name)!r}" for name in sorted(changed))

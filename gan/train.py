@@ -19,7 +19,7 @@ import click
 import numpy
 import torch
 
-from evaluation import EXTRACTORS, METRICS
+from evaluation import EXTRACTORS, METRICS, ranking
 from evaluation.histograms import histograms
 from gan import build
 from gan.best import Best
@@ -190,7 +190,11 @@ def _evaluator(
     evaluation, names = Evaluation(config, state.totals.device), parse_metrics(config.eval.metrics)
     with one_sentence():
         evaluation.ready(names)  # what is missing is missed now, not after hours
-    best = Best(run, config.train.keep_best, state.step) if config.train.keep_best else None
+    best = None
+    if config.train.keep_best:
+        best = Best(
+            run, config.train.keep_best, state.step, is_better=ranking.is_better, differences=ranking.differences
+        )
 
     def measure() -> tuple[dict[str, float], dict[str, numpy.ndarray]]:
         report = evaluate_state(names, evaluation, state, None)
@@ -198,8 +202,9 @@ def _evaluator(
             report.save(run / "reports" / f"{state.step:08d}", training_log=run / "metrics.jsonl")
         if best is not None:
             save = partial(save_best, run, config.model_dump(), state.state_dict())
-            best.consider(report.values, report.protocol["values"], state.step, save)
-            logger.say(f"best {best}; now {report.values[best.key]:.4g}")
+            entries = report.protocol["values"]
+            best.consider(report.values, entries, state.step, save)
+            logger.say(f"best {best}; now {report.values[best.key(entries)]:.4g}")
         return report.values, histograms(report)
 
     return measure

@@ -8,12 +8,17 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from evaluation.ranking import differences, is_better
 from gan.best import Best, read_best
 from gan.checkpoint import list_checkpoints, save_best
 from gan.errors import UserError
 from gan.evaluate import main as gan_eval
 
 FID = {"std": None, "better": "lower", "hash": "a", "fields": {"num_fid": 10}}
+
+
+def best_of(run: Path, metric: str, step: int) -> Best:
+    return Best(run, metric, step, is_better=is_better, differences=differences)
 
 
 def consider(run: Path, best: Best, step: int, value: float, **changes: Any) -> bool:
@@ -26,7 +31,7 @@ def files(run: Path) -> set[str]:
 
 
 def test_the_best_is_kept_and_the_one_before_removed(tmp_path: Path) -> None:
-    best = Best(tmp_path, "fid", 0)
+    best = best_of(tmp_path, "fid", 0)
     assert [consider(tmp_path, best, step, value) for step, value in ((1, 3.0), (2, 2.0), (3, 2.5))] == [
         True,
         True,
@@ -40,42 +45,54 @@ def test_the_best_is_kept_and_the_one_before_removed(tmp_path: Path) -> None:
 
 
 def test_higher_may_be_better(tmp_path: Path) -> None:
-    best = Best(tmp_path, "fid", 0)
+    best = best_of(tmp_path, "fid", 0)
     assert consider(tmp_path, best, 1, 1.0, better="higher")
     assert consider(tmp_path, best, 2, 2.0, better="higher")
     assert not consider(tmp_path, best, 3, 2.0, better="higher")
 
 
+def test_nan_is_never_the_best(tmp_path: Path) -> None:
+    best = best_of(tmp_path, "fid", 0)
+    nan = float("nan")
+    assert [consider(tmp_path, best, step, value) for step, value in ((1, nan), (2, 9.0), (3, nan), (4, 8.0))] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert files(tmp_path) == {"best-00000004.pt"}
+
+
 def test_a_best_that_comes_again_is_forgotten(tmp_path: Path) -> None:
     """A run that was interrupted after step 4 and resumes from step 3 will find step 4 again."""
-    consider(tmp_path, Best(tmp_path, "fid", 0), 4, 1.0)
-    assert Best(tmp_path, "fid", 3).found is None
-    assert Best(tmp_path, "fid", 4).found is not None
+    consider(tmp_path, best_of(tmp_path, "fid", 0), 4, 1.0)
+    assert best_of(tmp_path, "fid", 3).found is None
+    assert best_of(tmp_path, "fid", 4).found is not None
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"step": 1}'])
 def test_a_record_without_its_checkpoint_counts_as_none(tmp_path: Path, damage: str) -> None:
-    consider(tmp_path, Best(tmp_path, "fid", 0), 1, 1.0)
+    consider(tmp_path, best_of(tmp_path, "fid", 0), 1, 1.0)
     (tmp_path / "best.json").write_text(damage)
     assert read_best(tmp_path) is None
 
 
 def test_a_lost_checkpoint_counts_as_none(tmp_path: Path) -> None:
-    consider(tmp_path, Best(tmp_path, "fid", 0), 1, 1.0)
+    consider(tmp_path, best_of(tmp_path, "fid", 0), 1, 1.0)
     (tmp_path / "checkpoints" / "best-00000001.pt").unlink()
     assert read_best(tmp_path) is None
 
 
 def test_two_protocols_have_no_best(tmp_path: Path) -> None:
-    best = Best(tmp_path, "fid", 0)
+    best = best_of(tmp_path, "fid", 0)
     consider(tmp_path, best, 1, 1.0)
-    with pytest.raises(UserError, match="num_fid: 10, now 20"):
+    with pytest.raises(UserError, match=r"at step 1: they differ in num_fid \(10, 20\)"):
         consider(tmp_path, best, 2, 0.5, hash="b", fields={"num_fid": 20})
 
 
 def test_a_value_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"got 'kid', expected one of the values with a direction: fid/x"):
-        consider(tmp_path, Best(tmp_path, "kid", 0), 1, 1.0)
+        consider(tmp_path, best_of(tmp_path, "kid", 0), 1, 1.0)
 
 
 def test_training_keeps_the_best(train: Any, tmp_path: Path) -> None:

@@ -24,8 +24,12 @@ def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEE
         logits: (N, K), of the network without its bias for the usual score.
 
     Raises:
-        EvaluationError: fewer rows than parts, or logits that are not finite.
+        EvaluationError: no tensor, fewer rows than parts, or logits that are not finite.
     """
+    if not isinstance(logits, Tensor):
+        raise EvaluationError(
+            f"inception_score: got {type(logits).__name__}, expected logits as a torch tensor of floats (N, K)"
+        )
     if logits.ndim != 2 or not logits.is_floating_point():
         raise EvaluationError(f"inception_score: got logits {tuple(logits.shape)}, expected floats (N, K)")
     if not 1 <= splits <= len(logits):

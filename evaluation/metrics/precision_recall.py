@@ -125,13 +125,12 @@ def measure(context: "Context") -> list[Value]:
         **context.extractor_fields(),
         **context.generation_fields(),
     }
-    half = NORMAL_95 * result.density_error
-    binomial, normal = "binomial over images (Wilson), balls fixed", "normal over images, balls fixed"
+    binomial, normal = "binomial over images (Wilson), balls fixed", "normal over images, cut at 0, balls fixed"
     intervals: dict[str, tuple[int, int, tuple[float, float] | None, str]] = {
         "precision": (settings.pr_neighbours, count, wilson(result.precision, count), binomial),
         "recall": (settings.pr_neighbours, context.num_real, wilson(result.recall, context.num_real), binomial),
         "f_score": (settings.pr_neighbours, count, None, ""),
-        "density": (settings.dc_neighbours, count, (result.density - half, result.density + half), normal),
+        "density": (settings.dc_neighbours, count, _of_density(result), normal),
         "coverage": (settings.dc_neighbours, context.num_real, wilson(result.coverage, context.num_real), binomial),
     }
     return [
@@ -142,11 +141,17 @@ def measure(context: "Context") -> list[Value]:
             count=images,
             better="higher",
             fields={"neighbours": neighbours, **fields},
-            record={"reference": context.reference_name, **({"interval": how} if how else {})},
+            record={"reference": context.reference_name, **({"interval": how} if interval else {})},
             interval=interval,
         )
         for name, (neighbours, images, interval, how) in intervals.items()
     ]
+
+
+def _of_density(result: Prdc) -> tuple[float, float] | None:
+    """The 95 % normal interval, cut at 0; None where no ball holds anything, which says nothing of the spread."""
+    half = NORMAL_95 * result.density_error
+    return (max(result.density - half, 0.0), result.density + half) if result.density else None
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

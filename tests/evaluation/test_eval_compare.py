@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from headless import HOSTILE, Browser, Parts
+from matplotlib.colors import to_hex
 
 from evaluation import EvaluationError, Report
 from evaluation.compare import best, compare
-from evaluation.compare_runs import Run, compare_folders, labels_of, values_over_steps
+from evaluation.compare_runs import Run, compare_folders, comparison_figures, labels_of, values_over_steps
+from evaluation.plots import COLOURS
 from evaluation.report import Value
 
 UNDIRECTED = "elhist/real_fake/p95"
@@ -157,14 +159,49 @@ def test_run_folders_give_their_newest_report_tables_and_plots(runs: list[Path],
     assert (tmp_path / "out" / "compare.txt").read_text() == comparison.table() + "\n"
 
 
+def test_a_run_keeps_its_colour_in_all_figures(runs: list[Path], tmp_path: Path):
+    """The first run has no training log, the second no histogram: others would move up in their figures."""
+    third = tmp_path / "runs" / "wgan"
+    a_report(30.0, step=1).save(third / "reports" / "1")
+    a_report(30.0, step=2).save(third / "reports" / "2")
+    (third / "metrics.jsonl").write_text((runs[0] / "metrics.jsonl").read_text())
+    (runs[0] / "metrics.jsonl").unlink()
+    for file in (runs[1] / "reports").glob("*/arrays.npz"):
+        file.unlink()
+    read = {label: Run.read(folder) for label, folder in zip(("sn", "srn70", "wgan"), (*runs, third), strict=True)}
+    figures = comparison_figures(compare({label: run.report for label, run in read.items()}), read)
+    drawn = {}
+    for title, figure in figures.items():
+        outlines = [(patch.get_label(), patch.get_edgecolor()) for patch in figure.axes[0].patches]
+        lines = [(line.get_label(), line.get_color()) for axes in figure.axes for line in axes.lines]
+        named = {(str(label).split(":")[0], to_hex(colour)) for label, colour in outlines + lines}
+        drawn[title] = {(label, colour) for label, colour in named if label in read}
+    sn, srn, wgan = zip(read, COLOURS, strict=False)
+    assert drawn == {
+        "Training": {srn, wgan},
+        "Values over steps": {sn, srn, wgan},
+        "elhist real_fake": {sn, wgan},
+    }
+
+
 def test_values_over_steps_leave_out_other_protocols(runs: list[Path]):
-    a_report(99.0, fields={"num_reference": 1}, step=1, time="2026-01-02T00:00:00Z").save(runs[0] / "reports" / "again")
+    a_report(99.0, fields={"num_reference": 1}, step=1).save(runs[0] / "reports" / "00000001")
     comparison = compare_folders(runs)
     steps, values = values_over_steps(comparison, Run.read(runs[1]))["fid"]
     assert (steps.tolist(), values.tolist()) == ([1, 2, 3], [30, 19, 25])
     curves = values_over_steps(comparison, Run.read(runs[0]))
-    assert curves["fid"][0].tolist() == [2, 3]  # of step 1 the later report counts, and it has another protocol
+    assert curves["fid"][0].tolist() == [2, 3]
     assert set(curves) == {"fid", "is"}
+
+
+@pytest.mark.parametrize(("fields", "first"), [(FIELDS, 99.0), ({"num_reference": 1}, 30.0)], ids=["same", "other"])
+def test_a_later_report_of_a_step_replaces_only_what_it_measured_alike(runs: list[Path], fields: dict, first: float):
+    later = Value("fid", 99.0, None, 9, "lower", fields)
+    machine = {"time": "2026-01-02T00:00:00Z"}
+    Report.of([later], arrays={}, title="", subject={"step": 1}, machine=machine).save(runs[0] / "reports" / "again")
+    curves = values_over_steps(compare_folders(runs), Run.read(runs[0]))
+    assert curves["fid"][1].tolist() == [first, 20, 25]
+    assert curves["is"][0].tolist() == [1, 2, 3]
 
 
 def test_a_report_folder_stands_for_itself(runs: list[Path]):
@@ -172,6 +209,20 @@ def test_a_report_folder_stands_for_itself(runs: list[Path]):
     comparison = compare_folders(folders)
     assert comparison.labels == ("00000001", "00000003")
     assert [cell.value for cell in comparison.rows[0].cells if cell] == [30.0, 25.0]
+
+
+def test_different_steps_are_noted_on_every_page(runs: list[Path], tmp_path: Path):
+    compare_folders(runs, tmp_path / "same")
+    compare_folders([runs[0], runs[1] / "reports" / "00000003"], tmp_path / "other")
+    for name in ("compare.txt", "compare.md", "compare.html"):
+        assert "are compared at steps" not in (tmp_path / "same" / name).read_text()
+        assert "runs sn and 00000003 are compared at steps 2 and 3" in (tmp_path / "other" / name).read_text()
+
+
+def test_all_steps_are_named_and_what_has_none_is_passed_over():
+    reports = {"a": a_report(step=1), "b": a_report(step=5), "images": a_report(step=None), "c": a_report(step=1)}
+    assert compare(reports).notes == ["runs a, b and c are compared at steps 1, 5 and 1"]
+    assert not compare({"a": a_report(step=1), "images": a_report(step=None)}).notes
 
 
 def test_labels_are_the_shortest_ends_that_differ():

@@ -145,6 +145,9 @@ def test_one_singular_covariance_takes_the_factor_of_the_other():
         (features(1, 4), features(5, 4), "at least 2"),
         (torch.full((5, 4), torch.nan), features(5, 4), "not finite"),
         (torch.ones(5, 4, dtype=torch.int64), features(5, 4), "floats"),
+        (features(5, 4)[0], features(5, 4), "expected floats"),
+        (features(5, 4).numpy(), features(5, 4), "got ndarray, expected a torch tensor"),
+        (features(5, 4), features(5, 4).tolist(), "got list, expected a torch tensor"),
     ],
 )
 def test_wrong_features_are_refused(x: torch.Tensor, y: torch.Tensor, message: str):
@@ -159,3 +162,14 @@ def test_moments_of_different_dimension_or_too_few_rows_are_refused():
         Moments.of(features(1, 3))
     with pytest.raises(EvaluationError, match="at least 2"):
         Moments.of([])
+
+
+@pytest.mark.parametrize("dimension", [4, 1])  # one dimension would be spread over all of them without a word
+def test_moments_refuse_batches_of_different_dimension(dimension: int):
+    with pytest.raises(EvaluationError, match=f"got batches of 3 and of {dimension} dimensions"):
+        Moments.of([features(9, 3), features(9, dimension)])
+
+
+def test_moments_refuse_arrays():
+    with pytest.raises(EvaluationError, match="got ndarray, expected a torch tensor"):
+        Moments.of(features(9, 3).numpy())

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from evaluation import EvaluationError, Report, histograms
-from evaluation.histograms import BINS, COLOURS, NAMES, density, plot_histograms, plot_kinds, shared_bins
+from evaluation.histograms import BINS, NAMES, density, plot_histograms, plot_kinds, shared_bins
+from evaluation.plots import COLOURS
 from evaluation.report import Value
 
 SCALES = {"elhist/real_fake": 0.1, "elhist/real_real": 0.05, "jacobian/real": 4.0}

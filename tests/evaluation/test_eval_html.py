@@ -94,6 +94,20 @@ def test_a_page_shows_what_the_report_holds(tmp_path: Path):
     assert parts.tags.count("details") == len(report.values) + 1
 
 
+@pytest.mark.parametrize(
+    ("subject", "heading"),
+    [
+        ({"experiment": "srn70", "step": 4000}, "CIFAR-10, srn70, step 4000"),
+        ({"experiment": "srn70", "step": 0}, "CIFAR-10, srn70, step 0"),
+        ({"generated": "images/"}, "CIFAR-10"),
+    ],
+)
+def test_the_heading_tells_runs_and_steps_apart(subject: dict, heading: str):
+    text = report_page(Report.of([], arrays={}, title="CIFAR-10", subject=subject, machine={}))
+    assert f"<title>{heading}</title>" in text
+    assert f"<h1>{heading}</h1>" in text
+
+
 def test_names_cannot_bring_markup_into_a_page(tmp_path: Path):
     report = a_report(HOSTILE, HOSTILE)
     report.arrays[f"{HOSTILE}/ratio"] = np.arange(9.0)
@@ -117,6 +131,16 @@ def test_values_by_class_are_named_by_their_labels():
     report.arrays["intra_fid/classes"] = np.array([1, 7])
     text = Parts(report_page(report)).text.partition("class by class")[2]
     assert text.startswith("2 classes, from 20 to 40, mean 30.dog20class 740")
+
+
+def test_values_by_class_stand_beside_their_counts():
+    report = a_report()
+    report.protocol["values"]["intra_fid"]["record"]["classes"] = [
+        {"class": "cat", "generated": 500, "reference": 5_000, "value": 20.0},
+        {"class": "dog", "generated": 3, "reference": 4, "value": 40.0},
+    ]
+    text = Parts(report_page(report)).text.partition("mean 30.")[2]
+    assert text.startswith("cat500 generated, 5,000 reference20dog3 generated, 4 reference40")
 
 
 def test_a_run_without_losses_says_so(tmp_path: Path):

@@ -36,6 +36,7 @@ def test_score_equals_torch_fidelity(splits: int):
         (torch.full((20, 3), torch.inf), 2, "not finite"),
         (torch.ones(20, 3, dtype=torch.int64), 2, "floats"),
         (torch.randn(20), 2, "floats"),
+        (torch.randn(20, 3).numpy(), 2, "got ndarray, expected logits as a torch tensor"),
     ],
 )
 def test_wrong_logits_are_refused(logits: torch.Tensor, splits: int, message: str):

@@ -185,6 +185,17 @@ def test_prdc_measures_generated_against_reference_images(context: Context):
         assert entries[f"{name}/pixels"]["record"]["interval"]
 
 
+@pytest.mark.parametrize(("density", "expected"), [(0.5, (0.5 - 0.196, 0.5 + 0.196)), (0.1, (0, 0.296)), (0.0, None)])
+def test_the_interval_of_density_is_cut_at_zero_and_needs_a_count(
+    context: Context, monkeypatch: pytest.MonkeyPatch, density: float, expected: tuple[float, float] | None
+):
+    found = module.Prdc(0.0, 0.0, density, 0.0, density_error=0.1 if density else 0.0)
+    monkeypatch.setattr(module, "prdc", lambda **given: found)
+    entry = evaluate(["prdc"], context).protocol["values"]["density/pixels"]
+    assert entry["interval"] == (expected and pytest.approx(list(expected), abs=1e-5))
+    assert ("interval" in entry["record"]) == (expected is not None)
+
+
 def test_hashes_change_with_the_neighbours_of_each_pair(context: Context):
     def hashes(**change: int) -> dict[str, str]:
         report = evaluate(["prdc"], replace(context, settings=replace(context.settings, **change)))
