@@ -39,6 +39,7 @@ from gan.command import Command, choose_device, describe
 from gan.config import Config, differences, load_config, override_config
 from gan.data import ImageData
 from gan.errors import ConfigError, DataError, UserError
+from gan.memory import keep_freed_memory
 from gan.sample import choose_checkpoint, chosen_generator, eval_mode, fresh_folder, make_sampler, standing_statistics
 from gan.state import TrainState
 
@@ -355,6 +356,8 @@ def main(
     if inception_weights is not None:
         overrides = (*overrides, f"eval.inception_weights={json.dumps(str(inception_weights))}")
     place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     if generated is not None and (run is not None or checkpoint is not None or best):
         raise ConfigError("--generated: does not go with --run, --checkpoint or --best")
     if generated is not None:

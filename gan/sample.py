@@ -18,6 +18,7 @@ from gan.checkpoint import FOLDER, newest_run, read_checkpoint
 from gan.command import Command, choose_device
 from gan.config import Config
 from gan.errors import ConfigError, UserError
+from gan.memory import keep_freed_memory
 from gan.noise import balanced_labels, draw_labels, draw_latents, random_generator
 from gan.pixels import save_png, to_uint8
 from gan.state import TrainState
@@ -201,6 +202,8 @@ def main(
     read = read_checkpoint(choose_checkpoint(checkpoint, run, best))
     config = checkpoint_config(read)
     place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     state = load_state(read, config, place)
     labels = _choose_labels(state, classes, num)
     count = num if labels is None else len(labels)

@@ -38,6 +38,7 @@ from gan.config import Config, available_configs, differences, load_config, over
 from gan.errors import CheckpointError, ConfigError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
 from gan.logger import Logger
+from gan.memory import keep_freed_memory
 from gan.normalization import LayerSpectrum, spectra
 from gan.sample import fixed_grid
 from gan.state import TrainState
@@ -105,6 +106,8 @@ def main(
     build.check_names(config)
     check_evaluation(config)
     place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     if dry_run:
         click.echo(_summary(config, build.build_state(config)))
         return

@@ -12,8 +12,6 @@ echo "installing into $venv (PyTorch is a large download the first time)"
 precision=fp32
 if grep -qsE 'amx_bf16|avx512_bf16' /proc/cpuinfo; then precision=bf16; fi
 echo "training in $precision, which is what this processor is fastest in"
-# glibc hands large freed buffers back to the kernel and asks for them again in every step; keeping them is faster.
-export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296
 "$venv/bin/gan-train" --config shapes_srn70 --set "train.precision=$precision" --run "$run" --resume
 "$venv/bin/gan-eval" --run "$run" --metrics fid,is,nd
 rm -rf "$run/samples/final"

@@ -1,0 +1,24 @@
+"""How the C library treats memory that is freed."""
+
+import ctypes
+import os
+import platform
+
+MMAP_MAX, TRIM_THRESHOLD = -4, -1  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD
+CHOSEN_BY_USER = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep freed memory for the next request instead of handing it back to the kernel.
+
+    Otherwise every large tensor of a step on the CPU is mapped, filled with zeros and unmapped again. A process keeps
+    the most it has ever used. Call it before the first large tensor is made.
+
+    Returns:
+        Whether that is now so: False, and nothing changed, with other C libraries and where the environment sets
+        glibc's own variables.
+    """
+    if any(name in os.environ for name in CHOSEN_BY_USER) or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(MMAP_MAX, 0)) and bool(mallopt(TRIM_THRESHOLD, 2**31 - 1))

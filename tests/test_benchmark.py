@@ -1,0 +1,204 @@
+"""tools/benchmark.py: every command runs and writes what it says; no time is compared with anything."""
+
+import importlib
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+TOOLS = Path(__file__).resolve().parent.parent / "tools"
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The module, with the number of threads given back afterwards."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    threads = torch.get_num_threads()
+    yield importlib.import_module("benchmark")
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def measure(benchmark: ModuleType, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Runs a command and returns its record; its table is checked against it."""
+
+    def call(*arguments: str) -> dict[str, Any]:
+        file = tmp_path / "record.json"
+        done = CliRunner().invoke(benchmark.main, [*arguments, "--json", str(file)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        record = json.loads(file.read_text())
+        for group, rows in record.items():
+            if isinstance(rows, dict) and arguments[0] != "all":
+                assert f"| {group} | median ms |" in done.output
+                assert all(f"| {name} | " in done.output for name in rows)
+        return record
+
+    return call
+
+
+def test_train_measures_every_variant(measure: Callable[..., dict[str, Any]]) -> None:
+    record = measure("train", "--size=small", "--normalization=none,srn", "--repeats=2", "--no-memory", "--no-peer")
+    rows = record["iteration"]
+    assert list(rows) == ["none fp32", "none bf16", "srn fp32", "srn bf16"]
+    assert rows["none fp32"]["ratio"] == 1
+    for row in rows.values():
+        assert row["share_of_floor"] > 0
+        assert row["images_per_s"] == pytest.approx(5 * 4 / row["median_ms"] * 1000, rel=0.01)
+
+
+def test_the_arithmetic_of_an_iteration_is_counted(benchmark: ModuleType) -> None:
+    """1,184 billion multiplications in the full recipe with its rewrites, by hand; here at one 64th of the width."""
+    training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
+    size = sizes.Size(2, 32, 16)
+    counted = training._flops(sizes.make_trainer(sizes.configure(size), "cpu").train_step)
+    by_hand = 2 * 1184e9 / (64 // 2) / 8**2
+    assert counted == pytest.approx(by_hand, rel=0.1), "RGB layers and the latent's do not shrink with the square"
+
+
+def test_techniques_change_the_time_alone(benchmark: ModuleType) -> None:
+    """Three iterations with each technique give the losses of three without, up to rounding in float32."""
+    training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
+    config = sizes.configure(sizes.SIZES["small"], ["discriminator.normalization=srn", "train.d_steps=2"])
+
+    def totals(technique: str | None) -> torch.Tensor:
+        made = []
+
+        def make() -> Any:
+            made.append(sizes.make_trainer(config, "cpu"))
+            return made[-1]
+
+        iterate = make().train_step if technique is None else training.TECHNIQUES[technique](make)
+        for _ in range(3):
+            iterate()
+        return made[-1].state.totals  # type: ignore[no-any-return]
+
+    expected = totals(None)
+    for technique in training.TECHNIQUES:
+        if technique != "compiled":  # minutes, and tested with the normalizations
+            torch.testing.assert_close(totals(technique), expected, rtol=1e-3, atol=1e-4, msg=technique)
+
+
+@pytest.mark.slow
+def test_peak_memory_is_that_of_a_process_of_its_own(benchmark: ModuleType) -> None:
+    """What this process holds, 300 MB here, does not count."""
+    training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
+    held = torch.ones(75_000_000)
+    make = partial(training._ours, sizes.SIZES["small"], [], "cpu", None)
+    assert 0 < training._in_a_process(make, "cpu", 1) < held.nbytes
+
+
+def test_mimicry_has_our_networks_and_sees_as_many_images(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mimicry, sizes = sys.modules["benchmarks.mimicry"], sys.modules["benchmarks.sizes"]
+    if not mimicry.mimicry_found():
+        pytest.skip("torch-mimicry is not installed")
+    size = sizes.SIZES["small"]
+    config = sizes.configure(size)
+    iterate = mimicry.mimicry_iteration(size, config.train, "cpu")
+    from torch_mimicry.nets.sngan import SNGANDiscriminator32, SNGANGenerator32
+
+    seen = []
+    forward = SNGANDiscriminator32.forward
+    monkeypatch.setattr(
+        SNGANDiscriminator32, "forward", lambda self, x: (seen.append(tuple(x.shape)), forward(self, x))[1]
+    )
+    iterate()
+    assert seen == [(4, 3, 32, 32)] * 10 + [(8, 3, 32, 32)]
+    state = sizes.make_trainer(config, "cpu").state
+
+    def count(network: torch.nn.Module) -> int:
+        return sum(parameter.numel() for parameter in network.parameters())
+
+    assert count(SNGANGenerator32(ngf=size.generator)) == count(state.generator)
+    assert count(SNGANDiscriminator32(ndf=size.discriminator)) == count(state.discriminator) + 1, "a bias at the end"
+
+
+def test_normalize_compares_with_torch(measure: Callable[..., dict[str, Any]]) -> None:
+    record = measure("normalize", "--repeats=3", "--size=small")
+    assert list(record["forward"]) == ["torch", "sn", "srn", "bsn", "srn_batched"]
+    assert list(record["discriminator step, small"]) == ["none", "sn", "srn"]
+
+
+def test_evaluate_measures_features_values_and_critics(
+    benchmark: ModuleType, measure: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks of Inception's size run once each, and only ours."""
+
+    def once(variants: dict[str, Callable[[], Any]], **_: Any) -> dict[str, list[float]]:
+        for name, run in variants.items():
+            if name.startswith("ours"):
+                run()
+        return {name: [1.0, 1.0] for name in variants}
+
+    monkeypatch.setattr("benchmarks.evaluation.interleave", once)
+    record = measure("evaluate", "--images=20", "--no-peer", "--repeats=2", "--dimensions=32")
+    assert list(record["Inception features"]) == ["torch-fidelity", "ours"]
+    assert record["Inception features"]["ours"]["images_per_s"] == 20
+    assert list(record["fid,is end to end"]) == ["torch-fidelity", "ours"]
+    assert list(record["Fréchet distance"]) == ["torch-fidelity", "ours", "ours, cached"]
+
+
+def test_the_critics_of_neural_divergence_step(benchmark: ModuleType) -> None:
+    evaluation = sys.modules["benchmarks.evaluation"]
+    rows = evaluation._critic_steps(1, 2, "cpu")
+    assert list(rows) == ["srn2020, 1 steps", "gulrajani2019, 1 steps"]
+
+
+def test_data_reads_each_form_of_a_data_set(measure: Callable[..., dict[str, Any]]) -> None:
+    rows = measure("data", "--images=50", "--batch-size=8", "--batches=3", "--repeats=2")["reading"]
+    assert len(rows) == 4
+    assert all(row["batches_per_s"] > 0 for row in rows.values())
+
+
+def test_scale_covers_sizes_threads_and_processes(
+    benchmark: ModuleType, measure: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes are threads here: starting them takes longer than all they do."""
+    scale = sys.modules["benchmarks.scale"]
+    monkeypatch.setattr(scale, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
+    monkeypatch.setattr(scale.multiprocessing, "get_context", lambda how: Threads())
+    record = measure("scale", "--size=small", "--repeats=2", "--processes=2", "--set=train.d_steps=1")
+    assert list(record["batch size"]) == ["2", "4", "8"]
+    assert list(record["width, generator/discriminator"]) == ["4/4", "8/8", "16/16"]
+    assert list(record["image size"]) == ["32", "64"]
+    assert "1" in record["threads"]
+    assert list(record["processes"]) == ["1", "2"]
+    assert record["processes"]["2"]["images_per_s"] > 0
+
+
+class Threads:
+    """Of multiprocessing's context, what the benchmark asks for."""
+
+    @contextmanager
+    def Manager(self) -> Iterator[ModuleType]:
+        yield threading
+
+
+def test_all_is_a_list_of_commands_a_person_could_type(benchmark: ModuleType) -> None:
+    for command, settings in benchmark.ALL.values():
+        arguments = [part for key, value in settings.items() for part in benchmark._as_arguments(command, key, value)]
+        context = command.make_context("any", arguments)
+        assert all(context.params[key] is not None for key in settings)
+
+
+def test_all_collects_the_records(measure: Callable[..., dict[str, Any]], benchmark: ModuleType) -> None:
+    settings = {"images": 50, "batches": 2, "repeats": 2}
+    benchmark.ALL["data"] = (benchmark.measure_data, settings)
+    assert list(measure("all", "--only=data")["data"]["reading"])
+
+
+def test_unknown_names_are_refused_by_name(benchmark: ModuleType) -> None:
+    done = CliRunner().invoke(benchmark.main, ["train", "--normalization=srm"])
+    assert done.exit_code == 2
+    assert "got 'srm', expected names out of: none, sn" in done.output.replace("\n", " ")

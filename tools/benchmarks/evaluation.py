@@ -1,0 +1,199 @@
+"""Evaluation against torch-fidelity and pytorch-fid: features, FID and IS end to end, FID's last step, critics."""
+
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import click
+import torch
+import torch_fidelity
+import torchvision
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torch_fidelity import feature_extractor_inceptionv3
+from torch_fidelity.metric_fid import fid_statistics_to_metric
+
+from benchmarks.timing import Record, Rows, finish, interleave, shared_options, start, summarize
+from evaluation import Context, Moments, Report, Settings, Sources, build_extractor, evaluate, frechet_distance
+from evaluation.metrics.critic import Training
+from evaluation.presets import PRESETS
+
+FIDELITY = "torch-fidelity"
+PYTORCH_FID = "pytorch-fid"
+INCEPTION_LAYERS = ["2048", "logits_unbiased"]
+
+
+@click.command("evaluate")
+@click.option("--images", type=click.IntRange(20), default=64, help="Generated images, and as many real ones.")
+@click.option("--dimensions", type=click.IntRange(1), default=2048, help="Of the Fréchet distance's moments.")
+@click.option("--nd/--no-nd", default=False, help="Also steps per second of Neural Divergence's critics.")
+@click.option("--nd-steps", type=click.IntRange(1), default=5, help="Of one timed round.")
+@click.option("--peer/--no-peer", default=True, help="Compare with pytorch-fid, too, where it is installed.")
+@shared_options(repeats=3)
+def measure_evaluate(
+    images: int,
+    dimensions: int,
+    nd: bool,
+    nd_steps: int,
+    peer: bool,
+    repeats: int,
+    threads: int,
+    device: str,
+    json_path: Path | None,
+) -> Record:
+    """Inception's features, FID and IS end to end, and the last step of FID alone, against torch-fidelity's.
+
+    All with the same images and seeded random Inception weights. Features: one batch of them. End to end: the network
+    read from its file, features and both values; pytorch-fid reads PNG files and has no IS. Fréchet distance: two sets
+    of moments of 10,000 and 5,000 features; "cached" has met the first set before, as in training.
+    """
+    measured = f"fid,is of {images} against {images} images of 32x32; Fréchet distance in {dimensions} dimensions"
+    record = start(measured, repeats, threads, device)
+    measure = partial(interleave, repeats=repeats, device=device, warm=1)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = random_inception(Path(folder) / "inception.pth")
+        both = torch.randint(
+            0, 256, (2, images, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        )
+        features, whole = _features(both[0], weights, device), _end_to_end(both, weights, device)
+        if peer and importlib.util.find_spec("pytorch_fid") is not None:
+            features |= {PYTORCH_FID: _pytorch_fid_features(both[0], weights, device)}
+            whole |= {f"{PYTORCH_FID}, fid alone": _pytorch_fid_from_files(both, Path(folder), weights, device)}
+        record["Inception features"] = summarize(measure(features), images, "images")
+        record["fid,is end to end"] = summarize(measure(whole))
+    record["Fréchet distance"] = summarize(measure(_frechet_steps(dimensions)))
+    if nd:
+        record["Neural Divergence"] = _critic_steps(nd_steps, repeats, device)
+    return finish(record, json_path)
+
+
+def random_inception(file: Path) -> Path:
+    """Weights of torch-fidelity's own network from a seed, He-initialised; writes and returns the file."""
+    nothing_to_load = patch.object(feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
+    with nothing_to_load, patch.object(nn.Module, "load_state_dict", lambda *_, **__: None):
+        torch.manual_seed(0)
+        network = feature_extractor_inceptionv3.FeatureExtractorInceptionV3("inception-v3-compat", INCEPTION_LAYERS)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    torch.save(network.state_dict(), file)
+    return file
+
+
+class _Images(Dataset[Tensor]):
+    """One uint8 tensor for each image, as torch-fidelity wants them."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+def _end_to_end(both: Tensor, weights: Path, device: str) -> dict[str, Callable[[], Any]]:
+    generated, real = both
+    count = len(generated)
+    settings = Settings(num_real=count, num_fid=count, num_is=count, floor=False)
+
+    def ours() -> Report:
+        extractor = build_extractor("inception", Sources(device=device, weights=weights))
+        context = Context(generated=generated, reference=real, extractor=extractor, settings=settings, device=device)
+        return evaluate(["fid", "is"], context)
+
+    def theirs() -> dict[str, float]:
+        return dict(
+            torch_fidelity.calculate_metrics(
+                input1=_Images(generated),
+                input2=_Images(real),
+                cuda=torch.device(device).type == "cuda",
+                isc=True,
+                fid=True,
+                batch_size=settings.batch_size,
+                cache=False,
+                save_cpu_ram=True,
+                verbose=False,
+                feature_extractor_weights_path=str(weights),
+            )
+        )
+
+    return {FIDELITY: theirs, "ours": ours}
+
+
+def _frechet_steps(dimensions: int) -> dict[str, Callable[[], Any]]:
+    random = torch.Generator().manual_seed(0)
+    scales = torch.logspace(0, -3, dimensions)
+    features = [torch.randn(count, dimensions, generator=random).abs() * scales for count in (10_000, 5_000)]
+    real, fake = (Moments.of(one) for one in features)
+    theirs = [{"mu": moments.mean.numpy(), "sigma": moments.covariance.numpy()} for moments in (real, fake)]
+
+    def fresh() -> float:
+        return frechet_distance(Moments(real.mean, real.covariance, real.count), fake)
+
+    return {
+        FIDELITY: lambda: fid_statistics_to_metric(*theirs, False),
+        "ours": fresh,
+        "ours, cached": lambda: frechet_distance(real, fake),
+    }
+
+
+def _features(images: Tensor, weights: Path, device: str) -> dict[str, Callable[[], Any]]:
+    theirs = feature_extractor_inceptionv3.FeatureExtractorInceptionV3(
+        "inception-v3-compat", INCEPTION_LAYERS, feature_extractor_weights_path=str(weights)
+    ).to(device)
+    ours = build_extractor("inception", Sources(device=device, weights=weights))
+    images = images.to(device)
+    return {
+        FIDELITY: torch.inference_mode()(lambda: theirs(images)),
+        "ours": torch.inference_mode()(lambda: ours(images)),
+    }
+
+
+def _with_weights(weights: Path) -> Any:
+    """Inside, pytorch-fid reads this file where it would download its own, of the same tensors."""
+    from pytorch_fid import inception
+
+    state = {name: value for name, value in torch.load(weights).items() if not name.startswith("feature_extractor_")}
+    return patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state)
+
+
+def _pytorch_fid_features(images: Tensor, weights: Path, device: str) -> Callable[[], Any]:
+    from pytorch_fid.inception import InceptionV3
+
+    with _with_weights(weights):
+        network = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).to(device).eval()
+    images = images.to(device)
+    return torch.inference_mode()(lambda: network(images.float() / 255))
+
+
+def _pytorch_fid_from_files(both: Tensor, folder: Path, weights: Path, device: str) -> Callable[[], float]:
+    from pytorch_fid import fid_score
+
+    folders = []
+    for name, images in zip(("generated", "real"), both, strict=True):
+        folders.append(folder / name)
+        folders[-1].mkdir()
+        for index, image in enumerate(images):
+            torchvision.io.write_png(image, str(folders[-1] / f"{index}.png"))
+
+    def measure() -> float:
+        with _with_weights(weights), patch.object(fid_score, "tqdm", lambda batches: batches):
+            return float(fid_score.calculate_fid_given_paths([*map(str, folders)], 50, device, 2048, num_workers=0))
+
+    return measure
+
+
+def _critic_steps(steps: int, repeats: int, device: str) -> Rows:
+    """One row for each preset; the ratio says little, since their critics differ."""
+    variants = {}
+    for name, preset in PRESETS.items():
+        training = Training(preset, (32, 32), "benchmark", torch.device(device), loss_every=100)
+        images = torch.randint(0, 256, (steps * preset.batch_size, 3, 32, 32), dtype=torch.uint8, device=device)
+        variants[f"{name}, {steps} steps"] = partial(training.run, images, images.flip(0))
+    return summarize(interleave(variants, repeats, device, warm=1), steps, "iterations")

@@ -1,0 +1,91 @@
+"""The cost of one normalization of a discriminator's weights."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+from torch.nn.utils import parametrizations
+
+from benchmarks.sizes import SIZES, Size, configure, make_trainer
+from benchmarks.timing import Record, finish, interleave, shared_options, start, summarize
+from gan.models import ResNetDiscriminator
+from gan.normalization import NORMALIZED_LAYERS, BatchedNormalization, normalize, update_
+
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+OURS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sn": ("sn", {}),
+    "srn": ("srn", {"c": 0.3}),
+    "bsn": ("bsn", {}),
+    "srn_batched": ("srn", {"c": 0.3}),
+}
+REFERENCE = "torch"
+
+
+@click.command("normalize")
+@click.option(
+    "--layout", type=click.Choice(list(LAYOUTS)), default="channels_last", help="Memory format of the weights."
+)
+@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Of the discriminator step.")
+@shared_options(repeats=100, fewest=3)
+def measure_normalize(
+    layout: str, size: str, repeats: int, threads: int, device: str, json_path: Path | None
+) -> Record:
+    """One normalization of the unconditional 32x32 discriminator: one power iteration, then all normalized weights.
+
+    "forward" is that; "forward and backward" adds the gradients of all weights. Ratios are to torch's spectral_norm in
+    the same run. The trainer keeps the weights channels-last. "discriminator step" is the trainer's, with a fifth of
+    the rounds; its ratios are to no normalization.
+    """
+    sizes = [
+        module.weight.numel() for module in ResNetDiscriminator().modules() if isinstance(module, NORMALIZED_LAYERS)
+    ]
+    measured = f"one normalization of ResNetDiscriminator(32): {len(sizes)} weights, {sum(sizes):,} numbers"
+    record = start(measured, repeats, threads, device) | {"layout": layout}
+    for what, backward in (("forward", False), ("forward and backward", True)):
+        variants = {name: _variant(name, LAYOUTS[layout], device, backward) for name in (REFERENCE, *OURS)}
+        record[what] = summarize(interleave(variants, repeats, device))
+    steps = {name: _discriminator_step(name, SIZES[size], device) for name in ("none", "sn", "srn")}
+    record[f"discriminator step, {size}"] = summarize(interleave(steps, max(3, repeats // 5), device))
+    return finish(record, json_path)
+
+
+def _variant(name: str, layout: torch.memory_format, device: str, backward: bool) -> Callable[[], None]:
+    """A function that normalizes all weights of its own discriminator once."""
+    torch.manual_seed(0)
+    network = ResNetDiscriminator()
+    modules = [module for module in network.modules() if isinstance(module, NORMALIZED_LAYERS)]
+    if name == REFERENCE:
+        for module in modules:
+            parametrizations.spectral_norm(module)
+    else:
+        choice, settings = OURS[name]
+        normalize(network, choice, **settings)
+    network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    batched = BatchedNormalization(network) if name.endswith("_batched") else None
+    originals = [module.parametrizations.weight.original for module in modules]  # type: ignore[union-attr]
+    gradients = [torch.randn_like(weight) for weight in originals]
+
+    def weights() -> list[Tensor]:
+        if batched is not None:
+            batched.update_()
+            found = batched.weights()
+            return [found[f"{where}.weight"] for where, module in network.named_modules() if module in modules]
+        if name != REFERENCE:
+            update_(network)
+        return [module.weight for module in modules]  # type: ignore[misc]
+
+    def run() -> None:
+        normalized = weights()
+        if backward:
+            torch.autograd.grad(normalized, originals, gradients)
+
+    return run
+
+
+def _discriminator_step(normalization: str, size: Size, device: str) -> Callable[[], Tensor]:
+    trainer = make_trainer(configure(size, [f"discriminator.normalization={normalization}"]), device)
+    return partial(trainer.discriminator_step, 0)

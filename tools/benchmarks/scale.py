@@ -1,0 +1,112 @@
+"""The cost of one iteration against batch size, width, image size, threads and processes."""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from benchmarks.sizes import SIZES, Size, configure, make_trainer
+from benchmarks.timing import Record, Rows, finish, interleave, shared_options, start, summarize
+from gan.memory import keep_freed_memory
+
+FACTORS = (0.5, 1, 2)
+
+
+@click.command("scale")
+@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="What is doubled and halved.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32")
+@click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), help="The most that run at once.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting of all runs.")
+@shared_options(repeats=3)
+def measure_scale(
+    size: str,
+    precision: str,
+    processes: int,
+    overrides: tuple[str, ...],
+    repeats: int,
+    threads: int,
+    device: str,
+    json_path: Path | None,
+) -> Record:
+    """One iteration at other sizes; images per second of the same training in several processes at once.
+
+    Every group's ratios are to its first row. Processes have one thread each.
+    """
+    record = start(f"one generator iteration around size {size}, {precision}", repeats, threads, device)
+    settings = ["discriminator.normalization=srn", f"train.precision={precision}", *overrides]
+    for what, variants in _groups(SIZES[size], settings, threads, device).items():
+        record[what] = summarize(interleave(variants, repeats, device, warm=1))
+        torch.set_num_threads(threads)
+    counts = sorted({1, processes})
+    record["processes"] = {str(count): _at_once(count, SIZES[size], settings, repeats, device) for count in counts}
+    first = record["processes"]["1"]["median_ms"]
+    for row in record["processes"].values():
+        row |= {"ratio": round(row["median_ms"] / first, 3), "ratio_of_minima": round(row["minimum_ms"] / first, 3)}
+    return finish(record, json_path)
+
+
+def _groups(size: Size, settings: list[str], threads: int, device: str) -> dict[str, dict[str, Callable[[], Any]]]:
+    def iteration(wanted: Size, *more: str) -> Callable[[], Any]:
+        return make_trainer(configure(wanted, [*settings, *more]), device).train_step
+
+    same = iteration(size)
+    wider = {factor: Size(size.batch, *(round(factor * width) for width in size[1:])) for factor in FACTORS}
+    batches = {factor: size._replace(batch=round(factor * size.batch)) for factor in FACTORS}
+    groups: dict[str, dict[str, Callable[[], Any]]] = {
+        "batch size": {str(wanted.batch): iteration(wanted) for wanted in batches.values()},
+        "width, generator/discriminator": {
+            f"{wanted.generator}/{wanted.discriminator}": iteration(wanted) for wanted in wider.values()
+        },
+        "image size": {"32": same, "64": iteration(_for_64_pixels(size), "data.image_size=64")},
+    }
+    if torch.device(device).type == "cpu":
+        groups["threads"] = {
+            str(count): partial(_with_threads, count, same) for count in range(1, (os.cpu_count() or 1) + 1)
+        }
+    return groups
+
+
+def _for_64_pixels(size: Size) -> Size:
+    """The 64x64 networks are 16 times as wide at their narrow end; the original's 64 channels stand beside 256."""
+    return Size(size.batch, max(1, size.generator // 4), max(1, size.discriminator // 2))
+
+
+def _with_threads(count: int, iterate: Callable[[], Any]) -> None:
+    torch.set_num_threads(count)
+    iterate()
+
+
+def _at_once(count: int, size: Size, settings: list[str], repeats: int, device: str) -> dict[str, Any]:
+    """One row: an iteration's time while `count` processes train, and what they do together."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(count, mp_context=context) as pool:
+        barrier = manager.Barrier(count)
+        running = [pool.submit(_train_beside, barrier, size, settings, repeats, device) for _ in range(count)]
+        seconds = sorted(second for one in running for second in one.result())
+    config = configure(size, settings).train
+    rows: Rows = summarize({str(count): seconds}, count * config.d_steps * config.batch_size, "images")
+    return rows[str(count)]
+
+
+def _train_beside(barrier: Any, size: Size, settings: list[str], repeats: int, device: str) -> list[float]:
+    """Seconds of each iteration, after all processes are ready."""
+    torch.set_num_threads(1)
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
+    trainer = make_trainer(configure(size, settings), device)
+    trainer.train_step()
+    barrier.wait()
+    seconds = []
+    for _ in range(max(2, repeats)):
+        begin = time.perf_counter()
+        trainer.train_step()
+        trainer.take_scalars()  # waits for the device
+        seconds.append(time.perf_counter() - begin)
+    return seconds

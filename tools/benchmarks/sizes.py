@@ -1,0 +1,51 @@
+"""Networks of three sizes, and trainers of them on random images: data are not what is measured."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from gan import build
+from gan.config import Config, override_config
+from gan.data import ImageData
+from gan.trainer import Trainer
+
+
+class Size(NamedTuple):
+    """Real images per discriminator step, and the widths of both networks."""
+
+    batch: int
+    generator: int
+    discriminator: int
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}, generator {self.generator}, discriminator {self.discriminator} channels"
+
+
+SIZES = {"full": Size(64, 256, 128), "quickstart": Size(32, 64, 32), "small": Size(4, 8, 8)}
+
+
+def configure(size: Size, overrides: Sequence[str] = ()) -> Config:
+    """The published recipe at another size, then overrides such as "train.precision=bf16"."""
+    sizes = [
+        f"train.batch_size={size.batch}",
+        f"generator.channels={size.generator}",
+        f"discriminator.channels={size.discriminator}",
+    ]
+    return override_config(Config(), [*sizes, *overrides], "benchmark")
+
+
+def make_trainer(config: Config, device: str) -> Trainer:
+    """As gan-train makes it, unconditional, on 1,024 random images."""
+    pixels = config.data.image_size
+    shape = (1024, 3, pixels, pixels)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = ImageData(images, torch.zeros(len(images), dtype=torch.int64), ("any",), "random", "train")
+    return Trainer(
+        build.build_state(config, device, num_classes=0),
+        build.build_batches(config, data, device),
+        build.build_loss(config),
+        config.train,
+        z_dim=config.generator.z_dim,
+        batched=torch.device(device).type == "cuda",
+    )

@@ -1,0 +1,145 @@
+"""Times of several variants in one process, in turn, and how they are written down."""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from gan.memory import keep_freed_memory
+
+Record = dict[str, Any]
+Rows = dict[str, dict[str, Any]]
+COLUMNS = ("median_ms", "quartile1_ms", "quartile3_ms", "minimum_ms")
+
+
+def shared_options(repeats: int, fewest: int = 2) -> Callable[[Callable[..., Record]], Callable[..., Record]]:
+    """--repeats, --threads, --device and --json, which every benchmark has.
+
+    Args:
+        repeats: default number of timed rounds.
+        fewest: of them; two are needed for quartiles.
+    """
+    options = (
+        click.option(
+            "--repeats",
+            type=click.IntRange(fewest),
+            default=repeats,
+            help="Timed rounds; each runs every variant once.",
+        ),
+        click.option("--threads", type=click.IntRange(1), default=1, help="Of torch, on the CPU."),
+        click.option("--device", default="cpu", help="cpu, cuda, cuda:1, ..."),
+        click.option(
+            "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here too."
+        ),
+    )
+
+    def decorate(command: Callable[..., Record]) -> Callable[..., Record]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def start(measured: str, repeats: int, threads: int, device: str) -> Record:
+    """Prepares torch and the allocator as gan-train does; returns the conditions that figures depend on."""
+    torch.set_num_threads(threads)
+    return {
+        "measured": measured,
+        "repeats": repeats,
+        **machine(device),
+        "freed memory": "kept" if torch.device(device).type == "cpu" and keep_freed_memory() else "as the system does",
+    }
+
+
+def finish(record: Record, json_path: Path | None) -> Record:
+    """Prints the record as Markdown and writes it as JSON where asked; returns it."""
+    if json_path is not None:
+        json_path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    click.echo(markdown(record))
+    return record
+
+
+def interleave(
+    variants: Mapping[str, Callable[[], Any]], repeats: int, device: str, warm: int = 3
+) -> dict[str, list[float]]:
+    """Seconds of each variant, A B C A B C ..., after `warm` rounds that do not count."""
+    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for index in range(-warm, repeats):
+        for name, run in variants.items():
+            wait()
+            begin = time.perf_counter()
+            run()
+            wait()
+            if index >= 0:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def summarize(seconds: dict[str, list[float]], work: float = 0.0, unit: str = "") -> Rows:
+    """Median, quartiles and minimum in milliseconds, and their ratios to those of the first variant, the reference.
+
+    Args:
+        work: done by one run of a variant, in `unit`, such as 640 "images"; 0: no rate is given.
+    """
+    first = next(iter(seconds.values()))
+    reference = statistics.median(first)
+    rows: Rows = {}
+    for name, values in seconds.items():
+        low, middle, high = statistics.quantiles(values, n=4)
+        figures = (middle, low, high, min(values))
+        rows[name] = {key: round(1000 * value, 4) for key, value in zip(COLUMNS, figures, strict=True)}
+        rows[name]["ratio"] = round(middle / reference, 3)
+        rows[name]["ratio_of_minima"] = round(min(values) / min(first), 3)
+        if work:
+            rows[name][f"{unit}_per_s"] = round(work / middle, 2)
+    return rows
+
+
+def machine(device: str) -> Record:
+    """What the figures depend on besides the code."""
+    return {
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "cpu"
+
+
+def markdown(record: Record) -> str:
+    """A list of the conditions, then one table for every group of variants."""
+    lines = [f"- {key}: {value}" for key, value in record.items() if not isinstance(value, dict)]
+    for what, rows in record.items():
+        if isinstance(rows, dict):
+            lines += ["", *_table(what, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(what: str, rows: Rows) -> list[str]:
+    """Times in one column, ratio and its inverse, then whatever else the rows hold."""
+    known = {*COLUMNS, "ratio", "ratio_of_minima"}
+    others = list(dict.fromkeys(key for row in rows.values() for key in row if key not in known))
+    heads = [what, "median ms", "quartiles", "minimum", "ratio", "of minima", "times as fast"]
+    heads += [key.replace("_per_s", "/s").replace("_", " ") for key in others]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for name, row in rows.items():
+        median, low, high, minimum = (f"{row[key]:,.{1 if row['median_ms'] >= 1000 else 3}f}" for key in COLUMNS)
+        cells = [name, median, f"{low} .. {high}", minimum, f"{row['ratio']:.2f}", f"{row['ratio_of_minima']:.2f}"]
+        cells += [f"{1 / row['ratio']:.2f}" if row["ratio"] else "", *(str(row.get(key, "")) for key in others)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

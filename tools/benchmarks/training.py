@@ -1,0 +1,280 @@
+"""The training step against torch-mimicry's, against the machine, and with single techniques taken away or added."""
+
+import multiprocessing
+import resource
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import click
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.mimicry import mimicry_found, mimicry_iteration
+from benchmarks.sizes import SIZES, Size, configure, make_trainer
+from benchmarks.timing import Record, finish, interleave, shared_options, start, summarize
+from gan.memory import keep_freed_memory
+from gan.models import blocks
+from gan.normalization import NORMALIZATIONS, BatchedNormalization, normalized_weights
+from gan.trainer import Trainer
+
+Iteration = Callable[[], Any]
+PEER = "torch-mimicry"
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+MIB = 2**20
+
+
+def _patched(make: Callable[[], Trainer], where: Any, name: str, instead: Any) -> Iteration:
+    """An iteration of a trainer that is made, and runs, with an attribute replaced."""
+    with patch.object(where, name, instead):
+        trainer = make()
+
+    def iterate() -> None:
+        with patch.object(where, name, instead):
+            trainer.train_step()
+
+    return iterate
+
+
+def _two_passes(make: Callable[[], Trainer]) -> Iteration:
+    trainer = make()
+    discriminator = trainer.state.discriminator
+    together = discriminator.forward
+
+    def forward(images: Tensor, labels: Tensor | None = None) -> Tensor:
+        if not discriminator.training or not next(discriminator.parameters()).requires_grad:
+            return together(images, labels)  # type: ignore[no-any-return]
+        return torch.cat([together(half) for half in images.chunk(2)])
+
+    discriminator.forward = forward  # type: ignore[method-assign]
+    return trainer.train_step
+
+
+def _unfrozen(make: Callable[[], Trainer]) -> Iteration:
+    trainer = make()
+    discriminator = trainer.state.discriminator
+    discriminator.requires_grad_ = lambda wanted=True: discriminator  # type: ignore
+    return trainer.train_step
+
+
+def _batched(make: Callable[[], Trainer]) -> Iteration:
+    trainer = make()
+    discriminator = trainer.state.discriminator
+    if any(normalized_weights(discriminator)):
+        trainer._together = BatchedNormalization(discriminator)
+    return trainer.train_step
+
+
+def _fused_adam(make: Callable[[], Trainer]) -> Iteration:
+    return _patched(make, torch.optim, "Adam", partial(torch.optim.Adam, fused=True))
+
+
+def _compiled(make: Callable[[], Trainer]) -> Iteration:
+    trainer = make()
+    for network in (trainer.state.generator, trainer.state.discriminator):
+        network.compile(dynamic=False)
+    return trainer.train_step
+
+
+TECHNIQUES: dict[str, Callable[[Callable[[], Trainer]], Iteration]] = {
+    "pooling apart": partial(
+        _patched,
+        where=blocks,
+        name="convolve_then_downsample",
+        instead=lambda conv, x: blocks.downsample(conv(x)),
+    ),
+    "upsampling apart": partial(
+        _patched,
+        where=blocks,
+        name="upsample_then_convolve",
+        instead=lambda conv, x: conv(blocks.upsample(x)),
+    ),
+    "contiguous": partial(_patched, where=torch, name="channels_last", instead=torch.contiguous_format),
+    "two passes": _two_passes,
+    "not frozen": _unfrozen,
+    "batched": _batched,
+    "fused Adam": _fused_adam,
+    "compiled": _compiled,
+}
+"""One change each: the first five take away what the trainer does, the others add what it does not do on a CPU.
+
+pooling apart, upsampling apart: 3x3 convolutions at the higher resolution.
+contiguous: instead of channels last.
+two passes: of the discriminator, over real and fake images one after the other.
+not frozen: the generator's step computes the discriminator's gradients, too.
+batched: all normalized weights at once.
+"""
+
+
+def _names(context: click.Context, parameter: click.Parameter, value: str, valid: Sequence[str]) -> list[str]:
+    """Names separated by commas; "all" stands for all of them, "none" for none."""
+    chosen = {"all": list(valid), "none": []}.get(value, [name.strip() for name in value.split(",")])
+    for name in chosen:
+        if name not in valid:
+            raise click.BadParameter(f"got {name!r}, expected names out of: {', '.join(valid)}", context, parameter)
+    return chosen
+
+
+@click.command("train")
+@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Batch and widths.")
+@click.option(
+    "--normalization",
+    "normalizations",
+    default="sn,srn",
+    callback=partial(_names, valid=[*NORMALIZATIONS]),
+    help="One or several, with commas; all.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    default="fp32,bf16",
+    callback=partial(_names, valid=[*PRECISIONS]),
+    help="One or several, with commas.",
+)
+@click.option(
+    "--techniques",
+    default="none",
+    callback=partial(_names, valid=[*TECHNIQUES]),
+    help="Each alone, beside the first normalization and precision: " + ", ".join(TECHNIQUES) + "; none, all.",
+)
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting of our runs.")
+@click.option("--peer/--no-peer", default=True, help="Compare with torch-mimicry where it is installed.")
+@click.option("--memory/--no-memory", default=True, help="Measure peak memory, each variant in a process of its own.")
+@shared_options(repeats=7)
+def measure_train(
+    size: str,
+    normalizations: list[str],
+    precisions: list[str],
+    techniques: list[str],
+    overrides: tuple[str, ...],
+    peer: bool,
+    memory: bool,
+    repeats: int,
+    threads: int,
+    device: str,
+    json_path: Path | None,
+) -> Record:
+    """One generator iteration of the 32x32 recipe: 5 discriminator steps and 1 generator step on twice the batch.
+
+    Ratios are to torch-mimicry in float32 in the same run, or to our first variant where it is not compared. The floor
+    is the arithmetic of a variant's own iteration at the faster of two rates that the same run measured at its
+    precision: a 3x3 convolution with its gradients, and a product of matrices. images/s counts real images.
+    """
+    wanted = SIZES[size]
+    record = start(f"one generator iteration at size {size}: {wanted}", repeats, threads, device)
+    settings = {
+        f"{normalization} {precision}": [
+            f"discriminator.normalization={normalization}",
+            f"train.precision={precision}",
+            *overrides,
+        ]
+        for normalization in normalizations
+        for precision in precisions
+    }
+    makers: dict[str, Callable[[], Iteration]] = {
+        name: partial(_ours, wanted, chosen, device, None) for name, chosen in settings.items()
+    }
+    first = next(iter(settings))
+    for technique in techniques:
+        makers[f"{first}, {technique}"] = partial(_ours, wanted, settings[first], device, technique)
+    if peer and mimicry_found():
+        makers = {PEER: partial(mimicry_iteration, wanted, configure(wanted).train, device)} | makers
+    peaks = {name: _in_a_process(make, device, threads) for name, make in makers.items()} if memory else {}
+    variants = {name: make() for name, make in makers.items()}
+    flops = {name: _flops(iterate) for name, iterate in variants.items()}
+    probes = _probes(wanted, ["fp32", *precisions], device)
+    seconds = interleave(variants | {name: probe.run for name, probe in probes.items()}, repeats, device, warm=1)
+    rates = {name: probe.flops / statistics.median(seconds.pop(name)) for name, probe in probes.items()}
+    train = configure(wanted, overrides).train
+    rows = summarize(seconds, train.d_steps * train.batch_size, "images")
+    for name, row in rows.items():
+        precision = _precision(name)
+        rate = max(rate for probe, rate in rates.items() if _precision(probe) == precision)
+        row["GFLOP"] = round(flops[name] / 1e9, 2)
+        row["share_of_floor"] = round(flops[name] / rate / (row["median_ms"] / 1000), 3)
+        if name in peaks:
+            row["peak_MiB"] = round(peaks[name] / MIB)
+    record |= {f"rate of {name}, GFLOP/s": round(rate / 1e9, 1) for name, rate in rates.items()}
+    record["iteration"] = rows
+    return finish(record, json_path)
+
+
+def _ours(size: Size, overrides: Sequence[str], device: str, technique: str | None) -> Iteration:
+    make = partial(make_trainer, configure(size, overrides), device)
+    return make().train_step if technique is None else TECHNIQUES[technique](make)
+
+
+def _precision(name: str) -> str:
+    return "bf16" if "bf16" in name else "fp32"
+
+
+def _flops(iterate: Iteration) -> int:
+    """Multiplications and additions of convolutions and matrix products, two for each pair."""
+    with FlopCounterMode(display=False) as counter:
+        iterate()
+    return counter.get_total_flops()
+
+
+class _Probe(NamedTuple):
+    """Something the machine is as fast at as it can be."""
+
+    run: Iteration
+    flops: int
+
+
+def _probes(size: Size, precisions: Iterable[str], device: str) -> dict[str, _Probe]:
+    """A 3x3 convolution of the generator's width at 16x16 pixels with both gradients, and a product of matrices."""
+    side = 8192 if torch.device(device).type == "cuda" else 1024
+    probes = {}
+    for name in dict.fromkeys(precisions):
+        options: dict[str, Any] = {"device": device, "dtype": PRECISIONS[name]}
+        images = torch.randn(2 * size.batch, size.generator, 16, 16, **options)
+        images = images.to(memory_format=torch.channels_last).requires_grad_()
+        weight = torch.randn(size.generator, size.generator, 3, 3, **options)
+        weight = weight.to(memory_format=torch.channels_last).requires_grad_()
+        matrix = torch.randn(side, side, **options)
+
+        def convolve(images: Tensor = images, weight: Tensor = weight) -> None:
+            out = F.conv2d(images, weight, padding=1)
+            torch.autograd.grad(out, (images, weight), out)
+
+        for what, run in ((f"convolution, {name}", convolve), (f"matrices, {name}", partial(torch.mm, matrix, matrix))):
+            probes[what] = _Probe(run, _flops(run))
+    return probes
+
+
+def _in_a_process(make: Callable[[], Iteration], device: str, threads: int) -> int:
+    """Bytes that building a variant and two of its iterations need, in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak_memory, make, device, threads).result()
+
+
+def _peak_memory(make: Callable[[], Iteration], device: str, threads: int) -> int:
+    torch.set_num_threads(threads)
+    on_cpu = torch.device(device).type == "cpu"
+    if on_cpu:
+        keep_freed_memory()
+    before = _resident() if on_cpu else 0
+    iterate = make()
+    iterate()
+    iterate()
+    return _resident() - before if on_cpu else torch.cuda.max_memory_allocated(device)
+
+
+def _resident() -> int:
+    """The most this process has ever held, in bytes.
+
+    Linux hands getrusage's figure down to child processes, so the one in /proc is read where there is one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (peak,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return 1024 * int(peak)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
