@@ -19,7 +19,7 @@ from gan.ema import update_average_
 from gan.errors import UserError
 from gan.logger import Logger
 from gan.losses import Loss
-from gan.noise import draw_labels, draw_latents, random_generator
+from gan.noise import draw_labels, draw_latents, draw_uniforms, random_generator
 from gan.normalization import BatchedNormalization, normalized_weights, spectra, update_
 from gan.pixels import to_float
 from gan.state import TOTALS, TrainState
@@ -105,7 +105,7 @@ class Trainer:
         state = self.state
         images, real_labels = self.batches.batch(index)
         random = random_generator(self.settings.seed, "discriminator step", index, self.device)
-        real = to_float(images, random if self.settings.dequantize else None)
+        real = to_float(images, draw_uniforms(images.shape, random) if self.settings.dequantize else None)
         latents, fake_labels = self._draw(len(real), random)
         with torch.no_grad(), self._autocast():
             fake = state.generator(latents, fake_labels).float()
