@@ -106,7 +106,9 @@ class TrainSettings(Settings):
     dequantize: bool = _setting(True, "add U[0, 1/128) to real images")
     flip: bool = _setting(False, "flip half of the real images")
     ema_decay: Probability = _setting(0.0, "of the averaged generator; 0: none is kept")
-    precision: Literal["fp32", "bf16"] = _setting("fp32", "bf16: autocast of the networks' forward passes")
+    precision: Literal["fp32", "tf32", "bf16"] = _setting(
+        "fp32", "tf32: convolutions on a GPU; bf16: autocast of the networks' forward passes"
+    )
     seed: Seed = _setting(0, "of everything random")
     log_every: Count = _without_effect(100, "steps between lines in metrics.jsonl and TensorBoard")
     sample_every: Interval = _without_effect(1000, "steps between sample grids; 0: at the start and the end")

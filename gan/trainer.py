@@ -5,9 +5,10 @@ the run that never stopped. Nothing here waits for the device except where a lin
 """
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,25 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     if settings.lr_decay == "none" or step <= settings.lr_decay_start:
         return settings.learning_rate
     return settings.learning_rate * (settings.steps - step) / (settings.steps - settings.lr_decay_start)
+
+
+@contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """How exact float32 products are on a GPU: convolutions take TF32 inputs (10 bits after the point) under
+    precision "tf32" and full ones otherwise, matrix products always full ones, for power iteration is made of them.
+
+    torch's own default is TF32 convolutions. What was set before comes back at the end.
+    """
+    backends: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    wanted = ["tf32" if precision == "tf32" else "ieee", "ieee"]
+    try:
+        for backend, value in zip(backends, wanted, strict=True):
+            backend.fp32_precision = value
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
 
 
 class Trainer:
@@ -73,8 +93,9 @@ class Trainer:
                 group["lr"] = rate
         state.generator.train()
         state.discriminator.train()
-        g_loss = self.generator_step(state.step)
-        d_scalars = [self.discriminator_step(state.step * d_steps + i) for i in range(d_steps)]
+        with float32_products(self.settings.precision):
+            g_loss = self.generator_step(state.step)
+            d_scalars = [self.discriminator_step(state.step * d_steps + i) for i in range(d_steps)]
         if state.average is not None:
             update_average_(state.average, state.generator, self.settings.ema_decay)
         state.totals[:-2] += torch.stack(d_scalars).mean(0)
@@ -221,4 +242,4 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-__all__ = ["DivergenceError", "Trainer", "learning_rate"]
+__all__ = ["DivergenceError", "Trainer", "float32_products", "learning_rate"]
