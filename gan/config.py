@@ -110,6 +110,9 @@ class TrainSettings(Settings):
         "fp32", "tf32: convolutions on a GPU; bf16: autocast of the networks' forward passes"
     )
     seed: Seed = _setting(0, "of everything random")
+    fast: Literal["auto", "on", "off"] = _without_effect(  # as a device's, its rounding is no part of the experiment
+        "auto", "whole iterations as CUDA graphs; on: refuse to go on where a capture fails"
+    )
     log_every: Count = _without_effect(100, "steps between lines in metrics.jsonl and TensorBoard")
     sample_every: Interval = _without_effect(1000, "steps between sample grids; 0: at the start and the end")
     checkpoint_every: Interval = _without_effect(1000, "steps between checkpoints; 0: at the end")

@@ -204,6 +204,7 @@ class Trainer:
         sample: Callable[[], Tensor],
         evaluate: Callable[[], tuple[dict[str, float], dict[str, np.ndarray]]] | None,
         stop: Callable[[int], str],
+        train_step: Callable[[], None] | None = None,
     ) -> str:
         """Trains to the last step, or until `stop(step)` gives a reason; returns the reason, "" at the last step.
 
@@ -211,15 +212,17 @@ class Trainer:
             save: writes a checkpoint of the state.
             sample: a grid of generated images, uint8 (3, H, W).
             evaluate: metrics of the state by name, and distributions for histograms.
+            train_step: in place of `self.train_step`, the same in another way: see gan/step.py.
         """
         settings, state = self.settings, self.state
+        advance = self.train_step if train_step is None else train_step
         if state.step == 0:
             logger.layers(0, spectra(state.discriminator))
             logger.grid(0, sample())
         logger.start(state.step)
         reason = stop(state.step) if state.step else ""
         while state.step < settings.steps and not reason:
-            self.train_step()
+            advance()
             step, last = state.step, state.step == settings.steps
             if step % settings.log_every == 0 or last:
                 scalars = self.take_scalars() | {"learning_rate": learning_rate(settings, step - 1)}
