@@ -172,6 +172,11 @@ def build_loss(config: Config) -> Loss:
     return loss._replace(penalty=parts[0] if len(parts) == 1 else partial(_sum_of_penalties, parts))
 
 
+def second_derivatives(config: Config) -> list[str]:
+    """The penalties of a configuration, by name, that differentiate a gradient once more."""
+    return [name for name in _penalty_names(config) if PENALTIES[name].second_derivatives]
+
+
 def _penalty_names(config: Config) -> list[str]:
     """Keys of PENALTIES: the normalization's own, then the added one."""
     wanted = config.discriminator
@@ -259,4 +264,5 @@ __all__ = [
     "load_generator",
     "load_images",
     "load_state",
+    "second_derivatives",
 ]

@@ -106,8 +106,13 @@ class TrainSettings(Settings):
     dequantize: bool = _setting(True, "add U[0, 1/128) to real images")
     flip: bool = _setting(False, "flip half of the real images")
     ema_decay: Probability = _setting(0.0, "of the averaged generator; 0: none is kept")
-    precision: Literal["fp32", "bf16"] = _setting("fp32", "bf16: autocast of the networks' forward passes")
+    precision: Literal["fp32", "tf32", "bf16"] = _setting(
+        "fp32", "tf32: convolutions on a GPU; bf16: autocast of the networks' forward passes"
+    )
     seed: Seed = _setting(0, "of everything random")
+    fast: Literal["auto", "on", "off"] = _without_effect(  # as a device's, its rounding is no part of the experiment
+        "off", "whole iterations as CUDA graphs; auto: where that works; on: refuse to go on where a capture fails"
+    )
     log_every: Count = _without_effect(100, "steps between lines in metrics.jsonl and TensorBoard")
     sample_every: Interval = _without_effect(1000, "steps between sample grids; 0: at the start and the end")
     checkpoint_every: Interval = _without_effect(1000, "steps between checkpoints; 0: at the end")

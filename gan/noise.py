@@ -1,6 +1,7 @@
 """Random numbers as a function of (seed, stream, step): nothing to save, nothing to restore."""
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,14 +25,19 @@ def random_generator(seed: int, stream: str, step: int = 0, device: torch.device
     return generator
 
 
-def draw_latents(count: int, z_dim: int, generator: torch.Generator) -> Tensor:
-    """Standard normal latents, float32 (count, z_dim), on the generator's device."""
-    return torch.randn(count, z_dim, generator=generator, device=generator.device)
+def draw_latents(count: int, z_dim: int, generator: torch.Generator, *, out: Tensor | None = None) -> Tensor:
+    """Standard normal latents, float32 (count, z_dim), on the generator's device; written into `out`, if given."""
+    return torch.randn(count, z_dim, generator=generator, device=generator.device, out=out)
 
 
-def draw_labels(count: int, num_classes: int, generator: torch.Generator) -> Tensor:
-    """Labels uniform over the classes, int64 (count,), on the generator's device."""
-    return torch.randint(num_classes, (count,), generator=generator, device=generator.device)
+def draw_labels(count: int, num_classes: int, generator: torch.Generator, *, out: Tensor | None = None) -> Tensor:
+    """Labels uniform over the classes, int64 (count,), on the generator's device; written into `out`, if given."""
+    return torch.randint(num_classes, (count,), generator=generator, device=generator.device, out=out)
+
+
+def draw_uniforms(shape: Sequence[int], generator: torch.Generator, *, out: Tensor | None = None) -> Tensor:
+    """Uniform in [0, 1), float32, on the generator's device; written into `out`, if given."""
+    return torch.rand(shape, generator=generator, device=generator.device, out=out)
 
 
 def balanced_labels(count: int, num_classes: int) -> Tensor:

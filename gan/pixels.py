@@ -11,15 +11,13 @@ from gan.errors import ConfigError
 QUANTIZERS = ("round", "truncate")
 
 
-def to_float(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """uint8 pixels (N, 3, H, W) -> float32 in [-1, 1): p / 128 - 1, plus U[0, 1/128) where a generator is given.
+def to_float(images: Tensor, uniforms: Tensor | None = None) -> Tensor:
+    """uint8 pixels (N, 3, H, W) -> float32 in [-1, 1): p / 128 - 1, plus u / 128 where `uniforms` u in [0, 1) is given.
 
     Miyato et al. 2018 as coded: the added noise makes the grey levels continuous ("dequantisation").
     """
     scaled = images.float() / 128 - 1
-    if generator is not None:
-        scaled += torch.rand(scaled.shape, generator=generator, device=scaled.device) / 128
-    return scaled
+    return scaled if uniforms is None else scaled.add_(uniforms / 128)
 
 
 def to_uint8(images: Tensor, quantizer: str = "round") -> Tensor:

@@ -42,6 +42,7 @@ from gan.memory import keep_freed_memory
 from gan.normalization import LayerSpectrum, spectra
 from gan.sample import fixed_grid
 from gan.state import TrainState
+from gan.step import choose_step
 from gan.trainer import Trainer
 
 EXAMPLES = """
@@ -152,13 +153,7 @@ def _train(
                 f"{checkpoint.path}: was trained on other images than {config.data.root!r} holds now "
                 f"(fingerprint {state.data_fingerprint[:12]}, now {images.fingerprint[:12]})"
             )
-    _describe_run(config, run, device)
     train = config.train
-    logger = Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=state.step)
-    logger.say(_summary(config, state))
-    logger.say(
-        f"{'continuing' if state.step else 'starting'} at step {state.step} of {train.steps} in {run} on {device}"
-    )
     trainer = Trainer(
         state,
         build.build_batches(config, images, device),
@@ -167,6 +162,14 @@ def _train(
         z_dim=config.generator.z_dim,
         batched=device.type == "cuda",  # where launches, not arithmetic, are what normalization costs
     )
+    step = choose_step(trainer, build.second_derivatives(config))
+    _describe_run(config, run, device, step.name)
+    logger = Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=state.step)
+    logger.say(_summary(config, state))
+    logger.say(
+        f"{'continuing' if state.step else 'starting'} at step {state.step} of {train.steps} in {run} on {device}"
+    )
+    logger.say(step.name)
     try:
         with _stop(stop_after, max_minutes) as stop:
             reason = trainer.run(
@@ -175,6 +178,7 @@ def _train(
                 sample=lambda: fixed_grid(config, state),
                 evaluate=_evaluator(config, state, run, logger) if train.eval_every else None,
                 stop=stop,
+                train_step=step.train_step,
             )
         logger.say(
             f"stopped at step {state.step} ({reason}); continue with: gan-train --run {run} --resume"
@@ -288,7 +292,7 @@ def _normalization_summary(config: Config, layers: list[LayerSpectrum]) -> str:
     return text
 
 
-def _describe_run(config: Config, run: Path, device: torch.device) -> None:
+def _describe_run(config: Config, run: Path, device: torch.device, step: str) -> None:
     """config.yaml, and run.json: what a reader needs to make this run again. A resumed run appends its command line."""
     stored = run / "config.yaml"
     write_atomically(stored, config.to_yaml().encode())
@@ -306,6 +310,7 @@ def _describe_run(config: Config, run: Path, device: torch.device) -> None:
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
+        "step": step,
     }
     write_atomically(run / "run.json", json.dumps(record, indent=1).encode())
 

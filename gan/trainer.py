@@ -5,9 +5,10 @@ the run that never stopped. Nothing here waits for the device except where a lin
 """
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from gan.ema import update_average_
 from gan.errors import UserError
 from gan.logger import Logger
 from gan.losses import Loss
-from gan.noise import draw_labels, draw_latents, random_generator
+from gan.noise import draw_labels, draw_latents, draw_uniforms, random_generator
 from gan.normalization import BatchedNormalization, normalized_weights, spectra, update_
 from gan.pixels import to_float
 from gan.state import TOTALS, TrainState
@@ -34,6 +35,25 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     if settings.lr_decay == "none" or step <= settings.lr_decay_start:
         return settings.learning_rate
     return settings.learning_rate * (settings.steps - step) / (settings.steps - settings.lr_decay_start)
+
+
+@contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """How exact float32 products are on a GPU: convolutions take TF32 inputs (10 bits after the point) under
+    precision "tf32" and full ones otherwise, matrix products always full ones, for power iteration is made of them.
+
+    torch's own default is TF32 convolutions. What was set before comes back at the end.
+    """
+    backends: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    wanted = ["tf32" if precision == "tf32" else "ieee", "ieee"]
+    try:
+        for backend, value in zip(backends, wanted, strict=True):
+            backend.fp32_precision = value
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
 
 
 class Trainer:
@@ -73,8 +93,9 @@ class Trainer:
                 group["lr"] = rate
         state.generator.train()
         state.discriminator.train()
-        g_loss = self.generator_step(state.step)
-        d_scalars = [self.discriminator_step(state.step * d_steps + i) for i in range(d_steps)]
+        with float32_products(self.settings.precision):
+            g_loss = self.generator_step(state.step)
+            d_scalars = [self.discriminator_step(state.step * d_steps + i) for i in range(d_steps)]
         if state.average is not None:
             update_average_(state.average, state.generator, self.settings.ema_decay)
         state.totals[:-2] += torch.stack(d_scalars).mean(0)
@@ -105,7 +126,7 @@ class Trainer:
         state = self.state
         images, real_labels = self.batches.batch(index)
         random = random_generator(self.settings.seed, "discriminator step", index, self.device)
-        real = to_float(images, random if self.settings.dequantize else None)
+        real = to_float(images, draw_uniforms(images.shape, random) if self.settings.dequantize else None)
         latents, fake_labels = self._draw(len(real), random)
         with torch.no_grad(), self._autocast():
             fake = state.generator(latents, fake_labels).float()
@@ -183,6 +204,7 @@ class Trainer:
         sample: Callable[[], Tensor],
         evaluate: Callable[[], tuple[dict[str, float], dict[str, np.ndarray]]] | None,
         stop: Callable[[int], str],
+        train_step: Callable[[], None] | None = None,
     ) -> str:
         """Trains to the last step, or until `stop(step)` gives a reason; returns the reason, "" at the last step.
 
@@ -190,15 +212,17 @@ class Trainer:
             save: writes a checkpoint of the state.
             sample: a grid of generated images, uint8 (3, H, W).
             evaluate: metrics of the state by name, and distributions for histograms.
+            train_step: in place of `self.train_step`, the same in another way: see gan/step.py.
         """
         settings, state = self.settings, self.state
+        advance = self.train_step if train_step is None else train_step
         if state.step == 0:
             logger.layers(0, spectra(state.discriminator))
             logger.grid(0, sample())
         logger.start(state.step)
         reason = stop(state.step) if state.step else ""
         while state.step < settings.steps and not reason:
-            self.train_step()
+            advance()
             step, last = state.step, state.step == settings.steps
             if step % settings.log_every == 0 or last:
                 scalars = self.take_scalars() | {"learning_rate": learning_rate(settings, step - 1)}
@@ -221,4 +245,4 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-__all__ = ["DivergenceError", "Trainer", "learning_rate"]
+__all__ = ["DivergenceError", "Trainer", "float32_products", "learning_rate"]

@@ -160,6 +160,7 @@ def test_the_identity_changes_with_what_changes_the_result_and_with_nothing_else
     same = [
         "name=x",
         "train.log_every=7",
+        "train.fast=auto",
         "train.eval_every=1",
         "data.root=elsewhere",
         "eval.num_fid=10",

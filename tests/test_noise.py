@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan.errors import ConfigError
-from gan.noise import balanced_labels, draw_labels, draw_latents, random_generator
+from gan.noise import balanced_labels, draw_labels, draw_latents, draw_uniforms, random_generator
 from gan.pixels import to_float, to_uint8
 
 
@@ -43,7 +43,7 @@ def test_pixels_to_network_range() -> None:
     grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     scaled = to_float(grey)
     assert scaled.flatten()[[0, 128, 255]].tolist() == [-1, 0, 127 / 128]
-    noisy = to_float(grey, random_generator(0, "noise"))
+    noisy = to_float(grey, draw_uniforms(grey.shape, random_generator(0, "noise")))
     added = (noisy - scaled) * 128
     assert added.min() >= 0
     assert added.max() <= 1

@@ -14,7 +14,7 @@ from gan.logger import Logger
 from gan.losses import LOSSES
 from gan.models import ResNetDiscriminator
 from gan.normalization import NORMALIZATIONS, SpectralNorm
-from gan.trainer import DivergenceError, Trainer, learning_rate
+from gan.trainer import DivergenceError, Trainer, float32_products, learning_rate
 
 
 def make_trainer(config: Config, *, batched: bool = False) -> Trainer:
@@ -247,3 +247,12 @@ def test_names_in_the_configuration_stand_for_something(smoke: Callable[..., Con
     ):
         with pytest.raises(ConfigError, match=rf"{place}: got '{name}', expected one of .*; did you mean"):
             build.build_state(smoke(f"{place}={name}"))
+
+
+def test_the_precision_of_float32_products_is_set_and_given_back() -> None:
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = conv.fp32_precision, matmul.fp32_precision
+    for precision, expected in (("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")):
+        with float32_products(precision):
+            assert (conv.fp32_precision, matmul.fp32_precision) == (expected, "ieee")
+        assert (conv.fp32_precision, matmul.fp32_precision) == before

@@ -43,25 +43,39 @@ class Batches:
 
     def batch(self, k: int) -> tuple[Tensor, Tensor]:
         """Batch k >= 0: images uint8 (batch_size, 3, H, W) and labels int64 (batch_size,), on the device."""
-        assert k >= 0, k
-        rows = self._rows(k * self.batch_size, (k + 1) * self.batch_size)
-        images, labels = self._images[rows].to(self.device), self._labels[rows].to(self.device)
-        if self.flip:
-            generator = random_generator(self.seed, "data flips", k)
-            flipped = (torch.rand(self.batch_size, generator=generator) < 0.5).to(self.device)
-            images = torch.where(flipped[:, None, None, None], images.flip(3), images)
-        return images, labels
+        mirrored = self.mirrored(k)
+        return self.gather(self.rows(k)[0], None if mirrored is None else mirrored[0])
 
-    def _rows(self, start: int, stop: int) -> Tensor:
-        """Positions start to stop - 1 of the concatenated epochs, int64 (stop - start,)."""
-        count = len(self._images)
+    def rows(self, k: int, count: int = 1) -> Tensor:
+        """Positions in the data set of batches k to k + count - 1, int64 (count, batch_size), where the images lie."""
+        assert k >= 0, k
+        start, stop = k * self.batch_size, (k + count) * self.batch_size
+        size = len(self._images)
         pieces = []
         while start < stop:
-            epoch, first = divmod(start, count)
-            last = min(count, first + stop - start)
+            epoch, first = divmod(start, size)
+            last = min(size, first + stop - start)
             pieces.append(self._order(epoch)[first:last])
             start += last - first
-        return torch.cat(pieces)
+        return torch.cat(pieces).view(count, self.batch_size)
+
+    def mirrored(self, k: int, count: int = 1) -> Tensor | None:
+        """Which images of batches k to k + count - 1 are flipped, bool (count, batch_size), on the device."""
+        if not self.flip:
+            return None
+        generators = [random_generator(self.seed, "data flips", number) for number in range(k, k + count)]
+        uniform = torch.stack([torch.rand(self.batch_size, generator=generator) for generator in generators])
+        return _sent(uniform < 0.5, self.device)
+
+    def gather(self, rows: Tensor, mirrored: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Images uint8 (B, 3, H, W) and labels int64 (B,) at these rows (B,), mirrored where `mirrored` (B,) says so.
+
+        Of resident images, on a GPU too, without waiting for it and without a number from the host.
+        """
+        images, labels = self._images[rows].to(self.device), self._labels[rows].to(self.device)
+        if mirrored is not None:
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        return images, labels
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
@@ -69,5 +83,12 @@ class Batches:
                 del self._orders[next(iter(self._orders))]
             generator = random_generator(self.seed, "data order", epoch)
             order = torch.randperm(len(self._images), generator=generator)
-            self._orders[epoch] = order.to(self._images.device)
+            self._orders[epoch] = _sent(order, self._images.device)
         return self._orders[epoch]
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """On the device; a GPU is not waited for, which only a copy from pinned memory allows."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

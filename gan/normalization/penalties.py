@@ -25,10 +25,14 @@ class Penalty(Protocol):
 
 
 class PenaltyChoice(NamedTuple):
-    """compute: the penalty; None: nothing is added. coefficient: name of the setting that is its coefficient."""
+    """compute: the penalty; None: nothing is added. coefficient: name of the setting that is its coefficient.
+
+    second_derivatives: it differentiates a gradient, or draws random numbers: compilers and CUDA graphs leave it out.
+    """
 
     compute: Penalty | None
     coefficient: str = ""
+    second_derivatives: bool = False
 
 
 def _gradient(
@@ -69,7 +73,7 @@ def _orthogonal(
 
 PENALTIES: dict[str, PenaltyChoice] = {
     "none": PenaltyChoice(None),
-    "gradient": PenaltyChoice(_gradient, "gp_coefficient"),
-    "r1": PenaltyChoice(_r1, "r1_coefficient"),
+    "gradient": PenaltyChoice(_gradient, "gp_coefficient", second_derivatives=True),
+    "r1": PenaltyChoice(_r1, "r1_coefficient", second_derivatives=True),
     "orthogonal": PenaltyChoice(_orthogonal, "ortho_coefficient"),
 }

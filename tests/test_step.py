@@ -1,0 +1,511 @@
+"""gan.step: the fast step draws the numbers of the plain one and computes what it computes.
+
+On a CPU the operations that a CUDA graph would hold run one by one. With the plain step's optimizers fused and its
+weights normalized together, as a graph has them, both run the same operations, so states are equal bit for bit;
+without, they differ by rounding. The learning rate of EXACT is a power of two, exact in float32, as a graph reads it.
+"""
+
+import copy
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gan import build, step
+from gan.config import Config, override_config
+from gan.errors import ConfigError
+from gan.normalization import NORMALIZATIONS
+from gan.step import FastStep, choose_step, obstacle
+from gan.trainer import Trainer
+
+EXACT = ("train.learning_rate=0.000244140625", "train.lr_decay=none")
+CAPTURED = [name for name in NORMALIZATIONS if name != "wgan_gp"]
+Smoke = Callable[..., Config]
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def make_plain(config: Config, *, alike: bool, device: str = "cpu") -> Trainer:
+    """alike: optimizers fused and weights normalized together, as the fast step has them."""
+    state = build.build_state(config, device)
+    if alike:
+        for group in (*state.g_optimizer.param_groups, *state.d_optimizer.param_groups):
+            group["fused"] = True
+    batches = build.build_batches(config, build.load_images(config, "train"), device)
+    loss, z_dim = build.build_loss(config), config.generator.z_dim
+    return Trainer(state, batches, loss, config.train, z_dim=z_dim, batched=alike)
+
+
+def make_fast(config: Config, *, device: str = "cpu", captured: bool = False) -> FastStep:
+    plain = make_plain(config, alike=False, device=device)
+    return fast_from(plain, captured=captured)
+
+
+def fast_from(plain: Trainer, *, captured: bool = False) -> FastStep:
+    return FastStep(plain.state, plain.batches, plain.loss, plain.settings, z_dim=plain.z_dim, captured=captured)
+
+
+def tensors(state: Any, place: str = "") -> dict[str, Tensor]:
+    """Every tensor of a state dict, by its place."""
+    if isinstance(state, Tensor):
+        return {place: state}
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
+    return {name: value for key, inner in items for name, value in tensors(inner, f"{place}.{key}").items()}
+
+
+def assert_same(one: Any, other: Any) -> None:
+    ours, theirs = tensors(one.state_dict()), tensors(other.state_dict())
+    assert ours.keys() == theirs.keys()
+    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    assert not different
+
+
+def assert_close(one: Any, other: Any, *, rtol: float, atol: float) -> None:
+    ours, theirs = tensors(one.state_dict()), tensors(other.state_dict())
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=rtol, atol=atol, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.parametrize(
+    ("normalization", "conditional"),
+    [
+        *(("srn", "true"), ("srn", "false"), ("sn", "true"), ("sn", "false"), ("bssn", "true")),
+        *(("none", "false"), ("ortho", "true")),
+    ],
+)
+def test_twenty_steps_equal_the_plain_ones_bit_for_bit(smoke: Smoke, normalization: str, conditional: str) -> None:
+    """Weights, singular vectors, running statistics, averages, optimizers and sums for the log."""
+    config = smoke(
+        f"discriminator.normalization={normalization}", f"conditional={conditional}", "train.ema_decay=0.9", *EXACT
+    )
+    plain, fast = make_plain(config, alike=True), make_fast(config)
+    for _ in range(20):
+        plain.train_step()
+        fast.train_step()
+    assert fast.state.step == plain.state.step == 20
+    assert_same(fast.state, plain.state)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("train.precision=bf16",),
+        ("train.precision=tf32",),
+        ("train.flip=true", "train.dequantize=false"),
+        ("train.flip=true", "train.precision=bf16", "conditional=true", "train.ema_decay=0.5"),
+        ("discriminator.penalty=orthogonal", "discriminator.normalization=sn"),
+        ("train.loss=wasserstein", "discriminator.normalization=ssn"),
+        ("discriminator.normalization=bsn", "train.loss=non_saturating"),
+        ("train.d_steps=1", "train.generator_batch_factor=1"),
+        ("train.batch_size=170", "generator.channels=2", "discriminator.channels=4"),  # 340 of 600 images per step
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_every_setting_equals_the_plain_step(smoke: Smoke, overrides: tuple[str, ...]) -> None:
+    config = smoke(*overrides, *EXACT)
+    plain, fast = make_plain(config, alike=True), make_fast(config)
+    for _ in range(4):
+        plain.train_step()
+        fast.train_step()
+    assert_same(fast.state, plain.state)
+
+
+@pytest.mark.parametrize("conditional", ["true", "false"])
+@pytest.mark.parametrize("normalization", CAPTURED)
+def test_losses_and_gradients_equal_the_default_plain_step(smoke: Smoke, normalization: str, conditional: str) -> None:
+    """Weights normalized one by one, so sums in another order: 1e-5 of the network's largest gradient, in float32.
+
+    A bias before a batch normalization has no gradient but rounding, so each tensor's own largest is no measure.
+    """
+    config = smoke(f"discriminator.normalization={normalization}", f"conditional={conditional}")
+    plain, fast = make_plain(config, alike=False), make_fast(config)
+    fast.draw_(0)
+    for network in (plain.state.generator, plain.state.discriminator):
+        network.train()
+    parts = [
+        (plain.generator_step, fast.update_generator, "generator"),
+        (plain.discriminator_step, fast.update_discriminator, "discriminator"),
+    ]
+    for expected_step, got_step, name in parts:
+        start = copy.deepcopy(plain.state.state_dict())
+        fast.state.load_state_dict(copy.deepcopy(start))
+        expected = expected_step(0)
+        got = got_step() if name == "generator" else got_step(0)
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+        gradients = [
+            [parameter.grad for parameter in getattr(stepped.state, name).parameters()] for stepped in (plain, fast)
+        ]
+        largest = max(float(gradient.abs().max()) for gradient in gradients[0])
+        torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("overrides", [(), ("conditional=true", "train.flip=true", "train.d_steps=3")])
+def test_the_drawn_numbers_are_the_plain_steps(
+    smoke: Smoke, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]
+) -> None:
+    """What the plain step hands to its networks, recorded, against `inputs`; at a step where an epoch ends."""
+    config = smoke(*overrides)
+    plain, fast = make_plain(config, alike=False), make_fast(config)
+    seen: list[tuple[Tensor, Tensor | None]] = []
+    forward = type(plain.state.generator).forward
+
+    def record(self: torch.nn.Module, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        seen.append((latents, labels))
+        return forward(self, latents, labels)
+
+    monkeypatch.setattr(type(plain.state.generator), "forward", record)
+    plain.state.step = 600 // (config.train.batch_size * config.train.d_steps)
+    fast.draw_(plain.state.step)
+    first = plain.state.step * config.train.d_steps
+    images = [plain.batches.batch(first + i) for i in range(config.train.d_steps)]
+    plain.train_step()
+    inputs = fast.inputs
+    rows = [(inputs.generator_latents, inputs.generator_labels)]
+    rows += [(inputs.latents[i], None if inputs.labels is None else inputs.labels[i]) for i in range(len(images))]
+    for (latents, labels), (expected_latents, expected_labels) in zip(rows, seen, strict=True):
+        assert torch.equal(latents, expected_latents)
+        assert (labels is None) == (expected_labels is None)
+        assert labels is None or torch.equal(labels, expected_labels)
+    for i, (expected_images, expected_labels) in enumerate(images):
+        mirrored = None if inputs.mirrored is None else inputs.mirrored[i]
+        got_images, got_labels = fast.batches.gather(inputs.rows[i], mirrored)
+        assert torch.equal(got_images, expected_images)
+        assert torch.equal(got_labels, expected_labels)
+
+
+def test_the_learning_rate_is_the_plain_steps_in_float32(smoke: Smoke) -> None:
+    config = smoke("train.steps=7")
+    plain, fast = make_plain(config, alike=True), make_fast(config)
+    for _ in range(5):
+        plain.train_step()
+        fast.train_step()
+        rate = plain.state.g_optimizer.param_groups[0]["lr"]
+        assert [
+            group["lr"]
+            for optimizer in (fast.state.g_optimizer, fast.state.d_optimizer)
+            for group in optimizer.param_groups
+        ] == [rate, rate]
+        assert float(fast.inputs.rate) == pytest.approx(rate, rel=2**-24)
+    assert_close(fast.state, plain.state, rtol=1e-4, atol=1e-5)
+
+
+def reload(config: Config, state: Any) -> Any:
+    """Through the bytes of a checkpoint."""
+    content = io.BytesIO()
+    torch.save(state.state_dict(), content)
+    content.seek(0)
+    fresh = build.build_state(config)
+    fresh.load_state_dict(torch.load(content, weights_only=True))
+    return fresh
+
+
+@pytest.mark.parametrize("order", ["fast, plain", "plain, fast", "fast, fast"])
+def test_runs_resume_across_both_steps(smoke: Smoke, order: str) -> None:
+    """Three steps of one, three of the other after a checkpoint: the state of six plain steps, bit for bit."""
+    config = smoke("train.ema_decay=0.9", "conditional=true", *EXACT)
+    whole = make_plain(config, alike=True)
+    for _ in range(6):
+        whole.train_step()
+    state = make_plain(config, alike=True).state
+    for kind in order.split(", "):
+        trainer = make_plain(config, alike=True)
+        trainer.state = reload(config, state)
+        trainer = Trainer(
+            trainer.state, trainer.batches, trainer.loss, trainer.settings, z_dim=trainer.z_dim, batched=True
+        )
+        train_step = fast_from(trainer).train_step if kind == "fast" else trainer.train_step
+        for _ in range(3):
+            train_step()
+        state = trainer.state
+    assert_same(state, whole.state)
+
+
+def test_a_checkpoint_does_not_tell_which_step_made_it(smoke: Smoke) -> None:
+    """The optimizers' settings are those of the configuration: no tensor in the place of a number, no fused flag."""
+    config = smoke()
+    plain, fast = make_plain(config, alike=False), make_fast(config)
+    plain.train_step()
+    fast.train_step()
+    for name in ("g_optimizer", "d_optimizer"):
+        ours, theirs = (getattr(one.state, name).state_dict() for one in (fast, plain))
+        assert ours["param_groups"] == theirs["param_groups"]
+        assert type(ours["param_groups"][0]["lr"]) is float
+        for entry, other in zip(ours["state"].values(), theirs["state"].values(), strict=True):
+            assert {key: value.shape for key, value in entry.items()} == {
+                key: value.shape for key, value in other.items()
+            }
+            assert entry["step"].dtype == other["step"].dtype
+
+
+class Recorded(TorchDispatchMode):
+    """The names of all operations that run inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+FORBIDDEN = ("_local_scalar_dense", "lift_fresh", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
+DRAWING = ("rand", "normal_", "uniform_", "bernoulli", "multinomial", "dropout")
+
+
+@pytest.mark.parametrize("conditional", ["true", "false"])
+@pytest.mark.parametrize("normalization", CAPTURED)
+def test_an_iteration_reads_no_number_and_draws_none(smoke: Smoke, normalization: str, conditional: str) -> None:
+    """What would break a capture, or freeze a random number in it: seen on a CPU, operation by operation."""
+    config = smoke(
+        f"discriminator.normalization={normalization}",
+        f"conditional={conditional}",
+        "train.ema_decay=0.9",
+        "train.flip=true",
+    )
+    fast = make_fast(config)
+    fast.train_step()
+    fast.draw_(1)
+    with Recorded() as recorded:
+        fast.iterate()
+    assert len(recorded.names) > 300
+    assert not [name for name in recorded.names if name in FORBIDDEN or name.startswith(DRAWING)]
+
+
+def test_inputs_and_state_keep_their_addresses(smoke: Smoke) -> None:
+    """A graph reads where it was recorded, whatever the host does between the steps."""
+    fast = make_fast(smoke("train.ema_decay=0.9", "conditional=true", "train.flip=true"))
+    held = [tensor for tensor in fast.inputs if tensor is not None]
+    addresses = [tensor.data_ptr() for tensor in (*held, *step._tensors(fast.state))]
+    for _ in range(3):
+        fast.train_step()
+    assert [
+        tensor.data_ptr() for tensor in (*(t for t in fast.inputs if t is not None), *step._tensors(fast.state))
+    ] == addresses
+
+
+def test_a_state_loaded_under_a_graph_is_refused(smoke: Smoke) -> None:
+    fast = make_fast(smoke())
+    fast.state.load_state_dict(copy.deepcopy(fast.state.state_dict()))
+    with pytest.raises(AssertionError, match="loaded anew"):
+        fast.train_step()
+
+
+def test_what_is_done_while_warming_up_is_undone(smoke: Smoke) -> None:
+    fast = make_fast(smoke("train.ema_decay=0.9"))
+    before = copy.deepcopy(fast.state.state_dict())
+    with step._undone(list(step._tensors(fast.state))):
+        for _ in range(step.WARMUP):
+            fast.iterate()
+    after = fast.state.state_dict()
+    assert all(torch.equal(value, tensors(after)[name]) for name, value in tensors(before).items())
+
+
+class StandIns:
+    """torch.cuda's part in a capture, on a CPU: what is recorded runs, is undone, and runs again at each replay."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, failure: str = "") -> None:
+        self.fast: FastStep | None = None
+        self.failure = failure
+        monkeypatch.setattr(FastStep, "iterate", self.noting(FastStep.iterate))
+        stream = SimpleNamespace(wait_stream=lambda other: None)
+        graph = SimpleNamespace(replay=lambda: self.fast.iterate())
+        for name, value in {
+            "CUDAGraph": lambda: graph,
+            "Stream": lambda: stream,
+            "current_stream": lambda: stream,
+            "stream": lambda stream: nullcontext(),
+            "device": lambda device: nullcontext(),
+            "graph": self.capture,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+
+    def noting(self, iterate: Callable[[FastStep], None]) -> Callable[[FastStep], None]:
+        def noted(fast: FastStep) -> None:
+            self.fast = fast
+            iterate(fast)
+
+        return noted
+
+    @contextmanager
+    def capture(self, graph: Any, stream: Any) -> Iterator[None]:
+        with step._undone(list(step._tensors(self.fast.state))):
+            yield
+        if self.failure:
+            raise RuntimeError(self.failure)
+
+
+def test_the_capture_records_one_iteration_and_changes_nothing(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's side of a capture; a device's side is for the tests marked gpu."""
+    StandIns(monkeypatch)
+    config = smoke("train.ema_decay=0.9", *EXACT)
+    plain = make_plain(config, alike=True)
+    fast = make_fast(config, captured=True)
+    assert fast.state.step == 0
+    for _ in range(4):
+        plain.train_step()
+        fast.train_step()
+    assert_same(fast.state, plain.state)
+
+
+def test_a_capture_that_fails_at_its_end_leaves_a_state_to_go_on_from(
+    smoke: Smoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    StandIns(monkeypatch, failure="out of graphs")
+    monkeypatch.setattr(step, "obstacle", lambda trainer, penalties: "")
+    config = smoke("train.ema_decay=0.9")
+    trainer, untouched = make_plain(config, alike=False), make_plain(config, alike=False)
+    choice = choose_step(trainer, [])
+    assert choice.name == "plain step: the capture failed (out of graphs)"
+    for _ in range(2):
+        choice.train_step()
+        untouched.train_step()
+    assert_same(trainer.state, untouched.state)
+
+
+def test_obstacles_have_names(smoke: Smoke) -> None:
+    def named(*overrides: str, device: str = "cuda:0", resident: bool = True) -> str:
+        config = smoke("train.fast=auto", *overrides)
+        trainer = make_plain(config, alike=False)
+        trainer.device = torch.device(device)
+        trainer.batches.resident = resident
+        return obstacle(trainer, build.second_derivatives(config))
+
+    assert named() == ""
+    assert named("discriminator.penalty=orthogonal") == named("discriminator.normalization=ortho") == ""
+    assert named("train.fast=off") == "train.fast is off"
+    assert named(device="cpu") == "a CUDA graph needs a CUDA device, this is cpu"
+    assert named(resident=False) == "the images do not fit on the device"
+    assert "the gradient penalty needs second derivatives" in named("discriminator.normalization=wgan_gp")
+    both = named("discriminator.normalization=wgan_gp", "discriminator.penalty=r1")
+    assert "the gradient and the r1 penalty" in both
+
+
+def test_a_failed_capture_falls_back_or_is_one_sentence(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state is as it was, and the plain step goes on from it as if nothing had been tried."""
+
+    def fail(self: FastStep) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(FastStep, "_capture", fail)
+    monkeypatch.setattr(step, "obstacle", lambda trainer, penalties: "")
+    config = smoke()
+    trainer, untouched = make_plain(config, alike=False), make_plain(config, alike=False)
+    choice = choose_step(trainer, [])
+    assert choice.name == "plain step: the capture failed (operation not permitted when stream is capturing)"
+    choice.train_step()
+    untouched.train_step()
+    assert_same(trainer.state, untouched.state)
+    with pytest.raises(ConfigError, match=r"train\.fast: on, but the capture failed .*; auto or off trains without it"):
+        choose_step(make_plain(override_config(config, ["train.fast=on"], "test"), alike=False), [])
+
+
+def test_the_choice_is_printed_and_recorded(train: Callable[..., Result], tmp_path: Any) -> None:
+    name = "plain step: a CUDA graph needs a CUDA device, this is cpu"
+    result = train("run", "--set", "train.steps=2", "--set", "train.fast=on", "--stop-after", "1")
+    assert result.exit_code == 0, result.output
+    assert name in result.output
+    assert name in (tmp_path / "run" / "run.json").read_text()
+    result = train("run", "--set", "train.steps=2", "--set", "train.fast=off", "--resume")
+    assert result.exit_code == 0, "the way a step is computed is no part of the experiment"
+    assert "plain step: train.fast is off" in result.output
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("normalization", CAPTURED)
+def test_a_replayed_graph_equals_its_operations_one_by_one(smoke: Smoke, normalization: str, precision: str) -> None:
+    """cuDNN may add in another order each time, and Adam's first steps turn a gradient's sign into a whole step: means
+    of losses and logits are compared, to 2e-3; counts exactly. The plain step is held to the same."""
+    config = smoke(
+        f"discriminator.normalization={normalization}",
+        f"train.precision={precision}",
+        "conditional=true",
+        "train.ema_decay=0.9",
+        "train.flip=true",
+    )
+    plain = make_plain(config, alike=True, device="cuda")
+    one_by_one, replayed = make_fast(config, device="cuda"), make_fast(config, device="cuda", captured=True)
+    for _ in range(5):
+        for stepped in (plain, one_by_one, replayed):
+            stepped.train_step()
+    expected = plain.state.totals.tolist()
+    for fast in (one_by_one, replayed):
+        assert fast.state.totals.tolist() == pytest.approx(expected, rel=2e-3, abs=1e-2)
+        for ours, theirs in zip(fast.state.generator.buffers(), plain.state.generator.buffers(), strict=True):
+            if ours.dtype == torch.int64:
+                assert torch.equal(ours, theirs)
+        counts = [{float(entry["step"]) for entry in fast.state.d_optimizer.state.values()}]
+        assert counts == [{5.0 * config.train.d_steps}]
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_a_capture_leaves_the_state_as_it_was(smoke: Smoke, steps_before: int) -> None:
+    trainer = make_plain(smoke("train.ema_decay=0.9"), alike=False, device="cuda")
+    for _ in range(steps_before):
+        trainer.train_step()
+    before = copy.deepcopy(trainer.state.state_dict())
+    fast_from(trainer, captured=True)
+    after = tensors(trainer.state.state_dict())
+    assert all(torch.equal(value.cpu(), after[name].cpu()) for name, value in tensors(before).items())
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+def test_nothing_waits_for_the_device_between_two_lines_of_the_log(smoke: Smoke) -> None:
+    """Through the end of an epoch; and no step needs memory that the one before did not."""
+    fast = make_fast(smoke("train.flip=true", "conditional=true"), device="cuda", captured=True)
+    fast.train_step()
+    torch.cuda.synchronize()
+    allocated = torch.cuda.memory_allocated()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(60):
+            fast.train_step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.cuda.memory_allocated() <= allocated + 2**16, "two epochs' orders"
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_checkpoint_of_a_graph_continues_on_a_cpu(smoke: Smoke) -> None:
+    config = smoke("conditional=true")
+    fast = make_fast(config, device="cuda", captured=True)
+    for _ in range(3):
+        fast.train_step()
+    plain = make_plain(config, alike=False)
+    content = io.BytesIO()
+    torch.save(fast.state.state_dict(), content)
+    content.seek(0)
+    plain.state.load_state_dict(torch.load(content, map_location="cpu", weights_only=True))
+    plain.train_step()
+    plain.check_finite()
+    assert plain.state.step == 4
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_after_a_failed_capture_adam_counts_on_the_host_again(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its own settings keep the counts: on the device, each plain step would wait for every one of them."""
+
+    def fail(self: FastStep, stream: torch.cuda.Stream) -> None:
+        self.iterate()
+        raise RuntimeError("no graphs here")
+
+    monkeypatch.setattr(FastStep, "_warm_up", fail)
+    trainer = make_plain(smoke(), alike=False, device="cuda")
+    assert choose_step(trainer, []).name == "plain step: the capture failed (no graphs here)"
+    entries = trainer.state.d_optimizer.state.values()
+    assert {(entry["step"].device.type, float(entry["step"])) for entry in entries} == {("cpu", 0.0)}
