@@ -149,7 +149,8 @@ def main(
             **_parsed(changes),
         )
         store = Cache(default_folder()) if cache else None
-        context = _context(generated, reference, reference_statistics, test, _device(device), settings, store)
+        place, labelled = _device(device), any(METRICS[name].labels for name in names)
+        context = _context(generated, reference, reference_statistics, test, place, settings, store, labelled)
         if any(METRICS[name].extractor for name in names):
             extractors = build_extractors(extractor, _sources(context, inception_weights, clip_weights))
             context = context.of(context.generated, context.generated_labels, extractor=extractors)
@@ -194,6 +195,7 @@ def _context(
     device: torch.device,
     settings: Settings,
     cache: Cache | None,
+    labelled: bool,
 ) -> Context:
     images, labels, class_names, protocol = read_generated(generated, seed=settings.seed)
     if reference is not None and reference_statistics is None and _holds_statistics_only(reference):
@@ -204,11 +206,11 @@ def _context(
     classes = name_classes(real_labels, real_names)
     return Context(
         generated=images,
-        generated_labels=match_classes(labels, class_names, classes, generated),
+        generated_labels=match_classes(labels, class_names, classes, generated, needed=labelled),
         reference=real,
         reference_labels=real_labels,
         test=held_out,
-        test_labels=match_classes(held_out_labels, held_out_names, classes, str(test)),
+        test_labels=match_classes(held_out_labels, held_out_names, classes, str(test), needed=labelled),
         statistics=statistics,
         settings=settings,
         cache=cache,

@@ -118,7 +118,7 @@ class Context:
         critic: the discriminator whose empirical Lipschitz constants are asked for, in eval mode.
         critic_is_conditional: whether it takes labels.
         trained_on: what the critic was trained on, where that is not the reference.
-        protocol: how the generated images were made (quantizer, bn_mode, ema, label policy); hashed into every value.
+        protocol: how generated images were made (quantizer, bn_mode, weights, labels, seed); hashed into their values.
         subject: what was evaluated (checkpoint, its hash, step, run); recorded, not hashed.
         title, reference_name, test_name: names for people, such as "CIFAR-10" and "cifar10/train"; not hashed, because
             the sets' fingerprints are.

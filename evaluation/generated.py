@@ -44,7 +44,7 @@ def name_classes(labels: Tensor | None, class_names: tuple[str, ...]) -> tuple[s
 
 
 def match_classes(
-    labels: Tensor | None, class_names: tuple[str, ...], known: Sequence[str], where: str | Path
+    labels: Tensor | None, class_names: tuple[str, ...], known: Sequence[str], where: str | Path, *, needed: bool = True
 ) -> Tensor | None:
     """The labels with each class under the number it has in `known`, names of the real classes by number.
 
@@ -54,9 +54,10 @@ def match_classes(
 
     Args:
         where: the file or folder of the labels, for the message.
+        needed: False gives None for labels of which one is unknown: sub-folders need not be classes.
 
     Raises:
-        EvaluationError: images of a class that is not among the real ones.
+        EvaluationError: images of a class that is not among the real ones, where labels are needed.
     """
     if labels is None or not known:
         return labels
@@ -67,11 +68,13 @@ def match_classes(
     names = name_classes(labels, class_names)
     matched = torch.zeros(len(names), dtype=torch.int64, device=labels.device)
     for label in labels.unique().tolist():
+        if names[label] not in numbers and not needed:
+            return None
         if names[label] not in numbers:
             shown = ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "")
             raise EvaluationError(
                 f"{where}: got images of class {names[label]!r}, but the reference has the classes {shown}; "
-                "call the classes as the reference does, or leave them out where no metric needs them"
+                "call the classes as the reference does"
             )
         matched[label] = numbers[names[label]]
     return matched[labels]

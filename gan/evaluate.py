@@ -150,9 +150,10 @@ class Evaluation:
         """Metrics of a folder of generated images, shuffled by eval.seed, its sub-folders the data set's classes."""
         images, labels, class_names, protocol = read_generated(folder, seed=self.config.eval.seed)
         real = self.prepare(metrics)
+        needed = any(METRICS[name].labels for name in metrics)
         context = real.of(
             images,
-            match_classes(labels, class_names, real.class_names, folder),
+            match_classes(labels, class_names, real.class_names, folder, needed=needed),
             protocol=protocol,
             subject={"generated": str(folder)},
             class_names=real.class_names or name_classes(labels, class_names),
