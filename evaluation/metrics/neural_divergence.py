@@ -447,9 +447,9 @@ def _identity(context: "Context") -> str:
     """What the caller knows of the generator, "" without a name for it or a use."""
     if context.nd_checkpoints is None or not context.subject:
         return ""
-    subject = {
-        name: item for name, item in context.subject.items() if name != "checkpoint"
-    }  # a path, not what is there
+    subject = dict(context.subject)
+    if "checkpoint_sha256" in subject:  # says what the file holds, wherever it lies
+        subject.pop("checkpoint", None)
     return protocol_hash("identity", {"subject": subject, "protocol": context.protocol})
 
 

@@ -650,3 +650,13 @@ def test_another_generator_does_not_go_on_with_it(tmp_path: Path):
         assert len(sampler.asked) == 6
     with pytest.raises(EvaluationError, match="without identity"):
         evaluate(["nd"], context(nd_checkpoints=tmp_path, subject={}))
+
+
+@pytest.mark.usefixtures("often_saved")
+def test_a_checkpoint_of_known_content_may_lie_elsewhere(tmp_path: Path):
+    one, other = ({"checkpoint": path, "checkpoint_sha256": "a"} for path in ("runs/a.pt", "moved/a.pt"))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(["nd"], context(Recorder(fails_at=2, side=8), nd_checkpoints=tmp_path, subject=one))
+    sampler = Recorder(side=8)
+    evaluate(["nd"], context(sampler, nd_checkpoints=tmp_path, subject=other))
+    assert len(sampler.asked) == 4
