@@ -49,10 +49,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (EOFError, KeyError, AttributeError, TypeError, NotImplementedError, MemoryError, OverflowError) as error:
-        raise ValueError(_first_line(error)) from error
+        raise ValueError(first_line(error)) from error
     except (zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError) as error:
-        raise ValueError(_first_line(error)) from error
+        raise ValueError(first_line(error)) from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, without what follows its first line."""
     return str(error).strip().split("\n")[0] or type(error).__name__

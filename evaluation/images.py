@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.files import read_arrays
+from evaluation.files import first_line, read_arrays
 from evaluation.progress import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
@@ -163,7 +163,7 @@ def _read_image(file: Path) -> np.ndarray:
         if isinstance(error, EvaluationError):
             raise
         raise EvaluationError(
-            f"{file}: cannot be read as an image ({_first_line(error)}); replace or remove it"
+            f"{file}: cannot be read as an image ({first_line(error)}); replace or remove it"
         ) from error
     return pixels.transpose(2, 0, 1)
 
@@ -178,7 +178,7 @@ def _read_npz(file: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     try:
         arrays = read_arrays(file)
     except (OSError, ValueError) as error:
-        raise EvaluationError(f"{file}: cannot be read as an .npz file of images ({_first_line(error)})") from error
+        raise EvaluationError(f"{file}: cannot be read as an .npz file of images ({first_line(error)})") from error
     pixels = arrays.get("images", arrays.get("arr_0"))
     labels = arrays.get("labels", arrays.get("arr_1"))
     if pixels is None:
@@ -210,7 +210,3 @@ def _class_names(names: np.ndarray | None, at_least: int, file: Path) -> tuple[s
 
 def _plain(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

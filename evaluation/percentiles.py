@@ -1,9 +1,10 @@
-"""Percentiles of a sample with bootstrap intervals."""
+"""Percentiles: of a sample, with bootstrap intervals, and of the normal distribution."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+NORMAL_95 = 1.959964  # standard errors on either side in a 95 % interval
 PERCENTILES = (50, 90, 95, 99)
 RESAMPLES = 1_000
 BLOCK = 100  # resamples in memory at a time

@@ -166,26 +166,31 @@ class Evaluation:
         Raises:
             EvaluationError: also if a metric needs classes that the generator does not know.
         """
+        settings = evaluation_settings(self.config)
         for name in metrics:
-            if METRICS[name].labels and not self.config.conditional:
-                raise EvaluationError(
-                    f"metric {name}: got an unconditional generator, expected images of known classes; "
-                    "leave the metric out, or train with conditional=true"
-                )
-            if METRICS[name].labels and self.config.eval.labels != "balanced":
-                raise EvaluationError(
-                    f"metric {name}: got eval.labels={self.config.eval.labels}, whose class counts are left to chance, "
-                    "expected as many images of each class: set eval.labels=balanced"
-                )
-            for setting in METRICS[name].images.values():
-                if setting in ("num_fid", "num_is", "num_intra") and not getattr(
-                    evaluation_settings(self.config), setting
-                ):
+            self._check_labels(name)
+            for setting in {"num_fid", "num_is", "num_intra"} & set(METRICS[name].images.values()):
+                if not getattr(settings, setting):
                     raise EvaluationError(
                         f"metric {name}: got eval.{setting}=0, which means all images there are, "
                         "expected a number, since a generator has no end of them"
                     )
         return self.prepare(metrics)
+
+    def _check_labels(self, name: str) -> None:
+        """Refuses a metric of images by class whose classes the generator does not know, or leaves to chance."""
+        if not METRICS[name].labels:
+            return
+        if not self.config.conditional:
+            raise EvaluationError(
+                f"metric {name}: got an unconditional generator, expected images of known classes; "
+                "leave the metric out, or train with conditional=true"
+            )
+        if self.config.eval.labels != "balanced":
+            raise EvaluationError(
+                f"metric {name}: got eval.labels={self.config.eval.labels}, whose class counts are left to chance, "
+                "expected as many images of each class: set eval.labels=balanced"
+            )
 
     def prepare(self, metrics: list[str]) -> Context:
         """Real images, extractors and settings, loaded and checked before any image is generated.

@@ -1,5 +1,6 @@
 """Networks that turn images into features, by name."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,15 @@ EXTRACTORS: dict[str, Callable[[Sources], Extractor]] = {
     "dinov2": _dinov2,
     "clip": _clip,
 }
+
+
+def weights_sha256(state: dict[str, Tensor]) -> str:
+    """SHA-256 over names and values of a network's tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def build_extractors(names: str, sources: Sources) -> tuple[Extractor, ...]:

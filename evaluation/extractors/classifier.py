@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from evaluation.cache import default_folder
 from evaluation.errors import EvaluationError
-from evaluation.extractors import Sources
+from evaluation.extractors import Sources, weights_sha256
 from evaluation.files import replacing
 from evaluation.images import check_images, check_labels, fingerprint
 from evaluation.isolation import isolated
@@ -50,7 +50,7 @@ class Classifier:
     """A trained `SmallClassifier` as extractor; named after its weights, because they decide every value."""
 
     def __init__(self, network: SmallClassifier, device: torch.device | str) -> None:
-        self.fingerprint = _weights_sha256(network.state_dict())
+        self.fingerprint = weights_sha256(network.state_dict())
         self.has_logits = True
         self.name = f"classifier-{self.fingerprint[:8]}"
         self.protocol: dict[str, Any] = {"extractor": ARCHITECTURE, "extractor_weights": self.fingerprint}
@@ -161,7 +161,7 @@ def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:
     """The network of a cache file, or None where there is no whole one: then it is trained anew."""
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True)
-        if stored["key"] != key or stored["sha256"] != _weights_sha256(stored["state"]):
+        if stored["key"] != key or stored["sha256"] != weights_sha256(stored["state"]):
             return None
         with torch.device("cpu"):
             network = SmallClassifier(num_classes)
@@ -175,17 +175,9 @@ def _write(file: Path, key: str, network: SmallClassifier) -> None:
     state = network.state_dict()
     try:
         with replacing(file) as beside:
-            torch.save({"key": key, "sha256": _weights_sha256(state), "state": state}, beside)
+            torch.save({"key": key, "sha256": weights_sha256(state), "state": state}, beside)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         raise EvaluationError(
             f"extractor classifier: cannot write its cache file {file} ({error}); "
             "set XDG_CACHE_HOME to a folder with space that can be written"
         ) from error
-
-
-def _weights_sha256(state: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()

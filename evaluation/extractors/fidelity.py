@@ -4,7 +4,6 @@ Both resize by TensorFlow 1's bilinear rule, as torch-fidelity does everywhere. 
 FD-DINOv2 (Stein et al. 2023) resize by bicubic interpolation, so their published values are others.
 """
 
-import hashlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS, Fe
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 
 from evaluation.errors import EvaluationError
+from evaluation.extractors import weights_sha256
 from evaluation.isolation import isolated
 
 CLIP = "clip-vit-l-14-336px"  # CMMD's
@@ -31,7 +31,7 @@ class FidelityExtractor:
 
     def __init__(self, network: nn.Module, name: str, model: str, side: int) -> None:
         self.network = network
-        self.fingerprint = _sha256(network)
+        self.fingerprint = weights_sha256(network.state_dict())
         self.has_logits = False
         self.name = f"{name}-{self.fingerprint[:8]}"
         self.protocol: dict[str, Any] = {
@@ -103,11 +103,3 @@ def _built(name: str, reason: str) -> Iterator[None]:
         except Exception as error:
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise EvaluationError(f"extractor {name}: {reason} ({first_line})") from error
-
-
-def _sha256(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    return digest.hexdigest()

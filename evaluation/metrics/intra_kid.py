@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from evaluation.classes import ByClass, check_context
-from evaluation.metrics.kid import FEWEST, NORMAL_95, kid_of_all_pairs
+from evaluation.metrics.kid import FEWEST, kid_of_all_pairs
+from evaluation.percentiles import NORMAL_95
 from evaluation.report import Value
 
 if TYPE_CHECKING:

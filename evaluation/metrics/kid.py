@@ -12,6 +12,7 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.features import float64_pair
+from evaluation.percentiles import NORMAL_95
 from evaluation.report import Value
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 SUBSET_SEED = 2020  # torch-fidelity's
 BLOCK = 2048  # rows whose kernels with as many others are held at a time
-NORMAL_95 = 1.959964
 FEWEST = 3  # images that the jackknife needs
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.features import float64_pair
+from evaluation.percentiles import NORMAL_95
 from evaluation.report import Value
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 DISTANCES = 2**24  # held at a time: 128 MiB
 ROUNDING = 1e-12  # of squared distances in float64, as a share of the squared norms
-NORMAL_95 = 1.959964
 
 
 class Prdc(NamedTuple):

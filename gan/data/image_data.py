@@ -124,6 +124,7 @@ class DataSource(NamedTuple):
 
 
 def check_split(where: str, split: str, splits: tuple[str, ...]) -> None:
+    """Raises DataError if the data set called `where` has no such split."""
     if split not in splits:
         raise DataError(f"split: got {split!r}, expected one of {', '.join(splits)} for data.name={where}")
 

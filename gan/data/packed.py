@@ -19,6 +19,7 @@ VERIFIED_BYTES = 2**30  # larger sets are compared with their fingerprint by `ve
 
 
 def is_packed(root: str | Path) -> bool:
+    """Whether a folder holds a packed data set."""
     return Path(root).expanduser().joinpath(MANIFEST).is_file()
 
 
