@@ -25,6 +25,7 @@ TAGS = {
     "fake_logit": "logits/fake",
     "learning_rate": "train/learning_rate",
     "images_per_second": "train/images_per_second",
+    "data_share": "train/data_share_of_time",
 }
 
 
@@ -50,7 +51,7 @@ class Logger:
         self._bar: tqdm[Any] | None = None
         self._interactive = sys.stderr.isatty()
         self._paused = 0.0
-        self._window_start, self._window_step = time.perf_counter(), first_step
+        self._window_start, self._window_step, self._window_data = time.perf_counter(), first_step, 0.0
         self._started, self._first_step = self._window_start, first_step
 
     def start(self, step: int) -> None:
@@ -78,13 +79,20 @@ class Logger:
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
 
-    def line(self, step: int, scalars: dict[str, float], layers: Sequence[LayerSpectrum]) -> None:
-        """Scalars since the last line, and the weights' spectra."""
+    def line(
+        self, step: int, scalars: dict[str, float], layers: Sequence[LayerSpectrum], data_seconds: float = 0.0
+    ) -> None:
+        """Scalars since the last line, and the weights' spectra.
+
+        Args:
+            data_seconds: spent on getting real images since the start, for their share of the time.
+        """
         now = time.perf_counter()
         seconds = max(now - self._window_start - self._paused, 1e-9)
         rate = (step - self._window_step) / seconds
-        self._window_start, self._window_step, self._paused = now, step, 0.0
-        scalars = scalars | {"images_per_second": rate * self.images_per_step}
+        share = (data_seconds - self._window_data) / seconds
+        self._window_start, self._window_step, self._window_data, self._paused = now, step, data_seconds, 0.0
+        scalars = scalars | {"images_per_second": rate * self.images_per_step, "data_share": share}
         for name, value in scalars.items():
             self.board.add_scalar(TAGS[name], value, step)
         self.layers(step, layers)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import platform
 import re
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -40,11 +41,14 @@ from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sente
 from gan.logger import Logger
 from gan.memory import keep_freed_memory
 from gan.normalization import LayerSpectrum, spectra
+from gan.profiling import traced
 from gan.sample import fixed_grid
+from gan.several import plan, train_all
 from gan.state import TrainState
 from gan.step import choose_step
 from gan.trainer import Trainer
 
+LIMITS = {"stop-after": "stop_after", "max-minutes": "max_minutes"}
 EXAMPLES = """
 Examples:
 
@@ -54,12 +58,28 @@ Examples:
   gan-train --run runs/mine --resume                       continues bit for bit
   gan-train --config cifar10_srn70 --resume --max-minutes 55   for machines with a time limit, run again and again
   gan-train --config celeba_srn70 --dry-run                builds everything, trains nothing
+  gan-train --config cifar10_sn --config cifar10_srn70 --seeds 0,1,2   six runs, several at once on one device
   tensorboard --logdir runs                                to watch
 """
 
 
+def _read_seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(seed) for seed in value.split(",")) if value is not None else ()
+    except ValueError:
+        raise click.BadParameter(f"got {value!r}, expected whole numbers such as 0,1,2") from None
+    if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
+        raise click.BadParameter(f"got {value!r}, expected each seed once, none negative")
+    return seeds
+
+
 @click.command(cls=Command, epilog=EXAMPLES)
-@click.option("--config", "config_name", help="File, or name of an installed configuration (see --list).")
+@click.option(
+    "--config",
+    "config_names",
+    multiple=True,
+    help="File, or name of an installed configuration (see --list); several are several runs.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting; may be repeated.")
 @click.option(
     "--run", "run_folder", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/<name>-<time>]"
@@ -71,18 +91,24 @@ Examples:
 @click.option(
     "--max-minutes", type=click.FloatRange(0, min_open=True), help="Save and exit after this time, to be resumed."
 )
+@click.option("--seeds", callback=_read_seeds, metavar="0,1,2", help="One run for each, in place of train.seed.")
+@click.option("--at-once", type=click.IntRange(1), help="Of several runs. [default: one per core, or four per GPU]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--profile", is_flag=True, help="Trace a few iterations into RUN/profile, print what takes their time.")
 @click.option("--dry-run", is_flag=True, help="Build the networks, print their sizes, train nothing.")
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration.")
 @click.option("--list", "list_names", is_flag=True, help="Print every configuration, data set, model, loss, ...")
 def main(
-    config_name: str | None,
+    config_names: tuple[str, ...],
     overrides: tuple[str, ...],
     run_folder: Path | None,
     resume: bool,
     stop_after: int | None,
     max_minutes: float | None,
+    seeds: tuple[int, ...],
+    at_once: int | None,
     device: str,
+    profile: bool,
     dry_run: bool,
     print_config: bool,
     list_names: bool,
@@ -100,7 +126,10 @@ def main(
         }
         click.echo(describe(names))
         return
-    config = _resolve_config(config_name, overrides, run_folder, resume)
+    if seeds or len(config_names) > 1:
+        _train_several(config_names, seeds, at_once)
+        return
+    config = _resolve_config(next(iter(config_names), None), overrides, run_folder, resume)
     if print_config:
         click.echo(config.to_yaml(), nl=False)
         return
@@ -112,9 +141,42 @@ def main(
     if dry_run:
         click.echo(_summary(config, build.build_state(config)))
         return
-    reason = _train(config, _choose_run(config, run_folder, resume), resume, place, stop_after, max_minutes)
+    run = _choose_run(config, run_folder, resume)
+    reason = _train(config, run, resume, place, stop_after, max_minutes, profile)
     if reason.startswith("signal"):
         raise SystemExit(128 + int(reason.split()[1]))
+
+
+def _train_several(config_names: tuple[str, ...], seeds: tuple[int, ...], at_once: int | None) -> None:
+    """Every configuration with every seed, by commands like this one, each in a process of its own.
+
+    Raises:
+        ConfigError: a configuration or the device is not usable: none is started then.
+    """
+    given = click.get_current_context().params
+    configs = [(name, load_config(name, given["overrides"])) for name in config_names]
+    if not configs:
+        raise ConfigError("--seeds: needs --config, what is to be trained with each seed")
+    for _, config in configs:
+        build.check_names(config)
+        check_evaluation(config)
+    place, gpus = choose_device(given["device"]), max(1, torch.cuda.device_count())
+    every_gpu = given["device"] == "auto" and place.type == "cuda"
+    devices = [f"cuda:{i}" for i in range(gpus)] if every_gpu else [str(place)]
+    at_once = at_once or (4 * len(devices) if place.type == "cuda" else os.cpu_count() or 1)
+    flags = [f"--{name}" for name in ("resume", "profile", "dry-run", "print-config") if given[name.replace("-", "_")]]
+    limits = [f"--{name}={given[key]}" for name, key in LIMITS.items() if given[key]]
+    shared = [*(f"--set={override}" for override in given["overrides"]), *flags, *limits]
+    folder = given["run_folder"] or Path("runs")
+    planned = plan([(config.name, name) for name, config in configs], seeds, folder, shared, devices)
+    if len({run.folder for run in planned}) < len(planned):
+        raise ConfigError("--config: two of them have one name, so their runs would share a folder; train them apart")
+    statuses = train_all(planned, at_once, lambda line: click.echo(line, err=True))
+    failed = [f"{run.folder} (status {status})" for run, status in zip(planned, statuses, strict=True) if status]
+    click.echo(f"{len(planned) - len(failed)} of {len(planned)} runs ended well", err=True)
+    if failed:
+        click.echo(f"not so: {', '.join(failed)}", err=True)
+        raise SystemExit(max((status for status in statuses if status > 0), default=1))
 
 
 def _resolve_config(name: str | None, overrides: tuple[str, ...], run: Path | None, resume: bool) -> Config:
@@ -138,7 +200,13 @@ def _choose_run(config: Config, run: Path | None, resume: bool) -> Path:
 
 
 def _train(
-    config: Config, run: Path, resume: bool, device: torch.device, stop_after: int | None, max_minutes: float | None
+    config: Config,
+    run: Path,
+    resume: bool,
+    device: torch.device,
+    stop_after: int | None,
+    max_minutes: float | None,
+    profile: bool,
 ) -> str:
     checkpoint = _checkpoint_to_continue(config, run, resume)
     images = build.load_images(config, "train")
@@ -171,14 +239,15 @@ def _train(
     )
     logger.say(step.name)
     try:
-        with _stop(stop_after, max_minutes) as stop:
+        tracing = traced(trainer, step.train_step, run / "profile", logger.say) if profile else None
+        with _stop(stop_after, max_minutes) as stop, tracing or nullcontext(step.train_step) as train_step:
             reason = trainer.run(
                 logger,
                 save=lambda: save_checkpoint(run, config.model_dump(), state.state_dict(), keep=train.keep_checkpoints),
                 sample=lambda: fixed_grid(config, state),
                 evaluate=_evaluator(config, state, run, logger) if train.eval_every else None,
                 stop=stop,
-                train_step=step.train_step,
+                train_step=train_step,
             )
         logger.say(
             f"stopped at step {state.step} ({reason}); continue with: gan-train --run {run} --resume"

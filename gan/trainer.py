@@ -227,7 +227,7 @@ class Trainer:
             if step % settings.log_every == 0 or last:
                 scalars = self.take_scalars() | {"learning_rate": learning_rate(settings, step - 1)}
                 self.check_finite()  # the losses are of before the last update; its weights have no spectra if NaN
-                logger.line(step, scalars, spectra(state.discriminator))
+                logger.line(step, scalars, spectra(state.discriminator), self.batches.seconds)
             reason = "" if last else stop(step)
             with logger.pause():
                 if last or _due(step, settings.sample_every):

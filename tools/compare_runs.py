@@ -15,7 +15,7 @@ import torch
 from gan.checkpoint import list_checkpoints, read_checkpoint
 from gan.errors import CheckpointError, UserError
 
-CLOCK = {"images_per_second"}
+CLOCK = {"images_per_second", "data_share"}
 EXAMPLES = """
 Examples:
 

@@ -1,11 +1,32 @@
 """Batch k as a function of (seed, k): nothing to save, nothing to restore."""
 
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
 
 from gan.data.image_data import ImageData
 from gan.errors import ConfigError
 from gan.noise import random_generator
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _timed(method: Callable[Concatenate["Batches", P], R]) -> Callable[Concatenate["Batches", P], R]:
+    """The method, whose time is added to `seconds`."""
+
+    @wraps(method)
+    def call(self: "Batches", *arguments: P.args, **options: P.kwargs) -> R:
+        begin = time.perf_counter()
+        result = method(self, *arguments, **options)
+        self.seconds += time.perf_counter() - begin
+        return result
+
+    return call
 
 
 class Batches:
@@ -17,6 +38,8 @@ class Batches:
 
     The images stay on the device as one tensor. Sets of more than `resident_bytes` stay where they are, memory-mapped
     if they were, and each batch is copied.
+
+    `seconds` is what getting batches has taken of the host's time: on a CPU all of it, on a GPU only waiting.
 
     Raises:
         ConfigError: a batch size below 1.
@@ -35,6 +58,7 @@ class Batches:
         if batch_size < 1:
             raise ConfigError(f"train.batch_size: got {batch_size}, expected at least 1")
         self.batch_size, self.seed, self.flip = batch_size, seed, flip
+        self.seconds = 0.0
         self.device = torch.device(device)
         self.resident = data.images.nbytes <= resident_bytes
         self._images = data.images.to(self.device) if self.resident else data.images
@@ -46,6 +70,7 @@ class Batches:
         mirrored = self.mirrored(k)
         return self.gather(self.rows(k)[0], None if mirrored is None else mirrored[0])
 
+    @_timed
     def rows(self, k: int, count: int = 1) -> Tensor:
         """Positions in the data set of batches k to k + count - 1, int64 (count, batch_size), where the images lie."""
         assert k >= 0, k
@@ -59,6 +84,7 @@ class Batches:
             start += last - first
         return torch.cat(pieces).view(count, self.batch_size)
 
+    @_timed
     def mirrored(self, k: int, count: int = 1) -> Tensor | None:
         """Which images of batches k to k + count - 1 are flipped, bool (count, batch_size), on the device."""
         if not self.flip:
@@ -67,6 +93,7 @@ class Batches:
         uniform = torch.stack([torch.rand(self.batch_size, generator=generator) for generator in generators])
         return _sent(uniform < 0.5, self.device)
 
+    @_timed
     def gather(self, rows: Tensor, mirrored: Tensor | None) -> tuple[Tensor, Tensor]:
         """Images uint8 (B, 3, H, W) and labels int64 (B,) at these rows (B,), mirrored where `mirrored` (B,) says so.
 

@@ -1,0 +1,34 @@
+"""--profile: a trace is written, its top is told, and the run stays what it was."""
+
+import json
+from pathlib import Path
+
+import torch
+from click.testing import CliRunner
+
+from gan.checkpoint import read_checkpoint
+from gan.train import main as gan_train
+
+
+def train(run: Path, *arguments: str) -> str:
+    result = CliRunner().invoke(gan_train, ["--config", "smoke", "--run", str(run), "--set=train.steps=8", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_profile_names_phases_and_operations_and_changes_nothing(tmp_path: Path) -> None:
+    told = train(tmp_path / "traced", "--profile")
+    train(tmp_path / "plain")
+    for part in ("mean of 3", "generator step", "discriminator step", "real images", "convolution_backward", "trace:"):
+        assert part in told, told
+    events = json.loads((tmp_path / "traced" / "profile" / "trace.json").read_text())["traceEvents"]
+    names = [event.get("name") for event in events]
+    assert names.count("generator step") == 3
+    assert names.count("discriminator step") == 3 * 2
+    one, other = (read_checkpoint(tmp_path / run).state for run in ("traced", "plain"))
+    assert all(torch.equal(one["generator"][key], other["generator"][key]) for key in one["generator"])
+
+
+def test_a_run_shorter_than_the_trace_still_ends_well(tmp_path: Path) -> None:
+    assert "mean of 1" in train(tmp_path / "four", "--profile", "--set=train.steps=4")
+    assert "done: 2 steps" in train(tmp_path / "two", "--profile", "--set=train.steps=2")
