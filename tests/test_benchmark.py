@@ -126,8 +126,42 @@ def test_mimicry_has_our_networks_and_sees_as_many_images(
 
 def test_normalize_compares_with_torch(measure: Callable[..., dict[str, Any]]) -> None:
     record = measure("normalize", "--repeats=3", "--size=small")
-    assert list(record["forward"]) == ["torch", "sn", "srn", "bsn", "srn_batched"]
+    assert list(record["forward"]) == ["torch", "sn", "srn", "bsn", "sn_batched", "srn_batched"]
+    for rows in (record["forward"], record["forward and backward"]):
+        assert rows["srn_batched"]["operations"] < rows["torch"]["operations"] / 2
+    assert record["forward"]["srn_batched"]["operations"] <= 40, "the goal that it is batched for"
     assert list(record["discriminator step, small"]) == ["none", "sn", "srn"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_normalize_measures_compiled_forms(measure: Callable[..., dict[str, Any]]) -> None:
+    rows = measure("normalize", "--repeats=3", "--size=small", "--compiled")["forward"]
+    eager = ["torch", "sn", "srn", "bsn", "sn_batched", "srn_batched"]
+    assert list(rows) == [*eager, *(f"{name}_compiled" for name in eager)]
+    assert [name for name in rows if "operations" in rows[name]] == eager
+
+
+def test_operations_are_counted_as_a_gpu_would_launch_them(benchmark: ModuleType) -> None:
+    """By hand: views, allocation and a number read are free, inside autograd too."""
+    count_launches = sys.modules["benchmarks.counting"].count_launches
+    x = torch.ones(4, 6, requires_grad=True)
+
+    def views() -> None:
+        torch.empty(3).resize_(2)
+        torch.empty_like(x).view(6, 4).t()[1:].unsqueeze(0).expand(2, -1, -1).detach().unbind()
+
+    def work() -> None:
+        y = x.t() @ x  # a product
+        z = torch.cat([y, y]).contiguous().exp_()  # joined, nothing, one in place
+        z.sum().item()  # one
+        y.t().contiguous()  # a copy
+
+    def backward() -> None:
+        torch.autograd.grad(x * 2, x, torch.ones_like(x))  # two products, ones
+
+    counts = [count_launches(run, "cpu") for run in (views, work, backward)]
+    assert counts == [{"operations": 0}, {"operations": 5}, {"operations": 3}]
 
 
 def test_evaluate_measures_features_values_and_critics(
