@@ -54,13 +54,70 @@ def test_train_measures_every_variant(measure: Callable[..., dict[str, Any]]) ->
     for row in rows.values():
         assert row["share_of_floor"] > 0
         assert row["images_per_s"] == pytest.approx(5 * 4 / row["median_ms"] * 1000, rel=0.01)
+        assert row["minutes_for_50,000_iterations"] == pytest.approx(50_000 * row["median_ms"] / 60_000, abs=0.06)
+    assert record["step of srn bf16"] == "plain step: train.fast is off"
+
+
+def test_train_goes_through_the_choice_of_the_step(measure: Callable[..., dict[str, Any]]) -> None:
+    record = measure(
+        *("train", "--size=small", "--normalization=wgan_gp", "--precision=tf32", "--repeats=2"),
+        *("--no-memory", "--no-peer", "--set=train.fast=on"),
+    )
+    assert record["step of wgan_gp tf32"] == "plain step: a CUDA graph needs a CUDA device, this is cpu"
+    assert list(record["iteration"]) == ["wgan_gp tf32"]
+
+
+def test_a_gpu_is_measured_with_both_steps(benchmark: ModuleType) -> None:
+    """And where one is chosen, with that one; in all of them the arithmetic is counted with the plain step."""
+    training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
+
+    def fast(*overrides: str) -> dict[str, list[str]]:
+        makers = training._makers(sizes.SIZES["small"], ["sn"], ["fp32", "bf16"], [], overrides, "cuda")
+        for maker in makers.values():
+            assert maker.plain.args[1][-1] == "train.fast=off"
+        return {name: [place for place in maker.make.args[1] if "fast" in place] for name, maker in makers.items()}
+
+    assert fast() == {
+        "sn fp32": ["train.fast=off"],
+        "sn fp32, fast": ["train.fast=on"],
+        "sn bf16": ["train.fast=off"],
+        "sn bf16, fast": ["train.fast=on"],
+    }
+    assert fast("train.fast=auto") == {"sn fp32": ["train.fast=auto"], "sn bf16": ["train.fast=auto"]}
+
+
+def test_a_variant_whose_capture_fails_is_left_out_by_name(
+    measure: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = sys.modules["benchmarks.training"]
+    chosen = training.choose_step
+
+    def choose(trainer: Any, penalties: list[str]) -> Any:
+        if trainer.settings.precision == "bf16":
+            raise training.ConfigError("no graph")
+        return chosen(trainer, penalties)
+
+    monkeypatch.setattr(training, "choose_step", choose)
+    record = measure("train", "--size=small", "--normalization=sn", "--repeats=2", "--no-memory", "--no-peer")
+    assert list(record["iteration"]) == ["sn fp32"]
+    assert record["left out: sn bf16"] == "no graph"
+
+
+def test_several_calls_between_two_readings_of_the_clock(benchmark: ModuleType) -> None:
+    timing, called = sys.modules["benchmarks.timing"], []
+    seconds = timing.interleave({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 2, "cpu", 1, 3)
+    assert "".join(called) == "aaabbb" * 3
+    assert [len(values) for values in seconds.values()] == [2, 2]
+    rows = {"a": {"median_ms": 120.0}}
+    timing.add_whole_run(rows, 1_000, calls=2)
+    assert rows["a"]["minutes_for_1,000_iterations"] == 1.0
 
 
 def test_the_arithmetic_of_an_iteration_is_counted(benchmark: ModuleType) -> None:
     """1,184 billion multiplications in the full recipe with its rewrites, by hand; here at one 64th of the width."""
-    training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
+    counting, sizes = sys.modules["benchmarks.counting"], sys.modules["benchmarks.sizes"]
     size = sizes.Size(2, 32, 16)
-    counted = training._flops(sizes.make_trainer(sizes.configure(size), "cpu").train_step)
+    counted = counting.count_flops(sizes.make_trainer(sizes.configure(size), "cpu").train_step)
     by_hand = 2 * 1184e9 / (64 // 2) / 8**2
     assert counted == pytest.approx(by_hand, rel=0.1), "RGB layers and the latent's do not shrink with the square"
 
@@ -93,7 +150,7 @@ def test_peak_memory_is_that_of_a_process_of_its_own(benchmark: ModuleType) -> N
     """What this process holds, 300 MB here, does not count."""
     training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
     held = torch.ones(75_000_000)
-    make = partial(training._ours, sizes.SIZES["small"], [], "cpu", None)
+    make = partial(training._ours, sizes.SIZES["small"], [], "cpu")
     assert 0 < training._in_a_process(make, "cpu", 1) < held.nbytes
 
 
@@ -187,6 +244,8 @@ def test_the_critics_of_neural_divergence_step(benchmark: ModuleType) -> None:
     evaluation = sys.modules["benchmarks.evaluation"]
     rows = evaluation._critic_steps(1, 2, "cpu")
     assert list(rows) == ["srn2020, 1 steps", "gulrajani2019, 1 steps"]
+    for row in rows.values():
+        assert row["minutes_for_100,000_iterations"] == pytest.approx(row["median_ms"] * 100_000 / 60_000, abs=0.06)
 
 
 def test_data_reads_each_form_of_a_data_set(measure: Callable[..., dict[str, Any]]) -> None:
