@@ -18,14 +18,22 @@ from torch import Tensor
 
 from benchmarks.counting import count_flops
 from benchmarks.mimicry import mimicry_found, mimicry_iteration
-from benchmarks.sizes import SIZES, Size, configure, make_trainer
-from benchmarks.timing import Record, add_whole_run, finish, interleave, shared_options, start, summarize
-from gan import build
+from benchmarks.sizes import SIZES, Size, configure, make_step, make_trainer
+from benchmarks.timing import (
+    Record,
+    add_whole_run,
+    calls_in_a_row,
+    finish,
+    interleave,
+    shared_options,
+    start,
+    summarize,
+)
 from gan.errors import ConfigError
 from gan.memory import keep_freed_memory
 from gan.models import blocks
 from gan.normalization import NORMALIZATIONS, BatchedNormalization, normalized_weights
-from gan.step import Choice, choose_step
+from gan.step import Choice
 from gan.trainer import Trainer, float32_products
 
 Iteration = Callable[[], Any]
@@ -34,8 +42,6 @@ PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat
 MIB = 2**20
 WHOLE_RUN = 50_000
 """Generator iterations of the published recipe."""
-CALLS_ON_GPU = 10
-"""Iterations between two readings of the clock: in training the host runs ahead of a GPU, too."""
 
 
 def _patched(make: Callable[[], Trainer], where: Any, name: str, instead: Any) -> Iteration:
@@ -193,7 +199,7 @@ def measure_train(
     peaks = {name: _in_a_process(makers[name].make, device, threads) for name in variants} if memory else {}
     probes = _probes(wanted, ["fp32", *(["tf32"] if on_gpu else []), *precisions], device)
     timed = variants | {name: probe.run for name, probe in probes.items()}
-    seconds = interleave(timed, repeats, device, warm=1, calls=CALLS_ON_GPU if on_gpu else 1)
+    seconds = interleave(timed, repeats, device, warm=1, calls=calls_in_a_row(device))
     rates = {name: probe.flops / statistics.median(seconds.pop(name)) for name, probe in probes.items()}
     train = configure(wanted, overrides).train
     rows = summarize(seconds, train.d_steps * train.batch_size, "images")
@@ -250,9 +256,7 @@ def _makers(
 
 
 def _ours(size: Size, overrides: Sequence[str], device: str) -> Choice:
-    """As gan-train takes its steps."""
-    config = configure(size, overrides)
-    return choose_step(make_trainer(config, device), build.second_derivatives(config))
+    return make_step(configure(size, overrides), device)
 
 
 def _changed(size: Size, overrides: Sequence[str], device: str, technique: str) -> Choice:
