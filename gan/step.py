@@ -1,12 +1,13 @@
-"""The fast step: a whole iteration of gan/trainer.py as one CUDA graph.
+"""The fast step: an iteration of gan/trainer.py as one CUDA graph.
 
 A small GAN keeps a GPU waiting for Python: thousands of launches per iteration, each a few microseconds of work. Here
 the host writes what an iteration takes from (seed, step) into tensors that stay where they are (`Inputs`), and starts
 one graph that holds everything else: both networks, power iteration, optimizers, averaging, sums for the log. The graph
 has no state of its own; it reads and writes the tensors of the `TrainState`.
 
-`Trainer.train_step` is the reference: the same numbers are drawn, the same operations run in the same order. What
-cannot be captured falls back to it, by name: see `obstacle`.
+`Trainer.train_step` is the reference: the same numbers are drawn, the same operations run in the same order
+on each network. A penalty with second derivatives leaves the discriminator's updates out of the graph and nothing
+else; what cannot be captured at all falls back to the plain step, by name: see `obstacle`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -43,33 +44,43 @@ def choose_step(trainer: Trainer, penalties: Sequence[str]) -> Choice:
     """The fast step where train.fast allows and nothing speaks against it, otherwise the trainer's own.
 
     Args:
-        penalties: names of those that need second derivatives.
+        penalties: names of those that need second derivatives: the discriminator then follows the graph eagerly.
 
     Raises:
         ConfigError: train.fast is "on", nothing spoke against a capture, and it failed; with "auto" that is a reason
             for the trainer's own step.
     """
-    reason = obstacle(trainer, penalties)
+    reason = obstacle(trainer)
     if reason:
         return Choice(trainer.train_step, f"plain step: {reason}")
     try:
-        fast = FastStep(trainer.state, trainer.batches, trainer.loss, trainer.settings, z_dim=trainer.z_dim)
+        fast = FastStep(
+            trainer.state,
+            trainer.batches,
+            trainer.loss,
+            trainer.settings,
+            z_dim=trainer.z_dim,
+            second_derivatives=bool(penalties),
+        )
     except RuntimeError as error:
         failure = f"the capture failed ({str(error).splitlines()[0]})"
         if trainer.settings.fast == "on":
             raise ConfigError(f"train.fast: on, but {failure}; auto or off trains without it") from error
         return Choice(trainer.train_step, f"plain step: {failure}")
+    if penalties:
+        reason = f"for the {' and the '.join(penalties)} penalty's second derivatives"
+        return Choice(
+            fast.train_step, f"fast step: the generator in one CUDA graph; the discriminator eagerly, {reason}"
+        )
     return Choice(fast.train_step, "fast step: one CUDA graph per iteration")
 
 
-def obstacle(trainer: Trainer, penalties: Sequence[str]) -> str:
+def obstacle(trainer: Trainer) -> str:
     """Why an iteration is not captured; "" if nothing is known to speak against it."""
     if trainer.settings.fast == "off":
         return "train.fast is off"
     if trainer.device.type != "cuda":
         return f"a CUDA graph needs a CUDA device, this is {trainer.device}"
-    if penalties:
-        return f"the {' and the '.join(penalties)} penalty needs second derivatives, which run eagerly"
     if not trainer.batches.resident:
         return "the images do not fit on the device"
     return ""
@@ -104,6 +115,8 @@ class FastStep:
 
     Args:
         state, batches, loss, settings, z_dim: see `gan.trainer.Trainer`.
+        second_derivatives: the loss's penalty differentiates a gradient, which no graph holds: the discriminator's
+            updates run behind the graph, one operation at a time.
         captured: False runs the same operations one by one, on any device: for tests.
 
     Raises:
@@ -118,6 +131,7 @@ class FastStep:
         settings: TrainSettings,
         *,
         z_dim: int,
+        second_derivatives: bool = False,
         captured: bool = True,
     ) -> None:
         self.state, self.batches, self.loss, self.settings = state, batches, loss, settings
@@ -128,8 +142,12 @@ class FastStep:
         for optimizer in self._optimizers:
             _prepare_adam_(optimizer)
         self._optimizer_states = [optimizer.state for optimizer in self._optimizers]
+        self._graphed, self._eager = [self.advance_generator], [self.advance_discriminator]
+        if not second_derivatives:
+            self._graphed, self._eager = self._graphed + self._eager, []
         self.inputs = self._allocate(z_dim)
-        self._undrawn = random_generator(settings.seed, "penalty", 0, self.device)
+        self.fakes = torch.zeros((settings.d_steps, *batches.batch(0)[0].shape), device=self.device)
+        self._penalty_random: list[torch.Generator] = []
         self._launch = self._capture() if captured else self.iterate
 
     def train_step(self) -> None:
@@ -140,6 +158,8 @@ class FastStep:
             group["lr"] = learning_rate(self.settings, self.state.step)  # what a checkpoint says, as the plain step's
         self.draw_(self.state.step)
         self._launch()
+        for advance in self._eager:
+            advance()
         self.state.step += 1
 
     def _allocate(self, z_dim: int) -> Inputs:
@@ -182,7 +202,10 @@ class FastStep:
             random = random_generator(settings.seed, "discriminator step", first + i, self.device)
             if inputs.uniforms is not None:
                 draw_uniforms(inputs.uniforms[i].shape, random, out=inputs.uniforms[i])
-            self._draw_fakes(inputs.latents[i], None if inputs.labels is None else inputs.labels[i], random)
+            self._draw_fakes(inputs.latents[i], _at(inputs.labels, i), random)
+        if self.loss.penalty is not None:  # one in the graph draws nothing
+            indices = range(first, first + settings.d_steps)
+            self._penalty_random = [random_generator(settings.seed, "penalty", k, self.device) for k in indices]
 
     def _draw_fakes(self, latents: Tensor, labels: Tensor | None, random: torch.Generator) -> None:
         draw_latents(latents.shape[0], latents.shape[1], random, out=latents)
@@ -190,21 +213,33 @@ class FastStep:
             draw_labels(len(labels), self.state.num_classes, random, out=labels)
 
     def iterate(self) -> None:
-        """What the graph holds: an iteration from `inputs`, in operations of the device alone.
+        """What the graph holds: an iteration from `inputs`, or its first part, in operations of the device alone.
 
         No number is drawn or read by the host, and no branch depends on one.
         """
+        for advance in self._graphed:
+            advance()
+
+    def advance_generator(self) -> None:
+        """All that the iteration asks of the generator: its update and average, and the discriminator's `fakes`."""
         state, settings = self.state, self.settings
         state.generator.train()
         state.discriminator.train()
         with float32_products(settings.precision), self._adam_on_device():
-            g_loss = self.update_generator()
-            d_scalars = [self.update_discriminator(i) for i in range(settings.d_steps)]
+            loss = self.update_generator()
+            for i in range(settings.d_steps):
+                self.make_fakes(i)
         if state.average is not None:
             update_average_(state.average, state.generator, settings.ema_decay)
-        state.totals[:-2] += torch.stack(d_scalars).mean(0)
-        state.totals[-2] += g_loss
+        state.totals[-2] += loss
         state.totals[-1] += 1
+
+    def advance_discriminator(self) -> None:
+        """The iteration's updates of the discriminator, on `fakes`."""
+        self.state.discriminator.train()
+        with float32_products(self.settings.precision), self._adam_on_device():
+            scalars = [self.update_discriminator(i) for i in range(self.settings.d_steps)]
+        self.state.totals[:-2] += torch.stack(scalars).mean(0)
 
     def update_generator(self) -> Tensor:
         """`Trainer.generator_step`; returns the loss."""
@@ -218,17 +253,20 @@ class FastStep:
         state.g_optimizer.step()
         return loss.detach()
 
+    def make_fakes(self, i: int) -> None:
+        """Writes what the i-th update of the discriminator calls fake: float32 (B, 3, H, W)."""
+        with torch.no_grad(), self._autocast():
+            self.fakes[i].copy_(self.state.generator(self.inputs.latents[i], _at(self.inputs.labels, i)))
+
     def update_discriminator(self, i: int) -> Tensor:
         """`Trainer.discriminator_step`, the iteration's i-th; returns its three scalars, float64 (3,)."""
         state, inputs = self.state, self.inputs
         images, real_labels = self.batches.gather(inputs.rows[i], _at(inputs.mirrored, i))
         real, fake_labels = to_float(images, _at(inputs.uniforms, i)), _at(inputs.labels, i)
-        with torch.no_grad(), self._autocast():
-            fake = state.generator(inputs.latents[i], fake_labels).float()
         labels = None if fake_labels is None else torch.cat([real_labels, fake_labels])
         if self._together is not None:
             self._together.update_()
-        both = torch.cat([real, fake]).to(memory_format=torch.channels_last)  # (2B, 3, H, W)
+        both = torch.cat([real, self.fakes[i]]).to(memory_format=torch.channels_last)  # (2B, 3, H, W)
         with self._weights():
             with self._autocast():
                 logits = state.discriminator(both, labels)
@@ -236,8 +274,9 @@ class FastStep:
             loss = self.loss.discriminator(real_logits, fake_logits)
             if self.loss.penalty is not None:
                 penalized = real_labels if state.num_classes else None
+                random = self._penalty_random[i]
                 loss = loss + self.loss.penalty(
-                    state.discriminator, both[: len(real)], both[len(real) :], penalized, generator=self._undrawn
+                    state.discriminator, both[: len(real)], both[len(real) :], penalized, generator=random
                 )
         state.d_optimizer.zero_grad()
         loss.backward()

@@ -16,6 +16,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from gan.errors import ConfigError
+
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
 
 
@@ -54,13 +56,70 @@ def test_train_measures_every_variant(measure: Callable[..., dict[str, Any]]) ->
     for row in rows.values():
         assert row["share_of_floor"] > 0
         assert row["images_per_s"] == pytest.approx(5 * 4 / row["median_ms"] * 1000, rel=0.01)
+        assert row["minutes_for_50,000_iterations"] == pytest.approx(50_000 * row["median_ms"] / 60_000, abs=0.06)
+    assert record["step of srn bf16"] == "plain step: train.fast is off"
+
+
+def test_train_goes_through_the_choice_of_the_step(measure: Callable[..., dict[str, Any]]) -> None:
+    record = measure(
+        *("train", "--size=small", "--normalization=wgan_gp", "--precision=tf32", "--repeats=2"),
+        *("--no-memory", "--no-peer", "--set=train.fast=on"),
+    )
+    assert record["step of wgan_gp tf32"] == "plain step: a CUDA graph needs a CUDA device, this is cpu"
+    assert list(record["iteration"]) == ["wgan_gp tf32"]
+
+
+def test_a_gpu_is_measured_with_both_steps(benchmark: ModuleType) -> None:
+    """And where one is chosen, with that one; in all of them the arithmetic is counted with the plain step."""
+    training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
+
+    def fast(*overrides: str) -> dict[str, list[str]]:
+        makers = training._makers(sizes.SIZES["small"], ["sn"], ["fp32", "bf16"], [], overrides, "cuda")
+        for maker in makers.values():
+            assert maker.plain.args[1][-1] == "train.fast=off"
+        return {name: [place for place in maker.make.args[1] if "fast" in place] for name, maker in makers.items()}
+
+    assert fast() == {
+        "sn fp32": ["train.fast=off"],
+        "sn fp32, fast": ["train.fast=on"],
+        "sn bf16": ["train.fast=off"],
+        "sn bf16, fast": ["train.fast=on"],
+    }
+    assert fast("train.fast=auto") == {"sn fp32": ["train.fast=auto"], "sn bf16": ["train.fast=auto"]}
+
+
+def test_a_variant_whose_capture_fails_is_left_out_by_name(
+    measure: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = sys.modules["benchmarks.sizes"]
+    chosen = sizes.choose_step
+
+    def choose(trainer: Any, penalties: list[str]) -> Any:
+        if trainer.settings.precision == "bf16":
+            raise ConfigError("no graph")
+        return chosen(trainer, penalties)
+
+    monkeypatch.setattr(sizes, "choose_step", choose)
+    record = measure("train", "--size=small", "--normalization=sn", "--repeats=2", "--no-memory", "--no-peer")
+    assert list(record["iteration"]) == ["sn fp32"]
+    assert record["left out: sn bf16"] == "no graph"
+
+
+def test_several_calls_between_two_readings_of_the_clock(benchmark: ModuleType) -> None:
+    timing, called = sys.modules["benchmarks.timing"], []
+    seconds = timing.interleave({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 2, "cpu", 1, 3)
+    assert "".join(called) == "aaabbb" * 3
+    assert [len(values) for values in seconds.values()] == [2, 2]
+    rows = {"a": {"median_ms": 120.0}}
+    timing.add_whole_run(rows, 1_000, calls=2)
+    assert rows["a"]["minutes_for_1,000_iterations"] == 1.0
 
 
 def test_the_arithmetic_of_an_iteration_is_counted(benchmark: ModuleType) -> None:
     """1,184 billion multiplications in the full recipe with its rewrites, by hand; here at one 64th of the width."""
-    training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
+    counting, sizes = sys.modules["benchmarks.counting"], sys.modules["benchmarks.sizes"]
     size = sizes.Size(2, 32, 16)
-    counted = training._flops(sizes.make_trainer(sizes.configure(size), "cpu").train_step)
+    counted = counting.count_flops(sizes.make_trainer(sizes.configure(size), "cpu").train_step)
     by_hand = 2 * 1184e9 / (64 // 2) / 8**2
     assert counted == pytest.approx(by_hand, rel=0.1), "RGB layers and the latent's do not shrink with the square"
 
@@ -93,7 +152,7 @@ def test_peak_memory_is_that_of_a_process_of_its_own(benchmark: ModuleType) -> N
     """What this process holds, 300 MB here, does not count."""
     training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
     held = torch.ones(75_000_000)
-    make = partial(training._ours, sizes.SIZES["small"], [], "cpu", None)
+    make = partial(training._ours, sizes.SIZES["small"], [], "cpu")
     assert 0 < training._in_a_process(make, "cpu", 1) < held.nbytes
 
 
@@ -126,8 +185,42 @@ def test_mimicry_has_our_networks_and_sees_as_many_images(
 
 def test_normalize_compares_with_torch(measure: Callable[..., dict[str, Any]]) -> None:
     record = measure("normalize", "--repeats=3", "--size=small")
-    assert list(record["forward"]) == ["torch", "sn", "srn", "bsn", "srn_batched"]
+    assert list(record["forward"]) == ["torch", "sn", "srn", "bsn", "sn_batched", "srn_batched"]
+    for rows in (record["forward"], record["forward and backward"]):
+        assert rows["srn_batched"]["operations"] < rows["torch"]["operations"] / 2
+    assert record["forward"]["srn_batched"]["operations"] <= 40, "the goal that it is batched for"
     assert list(record["discriminator step, small"]) == ["none", "sn", "srn"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_normalize_measures_compiled_forms(measure: Callable[..., dict[str, Any]]) -> None:
+    rows = measure("normalize", "--repeats=3", "--size=small", "--compiled")["forward"]
+    eager = ["torch", "sn", "srn", "bsn", "sn_batched", "srn_batched"]
+    assert list(rows) == [*eager, *(f"{name}_compiled" for name in eager)]
+    assert [name for name in rows if "operations" in rows[name]] == eager
+
+
+def test_operations_are_counted_as_a_gpu_would_launch_them(benchmark: ModuleType) -> None:
+    """By hand: views, allocation and a number read are free, inside autograd too."""
+    count_launches = sys.modules["benchmarks.counting"].count_launches
+    x = torch.ones(4, 6, requires_grad=True)
+
+    def views() -> None:
+        torch.empty(3).resize_(2)
+        torch.empty_like(x).view(6, 4).t()[1:].unsqueeze(0).expand(2, -1, -1).detach().unbind()
+
+    def work() -> None:
+        y = x.t() @ x  # a product
+        z = torch.cat([y, y]).contiguous().exp_()  # joined, nothing, one in place
+        z.sum().item()  # one
+        y.t().contiguous()  # a copy
+
+    def backward() -> None:
+        torch.autograd.grad(x * 2, x, torch.ones_like(x))  # two products, ones
+
+    counts = [count_launches(run, "cpu") for run in (views, work, backward)]
+    assert counts == [{"operations": 0}, {"operations": 5}, {"operations": 3}]
 
 
 def test_evaluate_measures_features_values_and_critics(
@@ -153,6 +246,8 @@ def test_the_critics_of_neural_divergence_step(benchmark: ModuleType) -> None:
     evaluation = sys.modules["benchmarks.evaluation"]
     rows = evaluation._critic_steps(1, 2, "cpu")
     assert list(rows) == ["srn2020, 1 steps", "gulrajani2019, 1 steps"]
+    for row in rows.values():
+        assert row["minutes_for_100,000_iterations"] == pytest.approx(row["median_ms"] * 100_000 / 60_000, abs=0.06)
 
 
 def test_data_reads_each_form_of_a_data_set(measure: Callable[..., dict[str, Any]]) -> None:
@@ -174,7 +269,8 @@ def test_scale_covers_sizes_threads_and_processes(
     assert list(record["image size"]) == ["32", "64"]
     assert "1" in record["threads"]
     assert list(record["processes"]) == ["1", "2"]
-    assert record["processes"]["2"]["images_per_s"] > 0
+    together = record["processes"]["2"]
+    assert together["images_per_s"] == pytest.approx(2 * 4 / together["median_ms"] * 1000, rel=0.01)
 
 
 class Threads:

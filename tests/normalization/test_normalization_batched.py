@@ -189,6 +189,47 @@ def test_tensors_that_were_replaced_are_refused(case: str) -> None:
     BatchedNormalization(network).update_()
 
 
+@pytest.mark.parametrize("choice", ["srn", "bssn"])
+def test_another_memory_layout_is_followed(choice: str) -> None:
+    """The vectors are stored in the order of dimensions, the stacks lie in that of memory."""
+    network = discriminator(choice, torch.float64)
+    twin = copy.deepcopy(network)
+    batched = BatchedNormalization(network)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network.to(memory_format=layout)
+        batched.update_()
+        update_(twin)
+        for (name, buffer), (_, expected) in zip(network.named_buffers(), twin.named_buffers(), strict=True):
+            torch.testing.assert_close(buffer, expected, rtol=0, atol=1e-11, msg=name)
+        for name, weight in one_by_one(network).items():
+            torch.testing.assert_close(batched.weights()[name], weight, rtol=0, atol=1e-12, msg=name)
+
+
+def test_weights_outlive_the_next_update() -> None:
+    """Their gradients are of the vectors that they were computed with."""
+    network = discriminator("srn", torch.float64)
+    batched = BatchedNormalization(network)
+    weights = batched.weights()
+    expected = gradients(network, batched.weights())
+    batched.update_()
+    for got, one in zip(gradients(network, weights), expected, strict=True):
+        assert torch.equal(got, one)
+
+
+@pytest.mark.parametrize("choice", ["srn", "bsn"])
+def test_second_derivatives_equal_the_weights_one_by_one(choice: str) -> None:
+    """As a gradient penalty takes them."""
+    network = discriminator(choice, torch.float64)
+    originals = [found.original for found in normalized_weights(network)]
+    results = []
+    for weights in (one_by_one(network), BatchedNormalization(network).weights()):
+        total = sum((weights[name].square() * (1 + index)).sum() for index, name in enumerate(sorted(weights)))
+        first = torch.autograd.grad(total, originals, create_graph=True)
+        results.append(torch.autograd.grad(sum(part.square().sum() for part in first), originals))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(two, one, rtol=0, atol=1e-11 * float(1 + one.abs().max()))
+
+
 def test_wrong_use_is_refused() -> None:
     with pytest.raises(ValueError, match="has no normalized weight"):
         BatchedNormalization(nn.Linear(2, 2))

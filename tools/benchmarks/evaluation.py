@@ -17,13 +17,15 @@ from torch.utils.data import Dataset
 from torch_fidelity import feature_extractor_inceptionv3
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
-from benchmarks.timing import Record, Rows, finish, interleave, shared_options, start, summarize
+from benchmarks.timing import Record, Rows, add_whole_run, finish, interleave, shared_options, start, summarize
 from evaluation import Context, Moments, Report, Settings, Sources, build_extractor, evaluate, frechet_distance
 from evaluation.metrics.critic import Training
 from evaluation.presets import PRESETS
 
 FIDELITY = "torch-fidelity"
 PYTORCH_FID = "pytorch-fid"
+WHOLE_RUN = 100_000
+"""Critic steps of the paper's Neural Divergence."""
 INCEPTION_LAYERS = ["2048", "logits_unbiased"]
 
 
@@ -196,4 +198,6 @@ def _critic_steps(steps: int, repeats: int, device: str) -> Rows:
         training = Training(preset, (32, 32), "benchmark", torch.device(device), loss_every=100)
         images = torch.randint(0, 256, (steps * preset.batch_size, 3, 32, 32), dtype=torch.uint8, device=device)
         variants[f"{name}, {steps} steps"] = partial(training.run, images, images.flip(0))
-    return summarize(interleave(variants, repeats, device, warm=1), steps, "iterations")
+    rows = summarize(interleave(variants, repeats, device, warm=1), steps, "iterations")
+    add_whole_run(rows, WHOLE_RUN, calls=steps)
+    return rows

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrizations
 
+from benchmarks.counting import count_launches
 from benchmarks.sizes import SIZES, Size, configure, make_trainer
 from benchmarks.timing import Record, finish, interleave, shared_options, start, summarize
 from gan.models import ResNetDiscriminator
@@ -20,9 +21,11 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "sn": ("sn", {}),
     "srn": ("srn", {"c": 0.3}),
     "bsn": ("bsn", {}),
+    "sn_batched": ("sn", {}),
     "srn_batched": ("srn", {"c": 0.3}),
 }
 REFERENCE = "torch"
+COMPILED = "_compiled"
 
 
 @click.command("normalize")
@@ -30,24 +33,33 @@ REFERENCE = "torch"
     "--layout", type=click.Choice(list(LAYOUTS)), default="channels_last", help="Memory format of the weights."
 )
 @click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Of the discriminator step.")
+@click.option("--compiled/--not-compiled", default=False, help="Also each compiled: a minute more.")
 @shared_options(repeats=100, fewest=3)
 def measure_normalize(
-    layout: str, size: str, repeats: int, threads: int, device: str, json_path: Path | None
+    layout: str, size: str, compiled: bool, repeats: int, threads: int, device: str, json_path: Path | None
 ) -> Record:
     """One normalization of the unconditional 32x32 discriminator: one power iteration, then all normalized weights.
 
     "forward" is that; "forward and backward" adds the gradients of all weights. Ratios are to torch's spectral_norm in
-    the same run. The trainer keeps the weights channels-last. "discriminator step" is the trainer's, with a fifth of
-    the rounds; its ratios are to no normalization.
+    the same run. The trainer keeps the weights channels-last. Kernels are counted on a GPU; on a CPU the operations of
+    torch that compute or copy something, which cannot be seen where they are compiled. Compiled weights leave ours to
+    move their vectors as before, the batched ones in a program of its own; torch's move theirs inside. The trainer's
+    "discriminator step" has a fifth of the rounds; its ratios are to no normalization.
     """
     sizes = [
         module.weight.numel() for module in ResNetDiscriminator().modules() if isinstance(module, NORMALIZED_LAYERS)
     ]
     measured = f"one normalization of ResNetDiscriminator(32): {len(sizes)} weights, {sum(sizes):,} numbers"
     record = start(measured, repeats, threads, device) | {"layout": layout}
+    names = [REFERENCE, *OURS]
+    if compiled:
+        names += [f"{name}{COMPILED}" for name in names]
     for what, backward in (("forward", False), ("forward and backward", True)):
-        variants = {name: _variant(name, LAYOUTS[layout], device, backward) for name in (REFERENCE, *OURS)}
+        variants = {name: _variant(name, LAYOUTS[layout], device, backward) for name in names}
         record[what] = summarize(interleave(variants, repeats, device))
+        for name, run in variants.items():
+            if torch.device(device).type == "cuda" or not name.endswith(COMPILED):
+                record[what][name] |= count_launches(run, device)
     steps = {name: _discriminator_step(name, SIZES[size], device) for name in ("none", "sn", "srn")}
     record[f"discriminator step, {size}"] = summarize(interleave(steps, max(3, repeats // 5), device))
     return finish(record, json_path)
@@ -55,6 +67,7 @@ def measure_normalize(
 
 def _variant(name: str, layout: torch.memory_format, device: str, backward: bool) -> Callable[[], None]:
     """A function that normalizes all weights of its own discriminator once."""
+    compiled, name = name.endswith(COMPILED), name.removesuffix(COMPILED)
     torch.manual_seed(0)
     network = ResNetDiscriminator()
     modules = [module for module in network.modules() if isinstance(module, NORMALIZED_LAYERS)]
@@ -66,8 +79,16 @@ def _variant(name: str, layout: torch.memory_format, device: str, backward: bool
         normalize(network, choice, **settings)
     network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     batched = BatchedNormalization(network) if name.endswith("_batched") else None
+    if compiled and batched is not None:
+        batched.compile_()
     originals = [module.parametrizations.weight.original for module in modules]  # type: ignore[union-attr]
     gradients = [torch.randn_like(weight) for weight in originals]
+
+    def access() -> list[Tensor]:
+        return [module.weight for module in modules]  # type: ignore[misc]
+
+    if compiled:
+        access = torch.compile(access, dynamic=False)
 
     def weights() -> list[Tensor]:
         if batched is not None:
@@ -76,7 +97,7 @@ def _variant(name: str, layout: torch.memory_format, device: str, backward: bool
             return [found[f"{where}.weight"] for where, module in network.named_modules() if module in modules]
         if name != REFERENCE:
             update_(network)
-        return [module.weight for module in modules]  # type: ignore[misc]
+        return access()
 
     def run() -> None:
         normalized = weights()

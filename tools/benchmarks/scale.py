@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -12,8 +11,8 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.sizes import SIZES, Size, configure, make_trainer
-from benchmarks.timing import Record, Rows, finish, interleave, shared_options, start, summarize
+from benchmarks.sizes import SIZES, Size, configure, make_step
+from benchmarks.timing import Record, Rows, calls_in_a_row, finish, interleave, shared_options, start, summarize
 from gan.memory import keep_freed_memory
 
 FACTORS = (0.5, 1, 2)
@@ -21,7 +20,7 @@ FACTORS = (0.5, 1, 2)
 
 @click.command("scale")
 @click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="What is doubled and halved.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32")
+@click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32")
 @click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), help="The most that run at once.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting of all runs.")
 @shared_options(repeats=3)
@@ -37,12 +36,13 @@ def measure_scale(
 ) -> Record:
     """One iteration at other sizes; images per second of the same training in several processes at once.
 
-    Every group's ratios are to its first row. Processes have one thread each.
+    Every group's ratios are to its first row. Processes share the device and have one thread each; their row has an
+    iteration's time while all of them train, and the images that they take together.
     """
     record = start(f"one generator iteration around size {size}, {precision}", repeats, threads, device)
     settings = ["discriminator.normalization=srn", f"train.precision={precision}", *overrides]
     for what, variants in _groups(SIZES[size], settings, threads, device).items():
-        record[what] = summarize(interleave(variants, repeats, device, warm=1))
+        record[what] = summarize(interleave(variants, repeats, device, warm=1, calls=calls_in_a_row(device)))
         torch.set_num_threads(threads)
     counts = sorted({1, processes})
     record["processes"] = {str(count): _at_once(count, SIZES[size], settings, repeats, device) for count in counts}
@@ -54,7 +54,7 @@ def measure_scale(
 
 def _groups(size: Size, settings: list[str], threads: int, device: str) -> dict[str, dict[str, Callable[[], Any]]]:
     def iteration(wanted: Size, *more: str) -> Callable[[], Any]:
-        return make_trainer(configure(wanted, [*settings, *more]), device).train_step
+        return make_step(configure(wanted, [*settings, *more]), device).train_step
 
     same = iteration(size)
     wider = {factor: Size(size.batch, *(round(factor * width) for width in size[1:])) for factor in FACTORS}
@@ -100,13 +100,7 @@ def _train_beside(barrier: Any, size: Size, settings: list[str], repeats: int, d
     torch.set_num_threads(1)
     if torch.device(device).type == "cpu":
         keep_freed_memory()
-    trainer = make_trainer(configure(size, settings), device)
-    trainer.train_step()
+    step = make_step(configure(size, settings), device).train_step
+    step()
     barrier.wait()
-    seconds = []
-    for _ in range(max(2, repeats)):
-        begin = time.perf_counter()
-        trainer.train_step()
-        trainer.take_scalars()  # waits for the device
-        seconds.append(time.perf_counter() - begin)
-    return seconds
+    return interleave({"one": step}, max(2, repeats), device, warm=0, calls=calls_in_a_row(device))["one"]

@@ -8,6 +8,7 @@ import torch
 from gan import build
 from gan.config import Config, override_config
 from gan.data import ImageData
+from gan.step import Choice, choose_step
 from gan.trainer import Trainer
 
 
@@ -49,3 +50,8 @@ def make_trainer(config: Config, device: str) -> Trainer:
         z_dim=config.generator.z_dim,
         batched=torch.device(device).type == "cuda",
     )
+
+
+def make_step(config: Config, device: str) -> Choice:
+    """An iteration as gan-train takes it: plain or fast, as train.fast says."""
+    return choose_step(make_trainer(config, device), build.second_derivatives(config))

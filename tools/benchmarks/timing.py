@@ -66,21 +66,37 @@ def finish(record: Record, json_path: Path | None) -> Record:
     return record
 
 
+def calls_in_a_row(device: str) -> int:
+    """Iterations between two readings of the clock: in training the host runs ahead of a GPU, too."""
+    return 10 if torch.device(device).type == "cuda" else 1
+
+
 def interleave(
-    variants: Mapping[str, Callable[[], Any]], repeats: int, device: str, warm: int = 3
+    variants: Mapping[str, Callable[[], Any]], repeats: int, device: str, warm: int = 3, calls: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each variant, A B C A B C ..., after `warm` rounds that do not count."""
+    """Seconds of one call of each variant, A B C A B C ..., after `warm` rounds that do not count.
+
+    Args:
+        calls: of a variant in a row, between two readings of the clock; with several, the host may run ahead of a GPU.
+    """
     wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for index in range(-warm, repeats):
         for name, run in variants.items():
             wait()
             begin = time.perf_counter()
-            run()
+            for _ in range(calls):
+                run()
             wait()
             if index >= 0:
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append((time.perf_counter() - begin) / calls)
     return seconds
+
+
+def add_whole_run(rows: Rows, iterations: int, calls: int = 1) -> None:
+    """Adds to each row the minutes that so many iterations take at its median, `calls` of them in a timed run."""
+    for row in rows.values():
+        row[f"minutes_for_{iterations:,}_iterations"] = round(row["median_ms"] / calls * iterations / 60_000, 1)
 
 
 def summarize(seconds: dict[str, list[float]], work: float = 0.0, unit: str = "") -> Rows:

@@ -15,20 +15,33 @@ import click
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.counting import count_flops
 from benchmarks.mimicry import mimicry_found, mimicry_iteration
-from benchmarks.sizes import SIZES, Size, configure, make_trainer
-from benchmarks.timing import Record, finish, interleave, shared_options, start, summarize
+from benchmarks.sizes import SIZES, Size, configure, make_step, make_trainer
+from benchmarks.timing import (
+    Record,
+    add_whole_run,
+    calls_in_a_row,
+    finish,
+    interleave,
+    shared_options,
+    start,
+    summarize,
+)
+from gan.errors import ConfigError
 from gan.memory import keep_freed_memory
 from gan.models import blocks
 from gan.normalization import NORMALIZATIONS, BatchedNormalization, normalized_weights
-from gan.trainer import Trainer
+from gan.step import Choice
+from gan.trainer import Trainer, float32_products
 
 Iteration = Callable[[], Any]
 PEER = "torch-mimicry"
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 MIB = 2**20
+WHOLE_RUN = 50_000
+"""Generator iterations of the published recipe."""
 
 
 def _patched(make: Callable[[], Trainer], where: Any, name: str, instead: Any) -> Iteration:
@@ -163,12 +176,62 @@ def measure_train(
 ) -> Record:
     """One generator iteration of the 32x32 recipe: 5 discriminator steps and 1 generator step on twice the batch.
 
-    Ratios are to torch-mimicry in float32 in the same run, or to our first variant where it is not compared. The floor
-    is the arithmetic of a variant's own iteration at the faster of two rates that the same run measured at its
-    precision: a 3x3 convolution with its gradients, and a product of matrices. images/s counts real images.
+    Ratios are to torch-mimicry in float32 in the same run, or to our first variant where it is not compared; on a GPU
+    its convolutions take TF32 inputs, as torch does unless told. The floor is the arithmetic of a variant's own
+    iteration at the faster of two rates that the same run measured at its precision: a 3x3 convolution with its
+    gradients, and a product of matrices. images/s counts real images.
+
+    On a GPU each variant is measured with the plain and with the fast step, unless --set train.fast chooses one.
     """
     wanted = SIZES[size]
     record = start(f"one generator iteration at size {size}: {wanted}", repeats, threads, device)
+    on_gpu = torch.device(device).type == "cuda"
+    makers = _makers(wanted, normalizations, precisions, techniques, overrides, device)
+    if peer and mimicry_found():
+        makers = {PEER: _Maker(partial(_peer, wanted, device))} | makers
+    variants: dict[str, Iteration] = {}
+    for name, maker in makers.items():
+        try:
+            variants[name], record[f"step of {name}"] = maker.make()
+        except ConfigError as error:
+            record[f"left out: {name}"] = str(error)
+    flops = {name: count_flops((makers[name].plain or makers[name].make)().train_step) for name in variants}
+    peaks = {name: _in_a_process(makers[name].make, device, threads) for name in variants} if memory else {}
+    probes = _probes(wanted, ["fp32", *(["tf32"] if on_gpu else []), *precisions], device)
+    timed = variants | {name: probe.run for name, probe in probes.items()}
+    seconds = interleave(timed, repeats, device, warm=1, calls=calls_in_a_row(device))
+    rates = {name: probe.flops / statistics.median(seconds.pop(name)) for name, probe in probes.items()}
+    train = configure(wanted, overrides).train
+    rows = summarize(seconds, train.d_steps * train.batch_size, "images")
+    for name, row in rows.items():
+        precision = "tf32" if name == PEER and on_gpu else _precision(name)
+        rate = max(rate for probe, rate in rates.items() if _precision(probe) == precision)
+        row["GFLOP"] = round(flops[name] / 1e9, 2)
+        row["share_of_floor"] = round(flops[name] / rate / (row["median_ms"] / 1000), 3)
+        if name in peaks:
+            row["peak_MiB"] = round(peaks[name] / MIB)
+    add_whole_run(rows, WHOLE_RUN)
+    record |= {f"rate of {name}, GFLOP/s": round(rate / 1e9, 1) for name, rate in rates.items()}
+    record["iteration"] = rows
+    return finish(record, json_path)
+
+
+class _Maker(NamedTuple):
+    """make: builds a variant. plain: the same arithmetic where it can be counted, which it cannot in a graph."""
+
+    make: Callable[[], Choice]
+    plain: Callable[[], Choice] | None = None
+
+
+def _makers(
+    size: Size,
+    normalizations: Sequence[str],
+    precisions: Sequence[str],
+    techniques: Sequence[str],
+    overrides: Sequence[str],
+    device: str,
+) -> dict[str, _Maker]:
+    """Our variants by name: "sn bf16", "sn bf16, fast"; then the techniques."""
     settings = {
         f"{normalization} {precision}": [
             f"discriminator.normalization={normalization}",
@@ -178,48 +241,35 @@ def measure_train(
         for normalization in normalizations
         for precision in precisions
     }
-    makers: dict[str, Callable[[], Iteration]] = {
-        name: partial(_ours, wanted, chosen, device, None) for name, chosen in settings.items()
-    }
+    makers = {}
+    for name, chosen in settings.items():
+        plain = partial(_ours, size, [*chosen, "train.fast=off"], device)
+        if torch.device(device).type != "cuda" or any(override.startswith("train.fast=") for override in overrides):
+            makers[name] = _Maker(partial(_ours, size, chosen, device), plain)
+        else:
+            makers[name] = _Maker(plain, plain)
+            makers[f"{name}, fast"] = _Maker(partial(_ours, size, [*chosen, "train.fast=on"], device), plain)
     first = next(iter(settings))
     for technique in techniques:
-        makers[f"{first}, {technique}"] = partial(_ours, wanted, settings[first], device, technique)
-    if peer and mimicry_found():
-        makers = {PEER: partial(mimicry_iteration, wanted, configure(wanted).train, device)} | makers
-    peaks = {name: _in_a_process(make, device, threads) for name, make in makers.items()} if memory else {}
-    variants = {name: make() for name, make in makers.items()}
-    flops = {name: _flops(iterate) for name, iterate in variants.items()}
-    probes = _probes(wanted, ["fp32", *precisions], device)
-    seconds = interleave(variants | {name: probe.run for name, probe in probes.items()}, repeats, device, warm=1)
-    rates = {name: probe.flops / statistics.median(seconds.pop(name)) for name, probe in probes.items()}
-    train = configure(wanted, overrides).train
-    rows = summarize(seconds, train.d_steps * train.batch_size, "images")
-    for name, row in rows.items():
-        precision = _precision(name)
-        rate = max(rate for probe, rate in rates.items() if _precision(probe) == precision)
-        row["GFLOP"] = round(flops[name] / 1e9, 2)
-        row["share_of_floor"] = round(flops[name] / rate / (row["median_ms"] / 1000), 3)
-        if name in peaks:
-            row["peak_MiB"] = round(peaks[name] / MIB)
-    record |= {f"rate of {name}, GFLOP/s": round(rate / 1e9, 1) for name, rate in rates.items()}
-    record["iteration"] = rows
-    return finish(record, json_path)
+        makers[f"{first}, {technique}"] = _Maker(partial(_changed, size, settings[first], device, technique))
+    return makers
 
 
-def _ours(size: Size, overrides: Sequence[str], device: str, technique: str | None) -> Iteration:
-    make = partial(make_trainer, configure(size, overrides), device)
-    return make().train_step if technique is None else TECHNIQUES[technique](make)
+def _ours(size: Size, overrides: Sequence[str], device: str) -> Choice:
+    return make_step(configure(size, overrides), device)
+
+
+def _changed(size: Size, overrides: Sequence[str], device: str, technique: str) -> Choice:
+    iterate = TECHNIQUES[technique](partial(make_trainer, configure(size, overrides), device))
+    return Choice(iterate, f"plain step: {technique}")
+
+
+def _peer(size: Size, device: str) -> Choice:
+    return Choice(mimicry_iteration(size, configure(size).train, device), "its own, eager")
 
 
 def _precision(name: str) -> str:
-    return "bf16" if "bf16" in name else "fp32"
-
-
-def _flops(iterate: Iteration) -> int:
-    """Multiplications and additions of convolutions and matrix products, two for each pair."""
-    with FlopCounterMode(display=False) as counter:
-        iterate()
-    return counter.get_total_flops()
+    return next((precision for precision in PRECISIONS if precision in name), "fp32")
 
 
 class _Probe(NamedTuple):
@@ -241,28 +291,33 @@ def _probes(size: Size, precisions: Iterable[str], device: str) -> dict[str, _Pr
         weight = weight.to(memory_format=torch.channels_last).requires_grad_()
         matrix = torch.randn(side, side, **options)
 
-        def convolve(images: Tensor = images, weight: Tensor = weight) -> None:
-            out = F.conv2d(images, weight, padding=1)
-            torch.autograd.grad(out, (images, weight), out)
+        def convolve(images: Tensor = images, weight: Tensor = weight, precision: str = name) -> None:
+            with float32_products(precision):
+                out = F.conv2d(images, weight, padding=1)
+                torch.autograd.grad(out, (images, weight), out)
 
-        for what, run in ((f"convolution, {name}", convolve), (f"matrices, {name}", partial(torch.mm, matrix, matrix))):
-            probes[what] = _Probe(run, _flops(run))
+        def multiply(matrix: Tensor = matrix, precision: str = name) -> None:
+            with float32_products(precision):
+                torch.mm(matrix, matrix)
+
+        for what, run in ((f"convolution, {name}", convolve), (f"matrices, {name}", multiply)):
+            probes[what] = _Probe(run, count_flops(run))
     return probes
 
 
-def _in_a_process(make: Callable[[], Iteration], device: str, threads: int) -> int:
+def _in_a_process(make: Callable[[], Choice], device: str, threads: int) -> int:
     """Bytes that building a variant and two of its iterations need, in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak_memory, make, device, threads).result()
 
 
-def _peak_memory(make: Callable[[], Iteration], device: str, threads: int) -> int:
+def _peak_memory(make: Callable[[], Choice], device: str, threads: int) -> int:
     torch.set_num_threads(threads)
     on_cpu = torch.device(device).type == "cpu"
     if on_cpu:
         keep_freed_memory()
     before = _resident() if on_cpu else 0
-    iterate = make()
+    iterate = make().train_step
     iterate()
     iterate()
     return _resident() - before if on_cpu else torch.cuda.max_memory_allocated(device)
