@@ -38,6 +38,7 @@ from gan.trainer import Trainer, float32_products
 
 Iteration = Callable[[], Any]
 PEER = "torch-mimicry"
+PEER_ALONE = "torch-mimicry, system's allocator"
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 MIB = 2**20
 WHOLE_RUN = 50_000
@@ -176,9 +177,10 @@ def measure_train(
 ) -> Record:
     """One generator iteration of the 32x32 recipe: 5 discriminator steps and 1 generator step on twice the batch.
 
-    Ratios are to torch-mimicry in float32 in the same run, or to our first variant where it is not compared; on a GPU
-    its convolutions take TF32 inputs, as torch does unless told. The floor is the arithmetic of a variant's own
-    iteration at the faster of two rates that the same run measured at its precision: a 3x3 convolution with its
+    Ratios are to torch-mimicry in float32 in the same run, or to our first variant where it is not compared. On a CPU
+    it has the allocator settings of our commands, and in a second row, in a process of its own, those of the system;
+    on a GPU its convolutions take TF32 inputs, as torch does unless told. The floor is the arithmetic of a variant's
+    own iteration at the faster of two rates that the same run measured at its precision: a 3x3 convolution with its
     gradients, and a product of matrices. images/s counts real images.
 
     On a GPU each variant is measured with the plain and with the fast step, unless --set train.fast chooses one.
@@ -188,7 +190,10 @@ def measure_train(
     on_gpu = torch.device(device).type == "cuda"
     makers = _makers(wanted, normalizations, precisions, techniques, overrides, device)
     if peer and mimicry_found():
-        makers = {PEER: _Maker(partial(_peer, wanted, device))} | makers
+        peers = {PEER: _Maker(partial(_peer, wanted, device))}
+        if not on_gpu:
+            peers[PEER_ALONE] = _Maker(partial(_peer_alone, wanted, threads), partial(_peer, wanted, device))
+        makers = peers | makers
     variants: dict[str, Iteration] = {}
     for name, maker in makers.items():
         try:
@@ -196,7 +201,8 @@ def measure_train(
         except ConfigError as error:
             record[f"left out: {name}"] = str(error)
     flops = {name: count_flops((makers[name].plain or makers[name].make)().train_step) for name in variants}
-    peaks = {name: _in_a_process(makers[name].make, device, threads) for name in variants} if memory else {}
+    weighed = [name for name in variants if name != PEER_ALONE] if memory else []
+    peaks = {name: _in_a_process(makers[name].make, device, threads) for name in weighed}
     probes = _probes(wanted, ["fp32", *(["tf32"] if on_gpu else []), *precisions], device)
     timed = variants | {name: probe.run for name, probe in probes.items()}
     seconds = interleave(timed, repeats, device, warm=1, calls=calls_in_a_row(device))
@@ -266,6 +272,25 @@ def _changed(size: Size, overrides: Sequence[str], device: str, technique: str) 
 
 def _peer(size: Size, device: str) -> Choice:
     return Choice(mimicry_iteration(size, configure(size).train, device), "its own, eager")
+
+
+def _peer_alone(size: Size, threads: int) -> Choice:
+    """In a process of its own, whose allocator is as the system has it: what who installs the peer gets."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_hold_peer, initargs=(size, threads))
+    return Choice(lambda: pool.submit(_run_held_peer).result(), "its own, eager, in another process")
+
+
+_held: list[Iteration] = []
+
+
+def _hold_peer(size: Size, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _held.append(_peer(size, "cpu").train_step)
+
+
+def _run_held_peer() -> None:
+    _held[0]()
 
 
 def _precision(name: str) -> str:
