@@ -1,4 +1,4 @@
-"""A critic's update as a CUDA graph: one launch in the place of a hundred that take longer than their arithmetic."""
+"""A critic's update as a CUDA graph: one launch in the place of dozens that take longer than their arithmetic."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
