@@ -1,7 +1,7 @@
 """What is to be evaluated, and how."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 from evaluation.cache import Cache
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
+from evaluation.features import extract_as_made
 from evaluation.frechet import Gaussian
 from evaluation.image_set import ImageSet, Pass
 from evaluation.images import Sampler, check_images, check_labels, check_same_size, fingerprint
@@ -198,6 +199,23 @@ class Context:
         if generated is not None:
             changed._check("generated", generated, labels)
             sets["generated"] = ImageSet(generated, labels)
+        return changed
+
+    def of_batches(
+        self, batches: Iterable[Tensor], labels: Tensor | None = None, *, count: int, **changes: Any
+    ) -> "Context":
+        """`of`, with images seen by all extractors while they are made: see `evaluation.features.extract_as_made`.
+
+        Args:
+            batches: uint8 (B, 3, H, W) on the device, `count` images in all.
+
+        Raises:
+            EvaluationError: also if an extractor gives values that are not finite.
+        """
+        images, features = extract_as_made(batches, self.extractors, count=count, device=self.device)
+        changed = self.of(images, labels, **changes)
+        for extractor, found in zip(self.extractors, features, strict=True):
+            changed.image_set("generated").keep(extractor, found)
         return changed
 
     def seen_by(self, extractor: Extractor) -> "Context":

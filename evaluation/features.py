@@ -1,5 +1,6 @@
 """One pass of images through an extractor."""
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,9 @@ from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
 from evaluation.isolation import isolated
 from evaluation.progress import progress
+from evaluation.streams import ahead, upload
+
+HELD = 4096  # images whose features lie on a device: 50 MB of Inception's
 
 
 class Features(NamedTuple):
@@ -84,18 +88,89 @@ def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: to
     Raises:
         EvaluationError: the extractor gives values that are not finite.
     """
-    features, logits = [], []
+    device = torch.device(device)
+    batches = (upload(batch, device) for batch in images.split(batch_size))
+    features = _Gathered(extractor)
     with isolated(), torch.inference_mode(), progress(len(images), f"{extractor.name} features", "images") as counter:
-        for batch in images.split(batch_size):
-            batch_features, batch_logits = extractor(batch.to(device))
-            features.append(batch_features.float().cpu())
-            if batch_logits is not None:
-                logits.append(batch_logits.float().cpu())
+        for batch in ahead(batches, device):
+            features.add(batch)
             counter.advance(len(batch))
-    joined = Features(torch.cat(features), torch.cat(logits) if logits else None)
-    if not all(bool(part.isfinite().all()) for part in joined if part is not None):
-        raise EvaluationError(
-            f"extractor {extractor.name}: got features that are not finite, expected numbers; "
-            "its weights do not belong to this network or are damaged"
-        )
-    return joined
+    return features.all()
+
+
+def extract_as_made(
+    batches: Iterable[Tensor], extractors: Sequence[Extractor], *, count: int, device: torch.device | str
+) -> tuple[Tensor, list[Features]]:
+    """Images that are made batch by batch, and their features with each extractor: `extract` without their way back.
+
+    On a CUDA device a batch is made while the one before is in the extractors.
+
+    Args:
+        batches: uint8 (B, 3, H, W) on the device, `count` images in all; float32 operations in making them are
+            without TF32 or autocast too.
+
+    Returns:
+        uint8 (count, 3, H, W) on the CPU, and `Features` in the order of the extractors.
+
+    Raises:
+        EvaluationError: an extractor gives values that are not finite.
+    """
+    images, features = Rows(), [_Gathered(extractor) for extractor in extractors]
+    with isolated(), torch.inference_mode(), progress(count, "images and their features", "images") as counter:
+        for batch in ahead(batches, torch.device(device)):
+            images.add(batch)
+            for gathered in features:
+                gathered.add(batch)
+            counter.advance(len(batch))
+    return images.all(), [gathered.all() for gathered in features]
+
+
+class Rows:
+    """Rows that come batch by batch, on their way to the CPU.
+
+    A copy to the CPU waits for all that is queued on a device. There they are held until some thousands are together.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+        self._held: list[Tensor] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._parts or self._held)
+
+    def add(self, rows: Tensor) -> None:
+        self._held.append(rows)
+        if sum(map(len, self._held)) >= HELD:
+            self._release()
+
+    def all(self) -> Tensor:
+        """All of them, on the CPU."""
+        self._release()
+        return torch.cat(self._parts)
+
+    def _release(self) -> None:
+        self._parts += [rows.cpu() for rows in self._held]
+        self._held = []
+
+
+class _Gathered:
+    """An extractor, and what it has said so far."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor, self.features, self.logits = extractor, Rows(), Rows()
+
+    def add(self, batch: Tensor) -> None:
+        features, logits = self.extractor(batch)
+        self.features.add(features.float())
+        if logits is not None:
+            self.logits.add(logits.float())
+
+    def all(self) -> Features:
+        """Raises EvaluationError for values that are not finite."""
+        found = Features(self.features.all(), self.logits.all() if self.logits else None)
+        if not all(bool(part.isfinite().all()) for part in found if part is not None):
+            raise EvaluationError(
+                f"extractor {self.extractor.name}: got features that are not finite, expected numbers; "
+                "its weights do not belong to this network or are damaged"
+            )
+        return found

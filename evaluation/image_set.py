@@ -92,6 +92,10 @@ class ImageSet:
             known = self._features[_identity(extractor)] = more if known is None else known.joined(more)
         return known.first(count)
 
+    def keep(self, extractor: Extractor, features: Features) -> None:
+        """Takes over features of the first images, found while they were made."""
+        self._features[_identity(extractor)] = features
+
     def num_seen(self, extractor: Extractor) -> int:
         """How many images features are at hand of, without a pass."""
         known = self._features.get(_identity(extractor))

@@ -40,7 +40,15 @@ from gan.config import Config, differences, load_config, override_config
 from gan.data import ImageData
 from gan.errors import ConfigError, DataError, UserError
 from gan.memory import keep_freed_memory
-from gan.sample import choose_checkpoint, chosen_generator, eval_mode, fresh_folder, make_sampler, standing_statistics
+from gan.sample import (
+    choose_checkpoint,
+    chosen_generator,
+    drawn_batches,
+    eval_mode,
+    fresh_folder,
+    make_sampler,
+    standing_statistics,
+)
 from gan.state import TrainState
 
 EXAMPLES = """
@@ -110,19 +118,21 @@ class Evaluation:
         context = self.ready(metrics)
         count = max((context.required(METRICS[name].images.get("generated", "")) for name in metrics), default=0)
         with isolated(), self._modes(state, generator):  # the protocol says fp32, so no TF32 either
-            images, labels = sampler(count, self.config.eval.seed) if count else (None, None)
-            context = context.of(
-                images,
-                labels,
-                sampler=sampler,
-                critic=state.discriminator,
-                critic_is_conditional=state.num_classes > 0,
-                protocol=self._generation(state, generator),
-                subject={**subject, "step": state.step},
-                class_names=state.class_names,
-                nd_checkpoints=unfinished,
+            made: dict[str, Any] = {
+                "sampler": sampler,
+                "critic": state.discriminator,
+                "critic_is_conditional": state.num_classes > 0,
+                "protocol": self._generation(state, generator),
+                "subject": {**subject, "step": state.step},
+                "class_names": state.class_names,
+                "nd_checkpoints": unfinished,
+            }
+            if not count:
+                return evaluate(metrics, context.of(None, **made))
+            batches, labels = drawn_batches(
+                generator, self.config, state.num_classes, self.device, count=count, seed=self.config.eval.seed
             )
-            return evaluate(metrics, context)
+            return evaluate(metrics, context.of_batches(batches, labels, count=count, **made))
 
     @contextmanager
     def _modes(self, state: TrainState, generator: nn.Module) -> Iterator[None]:

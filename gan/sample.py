@@ -24,6 +24,7 @@ from gan.pixels import save_png, to_uint8
 from gan.state import TrainState
 
 GRID_ROWS = 8
+HELD = 2048  # images kept on the device before they are copied to the CPU
 STANDING_BATCHES, STANDING_BATCH = 64, 128
 EXAMPLES = """
 Examples:
@@ -66,19 +67,52 @@ def generate(
     Raises:
         UserError: images that are not finite.
     """
-    starts = range(0, len(latents), batch_size)
-    quiet = None if len(starts) > 20 else True  # None: shown on a terminal only
-    parts = []
-    with eval_mode(generator):
-        for i in tqdm(starts, desc="generating", unit="batch", leave=False, disable=quiet):
-            classes = None if labels is None else labels[i : i + batch_size].to(device)
-            images = generator(latents[i : i + batch_size].to(device), classes)
-            if not bool(images.isfinite().all()):
-                raise UserError(
-                    "the generator's images are not finite: its weights have diverged; use an earlier checkpoint"
-                )
-            parts.append(to_uint8(images, quantizer).cpu())
-    return torch.cat(parts)
+    batches = generated_batches(generator, latents, labels, batch_size=batch_size, device=device, quantizer=quantizer)
+    return collected(batches, len(latents))
+
+
+def collected(batches: Iterator[Tensor], count: int) -> Tensor:
+    """All batches together, on the CPU; from a device HELD images at a time, because each copy waits for it.
+
+    Args:
+        count: of all images, for a progress bar on a terminal where they are many.
+    """
+    parts: list[Tensor] = []
+    held: list[Tensor] = []
+    with tqdm(total=count, desc="generating", unit="image", leave=False, disable=None if count > HELD else True) as bar:
+        for batch in batches:
+            held.append(batch)
+            bar.update(len(batch))
+            if sum(map(len, held)) >= HELD:
+                parts, held = parts + [images.cpu() for images in held], []
+    return torch.cat(parts + [images.cpu() for images in held])
+
+
+def generated_batches(
+    generator: nn.Module,
+    latents: Tensor,
+    labels: Tensor | None,
+    *,
+    batch_size: int,
+    device: torch.device | str,
+    quantizer: str = "round",
+) -> Iterator[Tensor]:
+    """The images of `generate`, batch by batch, on the device, for which nothing waits before the last.
+
+    Raises:
+        UserError: after the last batch, images that are not finite.
+    """
+    finite = torch.ones((), dtype=torch.bool, device=device)
+    latents = latents.to(device)
+    labels = None if labels is None else labels.to(device)
+    for i in range(0, len(latents), batch_size):
+        with eval_mode(generator):
+            images = generator(latents[i : i + batch_size], None if labels is None else labels[i : i + batch_size])
+            finite = finite & images.isfinite().all()
+            batch = to_uint8(images, quantizer)
+        yield batch
+    if not bool(finite):
+        raise UserError("the generator's images are not finite: its weights have diverged; use an earlier checkpoint")
 
 
 @contextmanager
@@ -122,20 +156,34 @@ def make_sampler(
     """
 
     def sampler(count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        whole = -(-count // 16) * 16  # else the last numbers depend on how many are drawn
-        latents = draw_latents(whole, config.generator.z_dim, random_generator(seed, "samples"))[:count]
-        labels = draw_classes(count, num_classes, config.eval.labels, seed)
-        images = generate(
-            generator,
-            latents,
-            labels,
-            batch_size=config.eval.batch_size,
-            device=device,
-            quantizer=config.eval.quantizer,
-        )
-        return images, labels
+        batches, labels = drawn_batches(generator, config, num_classes, device, count=count, seed=seed)
+        return collected(batches, count), labels
 
     return sampler
+
+
+def drawn_batches(
+    generator: nn.Module,
+    config: Config,
+    num_classes: int,
+    device: torch.device | str,
+    *,
+    count: int,
+    seed: int,
+) -> tuple[Iterator[Tensor], Tensor | None]:
+    """The images of `make_sampler` as batches on the device, made when they are asked for, and their labels."""
+    whole = -(-count // 16) * 16  # else the last numbers depend on how many are drawn
+    latents = draw_latents(whole, config.generator.z_dim, random_generator(seed, "samples"))[:count]
+    labels = draw_classes(count, num_classes, config.eval.labels, seed)
+    batches = generated_batches(
+        generator,
+        latents,
+        labels,
+        batch_size=config.eval.batch_size,
+        device=device,
+        quantizer=config.eval.quantizer,
+    )
+    return batches, labels
 
 
 def draw_classes(count: int, num_classes: int, policy: str, seed: int) -> Tensor | None:

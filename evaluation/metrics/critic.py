@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.images import to_critic
+from evaluation.metrics.critic_graph import Batch, choose_update
 from evaluation.presets import Preset
 
 GREY_LEVEL = 1 / 128  # of `to_critic`
@@ -127,13 +128,21 @@ class Noise:
         """U[0, 1), (count, 1, 1, 1)."""
         return torch.rand(count, 1, 1, 1, generator=self.generator, device=self.device)
 
-    def pixels(self, images: Tensor, preset: Preset) -> Tensor:
-        """uint8 -> float32 in [-1, 1], with noise below one grey level where the preset dequantizes."""
-        scaled = to_critic(images.contiguous(memory_format=torch.channels_last))
+    def uniforms(self, images: Tensor, preset: Preset) -> Tensor | None:
+        """U[0, 1) of the images' shape where the preset dequantizes."""
         if not preset.dequantize:
-            return scaled
-        noise = torch.rand(images.shape, generator=self.generator, device=self.device)
-        return scaled + GREY_LEVEL * noise
+            return None
+        return torch.rand(images.shape, generator=self.generator, device=self.device)
+
+    def pixels(self, images: Tensor, preset: Preset) -> Tensor:
+        """`to_pixels`, with the stream's next numbers where the preset dequantizes."""
+        return to_pixels(images, self.uniforms(images, preset))
+
+
+def to_pixels(images: Tensor, uniforms: Tensor | None) -> Tensor:
+    """uint8 -> float32 in [-1, 1], with noise below one grey level where uniforms are given."""
+    scaled = to_critic(images.contiguous(memory_format=torch.channels_last))
+    return scaled if uniforms is None else scaled + GREY_LEVEL * uniforms
 
 
 def derived_seed(stream: str) -> int:
@@ -160,10 +169,8 @@ class Training:
         initialize_(critic, preset, self.generator)
         self.critic = critic.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.critic).requires_grad_(False)
-        # On a CPU the fused update rounds differently and gains nothing beside the convolutions.
-        self.optimizer = torch.optim.Adam(
-            self.critic.parameters(), lr=preset.learning_rate, betas=preset.betas, fused=device.type == "cuda"
-        )
+        self.optimizer = adam(self.critic, preset, device)
+        self.update = choose_update(self.plain_update, device)
         self.step = 0
         self.losses: list[Tensor] = []
 
@@ -177,53 +184,66 @@ class Training:
         left = self.preset.steps - self.step
         batches = list(zip(*(images.split(self.preset.batch_size) for images in (real, fake)), strict=True))
         for real_batch, fake_batch in batches[:left]:
-            self._update(real_batch, fake_batch, noise)
+            self._set_learning_rate()
+            loss = self.update(self._drawn(real_batch, fake_batch, noise))
+            if self.step % self.loss_every == 0:
+                self.losses.append(loss.clone())  # a graph writes each loss to the same place
+            self.step += 1
 
-    def _update(self, real: Tensor, fake: Tensor, noise: Noise) -> None:
-        loss = self._loss(noise.pixels(torch.cat([real, fake]), self.preset), noise)
+    def _drawn(self, real: Tensor, fake: Tensor, noise: Noise) -> Batch:
+        images = torch.cat([real, fake])
+        uniforms = noise.uniforms(images, self.preset)
+        return Batch(images, uniforms, noise.shares(len(real)) if self.preset.gp_lambda else None)
+
+    def plain_update(self, batch: Batch) -> Tensor:
+        """One step of Adam and of the average; returns the loss. It draws no number, and the host reads none."""
+        loss = self._loss(batch)
         self.optimizer.zero_grad()
         loss.backward(inputs=list(self.critic.parameters()))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
         self.optimizer.step()
         torch._foreach_lerp_(
             list(self.average.parameters()),
             [parameter.detach() for parameter in self.critic.parameters()],
             1 - self.preset.average_decay,
         )
-        if self.step % self.loss_every == 0:
-            self.losses.append(loss.detach())
-        self.step += 1
+        return loss.detach()
 
-    def _loss(self, pixels: Tensor, noise: Noise) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
+        pixels = to_pixels(batch.images, batch.uniforms)
         real_logits, fake_logits = self.critic(pixels).chunk(2)
         loss = LOSSES[self.preset.loss].of(real_logits, fake_logits)
-        if self.preset.gp_lambda == 0:
+        if batch.shares is None:
             return loss
         real, fake = pixels.chunk(2)
-        penalties = gradient_penalties(self.critic, real, fake, noise.shares(len(real)), create_graph=True)
+        penalties = gradient_penalties(self.critic, real, fake, batch.shares, create_graph=True)
         return loss + self.preset.gp_lambda * penalties.mean()
 
-    def _learning_rate(self) -> float:
+    def _set_learning_rate(self) -> None:
         first, last = self.preset.learning_rate, self.preset.final_learning_rate
-        return first + (last - first) * self.step / self.preset.steps
+        rate = first + (last - first) * self.step / self.preset.steps
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def state(self) -> dict[str, Any]:
         """Everything `restore` needs to go on bit by bit; plain containers and tensors."""
         return {
             "critic": self.critic.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],  # its settings follow from preset and device
             "generator": self.generator.get_state(),
             "step": self.step,
             "losses": self.loss_curve(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up what `state` returned."""
+        """Takes up what `state` returned; only before the first update, because a graph would keep the old tensors."""
+        assert self.step == 0, self.step
         self.critic.load_state_dict(state["critic"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
         self.generator.set_state(state["generator"])
         self.step = state["step"]
         self.losses = list(state["losses"].to(self.device))
@@ -231,3 +251,14 @@ class Training:
     def loss_curve(self) -> Tensor:
         """The kept training losses, float32 (points,), on the CPU."""
         return torch.stack(self.losses).cpu() if self.losses else torch.empty(0)
+
+
+def adam(critic: Critic, preset: Preset, device: torch.device) -> torch.optim.Adam:
+    """On a CUDA device fused, with the learning rate in a tensor, where a graph reads it.
+
+    On a CPU the fused update rounds differently and gains nothing beside the convolutions.
+    """
+    if device.type != "cuda":
+        return torch.optim.Adam(critic.parameters(), lr=preset.learning_rate, betas=preset.betas)
+    rate = torch.tensor(preset.learning_rate, dtype=torch.float32, device=device)
+    return torch.optim.Adam(critic.parameters(), lr=rate, betas=preset.betas, fused=True, capturable=True)

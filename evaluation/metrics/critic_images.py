@@ -10,6 +10,7 @@ from evaluation.images import Sampler, check_images, check_same_size
 from evaluation.metrics.critic import derived_seed
 from evaluation.presets import Preset
 from evaluation.progress import progress
+from evaluation.streams import upload
 
 CHUNK = 2048  # images asked of a sampler at a time: with its seeds, part of the protocol
 
@@ -38,26 +39,26 @@ class CriticImages:
         tables = [self.real] if self.pool is None else [self.real, self.pool]
         draws = [[_rows(table, preset.batch_size, generator) for table in tables] for _ in range(steps)]
         rows = [torch.cat(of_table) for of_table in zip(*draws, strict=True)]
-        real = self.real[rows[0]]
+        real = _taken(self.real, rows[0])
         if self.pool is None:
             return real, self._fresh(steps * preset.batch_size, f"{stream}/training/{chunk}")
-        return real, self.pool[rows[1]].to(self.device)
+        return real, upload(_taken(self.pool, rows[1]), self.device)
 
     def final(self, stream: str, start: int, count: int) -> Tensor:
         """Generated images of the final means, on the device: fresh ones, or those of the pool from `start` on."""
         if self.sampler is not None:
             return self._fresh(count, stream)
         assert self.pool is not None
-        return self.pool[start : start + count].to(self.device)
+        return upload(self.pool[start : start + count], self.device)
 
     def partners(self, stream: str, count: int) -> Tensor:
         """Real images drawn with replacement, on the device."""
         generator = torch.Generator("cpu").manual_seed(derived_seed(f"{stream}/partners"))
-        return self.real[_rows(self.real, count, generator)]
+        return _taken(self.real, _rows(self.real, count, generator))
 
     def _fresh(self, count: int, stream: str) -> Tensor:
         assert self.sampler is not None
-        return _sampled(self.sampler, count, stream, self.real).to(self.device)
+        return upload(_sampled(self.sampler, count, stream, self.real), self.device)
 
 
 def critic_images(
@@ -114,4 +115,8 @@ def _sampled(sampler: Sampler, count: int, stream: str, test: Tensor) -> Tensor:
 
 
 def _rows(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(len(images), (count,), generator=generator, device="cpu").to(images.device)
+    return torch.randint(len(images), (count,), generator=generator, device="cpu")
+
+
+def _taken(images: Tensor, rows: Tensor) -> Tensor:
+    return images[upload(rows, images.device)]

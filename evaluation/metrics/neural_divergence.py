@@ -30,7 +30,7 @@ from evaluation.report import Value, protocol_hash
 if TYPE_CHECKING:
     from evaluation.context import Context
 
-VERSION = 1  # of unfinished runs; raise it with any change to how critics are trained or measured
+VERSION = 2  # of unfinished runs; raise it with any change to how critics are trained or measured
 PASS = 256  # images shown to a finished critic at a time
 LOSS_POINTS = 200  # points kept of each critic's loss curve
 WRONG_SIGN = 2 * log(2)  # softplus_fake of a critic no better than f = 0 stays below
@@ -122,6 +122,7 @@ class NeuralDivergence(NamedTuple):
     critics: tuple[Terms, ...]
     unseen_critics: tuple[Terms, ...]  # the same critics with the unseen real images in place of the seen; () without
     losses: np.ndarray  # (num_critics, points), the critics' training loss
+    updates: str  # how critics were updated, as one CUDA graph or operation by operation, and why
     note: str  # empty, or why the value should not be trusted
 
     @property
@@ -213,6 +214,7 @@ def neural_divergence(
         critics=terms,
         unseen_critics=tuple(terms for critic in finished for terms in critic.unseen),
         losses=np.stack([critic.losses.numpy() for critic in finished]),
+        updates="; ".join(dict.fromkeys(critic.updates for critic in finished)),
         note=_note(means, chosen),
     )
 
@@ -238,14 +240,16 @@ class Finished(NamedTuple):
     terms: Terms
     unseen: tuple[Terms, ...]
     losses: Tensor
+    updates: str
 
     def plain(self) -> dict[str, Any]:
         """Containers, numbers and tensors only."""
-        return {"terms": list(self.terms), "unseen": [list(terms) for terms in self.unseen], "losses": self.losses}
+        return {**self._asdict(), "terms": list(self.terms), "unseen": [list(terms) for terms in self.unseen]}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> "Finished":
-        return cls(Terms(*plain["terms"]), tuple(Terms(*terms) for terms in plain["unseen"]), plain["losses"])
+        terms, unseen = Terms(*plain["terms"]), tuple(Terms(*terms) for terms in plain["unseen"])
+        return cls(terms, unseen, plain["losses"], plain["updates"])
 
 
 def _finished(images: CriticImages, preset: Preset, seed: int, unfinished: Unfinished) -> list[Finished]:
@@ -330,7 +334,8 @@ class CriticRun:
     def result(self) -> Finished:
         """What the critic says of all images."""
         unseen = [self._terms(self.images.unseen, "unseen")] if len(self.images.unseen) else []
-        return Finished(self._terms(self.images.real, "real"), tuple(unseen), self.training.loss_curve())
+        terms = self._terms(self.images.real, "real")
+        return Finished(terms, tuple(unseen), self.training.loss_curve(), self.training.update.name)
 
     def _terms(self, real: Tensor, name: str) -> Terms:
         noise = Noise(f"{self.stream}/final/{name}/noise", self.images.device)
@@ -431,7 +436,8 @@ def measure(context: "Context") -> list[Value]:
         "seed": settings.seed,
         **context.generation_fields(),
     }
-    record = {"test": context.test_name, "note": result.note, "chance": LOSSES[result.settings.loss].chance}
+    chance = LOSSES[result.settings.loss].chance
+    record = {"test": context.test_name, "note": result.note, "chance": chance, "updates": result.updates}
     arrays = {
         f"{result.label}/losses": result.losses,
         f"{result.label}/critics": np.array(result.critics),  # (num_critics, terms)

@@ -1,0 +1,177 @@
+"""evaluation.streams, and the passes of images through extractors that queue their work with it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from evaluation import Context, EvaluationError, Settings, evaluate
+from evaluation import features as features_module
+from evaluation.features import extract, extract_as_made
+from evaluation.streams import ahead
+
+CPU = torch.device("cpu")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+class Streams:
+    """torch.cuda's streams on a CPU, and in `log` the order in which things are queued on which of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[str] = []
+        self.current = self.stream("main")
+        for name, value in {
+            "Stream": lambda: self.stream("side"),
+            "current_stream": lambda: self.current,
+            "stream": self.entered,
+            "device": lambda device: self.entered(self.current),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+        monkeypatch.setattr(
+            torch.Tensor, "record_stream", lambda batch, stream: self.note(f"keep {int(batch)}", stream)
+        )
+
+    def note(self, what: str, stream: Any = None) -> None:
+        self.log.append(f"{(stream or self.current).name}: {what}")
+
+    def stream(self, name: str) -> Any:
+        stream = SimpleNamespace(name=name)
+        stream.wait_stream = lambda other: self.note(f"wait for {other.name}", stream)
+        stream.record_event = lambda: self.log[-1]
+        stream.wait_event = lambda event: self.note(f"wait for {event}", stream)
+        return stream
+
+    @contextmanager
+    def entered(self, stream: Any) -> Iterator[None]:
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+
+def made(streams: Streams, count: int) -> Iterator[torch.Tensor]:
+    for number in range(count):
+        streams.note(f"make {number}")
+        yield torch.tensor(number)
+
+
+def test_a_batch_is_made_while_the_one_before_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch b + 1 waits for what was queued before batch b is used, and for nothing later."""
+    streams = Streams(monkeypatch)
+    for batch in ahead(made(streams, 3), torch.device("cuda")):
+        streams.note(f"use {int(batch)}")
+    assert streams.log == [
+        *("side: wait for main", "side: make 0"),
+        *("side: wait for main", "side: make 1", "main: wait for side: make 0", "main: keep 0", "main: use 0"),
+        *("side: wait for main", "side: make 2", "main: wait for side: make 1", "main: keep 1", "main: use 1"),
+        *("side: wait for main", "main: wait for side: make 2", "main: keep 2", "main: use 2"),
+    ]
+
+
+def test_nothing_to_make_is_nothing_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = Streams(monkeypatch)
+    assert list(ahead(made(streams, 0), torch.device("cuda"))) == []
+
+
+def test_an_error_in_the_making_leaves_the_stream_as_it_was() -> None:
+    def failing() -> Iterator[torch.Tensor]:
+        yield torch.tensor(0)
+        raise EvaluationError("no more")
+
+    with pytest.raises(EvaluationError, match="no more"):
+        list(ahead(failing(), CPU))
+
+
+def test_on_a_cpu_a_batch_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = Streams(monkeypatch)
+    for batch in ahead(made(streams, 2), CPU):
+        streams.note(f"use {int(batch)}")
+    assert streams.log == ["main: make 0", "main: use 0", "main: make 1", "main: use 1"]
+
+
+@pytest.mark.parametrize("held", [1, 30, 4096])
+def test_features_do_not_depend_on_how_many_are_held(
+    held: int, monkeypatch: pytest.MonkeyPatch, drawn: Any, classifier: Any
+) -> None:
+    images = drawn(100, seed=3)[0]
+    expected = classifier(images[:40]), classifier(images[40:80]), classifier(images[80:])
+    monkeypatch.setattr(features_module, "HELD", held)
+    got = extract(images, classifier, batch_size=40, device="cpu")
+    assert torch.equal(got.features, torch.cat([features for features, _ in expected]))
+    assert torch.equal(got.logits, torch.cat([logits for _, logits in expected]))
+
+
+def test_features_of_images_as_they_are_made_are_those_of_the_made_images(
+    drawn: Any, classifier: Any, pixels: Any
+) -> None:
+    images = drawn(90, seed=4)[0]
+    got, features = extract_as_made(iter(images.split(40)), [classifier, pixels], count=90, device="cpu")
+    assert torch.equal(got, images)
+    for found, extractor in zip(features, (classifier, pixels), strict=True):
+        expected = extract(images, extractor, batch_size=40, device="cpu")
+        assert torch.equal(found.features, expected.features)
+        assert (found.logits is None) == (expected.logits is None)
+        assert found.logits is None or torch.equal(found.logits, expected.logits)
+
+
+def test_a_report_does_not_tell_whether_images_were_seen_as_they_were_made(drawn: Any, classifier: Any) -> None:
+    """Neither its values nor their hashes; and no image goes through the extractor twice."""
+    seen: list[int] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(classifier, name)
+
+        def __call__(self, images: torch.Tensor) -> Any:
+            seen.append(len(images))
+            return classifier(images)
+
+    images, labels = drawn(120, seed=5)
+    settings = Settings(num_real=100, num_fid=100, num_is=120, is_splits=2, batch_size=50, floor=False)
+    real = Context(reference=drawn(100, seed=6)[0], extractor=Counting(), settings=settings)
+    whole = evaluate(["fid", "is"], real.of(images, labels))
+    seen.clear()
+    context = real.of_batches(iter(images.split(50)), labels, count=120)
+    assert seen == [50, 50, 20]
+    batchwise = evaluate(["fid", "is"], context)
+    assert seen == [50, 50, 20]
+    assert batchwise.values == pytest.approx(whole.values, rel=1e-6)
+    for key, entry in whole.protocol["values"].items():
+        assert batchwise.protocol["values"][key]["hash"] == entry["hash"]
+    assert torch.equal(context.labels("generated", 120), labels)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_on_a_gpu_batches_arrive_whole(drawn: Any, pixels: Any) -> None:
+    """Made on another stream by slow kernels, and their memory given back as soon as they are used."""
+    images = drawn(400, seed=7)[0]
+
+    def batches() -> Iterator[torch.Tensor]:
+        for part in images.split(40):
+            slow = torch.rand(2000, 2000, device="cuda")
+            for _ in range(20):
+                slow = slow @ slow / 1000
+            yield part.cuda() + (slow.sum() * 0).nan_to_num().to(torch.uint8)
+
+    got, (features,) = extract_as_made(batches(), [pixels], count=400, device="cuda")
+    assert torch.equal(got, images)
+    expected = extract(images, pixels, batch_size=40, device="cpu")
+    torch.testing.assert_close(features.features, expected.features)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+def test_on_a_gpu_a_pass_waits_only_where_many_features_are_together(drawn: Any, pixels: Any) -> None:
+    images = drawn(400, seed=8)[0].cuda()
+    gathered = features_module._Gathered(pixels)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in ahead(iter(images.split(40)), torch.device("cuda")):
+            gathered.add(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(gathered.all().features) == 400
