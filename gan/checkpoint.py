@@ -54,6 +54,8 @@ def save_best(run: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
 def _write(path: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
     buffer = io.BytesIO()  # a file system's errors inside torch.save would not say what they are
     torch.save({"format": FORMAT, "config": config, "state": state}, buffer)
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
     write_atomically(path, _sealed(buffer.getvalue()))
     return path
 

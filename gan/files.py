@@ -32,8 +32,7 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside the target, flushes to the disk, then renames: a reader sees the old file or the whole new one.
 
-    The folder is made where missing, but not the one around it: a run whose folder has vanished does not go on in
-    another of that name.
+    No folder is made: a run whose folder has vanished does not go on in another of that name.
 
     Raises:
         CheckpointError: the disk is full or cannot be written; the old file is as it was.
@@ -41,7 +40,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     beside = path.with_name(path.name + PART)
     with writing(path):
         try:
-            path.parent.mkdir(exist_ok=True)
             with beside.open("wb") as file:
                 file.write(content)
                 file.flush()

@@ -54,7 +54,7 @@ class Logger:
         self.run, self.steps, self.images_per_step = run, steps, images_per_step
         self._jsonl = run / JSONL
         with writing(run):
-            (run / "samples").mkdir(parents=True, exist_ok=True)
+            (run / "samples").mkdir(exist_ok=True)
             _drop_later_lines(self._jsonl, first_step)
             self.board = SummaryWriter(str(run), purge_step=first_step + 1 if first_step else 0)
         self._bar: tqdm[Any] | None = None

@@ -250,11 +250,11 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows of a run."""
+def _scalars(run: Path) -> dict[str, set[tuple[int, float]]]:
+    """What TensorBoard shows of a run; an evaluation that was done again is there twice."""
     events = EventAccumulator(str(run), size_guidance={SCALARS: 0}).Reload()
     tags = [tag for tag in events.Tags()[SCALARS] if tag.rpartition("/")[2] not in {*CLOCK, "data_share_of_time"}]
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in sorted(tags)}
+    return {tag: {(event.step, event.value) for event in events.Scalars(tag)} for tag in tags}
 
 
 @contextmanager
