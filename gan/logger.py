@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 import threading
 import time
@@ -172,8 +171,7 @@ class Logger:
             self.board.close()
 
     def _append(self, record: dict[str, Any]) -> None:
-        with writing(self._jsonl), self._jsonl.open("r+", encoding="utf-8") as file:  # "a" would make it anew
-            file.seek(0, os.SEEK_END)
+        with writing(self._jsonl), self._jsonl.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
 
