@@ -54,17 +54,21 @@ def save_best(run: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
 def _write(path: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
     buffer = io.BytesIO()  # a file system's errors inside torch.save would not say what they are
     torch.save({"format": FORMAT, "config": config, "state": state}, buffer)
+    _seal(buffer)
     with writing(path):
         path.parent.mkdir(exist_ok=True)
-    write_atomically(path, _sealed(buffer.getvalue()))
+    write_atomically(path, buffer.getvalue())
     return path
 
 
-def _sealed(archive: bytes) -> bytes:
-    """A zip archive whose comment is the SHA-256 of all before it; readers of zip archives pass over the comment."""
-    assert archive[-22:-18] == _END
-    content = archive[:-2] + _SEAL_LENGTH.to_bytes(2, "little")
-    return content + _SEAL + hashlib.sha256(content).hexdigest().encode()
+def _seal(archive: io.BytesIO) -> None:
+    """Appends the SHA-256 of a zip archive as its comment, which readers of zip archives pass over."""
+    with archive.getbuffer() as content:
+        assert content[-22:-18] == _END
+        content[-2:] = _SEAL_LENGTH.to_bytes(2, "little")
+        digest = hashlib.sha256(content).hexdigest()
+    archive.seek(0, io.SEEK_END)
+    archive.write(_SEAL + digest.encode())
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -129,7 +133,8 @@ def _read(path: Path) -> dict[str, Any]:
     """What was saved in a file.
 
     Raises:
-        DamagedCheckpointError: something else than what `_write` wrote.
+        DamagedCheckpointError: something else than what was written there.
+        CheckpointError: it has been written like that, but cannot be loaded.
         OSError: it cannot be read.
     """
     sealed = _check_seal(path)
@@ -137,7 +142,11 @@ def _read(path: Path) -> dict[str, Any]:
         if not sealed:
             _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
+        if sealed:
+            raise CheckpointError(f"{path}: cannot be loaded: {_first_line(error)}") from None
         raise _damaged(path, _first_line(error)) from None
     if not isinstance(content, dict) or not {"format", "config", "state"} <= content.keys():
         raise DamagedCheckpointError(f"{path}: not a checkpoint of gan-train: expected format, config and state in it")
@@ -149,8 +158,7 @@ def _check_seal(path: Path) -> bool:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         left = max(0, path.stat().st_size - _SEAL_LENGTH)
-        while left:
-            block = file.read(min(left, 1 << 20))
+        while block := file.read(min(left, 1 << 20)):
             digest.update(block)
             left -= len(block)
         end = file.read()
@@ -193,7 +201,7 @@ def _hint(path: Path) -> str:
 def _is_intact(path: Path) -> bool:
     try:
         _read(path)
-    except (DamagedCheckpointError, OSError):
+    except (CheckpointError, OSError):
         return False
     return True
 
@@ -202,14 +210,17 @@ def set_damaged_aside(run: Path) -> list[Path]:
     """Renames damaged checkpoints, from the newest one back to the first that is intact; returns their new names.
 
     Raises:
-        CheckpointError: they cannot be renamed.
+        CheckpointError: one cannot be renamed, or cannot be loaded though it is as it was written.
+        OSError: one cannot be read, which says nothing of its content.
     """
     renamed = []
     for path in reversed(list_checkpoints(run)):
-        if _is_intact(path):
+        try:
+            _read(path)
             break
-        with writing(path):
-            renamed.append(path.rename(path.with_name(path.name + DAMAGED)))
+        except DamagedCheckpointError:
+            with writing(path):
+                renamed.append(path.rename(path.with_name(path.name + DAMAGED)))
     return renamed
 
 

@@ -376,6 +376,18 @@ def test_a_newer_format_is_not_set_aside(tmp_path: Path) -> None:
     assert path.exists()
 
 
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), MemoryError()])
+def test_what_cannot_be_read_now_is_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    path = save_checkpoint(tmp_path, {}, {"step": 1}, keep_last=1)
+    place = "gan.checkpoint._check_seal" if isinstance(error, OSError) else "gan.checkpoint.torch.load"
+    monkeypatch.setattr(place, fails(1, error, _resolved(place)))
+    with pytest.raises(type(error)):
+        set_damaged_aside(tmp_path)
+    assert path.exists()
+
+
 def test_skip_damaged_goes_with_resume(train: Train) -> None:
     one_sentence(train("run", "--skip-damaged"), "goes with --resume")
 
