@@ -36,7 +36,7 @@ from gan.config import load_config
 from gan.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from gan.evaluate import main as gan_eval
 from gan.files import locked, remove_parts, write_atomically
-from gan.logger import Logger, evaluated
+from gan.logger import Logger, evaluated, quiet_writer
 from gan.sample import main as gan_sample
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
@@ -244,15 +244,17 @@ def test_a_vanished_folder_is_one_sentence_and_not_made_anew(
 
 
 def test_a_vanished_folder_is_noticed_by_the_log(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    logger = Logger(tmp_path / "run", steps=1, images_per_step=1, first_step=0)
-    (tmp_path / "run").rename(tmp_path / "elsewhere")
-    with pytest.raises(CheckpointError, match=r"cannot be written: No such file"):
-        logger.grid(0, torch.zeros(3, 8, 8, dtype=torch.uint8))
-    with pytest.raises(CheckpointError, match=r"metrics.jsonl: cannot be written"):
-        logger._append({"step": 0})
-    logger.close()
-    assert not (tmp_path / "run").exists()
+    run = tmp_path / "run"
+    run.mkdir()
+    with quiet_writer():
+        logger = Logger(run, steps=1, images_per_step=1, first_step=0)
+        run.rename(tmp_path / "elsewhere")
+        with pytest.raises(CheckpointError, match=r"cannot be written: No such file"):
+            logger.grid(0, torch.zeros(3, 8, 8, dtype=torch.uint8))
+        with pytest.raises(CheckpointError, match=r"metrics.jsonl: cannot be written"):
+            logger._append({"step": 0})
+        logger.close()
+    assert not run.exists()
 
 
 @pytest.mark.parametrize("name", ["file/run", "file"])
