@@ -45,6 +45,7 @@ LONGEST_LIFE = 6.0  # seconds from a start to a kill, at most
 OPERATIONS = 400  # on files of the run, from a start to a kill, at most
 LIMITS = 16_000, 600_000  # bytes of a file on a full disk; the largest files of a run are some 700 kB
 PATIENCE = 300.0  # seconds; a life that takes longer hangs
+WITHOUT_EFFECT = DONE, NO_CHECKPOINT, SPACE = "was done before", "there was none yet", "there was space enough"
 AUDITED = {"open": 0, "os.mkdir": 0, "os.rename": 1, "os.remove": 0}
 """Python's audit events of file operations, and which of their arguments is the path that changes."""
 
@@ -93,7 +94,8 @@ class Torture:
 
     @property
     def interruptions(self) -> int:
-        return sum(self.found.values())
+        """That came before the run was done."""
+        return sum(times for (_, found), times in self.found.items() if found not in WITHOUT_EFFECT)
 
     def interrupt(self, run: Path) -> None:
         """One fault, drawn by weight."""
@@ -125,7 +127,7 @@ class Torture:
     def _killed(self, life: Life) -> str:
         if life.status not in (0, -signal.SIGKILL):
             self.wrong.append(f"status {life.status} of a process to be killed: {life.output}")
-        return life.stage if life.status else "was done before"
+        return life.stage if life.status else DONE
 
     def _fill_disk(self, run: Path) -> str:
         limit = round(math.exp(self.random.uniform(*map(math.log, LIMITS))))
@@ -134,7 +136,7 @@ class Torture:
             self.wrong.append(f"status {life.status} on a full disk: {life.output}")
         for path in list_checkpoints(run):
             read_checkpoint(path)
-        return "stopped with one sentence" if life.status else "there was space enough"
+        return "stopped with one sentence" if life.status else SPACE
 
     def _flip_bit(self, run: Path) -> str:
         def flip(content: bytearray) -> bytearray:
@@ -150,7 +152,7 @@ class Torture:
         """Of the newest checkpoint: --resume must refuse it, --skip-damaged go on from the one before."""
         checkpoints = list_checkpoints(run)
         if not checkpoints:
-            return "there was none yet"
+            return NO_CHECKPOINT
         checkpoints[-1].write_bytes(change(bytearray(checkpoints[-1].read_bytes())))
         refused = self.live(run, Fault())
         if refused.status != 2 or "--skip-damaged" not in refused.output:
