@@ -1,6 +1,8 @@
 """Files that are whole or not there: written beside, then renamed. Damaged ones are recognized."""
 
+import glob
 import os
+import time
 import tokenize
 import zipfile
 import zlib
@@ -10,10 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+SECONDS_OF_WRITING = 3600.0
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path in the same folder, made where missing, that takes the place of `path` when the body succeeds.
+
+    What processes that were killed have left there half written is removed after an hour.
 
     Raises:
         OSError: the folder or the file cannot be written; what was at `path` stays.
@@ -21,11 +27,20 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(path)
         yield beside
         beside.replace(path)
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def _remove_left_over(path: Path) -> None:
+    """Files beside `path` that no process is writing any more: another machine's processes cannot be asked."""
+    for beside in path.parent.glob(f"{glob.escape(path.stem)}.*.part{glob.escape(path.suffix)}"):
+        with suppress(OSError):
+            if time.time() - beside.stat().st_mtime > SECONDS_OF_WRITING:
+                beside.unlink()
 
 
 def array_names(path: Path) -> set[str]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gan.checkpoint import best_checkpoints, write_atomically
+from gan.checkpoint import best_checkpoints
 from gan.errors import UserError
+from gan.files import write_atomically
 
 RECORD = "best.json"
 
@@ -38,6 +39,8 @@ class Best:
         self.run, self.metric = run, metric
         self.is_better, self.differences = is_better, differences
         self.found = self._read(step)
+        if self.found is not None:
+            self._remove_others(self.found["checkpoint"])  # a process may have ended before it did
 
     def __str__(self) -> str:
         """Such as "fid 12.34 at step 4000 (best-00004000.pt)"."""
@@ -71,10 +74,13 @@ class Best:
             **{name: entry[name] for name in ("std", "better", "hash", "fields")},
         }
         write_atomically(self.run / RECORD, json.dumps(self.found, indent=1).encode())
-        for old in best_checkpoints(self.run):
-            if old != file:
-                old.unlink(missing_ok=True)
+        self._remove_others(file.name)
         return True
+
+    def _remove_others(self, name: str) -> None:
+        for old in best_checkpoints(self.run):
+            if old.name != name:
+                old.unlink(missing_ok=True)
 
     def _better(self, key: str, value: float, entry: dict[str, Any]) -> bool:
         before = self.found

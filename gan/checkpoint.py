@@ -1,9 +1,8 @@
 """Checkpoints: one file {"format", "config", "state"} that torch.load(weights_only=True) reads."""
 
-import contextlib
+import hashlib
 import io
 import json
-import os
 import re
 import zipfile
 from pathlib import Path
@@ -11,10 +10,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gan.errors import CheckpointError
+from gan.errors import CheckpointError, DamagedCheckpointError
+from gan.files import write_atomically, writing
 
 FORMAT = 1
 FOLDER = "checkpoints"
+DAMAGED = ".damaged"
+_SEAL = b"sha256:"
+_SEAL_LENGTH = len(_SEAL) + 64
+_END = b"PK\5\6"  # begins the last record of a zip archive, 22 bytes without a comment
 _NAME = re.compile(r"(?P<kind>step|best)-(?P<step>\d+)\.pt")
 
 
@@ -26,34 +30,20 @@ class Checkpoint(NamedTuple):
     state: dict[str, Any]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside the target, flushes to the disk, then renames: a reader sees the old file or the whole new one.
-
-    Raises:
-        CheckpointError: the disk is full or cannot be written; the old file is as it was.
-    """
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # the folder itself may have become unwritable: the sentence below says so
-            beside.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path}: cannot be written: {error.strerror or error}; what was saved before is intact"
-        ) from None
-
-
-def save_checkpoint(run: Path, config: dict[str, Any], state: dict[str, Any], *, keep: int) -> Path:
-    """Writes `run`/checkpoints/step-<step>.pt and removes all but the newest `keep`; returns the file."""
+def save_checkpoint(
+    run: Path, config: dict[str, Any], state: dict[str, Any], *, keep_last: int, keep_every: int = 0
+) -> Path:
+    """Writes `run`/checkpoints/step-<step>.pt, removes those that need not be kept; returns the file."""
     path = _write(run / FOLDER / f"step-{state['step']:08d}.pt", config, state)
-    for old in list_checkpoints(run)[:-keep]:
-        old.unlink(missing_ok=True)
+    remove_superseded(run, keep_last=keep_last, keep_every=keep_every)
     return path
+
+
+def remove_superseded(run: Path, *, keep_last: int, keep_every: int) -> None:
+    """Removes all checkpoints but the newest `keep_last` and those whose step is a multiple of `keep_every` > 0."""
+    for old in list_checkpoints(run)[:-keep_last]:
+        if not keep_every or _step_of(old) % keep_every:
+            old.unlink(missing_ok=True)
 
 
 def save_best(run: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
@@ -64,8 +54,21 @@ def save_best(run: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
 def _write(path: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
     buffer = io.BytesIO()  # a file system's errors inside torch.save would not say what they are
     torch.save({"format": FORMAT, "config": config, "state": state}, buffer)
+    _seal(buffer)
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
     write_atomically(path, buffer.getvalue())
     return path
+
+
+def _seal(archive: io.BytesIO) -> None:
+    """Appends the SHA-256 of a zip archive as its comment, which readers of zip archives pass over."""
+    with archive.getbuffer() as content:
+        assert content[-22:-18] == _END
+        content[-2:] = _SEAL_LENGTH.to_bytes(2, "little")
+        digest = hashlib.sha256(content).hexdigest()
+    archive.seek(0, io.SEEK_END)
+    archive.write(_SEAL + digest.encode())
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -76,6 +79,12 @@ def list_checkpoints(run: Path) -> list[Path]:
 def best_checkpoints(run: Path) -> list[Path]:
     """Checkpoints that were the best when they were written: one, but for a moment while it is replaced."""
     return _numbered(run, "best")
+
+
+def _step_of(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match["step"])
 
 
 def _numbered(run: Path, kind: str) -> list[Path]:
@@ -105,24 +114,114 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint file, or the newest one of a run folder. No code in the file is run.
 
     Raises:
-        CheckpointError: missing, truncated, foreign, or written by a newer version.
+        DamagedCheckpointError: truncated, changed since it was written, or foreign; names the newest intact one before.
+        CheckpointError: missing, unreadable, or written by a newer version.
     """
     path = find_checkpoint(path)
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load itself does not compare the checksums
-            broken = archive.testzip()
-        if broken is not None:
-            raise zipfile.BadZipFile(f"checksum of {broken}")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
-        raise CheckpointError(
-            f"{path}: not readable as a checkpoint: truncated, damaged or another program's file ({_first_line(error)})"
-        ) from None
-    if not isinstance(content, dict) or not {"format", "config", "state"} <= content.keys():
-        raise CheckpointError(f"{path}: not a checkpoint of gan-train: expected format, config and state in it")
+        content = _read(path)
+    except DamagedCheckpointError as error:
+        raise DamagedCheckpointError(f"{error}{_hint(path)}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     if content["format"] != FORMAT:
         raise CheckpointError(f"{path}: format {content['format']!r}; this version reads format {FORMAT}")
     return Checkpoint(path, content["config"], content["state"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What was saved in a file.
+
+    Raises:
+        DamagedCheckpointError: something else than what was written there.
+        CheckpointError: it has been written like that, but cannot be loaded.
+        OSError: it cannot be read.
+    """
+    sealed = _check_seal(path)
+    try:
+        if not sealed:
+            _check_sums(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
+        if sealed:
+            raise CheckpointError(f"{path}: cannot be loaded: {_first_line(error)}") from None
+        raise _damaged(path, _first_line(error)) from None
+    if not isinstance(content, dict) or not {"format", "config", "state"} <= content.keys():
+        raise DamagedCheckpointError(f"{path}: not a checkpoint of gan-train: expected format, config and state in it")
+    return content
+
+
+def _check_seal(path: Path) -> bool:
+    """Compares the digest at the end with the content; False where there is none, as in files of earlier versions."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        left = max(0, path.stat().st_size - _SEAL_LENGTH)
+        while block := file.read(min(left, 1 << 20)):
+            digest.update(block)
+            left -= len(block)
+        end = file.read()
+    if end.startswith(_SEAL):
+        if end != _SEAL + digest.hexdigest().encode():
+            raise _damaged(path, "its digest is another")
+        return True
+    if end[-22:-18] != _END or end[-2:] != b"\0\0":
+        raise _damaged(path, "its end is missing")
+    return False
+
+
+def _check_sums(path: Path) -> None:
+    """Of each record in the archive: torch.load itself does not compare them."""
+    with zipfile.ZipFile(path) as archive:
+        broken = archive.testzip()
+    if broken is not None:
+        raise zipfile.BadZipFile(f"checksum of {broken}")
+
+
+def _damaged(path: Path, reason: str) -> DamagedCheckpointError:
+    return DamagedCheckpointError(
+        f"{path}: not readable as a checkpoint: truncated, damaged or another program's file ({reason})"
+    )
+
+
+def _hint(path: Path) -> str:
+    """What to go on from in place of a damaged checkpoint of a run."""
+    run = path.parent.parent
+    if path not in list_checkpoints(run):
+        return ""
+    for older in reversed(list_checkpoints(run)):
+        if _step_of(older) < _step_of(path) and _is_intact(older):
+            return (
+                f"; {older.name} before it is intact: gan-train --run {run} --resume --skip-damaged goes on from there"
+            )
+    return f"; none before it is intact: gan-train --run {run} --resume --skip-damaged begins again"
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        _read(path)
+    except (CheckpointError, OSError):
+        return False
+    return True
+
+
+def set_damaged_aside(run: Path) -> list[Path]:
+    """Renames damaged checkpoints, from the newest one back to the first that is intact; returns their new names.
+
+    Raises:
+        CheckpointError: one cannot be renamed, or cannot be loaded though it is as it was written.
+        OSError: one cannot be read, which says nothing of its content.
+    """
+    renamed = []
+    for path in reversed(list_checkpoints(run)):
+        try:
+            _read(path)
+            break
+        except DamagedCheckpointError:
+            with writing(path):
+                renamed.append(path.rename(path.with_name(path.name + DAMAGED)))
+    return renamed
 
 
 def _first_line(error: BaseException) -> str:

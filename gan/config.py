@@ -42,6 +42,10 @@ def _later_setting(default: Any, description: str) -> Any:
     return Field(default=default, description=description, json_schema_extra={"identity": "unless default"})
 
 
+RENAMED = {("train", "keep_checkpoints"): "keep_last"}
+"""Settings by the names that earlier versions gave them, and what they are called now."""
+
+
 class Settings(BaseModel):
     """Strict, frozen, no unknown names, no infinities."""
 
@@ -116,9 +120,12 @@ class TrainSettings(Settings):
     log_every: Count = _without_effect(100, "steps between lines in metrics.jsonl and TensorBoard")
     sample_every: Interval = _without_effect(1000, "steps between sample grids; 0: at the start and the end")
     checkpoint_every: Interval = _without_effect(1000, "steps between checkpoints; 0: at the end")
-    keep_checkpoints: Count = _without_effect(2, "newest checkpoints that stay on disk")
+    keep_last: Count = _without_effect(2, "newest checkpoints that stay on disk")
+    keep_every: Interval = _without_effect(0, "checkpoints whose step is a multiple of it stay for good; 0: none")
     eval_every: Interval = _without_effect(0, "steps between evaluations with eval.metrics; 0: none")
-    keep_best: str = _without_effect("", "a metric, such as fid: its best checkpoint stays as checkpoints/best.pt")
+    keep_best: str = _without_effect(
+        "", "a metric, such as fid: its best checkpoint stays as checkpoints/best-<step>.pt"
+    )
 
 
 class NeuralDivergenceSettings(Settings):
@@ -305,7 +312,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: got {type(content).__name__}, expected settings as 'name: value'")
-    return content
+    return _with_new_names(content, str(path))
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -314,6 +321,23 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
+
+
+def _with_new_names(content: dict[str, Any], place: str) -> dict[str, Any]:
+    """Settings under the names they have now.
+
+    Raises:
+        ConfigError: one is given under its old name and its new one.
+    """
+    for (section, old), new in RENAMED.items():
+        settings = content.get(section)
+        if not isinstance(settings, dict) or old not in settings:
+            continue
+        if new in settings:
+            raise ConfigError(f"{place}: {section}.{old} is the old name of {section}.{new}: give one of them")
+        renamed = {new if name == old else name: value for name, value in settings.items()}
+        content = {**content, section: renamed}
+    return content
 
 
 def _apply_override(content: dict[str, Any], override: str) -> dict[str, Any]:
@@ -325,7 +349,7 @@ def _apply_override(content: dict[str, Any], override: str) -> dict[str, Any]:
     changes: Any = value
     for key in reversed(keys):
         changes = {key: changes}
-    return _merge(content, changes)
+    return _merge(content, _with_new_names(changes, f"--set {override}"))
 
 
 def validate(content: dict[str, Any], place: str) -> Config:
@@ -335,7 +359,7 @@ def validate(content: dict[str, Any], place: str) -> Config:
         ConfigError: one line per mistake: where, what was got, what was expected, the nearest valid name.
     """
     try:
-        return Config.model_validate(content)
+        return Config.model_validate(_with_new_names(content, place))
     except ValidationError as error:
         lines = [_explain(mistake) for mistake in error.errors()]
         raise ConfigError(f"{place}: " + "; ".join(lines)) from None

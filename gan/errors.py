@@ -15,3 +15,7 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint or run folder that is missing, damaged, foreign or does not fit the configuration."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that is not what was written: truncated, changed or another program's."""

@@ -30,6 +30,7 @@ from evaluation.extractors import Extractor
 from evaluation.generated import match_classes, name_classes, read_generated
 from evaluation.isolation import isolated
 from evaluation.metrics.needs import Metric
+from evaluation.metrics.unfinished import forget_finished
 from evaluation.plots import plot_curves
 from evaluation.presets import find_protocol
 from evaluation.runner import check_metrics
@@ -443,6 +444,7 @@ def _evaluate_checkpoint(
     folder = out or fresh_folder(home / "reports" / f"{state.step:08d}")
     log = home / "metrics.jsonl"
     _save(report, folder, log if log.is_file() else None)
+    forget_finished(_unfinished_folder(path))
     with contextlib.suppress(EvaluationError):  # a checkpoint copied out of its run, or a run without a logged step
         plot_curves(log, folder / "curves.png")
     return report, folder
@@ -453,13 +455,18 @@ def _save(report: Report, folder: Path, training_log: Path | None = None) -> Non
         report.save(folder, training_log=training_log)
 
 
+def _unfinished_folder(checkpoint: Path) -> Path:
+    """Where critics of a run's checkpoint are kept until their report is written."""
+    return checkpoint.parent.parent / "unfinished"
+
+
 def evaluate_state(names: list[str], evaluation: Evaluation, state: TrainState, checkpoint: Path | None) -> Report:
     """Metrics of a state, with the checkpoint it came from on record; critics are resumed where one is given."""
     subject: dict[str, Any] = {"experiment": evaluation.config.name, "identity": evaluation.config.identity()}
     if checkpoint is not None:
         digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         subject |= {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}
-    unfinished = None if checkpoint is None else checkpoint.parent.parent / "unfinished"
+    unfinished = None if checkpoint is None else _unfinished_folder(checkpoint)
     with one_sentence():
         return evaluation.of_state(names, state, subject, unfinished)
 

@@ -3,9 +3,10 @@
 import json
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from gan.files import write_atomically, writing
 from gan.normalization import LayerSpectrum
-from gan.pixels import save_png
+from gan.pixels import encode_png
 
 SHOWN = {"d_loss": "D", "g_loss": "G", "real_logit": "D(x)", "fake_logit": "D(G(z))"}
+JSONL = "metrics.jsonl"
 TAGS = {
     "d_loss": "loss/discriminator",
     "g_loss": "loss/generator",
@@ -35,6 +38,10 @@ class Logger:
     Lines of metrics.jsonl and TensorBoard events after `first_step` are dropped at the start: an interrupted run may
     have logged steps that its last checkpoint does not know, and they will come again.
 
+    TensorBoard events are on the disk before a line of metrics.jsonl says that an evaluation is done, and, after
+    `before_saving`, before a checkpoint: what a killed process has not written comes again. What cannot be written
+    raises CheckpointError.
+
     Args:
         run: the folder.
         steps: of the whole run, for the estimate of the time left.
@@ -44,10 +51,11 @@ class Logger:
 
     def __init__(self, run: Path, *, steps: int, images_per_step: int, first_step: int) -> None:
         self.run, self.steps, self.images_per_step = run, steps, images_per_step
-        (run / "samples").mkdir(parents=True, exist_ok=True)
-        self._jsonl = run / "metrics.jsonl"
-        _drop_later_lines(self._jsonl, first_step)
-        self.board = SummaryWriter(str(run), purge_step=first_step + 1 if first_step else 0)
+        self._jsonl = run / JSONL
+        with writing(run):
+            (run / "samples").mkdir(exist_ok=True)
+            _drop_later_lines(self._jsonl, first_step)
+            self.board = SummaryWriter(str(run), purge_step=first_step + 1 if first_step else 0)
         self._bar: tqdm[Any] | None = None
         self._interactive = sys.stderr.isatty()
         self._paused = 0.0
@@ -93,8 +101,9 @@ class Logger:
         share = (data_seconds - self._window_data) / seconds
         self._window_start, self._window_step, self._window_data, self._paused = now, step, data_seconds, 0.0
         scalars = scalars | {"images_per_second": rate * self.images_per_step, "data_share": share}
-        for name, value in scalars.items():
-            self.board.add_scalar(TAGS[name], value, step)
+        with writing(self.run):
+            for name, value in scalars.items():
+                self.board.add_scalar(TAGS[name], value, step)
         self.layers(step, layers)
         self._append({"step": step, **scalars, "layers": [layer._asdict() for layer in layers]})
         shown = "  ".join(f"{short} {scalars[name]:+.3f}" for name, short in SHOWN.items())
@@ -107,6 +116,12 @@ class Logger:
 
     def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None:
         """Per layer: spectral norm and stable rank of the raw and of the normalized weight, and how far SRN acts."""
+        with writing(self.run):
+            self._add_spectra(step, layers)
+        if step == 0:
+            self._append({"step": 0, "layers": [layer._asdict() for layer in layers]})
+
+    def _add_spectra(self, step: int, layers: Sequence[LayerSpectrum]) -> None:
         for layer in layers:
             self.board.add_scalar(f"sigma/{layer.name}", layer.sigma, step)
             self.board.add_scalar(f"stable_rank/{layer.name}", layer.stable_rank, step)
@@ -118,28 +133,33 @@ class Logger:
             if layer.gamma is not None:
                 self.board.add_scalar(f"srn_gamma/{layer.name}", layer.gamma, step)
         bounded = [layer.active for layer in layers if layer.target_rank is not None]
-        if step == 0:
-            self._append({"step": 0, "layers": [layer._asdict() for layer in layers]})
         if bounded:
             self.board.add_scalar("srn_active/fraction_of_bounded_layers", sum(bounded) / len(bounded), step)
 
     def grid(self, step: int, image: Tensor) -> None:
         """A sample grid, uint8 (3, H, W), into samples/ and TensorBoard."""
-        save_png(image, self.run / "samples" / f"step-{step:08d}.png")
-        self.board.add_image("samples", image, step)
+        write_atomically(self.run / "samples" / f"step-{step:08d}.png", encode_png(image))
+        with writing(self.run):
+            self.board.add_image("samples", image, step)
 
     def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None:
         """Evaluation at a step: values, and samples of distributions, such as empirical Lipschitz constants."""
-        for name, value in values.items():
-            self.board.add_scalar(f"metrics/{name}", value, step)
-        for name, samples in distributions.items():
-            self.board.add_histogram(name, samples, step)
+        with writing(self.run):
+            for name, value in values.items():
+                self.board.add_scalar(f"metrics/{name}", value, step)
+            for name, samples in distributions.items():
+                self.board.add_histogram(name, samples, step)
+            self.board.flush()
         defined = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON has no NaN
         self._append({"step": step, "metrics": defined})
         self.say(f"step {step}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
+    def before_saving(self) -> None:
+        """Call before a checkpoint is written: events of its steps are on the disk then."""
+        with writing(self.run):
+            self.board.flush()
+
     def saved(self, path: Path) -> None:
-        self.board.flush()
         if not self._interactive:
             self.say(f"saved {path}")
 
@@ -147,26 +167,49 @@ class Logger:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        self.board.close()
+        with suppress(OSError):  # that of an event, which `line` and its like have raised
+            self.board.close()
 
     def _append(self, record: dict[str, Any]) -> None:
-        with self._jsonl.open("a", encoding="utf-8") as file:
+        with writing(self._jsonl), self._jsonl.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
 
+def evaluated(run: Path, step: int) -> bool:
+    """Whether the evaluation at a step has been finished: its line in metrics.jsonl comes last."""
+    return any("metrics" in record and record["step"] == step for record in _records(run / JSONL))
+
+
+@contextmanager
+def quiet_writer() -> Iterator[None]:
+    """What TensorBoard's thread cannot write is raised where the next event is added: no traceback of the thread's."""
+
+    def report(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    before, threading.excepthook = threading.excepthook, report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 def _drop_later_lines(jsonl: Path, step: int) -> None:
+    """All lines if no step is completed: they come again from the first."""
+    kept = [json.dumps(record) + "\n" for record in _records(jsonl) if 0 < step >= record["step"]]
+    write_atomically(jsonl, "".join(kept).encode())
+
+
+def _records(jsonl: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a file that may be missing; the last one of a killed run may be half written."""
     if not jsonl.exists():
         return
-    kept = []
     for text in jsonl.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            if 0 < step >= json.loads(text)["step"]:
-                kept.append(text + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue  # the last line of a killed run may be half written
-    beside = jsonl.with_name(jsonl.name + ".part")
-    beside.write_text("".join(kept), encoding="utf-8")
-    beside.replace(jsonl)
+        with suppress(ValueError, KeyError, TypeError):
+            record = json.loads(text)
+            int(record["step"])
+            yield record
 
 
 def _clock(seconds: float) -> str:

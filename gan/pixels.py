@@ -1,5 +1,6 @@
 """The one conversion from pixels to the networks' range, and the one back."""
 
+import io
 from pathlib import Path
 
 import torch
@@ -31,6 +32,13 @@ def to_uint8(images: Tensor, quantizer: str = "round") -> Tensor:
     return (images.float() * 127.5 + shift).clamp(0, 255).to(torch.uint8)
 
 
+def encode_png(image: Tensor) -> bytes:
+    """One image, uint8 (3, H, W), as the content of a file."""
+    stream = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(stream, format="PNG")
+    return stream.getvalue()
+
+
 def save_png(image: Tensor, path: Path) -> None:
     """Writes one image, uint8 (3, H, W)."""
-    Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(path, format="PNG")
+    path.write_bytes(encode_png(image))

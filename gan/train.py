@@ -25,20 +25,23 @@ from evaluation.histograms import histograms
 from gan import build
 from gan.best import Best
 from gan.checkpoint import (
+    FOLDER,
     Checkpoint,
     identity_of,
     list_checkpoints,
     newest_run,
     read_checkpoint,
+    remove_superseded,
     save_best,
     save_checkpoint,
-    write_atomically,
+    set_damaged_aside,
 )
 from gan.command import Command, choose_device, describe
 from gan.config import Config, available_configs, differences, load_config, override_config
 from gan.errors import CheckpointError, ConfigError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
-from gan.logger import Logger
+from gan.files import locked, remove_parts, write_atomically, writing
+from gan.logger import JSONL, Logger, evaluated, quiet_writer
 from gan.memory import keep_freed_memory
 from gan.normalization import LayerSpectrum, spectra
 from gan.profiling import traced
@@ -46,9 +49,10 @@ from gan.sample import fixed_grid
 from gan.several import plan, train_all
 from gan.state import TrainState
 from gan.step import choose_step
-from gan.trainer import Trainer
+from gan.trainer import Trainer, evaluation_due
 
 LIMITS = {"stop-after": "stop_after", "max-minutes": "max_minutes"}
+FLAGS = ("resume", "skip-damaged", "profile", "dry-run", "print-config")
 EXAMPLES = """
 Examples:
 
@@ -85,6 +89,7 @@ def _read_seeds(context: click.Context, parameter: click.Parameter, value: str |
     "--run", "run_folder", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/<name>-<time>]"
 )
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint of --run, or of the newest such run.")
+@click.option("--skip-damaged", is_flag=True, help="With --resume: set damaged checkpoints aside, go on from before.")
 @click.option(
     "--stop-after", type=click.IntRange(1), metavar="STEP", help="Save and exit after this step, to be resumed."
 )
@@ -103,6 +108,7 @@ def main(
     overrides: tuple[str, ...],
     run_folder: Path | None,
     resume: bool,
+    skip_damaged: bool,
     stop_after: int | None,
     max_minutes: float | None,
     seeds: tuple[int, ...],
@@ -126,6 +132,8 @@ def main(
         }
         click.echo(describe(names))
         return
+    if skip_damaged and not resume:
+        raise ConfigError("--skip-damaged: goes with --resume")
     if seeds or len(config_names) > 1:
         _train_several(config_names, seeds, at_once)
         return
@@ -142,7 +150,10 @@ def main(
         click.echo(_summary(config, build.build_state(config)))
         return
     run = _choose_run(config, run_folder, resume)
-    reason = _train(config, run, resume, place, stop_after, max_minutes, profile)
+    with locked(run), quiet_writer():
+        if skip_damaged:
+            _set_damaged_aside(run)
+        reason = _train(config, run, resume, place, stop_after, max_minutes, profile)
     if reason.startswith("signal"):
         raise SystemExit(128 + int(reason.split()[1]))
 
@@ -164,7 +175,7 @@ def _train_several(config_names: tuple[str, ...], seeds: tuple[int, ...], at_onc
     every_gpu = given["device"] == "auto" and place.type == "cuda"
     devices = [f"cuda:{i}" for i in range(gpus)] if every_gpu else [str(place)]
     at_once = at_once or (4 * len(devices) if place.type == "cuda" else os.cpu_count() or 1)
-    flags = [f"--{name}" for name in ("resume", "profile", "dry-run", "print-config") if given[name.replace("-", "_")]]
+    flags = [f"--{name}" for name in FLAGS if given[name.replace("-", "_")]]
     limits = [f"--{name}={given[key]}" for name, key in LIMITS.items() if given[key]]
     shared = [*(f"--set={override}" for override in given["overrides"]), *flags, *limits]
     folder = given["run_folder"] or Path("runs")
@@ -209,13 +220,19 @@ def _train(
     profile: bool,
 ) -> str:
     checkpoint = _checkpoint_to_continue(config, run, resume)
-    images = build.load_images(config, "train")
     if checkpoint is None:
+        images = build.load_images(config, "train")
         state = build.build_state(config, device, build.count_classes(config, images))
         state.data_fingerprint = images.fingerprint
         state.class_names = images.classes if config.conditional else ()
     else:
         state = build.load_state(checkpoint, config, device)
+        if _is_complete(config, run, state.step):
+            click.echo(
+                f"{run}: all {state.step} steps are done, nothing is missing; next: gan-eval --run {run}", err=True
+            )
+            return ""
+        images = build.load_images(config, "train")
         if state.data_fingerprint != images.fingerprint:
             raise CheckpointError(
                 f"{checkpoint.path}: was trained on other images than {config.data.root!r} holds now "
@@ -243,7 +260,13 @@ def _train(
         with _stop(stop_after, max_minutes) as stop, tracing or nullcontext(step.train_step) as train_step:
             reason = trainer.run(
                 logger,
-                save=lambda: save_checkpoint(run, config.model_dump(), state.state_dict(), keep=train.keep_checkpoints),
+                save=lambda: save_checkpoint(
+                    run,
+                    config.model_dump(),
+                    state.state_dict(),
+                    keep_last=train.keep_last,
+                    keep_every=train.keep_every,
+                ),
                 sample=lambda: fixed_grid(config, state),
                 evaluate=_evaluator(config, state, run, logger) if train.eval_every else None,
                 stop=stop,
@@ -274,8 +297,13 @@ def _evaluator(
 
     def measure() -> tuple[dict[str, float], dict[str, numpy.ndarray]]:
         report = evaluate_state(names, evaluation, state, None)
+        folder = run / "reports" / f"{state.step:08d}"
+        with writing(folder):  # made one by one: where the run has vanished, it is not made anew
+            folder.parent.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
+            remove_parts(folder)
         with one_sentence():
-            report.save(run / "reports" / f"{state.step:08d}", training_log=run / "metrics.jsonl")
+            report.save(folder, training_log=run / JSONL)
         if best is not None:
             save = partial(save_best, run, config.model_dump(), state.state_dict())
             entries = report.protocol["values"]
@@ -286,14 +314,25 @@ def _evaluator(
     return measure
 
 
+def _set_damaged_aside(run: Path) -> None:
+    for path in set_damaged_aside(run):
+        click.echo(f"{path}: a damaged checkpoint, set aside", err=True)
+
+
+def _is_complete(config: Config, run: Path, step: int) -> bool:
+    train = config.train
+    return step >= train.steps and (evaluated(run, step) or not evaluation_due(train, step))
+
+
 def _checkpoint_to_continue(config: Config, run: Path, resume: bool) -> Checkpoint | None:
     checkpoints = list_checkpoints(run)
     if not resume:
-        if checkpoints or (run / "metrics.jsonl").exists():
+        if checkpoints or (run / JSONL).exists():
             raise CheckpointError(f"{run}: holds a run already; continue it with --resume or choose another --run")
         return None
     if not checkpoints:
         click.echo(f"{run}: no checkpoint yet, starting from the beginning", err=True)
+        _tidy(config, run)
         return None
     checkpoint = read_checkpoint(checkpoints[-1])
     changed = differences(config, build.checkpoint_config(checkpoint))
@@ -302,7 +341,14 @@ def _checkpoint_to_continue(config: Config, run: Path, resume: bool) -> Checkpoi
             f"{checkpoint.path}: trained with other settings (now, then): {'; '.join(changed)}; "
             "a run continues only as it began; choose another --run"
         )
+    _tidy(config, run)
     return checkpoint
+
+
+def _tidy(config: Config, run: Path) -> None:
+    """Removes what a process that was killed had begun to write, or was about to remove."""
+    remove_parts(run, run / FOLDER, run / "samples")
+    remove_superseded(run, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
 
 
 @contextmanager

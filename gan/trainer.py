@@ -18,7 +18,7 @@ from gan.config import TrainSettings
 from gan.data.batches import Batches
 from gan.ema import update_average_
 from gan.errors import UserError
-from gan.logger import Logger
+from gan.logger import Logger, evaluated
 from gan.losses import Loss
 from gan.noise import draw_labels, draw_latents, draw_uniforms, random_generator
 from gan.normalization import BatchedNormalization, normalized_weights, spectra, update_
@@ -219,6 +219,8 @@ class Trainer:
         if state.step == 0:
             logger.layers(0, spectra(state.discriminator))
             logger.grid(0, sample())
+        elif evaluate is not None and evaluation_due(settings, state.step) and not evaluated(logger.run, state.step):
+            logger.metrics(state.step, *evaluate())  # the process ended between the checkpoint and its evaluation
         logger.start(state.step)
         reason = stop(state.step) if state.step else ""
         while state.step < settings.steps and not reason:
@@ -234,15 +236,21 @@ class Trainer:
                     logger.grid(step, sample())
                 if last or reason or _due(step, settings.checkpoint_every):
                     self.check_finite()
+                    logger.before_saving()
                     logger.saved(save())
-                if evaluate is not None and (last or _due(step, settings.eval_every)):
+                if evaluate is not None and evaluation_due(settings, step):
                     logger.metrics(step, *evaluate())
             logger.advance(step)
         return reason
+
+
+def evaluation_due(settings: TrainSettings, step: int) -> bool:
+    """Whether metrics are measured after a step: every train.eval_every, unless that is 0, and after the last one."""
+    return _due(step, settings.eval_every) or (settings.eval_every > 0 and step == settings.steps)
 
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-__all__ = ["DivergenceError", "Trainer", "float32_products", "learning_rate"]
+__all__ = ["DivergenceError", "Trainer", "evaluation_due", "float32_products", "learning_rate"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -172,12 +173,14 @@ def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:
 
 
 def _write(file: Path, key: str, network: SmallClassifier) -> None:
+    """What cannot be written is said on stderr and does no harm."""
     state = network.state_dict()
     try:
         with replacing(file) as beside:
             torch.save({"key": key, "sha256": weights_sha256(state), "state": state}, beside)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        raise EvaluationError(
-            f"extractor classifier: cannot write its cache file {file} ({error}); "
-            "set XDG_CACHE_HOME to a folder with space that can be written"
-        ) from error
+        print(
+            f"extractor classifier: cannot write its cache file {file} ({error}); it is trained anew the next time; "
+            "set XDG_CACHE_HOME to a folder with space that can be written",
+            file=sys.stderr,
+        )

@@ -173,7 +173,8 @@ def neural_divergence(
             over fresh ones.
         seed: of the critics' weights and batches; equal seeds give equal results on one machine.
         checkpoints: a folder that keeps the state of an unfinished run, saved about once a minute. The same call goes
-            on from there, bit by bit as if it had not stopped, and removes the file at its end.
+            on from there, bit by bit as if it had not stopped. The end stays, too, until
+            `evaluation.metrics.unfinished.forget_finished`.
         identity: says what a sampler is (its checkpoint's hash and how it draws); needed where both are given.
 
     Raises:
@@ -192,7 +193,7 @@ def neural_divergence(
         images = critic_images(generated, test, critic_holdout, pool, seed, device)
         unfinished = Unfinished(checkpoints, {} if checkpoints is None else _key(images, chosen, seed, identity))
         finished = _finished(images, chosen, seed, unfinished)
-    unfinished.remove()
+    unfinished.finish({"finished": [critic.plain() for critic in finished], "current": None})
     terms = tuple(critic.terms for critic in finished)
     means = _means(terms)
     if not np.isfinite(means).all():

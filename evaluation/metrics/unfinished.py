@@ -1,8 +1,9 @@
-"""What an interrupted run leaves on disk, to go on from."""
+"""What an interrupted run leaves on disk, to go on from; and a finished one, until its report is safe."""
 
 import hashlib
 import pickle
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from evaluation.errors import EvaluationError
 from evaluation.files import replacing
 
 SECONDS_BETWEEN_SAVES = 60.0
+UNFINISHED, FINISHED = "unfinished", "finished"
 
 
 class Unfinished:
@@ -28,15 +30,19 @@ class Unfinished:
     def __init__(self, folder: Path | None, key: dict[str, Any]) -> None:
         self._key = canonical(key)
         name = hashlib.sha256(self._key.encode()).hexdigest()[:16]
-        self.file = None if folder is None else folder / f"unfinished-{name}.pt"
+        self.file = None if folder is None else folder / f"{UNFINISHED}-{name}.pt"
+        self.finished_file = None if folder is None else folder / f"{FINISHED}-{name}.pt"
         self._last_save = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
         """What was saved last under this key, on the CPU; None: nothing."""
-        if self.file is None:
+        if self.file is None or self.finished_file is None:
             return None
+        return self._read(self.finished_file) or self._read(self.file)
+
+    def _read(self, file: Path) -> dict[str, Any] | None:
         try:
-            stored = torch.load(self.file, map_location="cpu", weights_only=True)
+            stored = torch.load(file, map_location="cpu", weights_only=True)
             return stored["state"] if stored["key"] == self._key else None
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
             return None
@@ -53,14 +59,28 @@ class Unfinished:
             EvaluationError: the folder cannot be written.
         """
         assert self.file is not None
-        try:
-            with replacing(self.file) as beside:
-                torch.save({"key": self._key, "state": state}, beside)
-        except (OSError, RuntimeError) as error:
-            raise EvaluationError(f"checkpoint: {self.file} cannot be written ({error}); free space there") from error
+        self._write(self.file, state)
         self._last_save = time.monotonic()
 
-    def remove(self) -> None:
-        """After the run: there is nothing left to go on from."""
-        if self.file is not None:
+    def finish(self, state: dict[str, Any]) -> None:
+        """Replaces what was saved by the end of the run, where the folder can be written; see `forget_finished`."""
+        if self.file is None or self.finished_file is None:
+            return
+        with suppress(EvaluationError):  # the run has its result: a copy of it is not worth losing it
+            self._write(self.finished_file, state)
+        with suppress(OSError):
             self.file.unlink(missing_ok=True)
+
+    def _write(self, file: Path, state: dict[str, Any]) -> None:
+        try:
+            with replacing(file) as beside:
+                torch.save({"key": self._key, "state": state}, beside)
+        except (OSError, RuntimeError) as error:
+            raise EvaluationError(f"checkpoint: {file} cannot be written ({error}); free space there") from error
+
+
+def forget_finished(folder: Path) -> None:
+    """Removes the ends of runs in a folder: call it when what was made of them is on the disk."""
+    for file in folder.glob(f"{FINISHED}-*.pt"):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)

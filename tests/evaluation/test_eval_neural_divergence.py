@@ -15,7 +15,7 @@ from evaluation import Context, EvaluationError, Settings, evaluate, neural_dive
 from evaluation.metrics.critic import INITIALIZERS, LOSSES, Critic, Noise, Training, gradient_penalties, same_padding
 from evaluation.metrics.critic_images import critic_images
 from evaluation.metrics.neural_divergence import MEANINGS, T_QUANTILES, Terms, _terms, interval_of_mean, measure
-from evaluation.metrics.unfinished import Unfinished
+from evaluation.metrics.unfinished import Unfinished, forget_finished
 from evaluation.presets import PRESETS
 
 CPU = torch.device("cpu")
@@ -466,7 +466,18 @@ def test_an_interrupted_run_goes_on_bit_by_bit(tmp_path: Path, preset, fails_at:
     assert resumed.critics == through.critics
     assert resumed.unseen_critics == through.unseen_critics
     assert np.array_equal(resumed.losses, through.losses)
+    again = Recorder(fails_at=1, side=8)
+    finished = neural_divergence(again, test, preset=preset, **LONG, checkpoints=tmp_path, identity="a")
+    assert finished.critics == through.critics
+    assert again.asked == [], "the end of the run is kept until it is forgotten"
+    forget_finished(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_whose_end_cannot_be_kept_still_answers(tmp_path: Path):
+    (tmp_path / "file").touch()
+    folder, test = tmp_path / "file" / "folder", noise(64, 1, side=8)
+    assert neural_divergence(fresh(), test, **SHORT, checkpoints=folder, identity="a").critics
 
 
 @pytest.mark.parametrize(

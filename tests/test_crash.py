@@ -1,0 +1,450 @@
+"""What ends a run ends it with one sentence, and what it had is whole: kills, full disks, lost folders, damage, two at
+once. tools/torture.py does the same at random."""
+
+import errno
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from gan import files
+from gan import train as train_module
+from gan.best import Best
+from gan.checkpoint import (
+    list_checkpoints,
+    read_checkpoint,
+    save_best,
+    save_checkpoint,
+    set_damaged_aside,
+)
+from gan.config import load_config
+from gan.errors import CheckpointError, ConfigError, DamagedCheckpointError
+from gan.evaluate import main as gan_eval
+from gan.files import locked, remove_parts, write_atomically
+from gan.logger import Logger, evaluated, quiet_writer
+from gan.sample import main as gan_sample
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+import torture
+
+Train = Callable[..., Result]
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+EVALUATING = ("--set", "train.eval_every=5", "--set", "train.checkpoint_every=5", "--set", "train.steps=10")
+EVALUATING += ("--set", "train.log_every=1", "--set", "train.keep_best=fid", "--set", "train.keep_last=1")
+
+
+class Killed(BaseException):
+    """Ends a run at once, as a kill would, but for what `finally` does."""
+
+
+def fails(times: int, error: BaseException, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, that raises from its `times`-th call on."""
+    left = [times]
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        left[0] -= 1
+        if left[0] <= 0:
+            raise error
+        return function(*arguments, **keywords)
+
+    return call
+
+
+def one_sentence(result: Result, *words: str) -> None:
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.output.splitlines() if "error" in line.lower()]
+    assert all(word in line for word in words), line
+    assert "Traceback" not in result.output
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
+    """A run with the settings EVALUATING that nothing has disturbed."""
+    run = tmp_path_factory.mktemp("undisturbed") / "whole"
+    arguments = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--device", "cpu", "--run", str(run)]
+    assert CliRunner().invoke(train_module.main, [*arguments, *EVALUATING]).exit_code == 0
+    return run
+
+
+@pytest.mark.parametrize(
+    ("place", "times"),
+    [
+        ("gan.train.evaluate_state", 1),
+        ("gan.train.evaluate_state", 2),
+        ("gan.train.save_best", 1),
+        ("gan.train.histograms", 1),
+        ("gan.train.histograms", 2),
+        ("evaluation.report.report_page", 2),
+        ("gan.best.write_atomically", 1),
+        ("gan.checkpoint.remove_superseded", 2),
+    ],
+)
+def test_what_a_kill_left_undone_is_done(
+    train: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, times: int
+) -> None:
+    """At the evaluation of a checkpoint, also the last, before and after its report and the record of the best."""
+    with monkeypatch.context() as patch:
+        module, _, name = place.rpartition(".")
+        patch.setattr(place, fails(times, Killed(), getattr(sys.modules[module], name)))
+        with suppress(Killed):
+            assert train("parts", *EVALUATING).exit_code, "it was to be killed"
+    assert train("parts", *EVALUATING, "--resume").exit_code == 0
+    assert torture.compare(whole, tmp_path / "parts") == []
+
+
+def test_a_missing_last_evaluation_is_done_and_then_nothing_is_left_to_do(
+    train: Train, whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "parts")
+    log = tmp_path / "parts" / "metrics.jsonl"
+    log.write_text("".join(line + "\n" for line in log.read_text().splitlines()[:-1]))
+    shutil.rmtree(tmp_path / "parts" / "reports" / "00000010")
+    assert not evaluated(tmp_path / "parts", 10)
+    assert train("parts", *EVALUATING, "--resume").exit_code == 0
+    assert torture.compare(whole, tmp_path / "parts") == []
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").rglob("*") if path.name != ".lock"}
+    result = train("parts", *EVALUATING, "--resume")
+    assert result.exit_code == 0
+    assert "all 10 steps are done, nothing is missing" in result.output
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_parts_of_files_are_cleared_away(train: Train, tmp_path: Path) -> None:
+    assert train("run", *EVALUATING, "--stop-after", "5").exit_code == 0
+    run = tmp_path / "run"
+    litter = [run / "config.yaml.part", run / "checkpoints" / "step-00000005.pt.part"]
+    litter += [run / "samples" / "step-00000010.png.part", run / "reports" / "00000010" / "arrays.1.part.npz"]
+    for path in litter:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    assert train("run", *EVALUATING, "--resume").exit_code == 0
+    assert not list(run.rglob("*.part*"))
+
+
+def test_a_best_that_was_not_removed_in_time_is(tmp_path: Path) -> None:
+    old, new = (save_best(tmp_path, {}, {"step": step}) for step in (1, 2))
+    record = {
+        "checkpoint": new.name,
+        "step": 2,
+        "key": "fid",
+        "value": 1.0,
+        "better": "lower",
+        "hash": "",
+        "fields": {},
+    }
+    (tmp_path / "best.json").write_text(json.dumps(record))
+    Best(tmp_path, "fid", 2, is_better=lambda *_: True, differences=lambda *_: "")
+    assert new.exists()
+    assert not old.exists()
+
+
+def test_a_cut_event_file_does_not_disturb_the_next(train: Train, tmp_path: Path) -> None:
+    """Steps that come again are shown once."""
+    settings = ["--set", "train.steps=10", "--set", "train.log_every=1", "--set", "train.checkpoint_every=5"]
+    assert train("run", *settings).exit_code == 0
+    list_checkpoints(tmp_path / "run")[-1].unlink()
+    (events,) = (tmp_path / "run").glob("events.*")
+    events.write_bytes(events.read_bytes()[:-7])
+    assert train("run", *settings, "--resume").exit_code == 0
+    shown = EventAccumulator(str(tmp_path / "run")).Reload().Scalars("loss/generator")
+    assert [event.step for event in shown] == list(range(1, 11))
+
+
+def test_events_are_on_the_disk_before_the_checkpoint(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the disk is slow."""
+    seen: list[int] = []
+    write = RecordWriter.write
+
+    def write_slowly(self: RecordWriter, data: bytes) -> None:
+        time.sleep(0.02)
+        write(self, data)
+
+    def save(run: Path, *arguments: Any, **settings: Any) -> Path:
+        seen.append(EventAccumulator(str(run)).Reload().Images("samples")[-1].step)
+        return save_checkpoint(run, *arguments, **settings)
+
+    monkeypatch.setattr(RecordWriter, "write", write_slowly)
+    monkeypatch.setattr(train_module, "save_checkpoint", save)
+    assert train("run", "--set", "train.steps=2").exit_code == 0
+    assert seen == [2], "the grid of the last step is added right before"
+
+
+@pytest.mark.parametrize(
+    ("place", "times", "words"),
+    [
+        ("gan.files.os.fsync", 1, "config.yaml"),
+        ("gan.files.os.fsync", 3, "run.json"),
+        ("tensorboard.summary.writer.record_writer.RecordWriter.write", 1, "run"),
+        ("tensorboard.summary.writer.record_writer.RecordWriter.write", 30, "run"),
+        ("tensorboard.summary.writer.record_writer.RecordWriter.write", 150, "run"),
+        ("gan.logger.encode_png", 2, ""),
+        ("evaluation.files.Path.replace", 9, ""),
+        ("evaluation.report.np.savez_compressed", 2, "report"),
+        ("gan.checkpoint._write", 2, ""),
+        ("gan.logger.json.dumps", 4, ""),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_full_disk_is_one_sentence_whoever_writes(
+    train: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, times: int, words: str
+) -> None:
+    """Then the run goes on as if nothing had been."""
+    with monkeypatch.context() as patch:
+        patch.setattr(place, fails(times, FULL, _resolved(place)))
+        one_sentence(train("parts", *EVALUATING), "No space left on device", words)
+    for path in list_checkpoints(tmp_path / "parts"):
+        read_checkpoint(path)
+    assert train("parts", *EVALUATING, "--resume").exit_code == 0
+    assert torture.compare(whole, tmp_path / "parts") == []
+
+
+def _resolved(place: str) -> Callable[..., Any]:
+    parts = place.split(".")
+    count = next(count for count in range(len(parts), 0, -1) if ".".join(parts[:count]) in sys.modules)
+    found: Any = sys.modules[".".join(parts[:count])]
+    for name in parts[count:]:
+        found = getattr(found, name)
+    return found
+
+
+@pytest.mark.parametrize("after", ["config.yaml", "checkpoints/step-00000005.pt"])
+def test_a_vanished_folder_is_one_sentence_and_not_made_anew(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    run = tmp_path / "run"
+
+    def write(path: Path, content: bytes) -> None:
+        write_atomically(path, content)
+        if path == run / after:
+            shutil.move(run, tmp_path / "elsewhere")
+
+    for module in ("gan.train", "gan.checkpoint"):
+        monkeypatch.setattr(f"{module}.write_atomically", write)
+    result = train("run", *EVALUATING)
+    one_sentence(result, "No such file or directory")
+    assert not list(run.rglob("*.pt"))
+
+
+def test_a_vanished_folder_is_noticed_by_the_log(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with quiet_writer():
+        logger = Logger(run, steps=1, images_per_step=1, first_step=0)
+        run.rename(tmp_path / "elsewhere")
+        with pytest.raises(CheckpointError, match=r"cannot be written: No such file"):
+            logger.grid(0, torch.zeros(3, 8, 8, dtype=torch.uint8))
+        with pytest.raises(CheckpointError, match=r"metrics.jsonl: cannot be written"):
+            logger._append({"step": 0})
+        logger.close()
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("name", ["file/run", "file"])
+def test_a_folder_that_cannot_be_written_is_one_sentence(train: Train, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    one_sentence(train(name), "cannot be written", "choose another --run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [20_000, 150_000])
+def test_a_real_limit_of_file_sizes(train: Train, tmp_path: Path, small_shapes: Path, limit: int) -> None:
+    """The system refuses to write on: first TensorBoard's events or metrics.jsonl, or a checkpoint."""
+    command = [
+        sys.executable,
+        "-m",
+        "gan.train",
+        "--config",
+        "smoke",
+        "--device",
+        "cpu",
+        "--run",
+        str(tmp_path / "parts"),
+    ]
+    command += ["--set", f"data.root={small_shapes}", "--set", "train.checkpoint_every=5"]
+    process = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert process.returncode == 2, process.stderr
+    assert process.stderr.count("error") == 1
+    assert "File too large; what was saved before is intact" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert train("parts", "--set", "train.checkpoint_every=5", "--resume").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("last", "every", "kept"), [(2, 0, [8, 9]), (1, 4, [4, 8, 9]), (3, 3, [3, 6, 7, 8, 9]), (1, 9, [9])]
+)
+def test_retention(train: Train, tmp_path: Path, last: int, every: int, kept: list[int]) -> None:
+    settings = [f"--set=train.{name}" for name in ("checkpoint_every=1", "steps=9")]
+    settings += [f"--set=train.keep_last={last}", f"--set=train.keep_every={every}"]
+    assert train("run", *settings).exit_code == 0
+    assert [int(path.stem[5:]) for path in list_checkpoints(tmp_path / "run")] == kept
+
+
+def test_retention_is_no_part_of_the_experiment(smoke: Callable[..., Any]) -> None:
+    assert smoke("train.keep_last=5", "train.keep_every=7").identity() == smoke().identity()
+
+
+def test_keep_last_is_read_by_its_old_name(smoke: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("train: {keep_checkpoints: 7}\n")
+    assert load_config(tmp_path / "old.yaml").train.keep_last == 7
+    assert load_config(tmp_path / "old.yaml", ["train.keep_last=3"]).train.keep_last == 3
+    assert smoke("train.keep_last=3", "train.keep_checkpoints=4").train.keep_last == 4
+    (tmp_path / "old.yaml").write_text("train: {keep_checkpoints: 7, keep_last: 7}\n")
+    with pytest.raises(ConfigError, match=r"train.keep_checkpoints is the old name of train.keep_last"):
+        load_config(tmp_path / "old.yaml")
+
+
+def test_every_flipped_bit_is_recognised(tmp_path: Path) -> None:
+    """In 600 places, among them the whole end, where the digest and the archive's directory are."""
+    state = {"step": 1, "weights": torch.arange(40.0), "names": ["a", "b"]}
+    path = save_checkpoint(tmp_path, {"name": "x"}, state, keep_last=1)
+    content = path.read_bytes()
+    draw = random.Random(0)
+    bits = [*range(8 * (len(content) - 40), 8 * len(content)), *(draw.randrange(8 * len(content)) for _ in range(280))]
+    for bit in bits:
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(DamagedCheckpointError):
+            read_checkpoint(path)
+    path.write_bytes(content)
+    assert torch.equal(read_checkpoint(path).state["weights"], state["weights"])
+
+
+def test_every_cut_is_recognised(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, {}, {"step": 1, "weights": torch.zeros(9)}, keep_last=1)
+    content = path.read_bytes()
+    draw = random.Random(0)
+    for length in [*(draw.randrange(len(content)) for _ in range(100)), *range(len(content) - 100, len(content))]:
+        path.write_bytes(content[:length])
+        with pytest.raises(DamagedCheckpointError):
+            read_checkpoint(path)
+
+
+def test_a_damaged_checkpoint_names_the_intact_one_and_is_skipped(train: Train, tmp_path: Path) -> None:
+    settings = ["--set", "train.checkpoint_every=2", "--set", "train.steps=8", "--set", "train.keep_last=4"]
+    assert train("whole", *settings).exit_code == 0
+    assert train("parts", *settings).exit_code == 0
+    older, *damaged = list_checkpoints(tmp_path / "parts")[1:]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-1])
+    refused = train("parts", *settings, "--resume")
+    one_sentence(refused, "step-00000008.pt", "step-00000004.pt before it is intact", "--resume --skip-damaged")
+    skipped = train("parts", *settings, "--resume", "--skip-damaged")
+    assert skipped.exit_code == 0, skipped.output
+    for path in damaged:
+        assert f"{path}.damaged: a damaged checkpoint, set aside" in skipped.output
+    assert "continuing at step 4" in skipped.output
+    assert older.exists()
+    assert torture.compare(tmp_path / "whole", tmp_path / "parts") == []
+
+
+def test_without_an_intact_checkpoint_a_run_begins_again(train: Train, tmp_path: Path) -> None:
+    assert train("run", "--set", "train.steps=2").exit_code == 0
+    (path,) = list_checkpoints(tmp_path / "run")
+    path.write_bytes(b"")
+    one_sentence(train("run", "--set", "train.steps=2", "--resume"), "none before it is intact", "begins again")
+    result = train("run", "--set", "train.steps=2", "--resume", "--skip-damaged")
+    assert result.exit_code == 0
+    assert read_checkpoint(tmp_path / "run").state["step"] == 2
+
+
+def test_a_newer_format_is_not_set_aside(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, {}, {"step": 1}, keep_last=1)
+    torch.save({"format": 2, "config": {}, "state": {}}, path)
+    assert set_damaged_aside(tmp_path) == []
+    assert path.exists()
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), MemoryError()])
+def test_what_cannot_be_read_now_is_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    path = save_checkpoint(tmp_path, {}, {"step": 1}, keep_last=1)
+    place = "gan.checkpoint._check_seal" if isinstance(error, OSError) else "gan.checkpoint.torch.load"
+    monkeypatch.setattr(place, fails(1, error, _resolved(place)))
+    with pytest.raises(type(error)):
+        set_damaged_aside(tmp_path)
+    assert path.exists()
+
+
+def test_skip_damaged_goes_with_resume(train: Train) -> None:
+    one_sentence(train("run", "--skip-damaged"), "goes with --resume")
+
+
+def test_a_second_process_is_refused_and_readers_are_not(train: Train, tmp_path: Path) -> None:
+    assert train("run", "--set", "train.steps=2").exit_code == 0
+    with locked(tmp_path / "run"):
+        one_sentence(train("run", "--set", "train.steps=2", "--resume"), "another process is training here")
+        for command, options in ((gan_eval, ["--metrics", "fid"]), (gan_sample, ["--num", "4"])):
+            result = CliRunner().invoke(command, ["--run", str(tmp_path / "run"), "--device", "cpu", *options])
+            assert result.exit_code == 0, result.output
+    assert train("run", "--set", "train.steps=2", "--resume").exit_code == 0
+
+
+def test_a_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from gan.files import locked\n"
+    code += "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        with pytest.raises(CheckpointError, match="another process is training here"), locked(tmp_path / "run"):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_a_lock_leaves_no_empty_folder(train: Train, tmp_path: Path) -> None:
+    assert train("run", "--set", "data.root=/nowhere", "--set", "data.name=folder").exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files.FileLock, "acquire", fails(1, NotImplementedError(), files.FileLock.acquire))
+    with locked(tmp_path / "run"):
+        pass
+    assert "has no locks" in capsys.readouterr().err
+
+
+def test_parts_are_removed_where_asked_only(tmp_path: Path) -> None:
+    for name in ("a.part", "b.pt.part", "c.1.part.npz", "kept.pt"):
+        (tmp_path / name).touch()
+    remove_parts(tmp_path, tmp_path / "missing")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.pt"]
+
+
+@pytest.mark.slow
+def test_torture(tmp_path: Path) -> None:
+    """A handful of interruptions; `python tools/torture.py --interruptions 100` for more."""
+    command = [sys.executable, str(Path(torture.__file__)), "--interruptions", "4", "--set", "train.steps=40"]
+    process = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "4 interruptions" in process.stdout
+    assert "0 differences from the uninterrupted run" in process.stdout

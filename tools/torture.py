@@ -1,0 +1,338 @@
+"""Interrupts a training run in every way a night can, and compares what it leaves with a run that was left alone.
+
+python tools/torture.py --interruptions 100
+python tools/torture.py --interruptions 20 --seed 3 --minutes 5 --folder torture --config smoke --set train.steps=200
+
+A run is killed (SIGKILL) at random moments and at random file operations, runs out of disk space (RLIMIT_FSIZE), and
+finds its newest checkpoint with a flipped bit or cut short; after each of these it is resumed. When it is done, its
+checkpoints, metrics.jsonl, TensorBoard scalars, sample grids, reports and best.json must equal the other run's, bit
+for bit but for the clock; then the next run begins, until there were enough interruptions. Exit status 1 where
+anything differs. Everything random follows from --seed, but for what the machine adds to the moments of killing.
+"""
+
+import json
+import logging
+import math
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+import torch
+from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+from evaluation.files import read_arrays
+from evaluation.tables import text_table
+from gan.checkpoint import list_checkpoints, read_checkpoint
+from gan.train import main as gan_train
+
+SETTINGS = ("train.steps=300", "train.sample_every=10", "train.checkpoint_every=10", "train.eval_every=20")
+SETTINGS += ("train.keep_best=fid", "train.keep_every=100", "train.ema_decay=0.9", "eval.metrics=fid,prdc")
+CLOCK = {"images_per_second", "data_share"}
+LONGEST_LIFE = 6.0  # seconds from a start to a kill, at most
+OPERATIONS = 400  # on files of the run, from a start to a kill, at most
+LIMITS = 16_000, 600_000  # bytes of a file on a full disk; the largest files of a run are some 700 kB
+PATIENCE = 300.0  # seconds; a life that takes longer hangs
+WITHOUT_EFFECT = DONE, NO_CHECKPOINT, SPACE = "was done before", "there was none yet", "there was space enough"
+AUDITED = {"open": 0, "os.mkdir": 0, "os.rename": 1, "os.remove": 0}
+"""Python's audit events of file operations, and which of their arguments is the path that changes."""
+
+
+class Life(NamedTuple):
+    """One process of gan-train: how it ended, what it said, and during what."""
+
+    status: int
+    output: str
+    stage: str
+
+
+class Fault(NamedTuple):
+    """What happens to a process.
+
+    seconds: until it is killed. operations: on files of its run until it is killed. limit: bytes that a file may have.
+    """
+
+    seconds: float = math.inf
+    operations: int = 0
+    limit: int = 0
+
+
+class Torture:
+    """A run that is interrupted again and again.
+
+    Args:
+        arguments: of gan-train, without --run.
+        folder: for the runs, the processes' output and the cache.
+    """
+
+    def __init__(self, arguments: list[str], folder: Path, seed: int) -> None:
+        self.arguments, self.folder = arguments, folder
+        self.random = random.Random(seed)
+        self.faults: dict[str, Callable[[Path], str]] = {
+            "killed at a moment": self._kill_at_a_moment,
+            "killed at a file operation": self._kill_at_an_operation,
+            "disk full": self._fill_disk,
+            "bit flipped in a checkpoint": self._flip_bit,
+            "checkpoint cut short": self._cut,
+        }
+        self.found: Counter[tuple[str, str]] = Counter()
+        self.wrong: list[str] = []
+        self._context = get_context("forkserver")  # processes that have imported everything, and nothing else
+        self._context.set_forkserver_preload(["gan.train"])
+
+    @property
+    def interruptions(self) -> int:
+        """That came before the run was done."""
+        return sum(times for (_, found), times in self.found.items() if found not in WITHOUT_EFFECT)
+
+    def interrupt(self, run: Path) -> None:
+        """One fault, drawn by weight."""
+        (name,) = self.random.choices(list(self.faults), weights=[6, 6, 3, 1, 1])
+        self.found[name, self.faults[name](run)] += 1
+
+    def live(self, run: Path, fault: Fault, *options: str) -> Life:
+        """One process, until its end."""
+        log = self.folder / "output.txt"
+        arguments = [*self.arguments, "--run", str(run), "--resume", *options]
+        process = self._context.Process(target=_live, args=(arguments, run, self.folder / "cache", log, fault))
+        process.start()
+        process.join(min(fault.seconds, PATIENCE))
+        if process.is_alive() and fault.seconds > PATIENCE:
+            self.wrong.append(f"{' '.join(arguments)}: still running after {PATIENCE:.0f} seconds")
+        process.kill()
+        process.join()
+        output = log.read_text(errors="replace")
+        if "Traceback" in output:
+            self.wrong.append(f"{' '.join(arguments)}: {output}")
+        return Life(process.exitcode or 0, output, _stage(run, output))
+
+    def _kill_at_a_moment(self, run: Path) -> str:
+        return self._killed(self.live(run, Fault(seconds=self.random.uniform(0, LONGEST_LIFE))))
+
+    def _kill_at_an_operation(self, run: Path) -> str:
+        return self._killed(self.live(run, Fault(operations=self.random.randint(1, OPERATIONS))))
+
+    def _killed(self, life: Life) -> str:
+        if life.status not in (0, -signal.SIGKILL):
+            self.wrong.append(f"status {life.status} of a process to be killed: {life.output}")
+        return life.stage if life.status else DONE
+
+    def _fill_disk(self, run: Path) -> str:
+        limit = round(math.exp(self.random.uniform(*map(math.log, LIMITS))))
+        life = self.live(run, Fault(limit=limit))
+        if life.status not in (0, 2) or (life.status == 2) != ("gan-train: error:" in life.output):
+            self.wrong.append(f"status {life.status} on a full disk: {life.output}")
+        for path in list_checkpoints(run):
+            read_checkpoint(path)
+        return "stopped with one sentence" if life.status else SPACE
+
+    def _flip_bit(self, run: Path) -> str:
+        def flip(content: bytearray) -> bytearray:
+            content[self.random.randrange(len(content))] ^= 1 << self.random.randrange(8)
+            return content
+
+        return self._damage(run, flip)
+
+    def _cut(self, run: Path) -> str:
+        return self._damage(run, lambda content: content[: self.random.randrange(len(content))])
+
+    def _damage(self, run: Path, change: Callable[[bytearray], bytearray]) -> str:
+        """Of the newest checkpoint: --resume must refuse it, --skip-damaged go on from the one before."""
+        checkpoints = list_checkpoints(run)
+        if not checkpoints:
+            return NO_CHECKPOINT
+        checkpoints[-1].write_bytes(change(bytearray(checkpoints[-1].read_bytes())))
+        refused = self.live(run, Fault())
+        if refused.status != 2 or "--skip-damaged" not in refused.output:
+            self.wrong.append(f"status {refused.status} with a damaged checkpoint: {refused.output}")
+        skipped = self.live(run, Fault(), "--skip-damaged", "--max-minutes", "0.0001")
+        if skipped.status or "set aside" not in skipped.output:
+            self.wrong.append(f"status {skipped.status} of --skip-damaged: {skipped.output}")
+        return "recognised and skipped"
+
+
+def _live(arguments: list[str], run: Path, cache: Path, log: Path, fault: Fault) -> None:
+    """gan-train in a process of its own, with one thread, whatever happens to it."""
+    with log.open("wb") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    sys.argv = ["gan-train", *arguments]
+    torch.set_num_threads(1)
+    if fault.limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault.limit, fault.limit))
+    if fault.operations:
+        sys.addaudithook(_killer(run, fault.operations))
+    gan_train(arguments, prog_name="gan-train")
+
+
+def _killer(run: Path, operations: int) -> Callable[[str, tuple[Any, ...]], None]:
+    """An audit hook that kills its process right before an operation on a file of the run."""
+    left = operations
+
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event in AUDITED and str(arguments[AUDITED[event]]).startswith(str(run)):
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return count
+
+
+def _stage(run: Path, output: str) -> str:
+    """What a process was doing when it ended, by its last words and what it left half written."""
+    if " at step " not in output:
+        return "during start-up"
+    if any(run.rglob("*.part*")):
+        return "during a write"
+    last = output.splitlines()[-1]
+    return "after a checkpoint, in an evaluation" if last.startswith(("saved", "best")) else "during training"
+
+
+def compare(whole: Path, other: Path) -> list[str]:
+    """In what two runs differ, but for the clock; one line each."""
+    names = [{str(path.relative_to(run)) for path in _lasting_files(run)} for run in (whole, other)]
+    found = [f"{name}: only in one of the runs" for name in sorted(names[0] ^ names[1])]
+    for name in sorted(names[0] & names[1]):
+        if not _equal(_content(whole / name), _content(other / name)):
+            found.append(f"{name}: differs")
+    if _scalars(whole) != _scalars(other):
+        found.append("TensorBoard: scalars differ")
+    return found
+
+
+def _lasting_files(run: Path) -> Iterator[Path]:
+    """All but TensorBoard's files, one for each process, what was set aside, pages of the same reports, and records of
+    processes."""
+    for path in run.rglob("*"):
+        passing = path.name.startswith("events.") or path.name in (".lock", "run.json", "report.html")
+        if path.is_file() and not passing and path.suffix != ".damaged":
+            yield path
+
+
+def _content(file: Path) -> Any:
+    if file.suffix == ".pt":
+        return read_checkpoint(file)._asdict() | {"path": None}
+    if file.suffix == ".npz":
+        return read_arrays(file)
+    if file.name == "metrics.jsonl":
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        return [{name: value for name, value in record.items() if name not in CLOCK} for record in records]
+    if file.name == "report.json":
+        report = json.loads(file.read_text())
+        return report | {"machine": {**report["machine"], "seconds": None, "time": None}}
+    return file.read_bytes()
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Bit for bit, through nested containers."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(_equal(*pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    return bool(one == other)
+
+
+def _scalars(run: Path) -> dict[str, set[tuple[int, float]]]:
+    """What TensorBoard shows of a run; an evaluation that was done again is there twice."""
+    events = EventAccumulator(str(run), size_guidance={SCALARS: 0}).Reload()
+    tags = [tag for tag in events.Tags()[SCALARS] if tag.rpartition("/")[2] not in {*CLOCK, "data_share_of_time"}]
+    return {tag: {(event.step, event.value) for event in events.Scalars(tag)} for tag in tags}
+
+
+@contextmanager
+def _working_folder(folder: Path | None) -> Iterator[Path]:
+    """The folder as given, which stays, or one that is removed at the end."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="torture-") as made:
+        yield Path(made)
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--config", default="smoke", help="File, or name of an installed configuration.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes a setting; may be repeated.")
+@click.option("--interruptions", type=click.IntRange(1), default=100, help="How many.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60.0, help="Stop interrupting after these.")
+@click.option("--seed", type=int, default=0, help="Of what happens and when.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep the runs here. [default: a temporary one]")
+def main(
+    config: str, overrides: tuple[str, ...], interruptions: int, minutes: float, seed: int, folder: Path | None
+) -> None:
+    """Interrupt training at random, resume it, and compare the result with an uninterrupted run."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every restart
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"  # killed processes leak
+    arguments = ["--config", config, "--device", "cpu"]
+    arguments += [word for setting in (*SETTINGS, *overrides) for word in ("--set", setting)]
+    with _working_folder(folder) as place:
+        torture = Torture(arguments, place.resolve(), seed)
+        runs, seconds = _torture_runs(torture, interruptions, minutes)
+    _report(torture, runs, seconds)
+    if torture.wrong:
+        raise SystemExit(1)
+
+
+def _torture_runs(torture: Torture, interruptions: int, minutes: float) -> tuple[int, float]:
+    """Runs until there were enough interruptions or time is over; returns how many were compared, and the seconds."""
+    start = time.monotonic()
+    whole, run, runs = torture.folder / "whole", torture.folder / "tortured", 0
+    shutil.rmtree(whole, ignore_errors=True)
+    undisturbed = torture.live(whole, Fault())
+    if undisturbed.status:
+        raise click.ClickException(undisturbed.output)
+    while torture.interruptions < interruptions and time.monotonic() - start < 60 * minutes:
+        shutil.rmtree(run, ignore_errors=True)
+        while not _done(whole, run) and torture.interruptions < interruptions:
+            torture.interrupt(run)
+            if time.monotonic() - start >= 60 * minutes:
+                break
+        last = torture.live(run, Fault())
+        if last.status:
+            torture.wrong.append(f"status {last.status} of the last resumption: {last.output}")
+        torture.wrong += [f"run {runs + 1}: {difference}" for difference in compare(whole, run)]
+        runs += 1
+        click.echo(f"run {runs}: {torture.interruptions} interruptions, {len(torture.wrong)} differences", err=True)
+    return runs, time.monotonic() - start
+
+
+def _done(whole: Path, run: Path) -> bool:
+    """Whether a run has come to its last checkpoint."""
+    checkpoints = list_checkpoints(run)
+    return bool(checkpoints) and checkpoints[-1].name == list_checkpoints(whole)[-1].name
+
+
+def _report(torture: Torture, runs: int, seconds: float) -> None:
+    rows = [("interruption", "found", "times")]
+    rows += [(name, found, str(times)) for (name, found), times in sorted(torture.found.items())]
+    click.echo("\n".join(text_table(rows)))
+    for line in torture.wrong:
+        click.echo(line)
+    click.echo(
+        f"{torture.interruptions} interruptions of {runs} runs in {seconds / 60:.1f} minutes; "
+        f"{len(torture.wrong)} differences from the uninterrupted run"
+    )
+
+
+if __name__ == "__main__":
+    main()
