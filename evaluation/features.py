@@ -9,6 +9,7 @@ from torch import Tensor
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
 from evaluation.isolation import isolated
+from evaluation.processes import gathered, own_part
 from evaluation.progress import progress
 
 
@@ -79,20 +80,24 @@ def float64_pair(x: Tensor, y: Tensor, name: str, *, at_least: int = 2) -> tuple
 def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: torch.device | str) -> Features:
     """Features and logits of uint8 images (N, 3, H, W), in float32 without TF32 or autocast.
 
-    The batch size decides memory and speed; beyond float rounding it does not decide the values.
+    The batch size decides memory and speed; beyond float rounding it does not decide the values. Of several processes
+    each takes its part of the batches, and has all features in the end.
 
     Raises:
         EvaluationError: the extractor gives values that are not finite.
     """
     features, logits = [], []
-    with isolated(), torch.inference_mode(), progress(len(images), f"{extractor.name} features", "images") as counter:
-        for batch in images.split(batch_size):
+    own = images[own_part(len(images), batch_size)]
+    with isolated(), torch.inference_mode(), progress(len(own), f"{extractor.name} features", "images") as counter:
+        for batch in own.split(batch_size) if len(own) else ():
             batch_features, batch_logits = extractor(batch.to(device))
             features.append(batch_features.float().cpu())
             if batch_logits is not None:
                 logits.append(batch_logits.float().cpu())
             counter.advance(len(batch))
-    joined = Features(torch.cat(features), torch.cat(logits) if logits else None)
+    rows, classes = (gathered(torch.cat(parts) if parts else None) for parts in (features, logits))
+    assert rows is not None, "there are images"
+    joined = Features(rows, classes)
     if not all(bool(part.isfinite().all()) for part in joined if part is not None):
         raise EvaluationError(
             f"extractor {extractor.name}: got features that are not finite, expected numbers; "

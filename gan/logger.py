@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,33 @@ class Logger:
     def _append(self, record: dict[str, Any]) -> None:
         with self._jsonl.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+
+class Silence:
+    """The logger of a process that is not a run's writer: it is told the same, and does nothing."""
+
+    def start(self, step: int) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def pause(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def advance(self, step: int) -> None: ...
+
+    def line(
+        self, step: int, scalars: dict[str, float], layers: Sequence[LayerSpectrum], data_seconds: float = 0.0
+    ) -> None: ...
+
+    def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None: ...
+
+    def grid(self, step: int, image: Tensor) -> None: ...
+
+    def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None: ...
+
+    def saved(self, path: Path) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def _drop_later_lines(jsonl: Path, step: int) -> None:

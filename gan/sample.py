@@ -122,20 +122,25 @@ def make_sampler(
     """
 
     def sampler(count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        whole = -(-count // 16) * 16  # else the last numbers depend on how many are drawn
-        latents = draw_latents(whole, config.generator.z_dim, random_generator(seed, "samples"))[:count]
-        labels = draw_classes(count, num_classes, config.eval.labels, seed)
-        images = generate(
-            generator,
-            latents,
-            labels,
-            batch_size=config.eval.batch_size,
-            device=device,
-            quantizer=config.eval.quantizer,
-        )
-        return images, labels
+        latents, labels = draw_inputs(config, num_classes, count, seed)
+        return generate_as_set(generator, config, latents, labels, device), labels
 
     return sampler
+
+
+def draw_inputs(config: Config, num_classes: int, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
+    """What a sampler makes its first `count` images of: latents (count, z_dim) and, if conditional, labels (count,)."""
+    whole = -(-count // 16) * 16  # else the last numbers depend on how many are drawn
+    latents = draw_latents(whole, config.generator.z_dim, random_generator(seed, "samples"))[:count]
+    return latents, draw_classes(count, num_classes, config.eval.labels, seed)
+
+
+def generate_as_set(
+    generator: nn.Module, config: Config, latents: Tensor, labels: Tensor | None, device: torch.device | str
+) -> Tensor:
+    """`generate` with the batch size and the quantizer of evaluation."""
+    wanted = config.eval
+    return generate(generator, latents, labels, batch_size=wanted.batch_size, device=device, quantizer=wanted.quantizer)
 
 
 def draw_classes(count: int, num_classes: int, policy: str, seed: int) -> Tensor | None:

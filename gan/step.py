@@ -66,6 +66,8 @@ def obstacle(trainer: Trainer, penalties: Sequence[str]) -> str:
     """Why an iteration is not captured; "" if nothing is known to speak against it."""
     if trainer.settings.fast == "off":
         return "train.fast is off"
+    if trainer.processes.count > 1:
+        return f"{trainer.processes.count} processes exchange gradients during an iteration"
     if trainer.device.type != "cuda":
         return f"a CUDA graph needs a CUDA device, this is {trainer.device}"
     if penalties:
@@ -129,7 +131,7 @@ class FastStep:
             _prepare_adam_(optimizer)
         self._optimizer_states = [optimizer.state for optimizer in self._optimizers]
         self.inputs = self._allocate(z_dim)
-        self._undrawn = random_generator(settings.seed, "penalty", 0, self.device)
+        self._undrawn = torch.zeros(settings.batch_size, device=self.device)
         self._launch = self._capture() if captured else self.iterate
 
     def train_step(self) -> None:
@@ -237,7 +239,7 @@ class FastStep:
             if self.loss.penalty is not None:
                 penalized = real_labels if state.num_classes else None
                 loss = loss + self.loss.penalty(
-                    state.discriminator, both[: len(real)], both[len(real) :], penalized, generator=self._undrawn
+                    state.discriminator, both[: len(real)], both[len(real) :], penalized, uniforms=self._undrawn
                 )
         state.d_optimizer.zero_grad()
         loss.backward()
@@ -271,7 +273,7 @@ class FastStep:
         try:
             with torch.cuda.device(self.device):
                 stream = torch.cuda.Stream()  # one for both: gradients are accumulated on the stream they began on
-                with _undone(list(_tensors(self.state))):
+                with _undone(list(self.state.tensors())):
                     self._warm_up(stream)
                 self._drop_gradients()  # those of the record are allocated with it
                 with torch.cuda.graph(graph, stream=stream):
@@ -345,17 +347,6 @@ def _release_adam_(optimizer: torch.optim.Optimizer) -> None:
         if not (group["fused"] or group["capturable"]):
             for parameter in group["params"]:
                 optimizer.state[parameter]["step"] = optimizer.state[parameter]["step"].cpu()
-
-
-def _tensors(state: TrainState) -> Iterator[Tensor]:
-    """Every tensor that an iteration changes."""
-    for network in (state.generator, state.discriminator, state.average):
-        if network is not None:
-            yield from chain(network.parameters(), network.buffers())
-    for optimizer in (state.g_optimizer, state.d_optimizer):
-        for entry in optimizer.state.values():
-            yield from entry.values()
-    yield state.totals
 
 
 __all__ = ["Choice", "FastStep", "Inputs", "choose_step", "obstacle"]

@@ -20,7 +20,7 @@ import click
 import numpy
 import torch
 
-from evaluation import EXTRACTORS, METRICS, ranking
+from evaluation import EXTRACTORS, METRICS, Report, ranking
 from evaluation.histograms import histograms
 from gan import build
 from gan.best import Best
@@ -35,10 +35,11 @@ from gan.checkpoint import (
     write_atomically,
 )
 from gan.command import Command, choose_device, describe
-from gan.config import Config, available_configs, differences, load_config, override_config
+from gan.config import Config, TrainSettings, available_configs, differences, load_config, override_config
+from gan.distributed import Processes, num_processes, own_device, started
 from gan.errors import CheckpointError, ConfigError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
-from gan.logger import Logger
+from gan.logger import Logger, Silence
 from gan.memory import keep_freed_memory
 from gan.normalization import LayerSpectrum, spectra
 from gan.profiling import traced
@@ -82,7 +83,11 @@ def _read_seeds(context: click.Context, parameter: click.Parameter, value: str |
 )
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting; may be repeated.")
 @click.option(
-    "--run", "run_folder", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/<name>-<time>]"
+    "--run",
+    "--run-folder",  # torchrun takes "--run" for an abbreviation of its own --run-path
+    "run_folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the run. [default: runs/<name>-<time>]",
 )
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint of --run, or of the newest such run.")
 @click.option(
@@ -135,14 +140,17 @@ def main(
         return
     build.check_names(config)
     check_evaluation(config)
-    place = choose_device(device)
+    place = choose_device(own_device(device))
     if place.type == "cpu":
         keep_freed_memory()
     if dry_run:
         click.echo(_summary(config, build.build_state(config)))
         return
-    run = _choose_run(config, run_folder, resume)
-    reason = _train(config, run, resume, place, stop_after, max_minutes, profile)
+    with started(place) as processes:
+        processes.check_batch(config.train.batch_size)
+        processes.check_equal(config.identity(), "the configuration's identity")
+        run = processes.first(lambda: _choose_run(config, run_folder, resume))
+        reason = _train(config, run, resume, place, processes, stop_after, max_minutes, profile)
     if reason.startswith("signal"):
         raise SystemExit(128 + int(reason.split()[1]))
 
@@ -154,6 +162,8 @@ def _train_several(config_names: tuple[str, ...], seeds: tuple[int, ...], at_onc
         ConfigError: a configuration or the device is not usable: none is started then.
     """
     given = click.get_current_context().params
+    if num_processes() > 1:
+        raise ConfigError("--seeds, or several --config: each run is a process of its own; start it without torchrun")
     configs = [(name, load_config(name, given["overrides"])) for name in config_names]
     if not configs:
         raise ConfigError("--seeds: needs --config, what is to be trained with each seed")
@@ -204,12 +214,15 @@ def _train(
     run: Path,
     resume: bool,
     device: torch.device,
+    processes: Processes,
     stop_after: int | None,
     max_minutes: float | None,
     profile: bool,
 ) -> str:
-    checkpoint = _checkpoint_to_continue(config, run, resume)
-    images = build.load_images(config, "train")
+    checkpoint = processes.first(lambda: _checkpoint_to_continue(config, run, resume))
+    with processes.one_first():
+        images = build.load_images(config, "train")
+    processes.check_equal(images.fingerprint, "the fingerprint of the training images")
     if checkpoint is None:
         state = build.build_state(config, device, build.count_classes(config, images))
         state.data_fingerprint = images.fingerprint
@@ -221,32 +234,38 @@ def _train(
                 f"{checkpoint.path}: was trained on other images than {config.data.root!r} holds now "
                 f"(fingerprint {state.data_fingerprint[:12]}, now {images.fingerprint[:12]})"
             )
+    processes.equalize_(state.tensors())
     train = config.train
     trainer = Trainer(
         state,
-        build.build_batches(config, images, device),
+        build.build_batches(config, images, device, processes),
         build.build_loss(config),
         train,
         z_dim=config.generator.z_dim,
         batched=device.type == "cuda",  # where launches, not arithmetic, are what normalization costs
+        processes=processes,
     )
     step = choose_step(trainer, build.second_derivatives(config))
-    _describe_run(config, run, device, step.name)
-    logger = Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=state.step)
+    processes.first(lambda: _describe_run(config, run, device, processes, step.name))
+    logger = _logger(run, train, state.step) if processes.is_first else Silence()
     logger.say(_summary(config, state))
     logger.say(
         f"{'continuing' if state.step else 'starting'} at step {state.step} of {train.steps} in {run} on {device}"
+        + (f", {processes.count} processes" if processes.count > 1 else "")
     )
     logger.say(step.name)
     try:
-        tracing = traced(trainer, step.train_step, run / "profile", logger.say) if profile else None
+        wanted = profile and processes.is_first
+        tracing = traced(trainer, step.train_step, run / "profile", logger.say) if wanted else None
         with _stop(stop_after, max_minutes) as stop, tracing or nullcontext(step.train_step) as train_step:
             reason = trainer.run(
                 logger,
-                save=lambda: save_checkpoint(run, config.model_dump(), state.state_dict(), keep=train.keep_checkpoints),
+                save=lambda: processes.first(
+                    lambda: save_checkpoint(run, config.model_dump(), state.state_dict(), keep=train.keep_checkpoints)
+                ),
                 sample=lambda: fixed_grid(config, state),
-                evaluate=_evaluator(config, state, run, logger) if train.eval_every else None,
-                stop=stop,
+                evaluate=_evaluator(config, state, run, logger, processes) if train.eval_every else None,
+                stop=processes.agreed(stop),
                 train_step=train_step,
             )
         logger.say(
@@ -259,11 +278,15 @@ def _train(
     return reason
 
 
+def _logger(run: Path, train: TrainSettings, step: int) -> Logger:
+    return Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=step)
+
+
 def _evaluator(
-    config: Config, state: TrainState, run: Path, logger: Logger
+    config: Config, state: TrainState, run: Path, logger: Logger | Silence, processes: Processes
 ) -> Callable[[], tuple[dict[str, float], dict[str, numpy.ndarray]]]:
     """Measures eval.metrics of the state as it is, writes the report, keeps the best, returns values and histograms."""
-    evaluation, names = Evaluation(config, state.totals.device), parse_metrics(config.eval.metrics)
+    evaluation, names = Evaluation(config, state.totals.device, processes), parse_metrics(config.eval.metrics)
     with one_sentence():
         evaluation.ready(names)  # what is missing is missed now, not after hours
     best = None
@@ -274,6 +297,10 @@ def _evaluator(
 
     def measure() -> tuple[dict[str, float], dict[str, numpy.ndarray]]:
         report = evaluate_state(names, evaluation, state, None)
+        processes.first(lambda: keep(report))
+        return report.values, histograms(report)
+
+    def keep(report: Report) -> None:
         with one_sentence():
             report.save(run / "reports" / f"{state.step:08d}", training_log=run / "metrics.jsonl")
         if best is not None:
@@ -281,7 +308,6 @@ def _evaluator(
             entries = report.protocol["values"]
             best.consider(report.values, entries, state.step, save)
             logger.say(f"best {best}; now {report.values[best.key(entries)]:.4g}")
-        return report.values, histograms(report)
 
     return measure
 
@@ -361,7 +387,7 @@ def _normalization_summary(config: Config, layers: list[LayerSpectrum]) -> str:
     return text
 
 
-def _describe_run(config: Config, run: Path, device: torch.device, step: str) -> None:
+def _describe_run(config: Config, run: Path, device: torch.device, processes: Processes, step: str) -> None:
     """config.yaml, and run.json: what a reader needs to make this run again. A resumed run appends its command line."""
     stored = run / "config.yaml"
     write_atomically(stored, config.to_yaml().encode())
@@ -378,6 +404,7 @@ def _describe_run(config: Config, run: Path, device: torch.device, step: str) ->
         "numpy": numpy.__version__,
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "processes": processes.count,
         "threads": torch.get_num_threads(),
         "step": step,
     }
