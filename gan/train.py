@@ -44,7 +44,8 @@ from gan.memory import keep_freed_memory
 from gan.normalization import LayerSpectrum, spectra
 from gan.profiling import traced
 from gan.sample import fixed_grid
-from gan.several import plan, train_all
+from gan.several import Planned, plan, train_all
+from gan.slurm import parse_resources, submit
 from gan.state import TrainState
 from gan.step import choose_step
 from gan.trainer import Trainer
@@ -98,6 +99,11 @@ def _read_seeds(context: click.Context, parameter: click.Parameter, value: str |
 )
 @click.option("--seeds", callback=_read_seeds, metavar="0,1,2", help="One run for each, in place of train.seed.")
 @click.option("--at-once", type=click.IntRange(1), help="Of several runs. [default: one per core, or four per GPU]")
+@click.option(
+    "--slurm",
+    metavar="NAME=VALUE,...",
+    help="Several runs as one array of Slurm jobs: partition=gpu,timeout_min=600,gpus_per_node=1.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--profile", is_flag=True, help="Trace a few iterations into RUN/profile, print what takes their time.")
 @click.option("--dry-run", is_flag=True, help="Build the networks, print their sizes, train nothing.")
@@ -112,6 +118,7 @@ def main(
     max_minutes: float | None,
     seeds: tuple[int, ...],
     at_once: int | None,
+    slurm: str | None,
     device: str,
     profile: bool,
     dry_run: bool,
@@ -130,6 +137,9 @@ def main(
             "eval.extractor": EXTRACTORS,
         }
         click.echo(describe(names))
+        return
+    if slurm is not None:
+        _submit_several(config_names, seeds, slurm)
         return
     if seeds or len(config_names) > 1:
         _train_several(config_names, seeds, at_once)
@@ -162,31 +172,55 @@ def _train_several(config_names: tuple[str, ...], seeds: tuple[int, ...], at_onc
         ConfigError: a configuration or the device is not usable: none is started then.
     """
     given = click.get_current_context().params
-    if num_processes() > 1:
-        raise ConfigError("--seeds, or several --config: each run is a process of its own; start it without torchrun")
-    configs = [(name, load_config(name, given["overrides"])) for name in config_names]
-    if not configs:
-        raise ConfigError("--seeds: needs --config, what is to be trained with each seed")
-    for _, config in configs:
-        build.check_names(config)
-        check_evaluation(config)
     place, gpus = choose_device(given["device"]), max(1, torch.cuda.device_count())
     every_gpu = given["device"] == "auto" and place.type == "cuda"
     devices = [f"cuda:{i}" for i in range(gpus)] if every_gpu else [str(place)]
     at_once = at_once or (4 * len(devices) if place.type == "cuda" else os.cpu_count() or 1)
-    flags = [f"--{name}" for name in ("resume", "profile", "dry-run", "print-config") if given[name.replace("-", "_")]]
-    limits = [f"--{name}={given[key]}" for name, key in LIMITS.items() if given[key]]
-    shared = [*(f"--set={override}" for override in given["overrides"]), *flags, *limits]
-    folder = given["run_folder"] or Path("runs")
-    planned = plan([(config.name, name) for name, config in configs], seeds, folder, shared, devices)
-    if len({run.folder for run in planned}) < len(planned):
-        raise ConfigError("--config: two of them have one name, so their runs would share a folder; train them apart")
+    planned = _plan_several(config_names, seeds, [], devices)
     statuses = train_all(planned, at_once, lambda line: click.echo(line, err=True))
     failed = [f"{run.folder} (status {status})" for run, status in zip(planned, statuses, strict=True) if status]
     click.echo(f"{len(planned) - len(failed)} of {len(planned)} runs ended well", err=True)
     if failed:
         click.echo(f"not so: {', '.join(failed)}", err=True)
         raise SystemExit(max((status for status in statuses if status > 0), default=1))
+
+
+def _submit_several(config_names: tuple[str, ...], seeds: tuple[int, ...], slurm: str) -> None:
+    """As `_train_several`, by jobs of a cluster, which resume when they are queued again. Returns at once."""
+    given = click.get_current_context().params
+    planned = _plan_several(config_names, seeds, ["--resume"], [given["device"]])
+    logs = (given["run_folder"] or Path("runs")) / "slurm"
+    for run, job in zip(planned, submit(planned, logs, parse_resources(slurm)), strict=True):
+        click.echo(f"job {job.job_id}: {run.folder}")
+    click.echo(f"logs: {logs}")
+
+
+def _plan_several(
+    config_names: tuple[str, ...], seeds: tuple[int, ...], flags: list[str], devices: list[str]
+) -> list[Planned]:
+    """Every configuration with every seed, by commands like this one, with these flags besides those given.
+
+    Raises:
+        ConfigError: a configuration is not usable, or two runs would share a folder.
+    """
+    given = click.get_current_context().params
+    if num_processes() > 1:
+        raise ConfigError("--seeds, or several --config: each run is a process of its own; start it without torchrun")
+    configs = [(name, load_config(name, given["overrides"])) for name in config_names]
+    if not configs:
+        raise ConfigError("--seeds, --slurm: need --config, what is to be trained")
+    for _, config in configs:
+        build.check_names(config)
+        check_evaluation(config)
+    names = ("resume", "profile", "dry-run", "print-config")
+    flags = [*flags, *(f"--{name}" for name in names if given[name.replace("-", "_")] and f"--{name}" not in flags)]
+    limits = [f"--{name}={given[key]}" for name, key in LIMITS.items() if given[key]]
+    shared = [*(f"--set={override}" for override in given["overrides"]), *flags, *limits]
+    folder = given["run_folder"] or Path("runs")
+    planned = plan([(config.name, name) for name, config in configs], seeds, folder, shared, devices)
+    if len({run.folder for run in planned}) < len(planned):
+        raise ConfigError("--config: two of them have one name, so their runs would share a folder; train them apart")
+    return planned
 
 
 def _resolve_config(name: str | None, overrides: tuple[str, ...], run: Path | None, resume: bool) -> Config:
