@@ -10,6 +10,7 @@ from torch import Tensor
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
 from evaluation.isolation import isolated
+from evaluation.processes import gathered, own_part
 from evaluation.progress import progress
 from evaluation.streams import ahead, upload
 
@@ -83,15 +84,17 @@ def float64_pair(x: Tensor, y: Tensor, name: str, *, at_least: int = 2) -> tuple
 def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: torch.device | str) -> Features:
     """Features and logits of uint8 images (N, 3, H, W), in float32 without TF32 or autocast.
 
-    The batch size decides memory and speed; beyond float rounding it does not decide the values.
+    The batch size decides memory and speed; beyond float rounding it does not decide the values. Of several processes
+    each takes its part of the batches, and has all features in the end.
 
     Raises:
         EvaluationError: the extractor gives values that are not finite.
     """
     device = torch.device(device)
-    batches = (upload(batch, device) for batch in images.split(batch_size))
-    features = _Gathered(extractor)
-    with isolated(), torch.inference_mode(), progress(len(images), f"{extractor.name} features", "images") as counter:
+    own = images[own_part(len(images), batch_size)]
+    batches = (upload(batch, device) for batch in (own.split(batch_size) if len(own) else ()))
+    features = _FeaturesAsMade(extractor)
+    with isolated(), torch.inference_mode(), progress(len(own), f"{extractor.name} features", "images") as counter:
         for batch in ahead(batches, device):
             features.add(batch)
             counter.advance(len(batch))
@@ -103,26 +106,28 @@ def extract_as_made(
 ) -> tuple[Tensor, list[Features]]:
     """Images that are made batch by batch, and their features with each extractor: `extract` without their way back.
 
-    On a CUDA device a batch is made while the one before is in the extractors.
+    On a CUDA device a batch is made while the one before is in the extractors. Of several processes each brings its
+    part of the batches, and has all images and features in the end.
 
     Args:
-        batches: uint8 (B, 3, H, W) on the device, `count` images in all; float32 operations in making them are
-            without TF32 or autocast too.
+        batches: this process's, uint8 (B, 3, H, W) on the device; float32 operations in making them are without TF32
+            or autocast too.
+        count: of this process's images.
 
     Returns:
-        uint8 (count, 3, H, W) on the CPU, and `Features` in the order of the extractors.
+        uint8 (N, 3, H, W) on the CPU, and `Features` in the order of the extractors.
 
     Raises:
         EvaluationError: an extractor gives values that are not finite.
     """
-    images, features = Rows(), [_Gathered(extractor) for extractor in extractors]
+    images, features = Rows(), [_FeaturesAsMade(extractor) for extractor in extractors]
     with isolated(), torch.inference_mode(), progress(count, "images and their features", "images") as counter:
         for batch in ahead(batches, torch.device(device)):
             images.add(batch)
-            for gathered in features:
-                gathered.add(batch)
+            for one in features:
+                one.add(batch)
             counter.advance(len(batch))
-    return images.all(), [gathered.all() for gathered in features]
+    return images.all(), [one.all() for one in features]
 
 
 class Rows:
@@ -135,25 +140,28 @@ class Rows:
         self._parts: list[Tensor] = []
         self._held: list[Tensor] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._parts or self._held)
-
     def add(self, rows: Tensor) -> None:
         self._held.append(rows)
         if sum(map(len, self._held)) >= HELD:
             self._release()
 
     def all(self) -> Tensor:
-        """All of them, on the CPU."""
+        """All of them, those of other processes too, on the CPU."""
+        rows = self.all_or_none()
+        assert rows is not None, "there are rows"
+        return rows
+
+    def all_or_none(self) -> Tensor | None:
+        """`all`, or None where no process has any."""
         self._release()
-        return torch.cat(self._parts)
+        return gathered(torch.cat(self._parts) if self._parts else None)
 
     def _release(self) -> None:
         self._parts += [rows.cpu() for rows in self._held]
         self._held = []
 
 
-class _Gathered:
+class _FeaturesAsMade:
     """An extractor, and what it has said so far."""
 
     def __init__(self, extractor: Extractor) -> None:
@@ -167,7 +175,7 @@ class _Gathered:
 
     def all(self) -> Features:
         """Raises EvaluationError for values that are not finite."""
-        found = Features(self.features.all(), self.logits.all() if self.logits else None)
+        found = Features(self.features.all(), self.logits.all_or_none())
         if not all(bool(part.isfinite().all()) for part in found if part is not None):
             raise EvaluationError(
                 f"extractor {self.extractor.name}: got features that are not finite, expected numbers; "

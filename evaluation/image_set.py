@@ -13,6 +13,7 @@ from evaluation.extractors import Extractor
 from evaluation.features import Features, extract
 from evaluation.frechet import Gaussian, fit
 from evaluation.images import fingerprint
+from evaluation.processes import by_the_first, is_first
 
 CACHE_VERSION = 1  # raise it with any change to how features are computed
 
@@ -112,12 +113,13 @@ class ImageSet:
         images = self.first(count, start)
         if self.cache is None:
             return extract(images, extractor, batch_size=how.batch_size, device=how.device)
-        key = _key(images, extractor, how)
-        stored = self.cache.read(key)
+        key, cache = _key(images, extractor, how), self.cache
+        stored = by_the_first(lambda: cache.read(key))  # all of several processes compute, or none
         if stored is not None:
             return Features.of_arrays(stored)
         found = extract(images, extractor, batch_size=how.batch_size, device=how.device)
-        self.cache.write(key, found.arrays())
+        if is_first():
+            cache.write(key, found.arrays())
         return found
 
 

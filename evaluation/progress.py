@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from evaluation.processes import is_first
+
 SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -14,7 +16,7 @@ class Progress:
     """Counts towards a total; `advance` draws it."""
 
     def __init__(self, total: int, title: str, unit: str) -> None:
-        self.bar = tqdm(total=total, desc=title, unit=unit, leave=False, disable=None)
+        self.bar = tqdm(total=total, desc=title, unit=unit, leave=False, disable=None if is_first() else True)
         self.total, self.title, self.unit = total, title, unit
         self.done = 0
         self.last_line = time.monotonic()
@@ -23,7 +25,7 @@ class Progress:
         self.done += count
         self.bar.update(count)
         now = time.monotonic()
-        if self.bar.disable and now - self.last_line > SECONDS_BETWEEN_LINES:
+        if is_first() and self.bar.disable and now - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = now
             print(f"{self.title}: {self.done} of {self.total} {self.unit}", file=sys.stderr, flush=True)
 

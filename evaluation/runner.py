@@ -17,6 +17,7 @@ from evaluation.isolation import isolated
 from evaluation.metrics import METRICS
 from evaluation.metrics.needs import Metric
 from evaluation.neighbours import sample_neighbours
+from evaluation.processes import by_the_first
 from evaluation.report import Report, Value
 
 NUM_SAMPLES = 64
@@ -53,9 +54,12 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
 
 
 def _measured(metric: Metric, context: Context) -> list[Value]:
-    """A metric's values; of every extractor that can say what it needs."""
+    """A metric's values; of every extractor that can say what it needs.
+
+    Of several processes each has all features. What takes none, critics and the discriminator, is the first's work.
+    """
     if not metric.extractor:
-        return metric.measure(context)
+        return by_the_first(lambda: metric.measure(context))
     able = [one for one in context.extractors if one.has_logits or metric.extractor != "logits"]
     return [value for extractor in able for value in metric.measure(context.seen_by(extractor))]
 

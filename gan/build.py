@@ -13,6 +13,7 @@ from gan.checkpoint import Checkpoint, read_checkpoint
 from gan.config import Config, load_config, nearest, validate
 from gan.data import DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
+from gan.distributed import ALONE, Processes
 from gan.ema import averaged_copy
 from gan.errors import CheckpointError, ConfigError
 from gan.losses import LOSSES, DiscriminatorPenalty, Loss
@@ -196,15 +197,17 @@ def _sum_of_penalties(
     fake: Tensor,
     labels: Tensor | None,
     *,
-    generator: torch.Generator,
+    uniforms: Tensor,
 ) -> Tensor:
-    return torch.stack([part(network, real, fake, labels, generator=generator) for part in parts]).sum()
+    return torch.stack([part(network, real, fake, labels, uniforms=uniforms) for part in parts]).sum()
 
 
-def build_batches(config: Config, images: ImageData, device: torch.device | str) -> Batches:
+def build_batches(
+    config: Config, images: ImageData, device: torch.device | str, processes: Processes = ALONE
+) -> Batches:
     """The images of a training set in batches by number, on the device where they fit."""
     train = config.train
-    return Batches(images, train.batch_size, seed=train.seed, device=device, flip=train.flip)
+    return Batches(images, train.batch_size, seed=train.seed, device=device, flip=train.flip, processes=processes)
 
 
 def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | str = "cpu") -> TrainState:

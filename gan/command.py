@@ -6,6 +6,7 @@ from typing import Any
 import click
 import torch
 
+from gan.distributed import is_connection_lost, recorded
 from gan.errors import ConfigError, UserError
 
 
@@ -14,15 +15,16 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with recorded():
+                return super().invoke(ctx)
         except UserError as error:
             message = str(error)
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            message = _explanation(error)
+            if not message:
                 raise
-            message = "not enough memory for these settings; smaller batches, fewer channels or another --device help"
         click.echo(f"{ctx.info_name}: error: {message}", err=True)
         raise SystemExit(2)
 
@@ -32,6 +34,15 @@ class Command(click.Command):
             formatter.write_paragraph()
             for line in self.epilog.strip().splitlines():
                 formatter.write_text(line) if line and not line.startswith(" ") else formatter.write(line + "\n")
+
+
+def _explanation(error: Exception) -> str:
+    """What a person can make of an error that torch raised; "" of one that is a mistake in the program."""
+    if _is_out_of_memory(error):
+        return "not enough memory for these settings; smaller batches, fewer channels or another --device help"
+    if is_connection_lost(error):
+        return "another process of this run has ended, and this one with it; the other one says why"
+    return ""
 
 
 def _is_out_of_memory(error: Exception) -> bool:

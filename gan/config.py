@@ -98,7 +98,7 @@ class TrainSettings(Settings):
     """The recipe, and how often a run reports and saves. Steps are generator updates."""
 
     steps: Count = _setting(50_000, "generator updates")
-    batch_size: Count = _setting(64, "real images per discriminator step; as many fakes")
+    batch_size: Count = _setting(64, "real images per discriminator step, in all processes together; as many fakes")
     generator_batch_factor: Count = _setting(2, "fakes per generator step, in units of batch_size")
     d_steps: Count = _setting(5, "discriminator steps per generator step")
     loss: str = _setting("hinge", "a key of gan.losses.LOSSES")

@@ -33,12 +33,14 @@ from evaluation.metrics.needs import Metric
 from evaluation.metrics.unfinished import forget_finished
 from evaluation.plots import plot_curves
 from evaluation.presets import find_protocol
+from evaluation.processes import own_part
 from evaluation.runner import check_metrics
 from gan.build import checkpoint_config, choose, load_images, load_state
 from gan.checkpoint import find_checkpoint, read_checkpoint
 from gan.command import Command, choose_device, describe
 from gan.config import Config, differences, load_config, override_config
 from gan.data import ImageData
+from gan.distributed import ALONE, Processes, own_device, started
 from gan.errors import ConfigError, DataError, UserError
 from gan.memory import keep_freed_memory
 from gan.sample import (
@@ -67,8 +69,8 @@ Examples:
 class Evaluation:
     """The real images and the extractor of a configuration, loaded when first needed and kept."""
 
-    def __init__(self, config: Config, device: torch.device | str) -> None:
-        self.config, self.device = config, device
+    def __init__(self, config: Config, device: torch.device | str, processes: Processes = ALONE) -> None:
+        self.config, self.device, self.processes = config, device, processes
         self._images: dict[str, ImageData] = {}
         self._extractors: tuple[Extractor, ...] = ()
         self._context: Context | None = None  # of real images, whose features are kept between evaluations
@@ -76,7 +78,8 @@ class Evaluation:
 
     def images(self, split: str) -> ImageData:
         if split not in self._images:
-            self._images[split] = load_images(self.config, split)
+            with self.processes.one_first():
+                self._images[split] = load_images(self.config, split)
         return self._images[split]
 
     def extractors(self) -> tuple[Extractor, ...]:
@@ -85,18 +88,19 @@ class Evaluation:
             train, test = None, None
             if "classifier" in wanted.extractor:
                 train, test = self.images("train"), self._test_or_none()
-            self._extractors = build_extractors(
-                wanted.extractor,
-                Sources(
-                    device=self.device,
-                    weights=Path(wanted.inception_weights) if wanted.inception_weights else None,
-                    clip_weights=Path(wanted.clip_weights) if wanted.clip_weights else None,
-                    images=train.images if train else None,
-                    labels=train.labels if train else None,
-                    test_images=test.images if test else None,
-                    test_labels=test.labels if test else None,
-                ),
+            sources = Sources(
+                device=self.device,
+                weights=Path(wanted.inception_weights) if wanted.inception_weights else None,
+                clip_weights=Path(wanted.clip_weights) if wanted.clip_weights else None,
+                images=train.images if train else None,
+                labels=train.labels if train else None,
+                test_images=test.images if test else None,
+                test_labels=test.labels if test else None,
             )
+            with self.processes.one_first():
+                self._extractors = build_extractors(wanted.extractor, sources)
+            for extractor in self._extractors:
+                self.processes.check_equal(extractor.fingerprint, f"the fingerprint of extractor {extractor.name}")
         return self._extractors
 
     def _test_or_none(self) -> ImageData | None:
@@ -130,10 +134,17 @@ class Evaluation:
             }
             if not count:
                 return evaluate(metrics, context.of(None, **made))
+            part = own_part(count, self.config.eval.batch_size)
             batches, labels = drawn_batches(
-                generator, self.config, state.num_classes, self.device, count=count, seed=self.config.eval.seed
+                generator,
+                self.config,
+                state.num_classes,
+                self.device,
+                count=count,
+                seed=self.config.eval.seed,
+                part=part,
             )
-            return evaluate(metrics, context.of_batches(batches, labels, count=count, **made))
+            return evaluate(metrics, context.of_batches(batches, labels, count=part.stop - part.start, **made))
 
     @contextmanager
     def _modes(self, state: TrainState, generator: nn.Module) -> Iterator[None]:
@@ -372,19 +383,22 @@ def main(
         return
     if inception_weights is not None:
         overrides = (*overrides, f"eval.inception_weights={json.dumps(str(inception_weights))}")
-    place = choose_device(device)
+    place = choose_device(own_device(device))
     if place.type == "cpu":
         keep_freed_memory()
     if generated is not None and (run is not None or checkpoint is not None or best):
         raise ConfigError("--generated: does not go with --run, --checkpoint or --best")
-    if generated is not None:
-        report, folder = _evaluate_folder(metrics, generated, config_name, overrides, place, out)
-    elif config_name is not None:
+    if generated is None and config_name is not None:
         raise ConfigError("--config goes with --generated; a checkpoint holds its own configuration")
-    else:
-        report, folder = _evaluate_checkpoint(metrics, choose_checkpoint(checkpoint, run, best), overrides, place, out)
-    click.echo(report.table())
-    click.echo(f"report: {folder}")
+    with started(place) as processes:
+        if generated is not None:
+            report, folder = _evaluate_folder(metrics, generated, config_name, overrides, place, processes, out)
+        else:
+            chosen = processes.first(lambda: find_checkpoint(choose_checkpoint(checkpoint, run, best)))
+            report, folder = _evaluate_checkpoint(metrics, chosen, overrides, place, processes, out)
+    if processes.is_first:
+        click.echo(report.table())
+        click.echo(f"report: {folder}")
 
 
 def _compare(runs: tuple[Path, ...], out: Path | None, asked: bool, skip_mixed: bool) -> None:
@@ -403,6 +417,7 @@ def _evaluate_folder(
     config_name: str | None,
     overrides: tuple[str, ...],
     device: torch.device,
+    processes: Processes,
     out: Path | None,
 ) -> tuple[Report, Path]:
     if config_name is None:
@@ -413,22 +428,21 @@ def _evaluate_folder(
     names = parse_metrics(metrics or config.eval.metrics)
     check_evaluation(config)
     with one_sentence():
-        report = Evaluation(config, device).of_folder(names, generated)
-    folder = out or fresh_folder(Path("reports") / generated.name)
-    _save(report, folder)
-    return report, folder
+        report = Evaluation(config, device, processes).of_folder(names, generated)
+    return report, processes.first(lambda: _save(report, out or fresh_folder(Path("reports") / generated.name)))
 
 
 def _evaluate_checkpoint(
     metrics: str | None,
-    chosen: Path,
+    path: Path,
     overrides: tuple[str, ...],
     device: torch.device,
+    processes: Processes,
     out: Path | None,
 ) -> tuple[Report, Path]:
-    path = find_checkpoint(chosen)
-    click.echo(f"checkpoint: {path}")
-    read = read_checkpoint(path)
+    if processes.is_first:
+        click.echo(f"checkpoint: {path}")
+    read = processes.first(lambda: read_checkpoint(path))
     trained = checkpoint_config(read)
     config = override_config(trained, overrides, str(path))
     changed = differences(config, trained)
@@ -439,20 +453,26 @@ def _evaluate_checkpoint(
     names = parse_metrics(metrics or config.eval.metrics)
     check_evaluation(config)
     state = load_state(read, config, device)
-    report = evaluate_state(names, Evaluation(config, device), state, path)
+    report = evaluate_state(names, Evaluation(config, device, processes), state, path)
     home = path.parent.parent
-    folder = out or fresh_folder(home / "reports" / f"{state.step:08d}")
-    log = home / "metrics.jsonl"
-    _save(report, folder, log if log.is_file() else None)
-    forget_finished(_unfinished_folder(path))
-    with contextlib.suppress(EvaluationError):  # a checkpoint copied out of its run, or a run without a logged step
-        plot_curves(log, folder / "curves.png")
-    return report, folder
+
+    def save() -> Path:
+        log = home / "metrics.jsonl"
+        folder = _save(
+            report, out or fresh_folder(home / "reports" / f"{state.step:08d}"), log if log.is_file() else None
+        )
+        forget_finished(_unfinished_folder(path))
+        with contextlib.suppress(EvaluationError):  # a checkpoint copied out of its run, or a run without a logged step
+            plot_curves(log, folder / "curves.png")
+        return folder
+
+    return report, processes.first(save)
 
 
-def _save(report: Report, folder: Path, training_log: Path | None = None) -> None:
+def _save(report: Report, folder: Path, training_log: Path | None = None) -> Path:
     with one_sentence():
         report.save(folder, training_log=training_log)
+    return folder
 
 
 def _unfinished_folder(checkpoint: Path) -> Path:
@@ -464,7 +484,7 @@ def evaluate_state(names: list[str], evaluation: Evaluation, state: TrainState, 
     """Metrics of a state, with the checkpoint it came from on record; critics are resumed where one is given."""
     subject: dict[str, Any] = {"experiment": evaluation.config.name, "identity": evaluation.config.identity()}
     if checkpoint is not None:
-        digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        digest = evaluation.processes.first(lambda: hashlib.sha256(checkpoint.read_bytes()).hexdigest())
         subject |= {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}
     unfinished = None if checkpoint is None else _unfinished_folder(checkpoint)
     with one_sentence():

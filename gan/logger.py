@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,10 @@ class Logger:
         self._append({"step": step, "metrics": defined})
         self.say(f"step {step}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
+    def evaluated(self, step: int) -> bool:
+        """Whether the evaluation at a step has been finished."""
+        return evaluated(self.run, step)
+
     def before_saving(self) -> None:
         """Call before a checkpoint is written: events of its steps are on the disk then."""
         with writing(self.run):
@@ -193,6 +197,38 @@ def quiet_writer() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
+
+
+class Silence:
+    """The logger of a process that is not a run's writer: it is told the same, and does nothing."""
+
+    def start(self, step: int) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def pause(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def advance(self, step: int) -> None: ...
+
+    def line(
+        self, step: int, scalars: dict[str, float], layers: Sequence[LayerSpectrum], data_seconds: float = 0.0
+    ) -> None: ...
+
+    def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None: ...
+
+    def grid(self, step: int, image: Tensor) -> None: ...
+
+    def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None: ...
+
+    def before_saving(self) -> None: ...
+
+    def saved(self, path: Path) -> None: ...
+
+    def evaluated(self, step: int) -> bool:
+        return False
+
+    def close(self) -> None: ...
 
 
 def _drop_later_lines(jsonl: Path, step: int) -> None:

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple, Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,10 +19,13 @@ class GeneratorLoss(Protocol):
 
 
 class DiscriminatorPenalty(Protocol):
-    """Of the discriminator on real and fake images (B, 3, H, W), with the real images' labels; a scalar, float32."""
+    """Of the discriminator on real and fake images (B, 3, H, W), with the real images' labels; a scalar, float32.
+
+    uniforms: in [0, 1), (B,), for what is random in it.
+    """
 
     def __call__(
-        self, network: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, *, generator: torch.Generator
+        self, network: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, *, uniforms: Tensor
     ) -> Tensor: ...
 
 

@@ -170,15 +170,20 @@ def drawn_batches(
     *,
     count: int,
     seed: int,
+    part: slice = slice(None),
 ) -> tuple[Iterator[Tensor], Tensor | None]:
-    """The images of `make_sampler` as batches on the device, made when they are asked for, and their labels."""
+    """The images of `make_sampler` as batches on the device, made when they are asked for, and their labels.
+
+    Args:
+        part: of the images; the labels are those of all.
+    """
     whole = -(-count // 16) * 16  # else the last numbers depend on how many are drawn
     latents = draw_latents(whole, config.generator.z_dim, random_generator(seed, "samples"))[:count]
     labels = draw_classes(count, num_classes, config.eval.labels, seed)
     batches = generated_batches(
         generator,
-        latents,
-        labels,
+        latents[part],
+        None if labels is None else labels[part],
         batch_size=config.eval.batch_size,
         device=device,
         quantizer=config.eval.quantizer,

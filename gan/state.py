@@ -1,6 +1,8 @@
 """Everything of a run that is not a function of the step."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -32,6 +34,16 @@ class TrainState:
     step: int = 0
     class_names: tuple[str, ...] = ()
     data_fingerprint: str = ""
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor that an iteration changes, the very ones."""
+        for network in (self.generator, self.discriminator, self.average):
+            if network is not None:
+                yield from chain(network.parameters(), network.buffers())
+        for optimizer in (self.g_optimizer, self.d_optimizer):
+            for entry in optimizer.state.values():
+                yield from entry.values()
+        yield self.totals
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -79,6 +79,8 @@ def obstacle(trainer: Trainer) -> str:
     """Why an iteration is not captured; "" if nothing is known to speak against it."""
     if trainer.settings.fast == "off":
         return "train.fast is off"
+    if trainer.processes.count > 1:
+        return f"{trainer.processes.count} processes exchange gradients during an iteration"
     if trainer.device.type != "cuda":
         return f"a CUDA graph needs a CUDA device, this is {trainer.device}"
     if not trainer.batches.resident:
@@ -147,7 +149,7 @@ class FastStep:
             self._graphed, self._eager = self._graphed + self._eager, []
         self.inputs = self._allocate(z_dim)
         self.fakes = torch.zeros((settings.d_steps, *batches.batch(0)[0].shape), device=self.device)
-        self._penalty_random: list[torch.Generator] = []
+        self._penalty_uniforms = torch.zeros((settings.d_steps, settings.batch_size), device=self.device)
         self._launch = self._capture() if captured else self.iterate
 
     def train_step(self) -> None:
@@ -203,9 +205,10 @@ class FastStep:
             if inputs.uniforms is not None:
                 draw_uniforms(inputs.uniforms[i].shape, random, out=inputs.uniforms[i])
             self._draw_fakes(inputs.latents[i], _at(inputs.labels, i), random)
-        if self.loss.penalty is not None:  # one in the graph draws nothing
-            indices = range(first, first + settings.d_steps)
-            self._penalty_random = [random_generator(settings.seed, "penalty", k, self.device) for k in indices]
+        if self.loss.penalty is not None:
+            for i, uniforms in enumerate(self._penalty_uniforms):
+                random = random_generator(settings.seed, "penalty", first + i, self.device)
+                draw_uniforms(uniforms.shape, random, out=uniforms)
 
     def _draw_fakes(self, latents: Tensor, labels: Tensor | None, random: torch.Generator) -> None:
         draw_latents(latents.shape[0], latents.shape[1], random, out=latents)
@@ -274,9 +277,9 @@ class FastStep:
             loss = self.loss.discriminator(real_logits, fake_logits)
             if self.loss.penalty is not None:
                 penalized = real_labels if state.num_classes else None
-                random = self._penalty_random[i]
+                uniforms = self._penalty_uniforms[i]
                 loss = loss + self.loss.penalty(
-                    state.discriminator, both[: len(real)], both[len(real) :], penalized, generator=random
+                    state.discriminator, both[: len(real)], both[len(real) :], penalized, uniforms=uniforms
                 )
         state.d_optimizer.zero_grad()
         loss.backward()
@@ -310,7 +313,7 @@ class FastStep:
         try:
             with torch.cuda.device(self.device):
                 stream = torch.cuda.Stream()  # one for both: gradients are accumulated on the stream they began on
-                with _undone(list(_tensors(self.state))):
+                with _undone(list(self.state.tensors())):
                     self._warm_up(stream)
                 self._drop_gradients()  # those of the record are allocated with it
                 with torch.cuda.graph(graph, stream=stream):
@@ -384,17 +387,6 @@ def _release_adam_(optimizer: torch.optim.Optimizer) -> None:
         if not (group["fused"] or group["capturable"]):
             for parameter in group["params"]:
                 optimizer.state[parameter]["step"] = optimizer.state[parameter]["step"].cpu()
-
-
-def _tensors(state: TrainState) -> Iterator[Tensor]:
-    """Every tensor that an iteration changes."""
-    for network in (state.generator, state.discriminator, state.average):
-        if network is not None:
-            yield from chain(network.parameters(), network.buffers())
-    for optimizer in (state.g_optimizer, state.d_optimizer):
-        for entry in optimizer.state.values():
-            yield from entry.values()
-    yield state.totals
 
 
 __all__ = ["Choice", "FastStep", "Inputs", "choose_step", "obstacle"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -20,7 +20,7 @@ import click
 import numpy
 import torch
 
-from evaluation import EXTRACTORS, METRICS, ranking
+from evaluation import EXTRACTORS, METRICS, Report, ranking
 from evaluation.histograms import histograms
 from gan import build
 from gan.best import Best
@@ -37,16 +37,19 @@ from gan.checkpoint import (
     set_damaged_aside,
 )
 from gan.command import Command, choose_device, describe
-from gan.config import Config, available_configs, differences, load_config, override_config
+from gan.config import Config, TrainSettings, available_configs, differences, load_config, override_config
+from gan.data import ImageData
+from gan.distributed import Processes, num_processes, own_device, started
 from gan.errors import CheckpointError, ConfigError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
 from gan.files import locked, remove_parts, write_atomically, writing
-from gan.logger import JSONL, Logger, evaluated, quiet_writer
+from gan.logger import JSONL, Logger, Silence, evaluated, quiet_writer
 from gan.memory import keep_freed_memory
 from gan.normalization import LayerSpectrum, spectra
 from gan.profiling import traced
 from gan.sample import fixed_grid
-from gan.several import plan, train_all
+from gan.several import Planned, plan, train_all
+from gan.slurm import parse_resources, submit
 from gan.state import TrainState
 from gan.step import choose_step
 from gan.trainer import Trainer, evaluation_due
@@ -86,7 +89,11 @@ def _read_seeds(context: click.Context, parameter: click.Parameter, value: str |
 )
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting; may be repeated.")
 @click.option(
-    "--run", "run_folder", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/<name>-<time>]"
+    "--run",
+    "--run-folder",  # torchrun takes "--run" for an abbreviation of its own --run-path
+    "run_folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the run. [default: runs/<name>-<time>]",
 )
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint of --run, or of the newest such run.")
 @click.option("--skip-damaged", is_flag=True, help="With --resume: set damaged checkpoints aside, go on from before.")
@@ -98,6 +105,11 @@ def _read_seeds(context: click.Context, parameter: click.Parameter, value: str |
 )
 @click.option("--seeds", callback=_read_seeds, metavar="0,1,2", help="One run for each, in place of train.seed.")
 @click.option("--at-once", type=click.IntRange(1), help="Of several runs. [default: one per core, or four per GPU]")
+@click.option(
+    "--slurm",
+    metavar="NAME=VALUE,...",
+    help="Several runs as one array of Slurm jobs: partition=gpu,timeout_min=600,gpus_per_node=1.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--profile", is_flag=True, help="Trace a few iterations into RUN/profile, print what takes their time.")
 @click.option("--dry-run", is_flag=True, help="Build the networks, print their sizes, train nothing.")
@@ -113,6 +125,7 @@ def main(
     max_minutes: float | None,
     seeds: tuple[int, ...],
     at_once: int | None,
+    slurm: str | None,
     device: str,
     profile: bool,
     dry_run: bool,
@@ -134,6 +147,9 @@ def main(
         return
     if skip_damaged and not resume:
         raise ConfigError("--skip-damaged: goes with --resume")
+    if slurm is not None:
+        _submit_several(config_names, seeds, slurm)
+        return
     if seeds or len(config_names) > 1:
         _train_several(config_names, seeds, at_once)
         return
@@ -143,17 +159,21 @@ def main(
         return
     build.check_names(config)
     check_evaluation(config)
-    place = choose_device(device)
+    place = choose_device(own_device(device))
     if place.type == "cpu":
         keep_freed_memory()
     if dry_run:
         click.echo(_summary(config, build.build_state(config)))
         return
-    run = _choose_run(config, run_folder, resume)
-    with locked(run), quiet_writer():
+    with started(place) as processes, ExitStack() as stack:
+        processes.check_batch(config.train.batch_size)
+        processes.check_equal(config.identity(), "the configuration's identity")
+        run = processes.first(lambda: _choose_run(config, run_folder, resume))
+        processes.first(lambda: stack.enter_context(locked(run)))
+        stack.enter_context(quiet_writer())
         if skip_damaged:
-            _set_damaged_aside(run)
-        reason = _train(config, run, resume, place, stop_after, max_minutes, profile)
+            processes.first(lambda: _set_damaged_aside(run))
+        reason = _train(config, run, resume, place, processes, stop_after, max_minutes, profile)
     if reason.startswith("signal"):
         raise SystemExit(128 + int(reason.split()[1]))
 
@@ -165,29 +185,54 @@ def _train_several(config_names: tuple[str, ...], seeds: tuple[int, ...], at_onc
         ConfigError: a configuration or the device is not usable: none is started then.
     """
     given = click.get_current_context().params
-    configs = [(name, load_config(name, given["overrides"])) for name in config_names]
-    if not configs:
-        raise ConfigError("--seeds: needs --config, what is to be trained with each seed")
-    for _, config in configs:
-        build.check_names(config)
-        check_evaluation(config)
     place, gpus = choose_device(given["device"]), max(1, torch.cuda.device_count())
     every_gpu = given["device"] == "auto" and place.type == "cuda"
     devices = [f"cuda:{i}" for i in range(gpus)] if every_gpu else [str(place)]
     at_once = at_once or (4 * len(devices) if place.type == "cuda" else os.cpu_count() or 1)
-    flags = [f"--{name}" for name in FLAGS if given[name.replace("-", "_")]]
-    limits = [f"--{name}={given[key]}" for name, key in LIMITS.items() if given[key]]
-    shared = [*(f"--set={override}" for override in given["overrides"]), *flags, *limits]
-    folder = given["run_folder"] or Path("runs")
-    planned = plan([(config.name, name) for name, config in configs], seeds, folder, shared, devices)
-    if len({run.folder for run in planned}) < len(planned):
-        raise ConfigError("--config: two of them have one name, so their runs would share a folder; train them apart")
+    planned = _plan_several(config_names, seeds, [], devices)
     statuses = train_all(planned, at_once, lambda line: click.echo(line, err=True))
     failed = [f"{run.folder} (status {status})" for run, status in zip(planned, statuses, strict=True) if status]
     click.echo(f"{len(planned) - len(failed)} of {len(planned)} runs ended well", err=True)
     if failed:
         click.echo(f"not so: {', '.join(failed)}", err=True)
         raise SystemExit(max((status for status in statuses if status > 0), default=1))
+
+
+def _submit_several(config_names: tuple[str, ...], seeds: tuple[int, ...], slurm: str) -> None:
+    """As `_train_several`, by jobs of a cluster, which resume when they are queued again. Returns at once."""
+    given = click.get_current_context().params
+    planned = _plan_several(config_names, seeds, ["--resume"], [given["device"]])
+    logs = (given["run_folder"] or Path("runs")) / "slurm"
+    for run, job in zip(planned, submit(planned, logs, parse_resources(slurm)), strict=True):
+        click.echo(f"job {job.job_id}: {run.folder}")
+    click.echo(f"logs: {logs}")
+
+
+def _plan_several(
+    config_names: tuple[str, ...], seeds: tuple[int, ...], flags: list[str], devices: list[str]
+) -> list[Planned]:
+    """Every configuration with every seed, by commands like this one, with these flags besides those given.
+
+    Raises:
+        ConfigError: a configuration is not usable, or two runs would share a folder.
+    """
+    given = click.get_current_context().params
+    if num_processes() > 1:
+        raise ConfigError("--seeds, or several --config: each run is a process of its own; start it without torchrun")
+    configs = [(name, load_config(name, given["overrides"])) for name in config_names]
+    if not configs:
+        raise ConfigError("--seeds, --slurm: need --config, what is to be trained")
+    for _, config in configs:
+        build.check_names(config)
+        check_evaluation(config)
+    flags = [*flags, *(f"--{name}" for name in FLAGS if given[name.replace("-", "_")] and f"--{name}" not in flags)]
+    limits = [f"--{name}={given[key]}" for name, key in LIMITS.items() if given[key]]
+    shared = [*(f"--set={override}" for override in given["overrides"]), *flags, *limits]
+    folder = given["run_folder"] or Path("runs")
+    planned = plan([(config.name, name) for name, config in configs], seeds, folder, shared, devices)
+    if len({run.folder for run in planned}) < len(planned):
+        raise ConfigError("--config: two of them have one name, so their runs would share a folder; train them apart")
+    return planned
 
 
 def _resolve_config(name: str | None, overrides: tuple[str, ...], run: Path | None, resume: bool) -> Config:
@@ -215,61 +260,68 @@ def _train(
     run: Path,
     resume: bool,
     device: torch.device,
+    processes: Processes,
     stop_after: int | None,
     max_minutes: float | None,
     profile: bool,
 ) -> str:
-    checkpoint = _checkpoint_to_continue(config, run, resume)
+    checkpoint = processes.first(lambda: _checkpoint_to_continue(config, run, resume))
     if checkpoint is None:
-        images = build.load_images(config, "train")
+        images = _load_images(config, processes)
         state = build.build_state(config, device, build.count_classes(config, images))
         state.data_fingerprint = images.fingerprint
         state.class_names = images.classes if config.conditional else ()
     else:
         state = build.load_state(checkpoint, config, device)
-        if _is_complete(config, run, state.step):
-            click.echo(
-                f"{run}: all {state.step} steps are done, nothing is missing; next: gan-eval --run {run}", err=True
-            )
+        if processes.first(lambda: _is_complete(config, run, state.step)):
+            if processes.is_first:
+                done = f"{run}: all {state.step} steps are done, nothing is missing; next: gan-eval --run {run}"
+                click.echo(done, err=True)
             return ""
-        images = build.load_images(config, "train")
+        images = _load_images(config, processes)
         if state.data_fingerprint != images.fingerprint:
             raise CheckpointError(
                 f"{checkpoint.path}: was trained on other images than {config.data.root!r} holds now "
                 f"(fingerprint {state.data_fingerprint[:12]}, now {images.fingerprint[:12]})"
             )
+    processes.equalize_(state.tensors())
     train = config.train
     trainer = Trainer(
         state,
-        build.build_batches(config, images, device),
+        build.build_batches(config, images, device, processes),
         build.build_loss(config),
         train,
         z_dim=config.generator.z_dim,
         batched=device.type == "cuda",  # where launches, not arithmetic, are what normalization costs
+        processes=processes,
     )
     step = choose_step(trainer, build.second_derivatives(config))
-    _describe_run(config, run, device, step.name)
-    logger = Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=state.step)
+    processes.first(lambda: _describe_run(config, run, device, processes, step.name))
+    logger = _logger(run, train, state.step) if processes.is_first else Silence()
     logger.say(_summary(config, state))
     logger.say(
         f"{'continuing' if state.step else 'starting'} at step {state.step} of {train.steps} in {run} on {device}"
+        + (f", {processes.count} processes" if processes.count > 1 else "")
     )
     logger.say(step.name)
     try:
-        tracing = traced(trainer, step.train_step, run / "profile", logger.say) if profile else None
+        wanted = profile and processes.is_first
+        tracing = traced(trainer, step.train_step, run / "profile", logger.say) if wanted else None
         with _stop(stop_after, max_minutes) as stop, tracing or nullcontext(step.train_step) as train_step:
             reason = trainer.run(
                 logger,
-                save=lambda: save_checkpoint(
-                    run,
-                    config.model_dump(),
-                    state.state_dict(),
-                    keep_last=train.keep_last,
-                    keep_every=train.keep_every,
+                save=lambda: processes.first(
+                    lambda: save_checkpoint(
+                        run,
+                        config.model_dump(),
+                        state.state_dict(),
+                        keep_last=train.keep_last,
+                        keep_every=train.keep_every,
+                    )
                 ),
                 sample=lambda: fixed_grid(config, state),
-                evaluate=_evaluator(config, state, run, logger) if train.eval_every else None,
-                stop=stop,
+                evaluate=_evaluator(config, state, run, logger, processes) if train.eval_every else None,
+                stop=processes.agreed(stop),
                 train_step=train_step,
             )
         logger.say(
@@ -282,11 +334,23 @@ def _train(
     return reason
 
 
+def _load_images(config: Config, processes: Processes) -> ImageData:
+    """The training images, which are to be the same in every process."""
+    with processes.one_first():
+        images = build.load_images(config, "train")
+    processes.check_equal(images.fingerprint, "the fingerprint of the training images")
+    return images
+
+
+def _logger(run: Path, train: TrainSettings, step: int) -> Logger:
+    return Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=step)
+
+
 def _evaluator(
-    config: Config, state: TrainState, run: Path, logger: Logger
+    config: Config, state: TrainState, run: Path, logger: Logger | Silence, processes: Processes
 ) -> Callable[[], tuple[dict[str, float], dict[str, numpy.ndarray]]]:
     """Measures eval.metrics of the state as it is, writes the report, keeps the best, returns values and histograms."""
-    evaluation, names = Evaluation(config, state.totals.device), parse_metrics(config.eval.metrics)
+    evaluation, names = Evaluation(config, state.totals.device, processes), parse_metrics(config.eval.metrics)
     with one_sentence():
         evaluation.ready(names)  # what is missing is missed now, not after hours
     best = None
@@ -297,6 +361,10 @@ def _evaluator(
 
     def measure() -> tuple[dict[str, float], dict[str, numpy.ndarray]]:
         report = evaluate_state(names, evaluation, state, None)
+        processes.first(lambda: keep(report))
+        return report.values, histograms(report)
+
+    def keep(report: Report) -> None:
         folder = run / "reports" / f"{state.step:08d}"
         with writing(folder):  # made one by one: where the run has vanished, it is not made anew
             folder.parent.mkdir(exist_ok=True)
@@ -309,7 +377,6 @@ def _evaluator(
             entries = report.protocol["values"]
             best.consider(report.values, entries, state.step, save)
             logger.say(f"best {best}; now {report.values[best.key(entries)]:.4g}")
-        return report.values, histograms(report)
 
     return measure
 
@@ -407,7 +474,7 @@ def _normalization_summary(config: Config, layers: list[LayerSpectrum]) -> str:
     return text
 
 
-def _describe_run(config: Config, run: Path, device: torch.device, step: str) -> None:
+def _describe_run(config: Config, run: Path, device: torch.device, processes: Processes, step: str) -> None:
     """config.yaml, and run.json: what a reader needs to make this run again. A resumed run appends its command line."""
     stored = run / "config.yaml"
     write_atomically(stored, config.to_yaml().encode())
@@ -424,6 +491,7 @@ def _describe_run(config: Config, run: Path, device: torch.device, step: str) ->
         "numpy": numpy.__version__,
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "processes": processes.count,
         "threads": torch.get_num_threads(),
         "step": step,
     }

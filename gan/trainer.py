@@ -16,9 +16,10 @@ from torch import Tensor
 
 from gan.config import TrainSettings
 from gan.data.batches import Batches
+from gan.distributed import ALONE, Processes
 from gan.ema import update_average_
 from gan.errors import UserError
-from gan.logger import Logger, evaluated
+from gan.logger import Logger, Silence
 from gan.losses import Loss
 from gan.noise import draw_labels, draw_latents, draw_uniforms, random_generator
 from gan.normalization import BatchedNormalization, normalized_weights, spectra, update_
@@ -67,6 +68,7 @@ class Trainer:
         z_dim: size of the latent vector.
         batched: compute all normalized weights together, once per step: the same numbers up to rounding, in fewer and
             larger operations.
+        processes: that train this state together; the batches must be shared among them too.
     """
 
     def __init__(
@@ -78,9 +80,13 @@ class Trainer:
         *,
         z_dim: int,
         batched: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
         self.state, self.batches, self.loss, self.settings, self.z_dim = state, batches, loss, settings, z_dim
+        self.processes = processes
         self.device = state.totals.device
+        self._generator = processes.averaging(processes.synchronized(state.generator))
+        self._discriminator = processes.averaging(state.discriminator)
         network = state.discriminator
         self._together = BatchedNormalization(network) if batched and any(normalized_weights(network)) else None
 
@@ -91,15 +97,15 @@ class Trainer:
         for optimizer in (state.g_optimizer, state.d_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        state.generator.train()
-        state.discriminator.train()
+        self._generator.train()
+        self._discriminator.train()
         with float32_products(self.settings.precision):
             g_loss = self.generator_step(state.step)
             d_scalars = [self.discriminator_step(state.step * d_steps + i) for i in range(d_steps)]
         if state.average is not None:
             update_average_(state.average, state.generator, self.settings.ema_decay)
-        state.totals[:-2] += torch.stack(d_scalars).mean(0)
-        state.totals[-2] += g_loss
+        scalars = torch.cat([torch.stack(d_scalars).mean(0), g_loss.double().view(1)])
+        state.totals[:-1] += self.processes.mean(scalars)
         state.totals[-1] += 1
         state.step += 1
 
@@ -110,7 +116,7 @@ class Trainer:
         latents, labels = self._draw(self.settings.batch_size * self.settings.generator_batch_factor, random)
         state.discriminator.requires_grad_(False)  # its weights' gradients are not wanted here
         with self._weights(), self._autocast():
-            logits = state.discriminator(state.generator(latents, labels), labels)
+            logits = state.discriminator(self._generator(latents, labels), labels)
         loss = self.loss.generator(logits)
         state.g_optimizer.zero_grad()
         loss.backward()
@@ -126,23 +132,23 @@ class Trainer:
         state = self.state
         images, real_labels = self.batches.batch(index)
         random = random_generator(self.settings.seed, "discriminator step", index, self.device)
-        real = to_float(images, draw_uniforms(images.shape, random) if self.settings.dequantize else None)
-        latents, fake_labels = self._draw(len(real), random)
+        real = to_float(images, self._draw_uniforms(random, *images.shape[1:]) if self.settings.dequantize else None)
+        latents, fake_labels = self._draw(self.settings.batch_size, random)
         with torch.no_grad(), self._autocast():
-            fake = state.generator(latents, fake_labels).float()
+            fake = self._generator(latents, fake_labels).float()
         labels = None if fake_labels is None else torch.cat([real_labels, fake_labels])
         self._update()
         both = torch.cat([real, fake]).to(memory_format=torch.channels_last)  # (2B, 3, H, W)
         with self._weights():
             with self._autocast():
-                logits = state.discriminator(both, labels)
+                logits = self._discriminator(both, labels)
             real_logits, fake_logits = logits.chunk(2)
             loss = self.loss.discriminator(real_logits, fake_logits)
             if self.loss.penalty is not None:
                 random = random_generator(self.settings.seed, "penalty", index, self.device)
-                penalized = real_labels if state.num_classes else None
+                penalized, uniforms = real_labels if state.num_classes else None, self._draw_uniforms(random)
                 loss = loss + self.loss.penalty(
-                    state.discriminator, both[: len(real)], both[len(real) :], penalized, generator=random
+                    state.discriminator, both[: len(real)], both[len(real) :], penalized, uniforms=uniforms
                 )
         state.d_optimizer.zero_grad()
         loss.backward()
@@ -150,9 +156,13 @@ class Trainer:
         return torch.stack([loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean()]).double()
 
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        latents = draw_latents(count, self.z_dim, random)
-        classes = self.state.num_classes
-        return latents, draw_labels(count, classes, random) if classes else None
+        """Latents and labels of `count` fakes of all processes: this one's share of them."""
+        latents, classes, share = draw_latents(count, self.z_dim, random), self.state.num_classes, self.processes.share
+        return share(latents), share(draw_labels(count, classes, random)) if classes else None
+
+    def _draw_uniforms(self, random: torch.Generator, *shape: int) -> Tensor:
+        """Numbers of this shape for each real image of this process, (B, *shape)."""
+        return self.processes.share(draw_uniforms((self.settings.batch_size, *shape), random))
 
     def _update(self) -> None:
         """One power iteration for every normalized weight."""
@@ -198,7 +208,7 @@ class Trainer:
 
     def run(
         self,
-        logger: Logger,
+        logger: Logger | Silence,
         *,
         save: Callable[[], Path],
         sample: Callable[[], Tensor],
@@ -219,7 +229,7 @@ class Trainer:
         if state.step == 0:
             logger.layers(0, spectra(state.discriminator))
             logger.grid(0, sample())
-        elif evaluate is not None and evaluation_due(settings, state.step) and not evaluated(logger.run, state.step):
+        elif evaluate is not None and evaluation_due(settings, state.step) and not self._evaluated(logger):
             logger.metrics(state.step, *evaluate())  # the process ended between the checkpoint and its evaluation
         logger.start(state.step)
         reason = stop(state.step) if state.step else ""
@@ -242,6 +252,9 @@ class Trainer:
                     logger.metrics(step, *evaluate())
             logger.advance(step)
         return reason
+
+    def _evaluated(self, logger: Logger | Silence) -> bool:
+        return self.processes.first(lambda: logger.evaluated(self.state.step))
 
 
 def evaluation_due(settings: TrainSettings, step: int) -> bool:

@@ -31,10 +31,9 @@ class Recorder:
         self.calls: list[tuple[Tensor, Tensor, Tensor | None, Tensor, bool]] = []
 
     def __call__(
-        self, network: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, *, generator: torch.Generator
+        self, network: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, *, uniforms: Tensor
     ) -> Tensor:
-        drawn = torch.rand(3, generator=generator)
-        self.calls.append((real, fake, labels, drawn, torch.is_autocast_enabled("cpu")))
+        self.calls.append((real, fake, labels, uniforms, torch.is_autocast_enabled("cpu")))
         return 5 * torch.ones((), requires_grad=True)
 
 

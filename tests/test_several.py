@@ -1,9 +1,13 @@
 """Several runs at once: what is planned, that each is the run it would be alone, and how they end."""
 
+import gc
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from gan.checkpoint import list_checkpoints, read_checkpoint
 from gan.several import Planned, plan, train_all
+from gan.slurm import Task, submit
 from gan.train import main as gan_train
 
 SMALL = ("--set=train.steps=4", "--device=cpu")
@@ -93,6 +98,75 @@ def test_a_signal_lets_all_save_and_starts_no_more(tmp_path: Path, small_shapes:
     assert "0 of 3 runs ended well" in rest
     assert all(list_checkpoints(tmp_path / f"smoke-seed{seed}") for seed in (0, 1))
     assert not (tmp_path / "smoke-seed2").exists()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_a_cluster_trains_every_configuration_with_every_seed(tmp_path: Path, small_shapes: Path) -> None:
+    """By submitit's executor that runs jobs in this process, when they are asked for their result."""
+    pytest.importorskip("submitit")
+    planned = plan(
+        [("smoke", "smoke")], [3], tmp_path, ["--resume", *SMALL, f"--set=data.root={small_shapes}"], ["cpu"]
+    )
+    (job,) = submit(planned, tmp_path / "slurm", {"cluster": "debug", "timeout_min": 5})
+    assert job.result() == str(tmp_path / "smoke-seed3")
+    read = read_checkpoint(tmp_path / "smoke-seed3")
+    assert (read.state["step"], read.config["train"]["seed"]) == (4, 3)
+    gc.collect()  # that executor leaves its logs open
+
+
+def test_jobs_are_named_and_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted: list[Planned] = []
+
+    def accept(planned: list[Planned], folder: Path, resources: dict[str, str | int]) -> list[SimpleNamespace]:
+        assert resources == {"partition": "gpu", "timeout_min": 600}
+        submitted.extend(planned)
+        return [SimpleNamespace(job_id=f"7_{index}") for index in range(len(planned))]
+
+    monkeypatch.setattr("gan.train.submit", accept)
+    result = call(
+        *("--config", "smoke", "--seeds", "3,1", "--run", tmp_path, "--slurm", "partition=gpu,timeout_min=600")
+    )
+    assert result.exit_code == 0, result.output
+    assert f"job 7_1: {tmp_path / 'smoke-seed1'}" in result.output
+    assert all(run.arguments.count("--resume") == 1 for run in submitted)
+    assert [run.folder.name for run in submitted] == ["smoke-seed3", "smoke-seed1"]
+
+
+def test_a_job_that_is_taken_away_saves_and_is_queued_again(tmp_path: Path, small_shapes: Path) -> None:
+    pytest.importorskip("submitit")
+    settings = ["--device=cpu", f"--set=data.root={small_shapes}", "--set=train.steps=100000", "--resume"]
+    task, ends = Task(Planned(tmp_path, ["--config=smoke", f"--run={tmp_path}", *settings])), list[int]()
+
+    def train() -> None:
+        try:
+            task()
+        except subprocess.CalledProcessError as error:
+            ends.append(error.returncode)
+
+    trained = threading.Thread(target=train)
+    trained.start()
+    while not list_checkpoints(tmp_path):
+        time.sleep(0.05)
+        assert trained.is_alive()
+    again = task.checkpoint()
+    trained.join()
+    assert ends == [143]
+    assert again.function.run == task.run
+    assert read_checkpoint(tmp_path).state["step"] > 0
+
+
+@pytest.mark.parametrize("text", ["partition", "=gpu", "a=1,,b=2", ""])
+def test_resources_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
+    result = call("--config", "smoke", "--slurm", text, "--run", tmp_path / "runs")
+    assert result.exit_code == 2
+    assert "expected name=value" in result.output
+
+
+def test_a_parameter_that_slurm_does_not_know_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    result = call("--config", "smoke", "--slurm", "cluster=local,partitoin=gpu", "--run", tmp_path / "runs")
+    assert result.exit_code == 2
+    assert "local_partitoin" in result.output
 
 
 def test_a_run_gets_its_arguments_and_its_lines_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,8 +192,8 @@ def test_the_penaltys_numbers_are_the_plain_steps(smoke: Smoke) -> None:
     plain, fast = make_plain(config, alike=True), make_fast(config)
     drawn: list[list[Tensor]] = []
 
-    def penalty(*arguments: Any, generator: torch.Generator) -> Tensor:
-        drawn[-1].append(torch.rand(5, generator=generator))
+    def penalty(*arguments: Any, uniforms: Tensor) -> Tensor:
+        drawn[-1].append(uniforms.clone())
         return torch.zeros(())
 
     for stepped in (plain, fast):
@@ -321,11 +321,11 @@ def test_inputs_and_state_keep_their_addresses(smoke: Smoke) -> None:
     """A graph reads where it was recorded, whatever the host does between the steps."""
     fast = make_fast(smoke("train.ema_decay=0.9", "conditional=true", "train.flip=true"))
     held = [tensor for tensor in fast.inputs if tensor is not None]
-    addresses = [tensor.data_ptr() for tensor in (*held, *step._tensors(fast.state))]
+    addresses = [tensor.data_ptr() for tensor in (*held, *fast.state.tensors())]
     for _ in range(3):
         fast.train_step()
     assert [
-        tensor.data_ptr() for tensor in (*(t for t in fast.inputs if t is not None), *step._tensors(fast.state))
+        tensor.data_ptr() for tensor in (*(t for t in fast.inputs if t is not None), *fast.state.tensors())
     ] == addresses
 
 
@@ -339,7 +339,7 @@ def test_a_state_loaded_under_a_graph_is_refused(smoke: Smoke) -> None:
 def test_what_is_done_while_warming_up_is_undone(smoke: Smoke) -> None:
     fast = make_fast(smoke("train.ema_decay=0.9"))
     before = copy.deepcopy(fast.state.state_dict())
-    with step._undone(list(step._tensors(fast.state))):
+    with step._undone(list(fast.state.tensors())):
         for _ in range(step.WARMUP):
             fast.iterate()
     after = fast.state.state_dict()
@@ -374,7 +374,7 @@ class StandIns:
 
     @contextmanager
     def capture(self, graph: Any, stream: Any) -> Iterator[None]:
-        with step._undone(list(step._tensors(self.fast.state))):
+        with step._undone(list(self.fast.state.tensors())):
             yield
         if self.failure:
             raise RuntimeError(self.failure)

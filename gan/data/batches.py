@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gan.data.image_data import ImageData
+from gan.distributed import ALONE, Processes
 from gan.errors import ConfigError
 from gan.noise import random_generator
 
@@ -54,10 +55,12 @@ class Batches:
         device: torch.device | str,
         flip: bool = False,
         resident_bytes: int = 2**33,
+        processes: Processes = ALONE,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"train.batch_size: got {batch_size}, expected at least 1")
         self.batch_size, self.seed, self.flip = batch_size, seed, flip
+        self.processes = processes
         self.seconds = 0.0
         self.device = torch.device(device)
         self.resident = data.images.nbytes <= resident_bytes
@@ -66,9 +69,12 @@ class Batches:
         self._orders: dict[int, Tensor] = {}  # epoch -> permutation, on the images' device
 
     def batch(self, k: int) -> tuple[Tensor, Tensor]:
-        """Batch k >= 0: images uint8 (batch_size, 3, H, W) and labels int64 (batch_size,), on the device."""
-        mirrored = self.mirrored(k)
-        return self.gather(self.rows(k)[0], None if mirrored is None else mirrored[0])
+        """Batch k >= 0: images uint8 (batch_size, 3, H, W) and labels int64 (batch_size,), on the device.
+
+        Of several processes each gets its share.
+        """
+        mirrored, share = self.mirrored(k), self.processes.share
+        return self.gather(share(self.rows(k)[0]), None if mirrored is None else share(mirrored[0]))
 
     @_timed
     def rows(self, k: int, count: int = 1) -> Tensor:

@@ -21,6 +21,7 @@ def gradient_penalty(
     *,
     coefficient: float = 10.0,
     generator: torch.Generator | None = None,
+    uniforms: Tensor | None = None,
 ) -> Tensor:
     """coefficient * E (|grad D(x)| - 1)^2 at x = a * real + (1 - a) * fake, one a ~ U[0, 1) per pair of images.
 
@@ -32,6 +33,7 @@ def gradient_penalty(
         real, fake: images (N, ...) of one shape; interpolated in float32, or float64 where they are.
         labels: (N,), of the real images. The paper has no conditional critic; a mixture carries the real one's label.
         generator: of the weights a, on the images' device; None: the global one.
+        uniforms: the weights a themselves, (N,), drawn already.
 
     Returns:
         A scalar, float32 or wider, differentiable in the critic's parameters.
@@ -45,8 +47,9 @@ def gradient_penalty(
         real, fake = _full_precision(real), _full_precision(fake)
         dtype = torch.promote_types(real.dtype, fake.dtype)
         real, fake = real.to(dtype), fake.to(dtype)
-        shape = (len(real), *[1] * (real.ndim - 1))
-        weights = torch.rand(shape, generator=generator, dtype=dtype, device=real.device)  # (N, 1, 1, 1)
+        if uniforms is None:
+            uniforms = torch.rand(len(real), generator=generator, dtype=dtype, device=real.device)
+        weights = uniforms.to(dtype).view(-1, *[1] * (real.ndim - 1))  # (N, 1, 1, 1)
         norms = (_squared_gradient_norms(critic, torch.lerp(fake, real, weights), labels) + EPS).sqrt()
         return coefficient * (norms - 1).square().mean()
 

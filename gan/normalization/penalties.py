@@ -2,7 +2,6 @@
 
 from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from gan.normalization.gradient_penalty import gradient_penalty, r1_penalty
@@ -10,7 +9,10 @@ from gan.normalization.orthogonal import orthogonal_penalty
 
 
 class Penalty(Protocol):
-    """What is added to the discriminator's loss, a scalar; `real` and `fake` are images (N, 3, H, W) of one batch."""
+    """What is added to the discriminator's loss, a scalar; `real` and `fake` are images (N, 3, H, W) of one batch.
+
+    uniforms: in [0, 1), (N,), for what is random in it.
+    """
 
     def __call__(
         self,
@@ -20,7 +22,7 @@ class Penalty(Protocol):
         labels: Tensor | None,
         *,
         coefficient: float,
-        generator: torch.Generator,
+        uniforms: Tensor,
     ) -> Tensor: ...
 
 
@@ -42,9 +44,9 @@ def _gradient(
     labels: Tensor | None,
     *,
     coefficient: float,
-    generator: torch.Generator,
+    uniforms: Tensor,
 ) -> Tensor:
-    return gradient_penalty(network, real, fake, labels, coefficient=coefficient, generator=generator)
+    return gradient_penalty(network, real, fake, labels, coefficient=coefficient, uniforms=uniforms)
 
 
 def _r1(
@@ -54,7 +56,7 @@ def _r1(
     labels: Tensor | None,
     *,
     coefficient: float,
-    generator: torch.Generator,
+    uniforms: Tensor,
 ) -> Tensor:
     return r1_penalty(network, real, labels, coefficient=coefficient)
 
@@ -66,7 +68,7 @@ def _orthogonal(
     labels: Tensor | None,
     *,
     coefficient: float,
-    generator: torch.Generator,
+    uniforms: Tensor,
 ) -> Tensor:
     return orthogonal_penalty(network, coefficient=coefficient)
 

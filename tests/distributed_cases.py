@@ -1,0 +1,193 @@
+"""What test_distributed.py computes alone and in two processes: `torchrun ... distributed_cases.py FOLDER`.
+
+Each process writes what it got in each case to FOLDER/<case>-<rank>.pt.
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+
+from evaluation.errors import EvaluationError
+from evaluation.processes import by_the_first, gathered, own_part
+from gan import build
+from gan.config import load_config
+from gan.distributed import Processes, started
+from gan.errors import UserError
+from gan.models.blocks import BatchNorm, ConditionalBatchNorm
+from gan.step import choose_step
+from gan.trainer import Trainer
+
+STEPS = 20
+CASES = {
+    "sn": ["discriminator.normalization=sn"],
+    "sn-conditional": ["discriminator.normalization=sn", "conditional=true"],
+    "srn": ["discriminator.normalization=srn"],
+    "srn-conditional-r1": ["discriminator.normalization=srn", "conditional=true", "discriminator.penalty=r1"],
+    "bssn": ["discriminator.normalization=bssn"],
+    "wgan_gp-conditional": ["discriminator.normalization=wgan_gp", "conditional=true", "train.loss=wasserstein"],
+    "ortho": ["discriminator.normalization=ortho"],
+}
+COUNTS = (3, 4, 9, 20)
+
+
+def make_trainer(case: str, data: Path, processes: Processes, *overrides: str) -> Trainer:
+    """The smoke configuration with averaging and flips."""
+    fixed = [f"data.root={data}", "train.ema_decay=0.9", "train.flip=true"]
+    config = load_config("smoke", [*fixed, *CASES[case], *overrides])
+    state = build.build_state(config)
+    batches = build.build_batches(config, build.load_images(config, "train"), "cpu", processes)
+    return Trainer(
+        state, batches, build.build_loss(config), config.train, z_dim=config.generator.z_dim, processes=processes
+    )
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """Inside, what is float32 in training is float64, so that rounding hides no error."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def first_gradients(trainer: Trainer) -> dict[str, Any]:
+    """Of the first generator and the first discriminator step: what is logged, and every parameter's gradient."""
+    state, mean = trainer.state, trainer.processes.mean
+    scalars = [mean(trainer.generator_step(0)).view(1)]
+    gradients = {f"generator.{name}": value.grad for name, value in state.generator.named_parameters()}
+    gradients = copy.deepcopy(gradients)
+    scalars.append(mean(trainer.discriminator_step(0)))
+    gradients |= {f"discriminator.{name}": value.grad for name, value in state.discriminator.named_parameters()}
+    return {"scalars": torch.cat(scalars), "gradients": gradients}
+
+
+def train(trainer: Trainer, until: int) -> dict[str, Any]:
+    """The state after so many steps, a copy."""
+    while trainer.state.step < until:
+        trainer.train_step()
+    return copy.deepcopy(trainer.state.state_dict())
+
+
+def resume(case: str, data: Path, processes: Processes, half: dict[str, Any]) -> dict[str, Any]:
+    """The state at the end, from one half-way; in float64."""
+    with in_float64():
+        trainer = make_trainer(case, data, processes)
+        trainer.state.load_state_dict(half)
+        return train(trainer, STEPS)
+
+
+def run(case: str, data: Path, processes: Processes) -> dict[str, Any]:
+    """First gradients in float32; in float64 those, and the state half-way and at the end."""
+    result = {"float32": first_gradients(make_trainer(case, data, processes))}
+    with in_float64():
+        result["float64"] = first_gradients(make_trainer(case, data, processes))
+        trainer = make_trainer(case, data, processes)
+        result["half"] = train(trainer, STEPS // 2)
+        result["end"] = train(trainer, STEPS)
+    return result
+
+
+def batch_norms(processes: Processes) -> dict[str, dict[str, Any]]:
+    """Of three kinds of batch norm over a batch of 8: this process's outputs, gradients, and running statistics."""
+    x, weights = torch.randn(2, 8, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    labels, share, found = torch.arange(8) % 2, processes.share, {}
+    for norm in (BatchNorm(3), ConditionalBatchNorm(3, 2), nn.BatchNorm2d(3, momentum=None, affine=False)):
+        norm.double()
+        with torch.no_grad():
+            for parameter in norm.parameters():
+                parameter.copy_(torch.arange(1.0, 1 + parameter.numel()).view_as(parameter))
+        own = share(x).clone().requires_grad_()
+        arguments = (own,) if type(norm) is nn.BatchNorm2d else (own, share(labels))
+        output = processes.synchronized(norm)(*arguments)
+        (output.square() * share(weights)).sum().backward()
+        found[type(norm).__name__] = {
+            "output": output.detach(),
+            "gradient": own.grad,
+            "gradients": [parameter.grad for parameter in norm.parameters()],
+            "buffers": dict(norm.named_buffers()),
+        }
+    return found
+
+
+def raised(call: Callable[[], object]) -> str:
+    """The sentence that a call ends with."""
+    try:
+        call()
+    except (UserError, EvaluationError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def refuse(error: Exception) -> None:
+    raise error
+
+
+def answers(processes: Processes) -> dict[str, Any]:
+    """What this process gets from `Processes` and from evaluation's sharing."""
+    rank, first = processes.rank, processes.first
+    stop = processes.agreed(lambda step: "signal 15" if step == 3 and rank else "")
+    return {
+        "share": processes.share(torch.arange(6)).tolist(),
+        "mean": float(processes.mean(torch.tensor(float(rank)))),
+        "first": first(lambda: rank),
+        "refused": raised(lambda: first(lambda: refuse(UserError("no")))),
+        "other files": raised(lambda: processes.check_equal("ab"[rank], "the data")),
+        "stop": [stop(2), stop(3)],
+        "own": [len(range(count)[own_part(count, 4)]) for count in COUNTS],
+        "gathered": [gathered(torch.arange(count)[own_part(count, 4)]) for count in COUNTS],
+        "of one": gathered(None if rank == 0 else torch.ones(2)),
+        "of none": gathered(None),
+        "images": gathered(torch.ones(2, 3, 4, 4).to(memory_format=torch.channels_last)),
+        "evaluated": by_the_first(lambda: rank),
+        "not evaluated": raised(lambda: by_the_first(lambda: refuse(EvaluationError("no")))),
+        "norms": batch_norms(processes),
+    }
+
+
+def equalized(data: Path, processes: Processes) -> dict[str, Any]:
+    """A state after a step that all but the first process had spoilt before it was made equal."""
+    trainer = make_trainer("srn-conditional-r1", data, processes)
+    trainer.train_step()
+    if not processes.is_first:
+        for tensor in trainer.state.tensors():
+            tensor.detach().fill_(7)
+    processes.equalize_(trainer.state.tensors())
+    return trainer.state.state_dict()
+
+
+def diverged(data: Path, processes: Processes) -> str:
+    """How a run ends in which the last process alone has a loss that is not finite."""
+    trainer = make_trainer("sn", data, processes)
+    if processes.rank == processes.count - 1:
+        hinge = trainer.loss.discriminator
+        trainer.loss = trainer.loss._replace(discriminator=lambda real, fake: hinge(real, fake) * float("nan"))
+    trainer.train_step()
+    return raised(trainer.take_scalars)
+
+
+def main(folder: Path) -> None:
+    data = folder / "data"
+    with started(torch.device("cpu")) as processes:
+        for case in CASES:
+            result = run(case, data, processes)
+            result["resumed"] = resume(case, data, processes, torch.load(folder / f"{case}-half.pt"))
+            torch.save(result, folder / f"{case}-{processes.rank}.pt")
+        result = answers(processes) | {
+            "equalized": equalized(data, processes),
+            "diverged": diverged(data, processes),
+            "step": choose_step(make_trainer("sn", data, processes, "train.fast=auto"), []).name,
+        }
+        torch.save(result, folder / f"answers-{processes.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
