@@ -110,6 +110,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     path = find_checkpoint(path)
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load itself does not compare the checksums
+            if any(member.compress_type for member in archive.infolist()):
+                raise zipfile.BadZipFile("compressed, as no checkpoint is")
             broken = archive.testzip()
         if broken is not None:
             raise zipfile.BadZipFile(f"checksum of {broken}")
@@ -152,5 +154,5 @@ def identity_of(run: Path) -> str:
     """The identity of the configuration that made a run, from its folder; empty if it has none."""
     try:
         return str(json.loads((run / "run.json").read_text())["identity"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -162,7 +162,7 @@ def _drop_later_lines(jsonl: Path, step: int) -> None:
         try:
             if 0 < step >= json.loads(text)["step"]:
                 kept.append(text + "\n")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue  # the last line of a killed run may be half written
     beside = jsonl.with_name(jsonl.name + ".part")
     beside.write_text("".join(kept), encoding="utf-8")

@@ -1,8 +1,9 @@
 """What an interrupted run leaves on disk, to go on from."""
 
 import hashlib
-import pickle
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,20 @@ class Unfinished:
         try:
             stored = torch.load(self.file, map_location="cpu", weights_only=True)
             return stored["state"] if stored["key"] == self._key else None
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+        except Exception:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
             return None
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Around the use of what was read.
+
+        Raises:
+            EvaluationError: it is not what was written under this key.
+        """
+        try:
+            yield
+        except Exception as error:
+            raise EvaluationError(f"{self.file}: does not fit its key ({error!r}); remove it to start anew") from error
 
     @property
     def due(self) -> bool:
