@@ -12,7 +12,7 @@ from gan.data import ImageData, load_images
 from gan.data.packed import pack
 from gan.train import main as gan_train
 
-# The same examples in every run: a failure is about the change at hand. `pytest --hypothesis-profile=thorough` explores.
+# The same examples in every run: a failure is about the change at hand. `--hypothesis-profile=thorough` explores.
 settings.register_profile(
     "repeatable",
     derandomize=True,

@@ -397,3 +397,15 @@ def test_tags_of_tensorboard_leave_no_folder(name: str, tmp_path: Path) -> None:
     logger.close()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert {path.name.split(".")[0] for path in (tmp_path / "run").iterdir()} == {"samples", "metrics", "events"}
+
+
+@pytest.mark.parametrize("entry", [{"step": "x"}, {"value": "x"}, {"value": None}, {"key": 3}, {"checkpoint": []}])
+def test_a_record_of_another_kind_is_no_best(entry: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best-00000001.pt").touch()
+    record = {"checkpoint": "best-00000001.pt", "step": 1, "key": "fid", "value": 1.5, "better": "lower"}
+    record |= {"hash": "x", "fields": {}, "std": None}
+    (tmp_path / "best.json").write_text(json.dumps(record))
+    assert read_best(tmp_path) == record
+    (tmp_path / "best.json").write_text(json.dumps({**record, **entry}))
+    assert read_best(tmp_path) is None
