@@ -113,7 +113,7 @@ def save_comparison(comparison: Comparison, runs: Mapping[str, Run], folder: Pat
     try:
         for name, text in files.items():
             with replacing(folder / name) as beside:
-                beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+                beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise EvaluationError(f"compare: cannot be written into {folder} ({error})") from error
     for title, drawn in figures.items():

@@ -1,7 +1,9 @@
 """The door: images enter as uint8 (N, 3, H, W), from tensors, folders and `.npz` files, or not at all."""
 
 import hashlib
-from collections.abc import Callable
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from evaluation.progress import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
 MODES = ("RGB", "L", "P", "1", "RGBA", "LA")
+MAX_FILE_BYTES = 2**28  # of one image file
+MAX_CLASSES = 2**20
 
 # (count, seed) -> (uint8 images, labels or None): a generator with its latents, labels and quantiser inside.
 Sampler = Callable[[int, int], tuple[Tensor, Tensor | None]]
@@ -52,6 +56,8 @@ def check_labels(labels: Tensor | None, count: int, name: str) -> None:
         raise EvaluationError(f"{name} labels: got {got}, expected int64 ({count},), one for each image")
     if count and int(labels.min()) < 0:
         raise EvaluationError(f"{name} labels: got {int(labels.min())}, expected class numbers from 0")
+    if count and int(labels.max()) >= MAX_CLASSES:
+        raise EvaluationError(f"{name} labels: got {int(labels.max())}, expected class numbers below {MAX_CLASSES}")
 
 
 def check_same_size(images: Tensor, name: str, other: Tensor, other_name: str) -> None:
@@ -102,10 +108,10 @@ def read_images(path: str | Path) -> tuple[Tensor, Tensor | None, tuple[str, ...
             return _read_folder(path)
         if path.suffix == ".npz" and path.is_file():
             return _read_npz(path)
-    except PermissionError as error:
-        raise EvaluationError(f"{path}: cannot be read ({error})") from error
-    if path.exists():
-        raise EvaluationError(f"{path}: got a file, expected a folder of images or an .npz file")
+        if path.exists():
+            raise EvaluationError(f"{path}: got a file, expected a folder of images or an .npz file")
+    except OSError as error:
+        raise EvaluationError(f"{path}: cannot be read ({error.strerror or error})") from error
     raise EvaluationError(f"{path}: not found, expected a folder of images or an .npz file")
 
 
@@ -118,6 +124,7 @@ def _read_folder(folder: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
             f"{folder}: got images beside sub-folders of images ({', '.join(by_class)}), "
             "expected images only, or one sub-folder per class only"
         )
+    _check_class_names(by_class, folder)
     files = plain or [file for group in by_class.values() for file in group]
     if not files:
         raise EvaluationError(f"{folder}: got no images, expected files ending in {', '.join(SUFFIXES)}")
@@ -130,13 +137,21 @@ def _read_folder(folder: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
 
 def _image_files(folder: Path) -> list[Path]:
     return sorted(
-        file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
     )
 
 
 def _read_files(files: list[Path]) -> Tensor:
     first = _read_image(files[0])
-    images = np.empty((len(files), *first.shape), dtype=np.uint8)
+    try:
+        images = np.empty((len(files), *first.shape), dtype=np.uint8)
+    except MemoryError:
+        raise EvaluationError(
+            f"{files[0].parent}: {len(files)} images of {first.shape[1]}x{first.shape[2]} do not fit into memory; "
+            "measure fewer, or smaller ones"
+        ) from None
     with progress(len(files), "reading images", "images") as counter:
         for index, file in enumerate(files):
             image = _read_image(file)
@@ -152,20 +167,30 @@ def _read_files(files: list[Path]) -> Tensor:
 
 def _read_image(file: Path) -> np.ndarray:
     try:
-        with Image.open(file) as image:
-            image.load()
-            if image.mode not in MODES:
-                raise EvaluationError(f"{file}: got pixel format {image.mode}, expected 8-bit RGB or grey")
-            if _has_transparency(image):
-                raise EvaluationError(f"{file}: got transparent pixels, expected an opaque image; flatten it first")
-            pixels = np.asarray(image.convert("RGB"))  # (H, W, 3)
-    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, EvaluationError):
-            raise
+        if not file.is_file():
+            raise EvaluationError(f"{file}: got a pipe, a device or a link to nowhere, expected an image file")
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise EvaluationError(f"{file}: got {file.stat().st_size:,} bytes, expected at most {MAX_FILE_BYTES:,}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _decode(file)
+    except EvaluationError:
+        raise
+    except Exception as error:  # damaged files make Pillow's decoders raise almost anything, SyntaxError included
         raise EvaluationError(
             f"{file}: cannot be read as an image ({first_line(error)}); replace or remove it"
         ) from error
-    return pixels.transpose(2, 0, 1)
+
+
+def _decode(file: Path) -> np.ndarray:
+    """uint8 (3, H, W)."""
+    with Image.open(file) as image:
+        image.load()
+        if image.mode not in MODES:
+            raise EvaluationError(f"{file}: got pixel format {image.mode}, expected 8-bit RGB or grey")
+        if _has_transparency(image):
+            raise EvaluationError(f"{file}: got transparent pixels, expected an opaque image; flatten it first")
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
 def _has_transparency(image: Image.Image) -> bool:
@@ -201,11 +226,20 @@ def _read_npz(file: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
 def _class_names(names: np.ndarray | None, at_least: int, file: Path) -> tuple[str, ...]:
     if names is None:
         return ()
+    if names.dtype.kind == "U" and names.ndim == 1:
+        _check_class_names(names.tolist(), file)
     if names.dtype.kind != "U" or names.ndim != 1 or len(names) < at_least or len(set(names.tolist())) < len(names):
         raise EvaluationError(
             f"{file}: got class_names {names.dtype} {names.shape}, expected {at_least} or more different strings"
         )
     return tuple(names.tolist())
+
+
+def _check_class_names(names: Iterable[str], where: Path) -> None:
+    """Names stand in reports, tables and figures: a line break or half a character would break them."""
+    for name in names:
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+            raise EvaluationError(f"{where}: got a class called {name!r}, expected a name that can be printed")
 
 
 def _plain(dtype: torch.dtype) -> str:

@@ -21,6 +21,7 @@ CURVES = (("d_loss", "g_loss"), ("real_logit", "fake_logit"))  # one panel each
 # Okabe and Ito's palette, told apart by colour-blind people, without its yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MAX_COLUMNS = 2  # panels beside each other
+LARGEST = 1e300  # of a curve; matplotlib's axes have no room for larger ones
 
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> steps and values, in order of the steps
 
@@ -119,14 +120,14 @@ def _record(line: str) -> dict[str, float] | None:
     """The finite numbers of one line, None where it is no object with a step."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict):
         return None
     numbers = {
         name: float(value)
         for name, value in record.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
     }
     return numbers if "step" in numbers else None
 

@@ -15,6 +15,7 @@ from evaluation import histograms, plots
 from evaluation.errors import EvaluationError
 from evaluation.files import read_arrays, replacing
 from evaluation.html import report_page
+from evaluation.images import check_images, check_labels
 from evaluation.tables import interval_text, text_table, with_spread
 
 # 2: "machine.extractors" instead of "machine.extractor"; values have "interval"; "class_names" and "neighbours" are new
@@ -129,11 +130,12 @@ class Report:
                 np.savez_compressed(beside, **_file_names(self.arrays))  # type: ignore[arg-type]
             self._plot(folder)
             with replacing(folder / "report.json") as beside:
-                beside.write_text(text + "\n", encoding="utf-8")
+                beside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
             with replacing(folder / "report.txt") as beside:
-                beside.write_text(self.table() + "\n", encoding="utf-8")
+                beside.write_text(self.table() + "\n", encoding="utf-8", errors="backslashreplace")
             with replacing(folder / "report.html") as beside:
-                beside.write_text(report_page(self, training_log=training_log), encoding="utf-8")
+                page = report_page(self, training_log=training_log)
+                beside.write_text(page, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise EvaluationError(f"report: cannot be written into {folder} ({error})") from error
         return folder
@@ -172,9 +174,11 @@ class Report:
         file = Path(folder) / "arrays.npz"
         try:
             stored = read_arrays(file) if file.exists() else {}
+            arrays = {name.replace("|", "/"): array for name, array in stored.items()}
+            _check_arrays(arrays)
         except (OSError, ValueError) as error:
             raise EvaluationError(f"{file}: got a damaged file ({error}), expected what Report.save wrote") from error
-        return cls(values, {name.replace("|", "/"): array for name, array in stored.items()}, protocol)
+        return cls(values, arrays, protocol)
 
     def table(self) -> str:
         """The values for a terminal: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash."""
@@ -203,13 +207,23 @@ def read_values(folder: str | Path) -> tuple[dict[str, float], dict[str, Any]]:
     try:
         document = _upgraded(json.loads(file.read_text(encoding="utf-8")), file)
         entries = _decoded(document["values"])
+        _check_document(document)
         protocol = {name: document[name] for name in ("title", "subject", "machine", "class_names", "neighbours")}
         return {key: entry.pop("value") for key, entry in entries.items()}, {**protocol, "values": entries}
     except EvaluationError:
         raise
     except FileNotFoundError as error:
         raise EvaluationError(f"{file}: not found, expected a folder that Report.save wrote") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise EvaluationError(f"{file}: got a damaged report ({error!r}), expected what Report.save wrote") from error
 
 
@@ -228,6 +242,36 @@ def _upgraded(document: dict[str, Any], file: Path) -> dict[str, Any]:
             entry.setdefault("interval", None)
         document |= {"class_names": [], "neighbours": {}}
     return document
+
+
+def _check_document(document: dict[str, Any]) -> None:
+    """Raises ValueError where an entry is of another kind than `Report.save` writes; TypeError, KeyError too."""
+    _check_kinds(document, title=str, subject=dict, machine=dict, class_names=list, neighbours=dict)
+    step = document["subject"].get("step")
+    if not all(isinstance(name, str) for name in document["class_names"]) or not isinstance(step, int | None):
+        raise ValueError("class_names or step of another kind")
+    for entry in document["values"].values():
+        _check_kinds(entry, value=float, count=int, better=str, hash=str, fields=dict, record=dict)
+        if entry["interval"] is not None and len(entry["interval"]) != 2:
+            raise ValueError(f"interval: {len(entry['interval'])} bounds")
+
+
+def _check_kinds(entry: dict[str, Any], **kinds: type) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(entry[name], kind):
+            raise ValueError(f"{name}: {type(entry[name]).__name__}, expected {kind.__name__}")
+
+
+def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
+    """Raises ValueError where an array cannot be drawn."""
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{name}: {array.dtype}, expected numbers")
+    samples, labels = arrays.get("samples"), arrays.get("sample_labels")
+    if samples is not None:
+        check_images(torch.from_numpy(samples), "sample")
+        if labels is not None:
+            check_labels(torch.from_numpy(labels), len(samples), "sample")
 
 
 def _file_names(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -115,8 +115,9 @@ def read_best(run: Path) -> dict[str, Any] | None:
     """checkpoint (a file's name), step, key, value, std, better, hash, fields; None where a run has kept none."""
     try:
         found = json.loads((run / RECORD).read_text(encoding="utf-8"))
-        whole = {"checkpoint", "step", "key", "value", "better", "hash", "fields"} <= found.keys()
+        kinds = {"checkpoint": str, "step": int, "key": str, "value": float, "better": str, "hash": str, "fields": dict}
+        whole = all(type(found[name]) is kind for name, kind in kinds.items())
         there = whole and found["checkpoint"] in {path.name for path in best_checkpoints(run)}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if there else None

@@ -17,12 +17,16 @@ from gan.distributed import ALONE, Processes
 from gan.ema import averaged_copy
 from gan.errors import CheckpointError, ConfigError
 from gan.losses import LOSSES, DiscriminatorPenalty, Loss
+from gan.memory import physical_memory
 from gan.models import DISCRIMINATORS, GENERATORS
 from gan.noise import random_generator
 from gan.normalization import NORMALIZATIONS, PENALTIES, normalize
 from gan.state import TOTALS, TrainState
 
 Entry = TypeVar("Entry")
+WIDE, LONG = 256, 4096
+"""Networks of more channels or a larger z_dim are measured before they are built: by torch's meta device, which takes
+seconds to load."""
 
 REGISTRIES: dict[str, Mapping[str, object]] = {
     "data.name": DATASETS,
@@ -95,6 +99,24 @@ def count_classes(config: Config, images: ImageData | None = None) -> int:
     return num_classes
 
 
+def check_memory(config: Config, num_classes: int) -> None:
+    """Raises ConfigError if the weights, their gradients and Adam's moments are larger than this machine's memory."""
+    channels, z_dim = (config.generator.channels, config.discriminator.channels), config.generator.z_dim
+    if max(channels) <= WIDE and z_dim <= LONG:
+        return
+    size = config.data.image_size
+    with torch.device("meta"):
+        generator = choose(GENERATORS, config.generator.name, "generator.name")(size, z_dim, channels[0], num_classes)
+        critic = choose(DISCRIMINATORS, config.discriminator.name, "discriminator.name")(size, channels[1], num_classes)
+    needed = 16 * sum(parameter.numel() for network in (generator, critic) for parameter in network.parameters())
+    if needed > physical_memory():
+        raise ConfigError(
+            f"generator.channels: got {channels[0]}, discriminator.channels: {channels[1]}, generator.z_dim: {z_dim}: "
+            f"weights, gradients and Adam's moments take {needed / 1e9:,.0f} GB, and this machine has "
+            f"{physical_memory() / 1e9:,.0f} GB; choose narrower networks"
+        )
+
+
 def build_generator(config: Config, num_classes: int) -> nn.Module:
     """A generator with the initial weights of its seed, on the CPU."""
     make = choose(GENERATORS, config.generator.name, "generator.name")
@@ -137,6 +159,7 @@ def build_state(config: Config, device: torch.device | str = "cpu", num_classes:
     """
     check_names(config)
     num_classes = count_classes(config) if num_classes is None else num_classes
+    check_memory(config, num_classes)
     generator = _placed(build_generator(config, num_classes), device)
     discriminator = _placed(build_discriminator(config, num_classes), device)
     return TrainState(
@@ -219,7 +242,7 @@ def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | st
     try:
         state = build_state(config, device, checkpoint.state["num_classes"])
         state.load_state_dict(checkpoint.state)
-    except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{checkpoint.path}: does not fit its configuration: {reason}") from None
     return state

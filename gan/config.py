@@ -8,12 +8,13 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from gan.errors import ConfigError
 
@@ -21,10 +22,39 @@ _PACKAGE = Path(__file__).resolve().parent
 INSTALLED = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
 """Where the configurations of this project lie: in an installed package, and in a checkout."""
 
+MAX_FILE_BYTES = 100_000
+"""Of a configuration file, thirty times the longest there is: YAML is slow to read."""
+MAX_DEPTH = 3
+"""Names in the place of a setting, as in eval.nd.steps."""
+MAX_MISTAKES = 5
+"""That one message lists."""
+
+
+def _text(most: int, forbidden: str, expected: str) -> Callable[[str], str]:
+    """A check of a text: at most so many characters, none of them forbidden, a control character or half of one."""
+
+    def check(text: str) -> str:
+        odd = any(letter in forbidden or unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+        if odd or len(text) > most or text in (".", ".."):
+            raise ValueError(f"{expected} of at most {most} characters")
+        return text
+
+    return check
+
+
 Probability = Annotated[float, Field(ge=0, lt=1)]
+Factor = Annotated[float, Field(ge=0, le=1e6)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Interval = Annotated[int, Field(ge=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+# Absurd sizes are refused here, in words, not by the machine's memory after minutes.
+Width = Annotated[int, Field(ge=1, le=4096)]
+Size = Annotated[int, Field(ge=1, le=2**16)]
+Few = Annotated[int, Field(ge=1, le=1000)]
+Images = Annotated[int, Field(ge=0, le=10**7)]
+Draws = Annotated[int, Field(ge=1, le=10**7)]
+Text = Annotated[str, AfterValidator(_text(4096, "", "one line"))]
+Name = Annotated[str, AfterValidator(_text(100, "/\\", "a name without slashes"))]
 
 
 def _without_effect(default: Any, description: str) -> Any:
@@ -55,9 +85,9 @@ class Settings(BaseModel):
 class DataSettings(Settings):
     """Which images, and how they become square and small. See docs/data.md."""
 
-    name: str = _setting("cifar10", "a key of gan.data.DATASETS")
-    root: str = _without_effect("data", "folder or archive that holds the data set")
-    title: str = _without_effect("", "name printed in reports; empty: the name")
+    name: Name = _setting("cifar10", "a key of gan.data.DATASETS")
+    root: Text = _without_effect("data", "folder or archive that holds the data set")
+    title: Text = _without_effect("", "name printed in reports; empty: the name")
     image_size: Literal[32, 64] = _setting(32, "pixels per side in the networks")
     crop: Interval = _setting(0, "pixels per side of the centre crop; 0: the largest centred square")
     resize: Literal["none", "box", "bilinear", "bicubic", "lanczos"] = _setting(
@@ -69,27 +99,27 @@ class DataSettings(Settings):
 class GeneratorSettings(Settings):
     """The generator's architecture."""
 
-    name: str = _setting("resnet", "a key of gan.models.GENERATORS")
-    channels: Count = _setting(256, "width at full resolution")
-    z_dim: Count = _setting(128, "size of the latent vector")
+    name: Name = _setting("resnet", "a key of gan.models.GENERATORS")
+    channels: Width = _setting(256, "width at full resolution")
+    z_dim: Size = _setting(128, "size of the latent vector")
 
 
 class DiscriminatorSettings(Settings):
     """The discriminator's architecture, and how its weights are normalized. See docs/normalizations.md."""
 
-    name: str = _setting("resnet", "a key of gan.models.DISCRIMINATORS")
-    channels: Count = _setting(128, "width at full resolution")
-    normalization: str = _setting("sn", "a key of gan.normalization.NORMALIZATIONS")
+    name: Name = _setting("resnet", "a key of gan.models.DISCRIMINATORS")
+    channels: Width = _setting(128, "width at full resolution")
+    normalization: Name = _setting("sn", "a key of gan.normalization.NORMALIZATIONS")
     c: Annotated[float, Field(gt=0, le=1)] = _setting(0.7, "srn: stable rank at most c * min(rows, columns)")
-    n_power_iterations: Count = _setting(1, "per discriminator step")
+    n_power_iterations: Few = _setting(1, "per discriminator step")
     infeasible: Literal["skip", "error", "floor"] = _later_setting(
         "skip", "srn where c * min(rows, columns) <= 1: sn only, refuse, or never less than 1.5"
     )
-    scale: Annotated[float, Field(gt=0)] = _later_setting(1.0, "ssn, bssn: factor of every normalized weight")
-    penalty: str = _later_setting("none", "a key of gan.normalization.PENALTIES, besides the normalization's own")
-    gp_coefficient: Annotated[float, Field(ge=0)] = _later_setting(10.0, "wgan_gp, gradient: of the gradient penalty")
-    r1_coefficient: Annotated[float, Field(ge=0)] = _later_setting(10.0, "r1: twice the squared gradient's factor")
-    ortho_coefficient: Annotated[float, Field(ge=0)] = _later_setting(
+    scale: Annotated[float, Field(gt=0, le=1e6)] = _later_setting(1.0, "ssn, bssn: factor of every normalized weight")
+    penalty: Name = _later_setting("none", "a key of gan.normalization.PENALTIES, besides the normalization's own")
+    gp_coefficient: Factor = _later_setting(10.0, "wgan_gp, gradient: of the gradient penalty")
+    r1_coefficient: Factor = _later_setting(10.0, "r1: twice the squared gradient's factor")
+    ortho_coefficient: Factor = _later_setting(
         1e-3, "ortho, orthogonal: of the orthonormal regularization; the paper's is not stated: sweep it"
     )
 
@@ -98,11 +128,11 @@ class TrainSettings(Settings):
     """The recipe, and how often a run reports and saves. Steps are generator updates."""
 
     steps: Count = _setting(50_000, "generator updates")
-    batch_size: Count = _setting(64, "real images per discriminator step, in all processes together; as many fakes")
-    generator_batch_factor: Count = _setting(2, "fakes per generator step, in units of batch_size")
-    d_steps: Count = _setting(5, "discriminator steps per generator step")
-    loss: str = _setting("hinge", "a key of gan.losses.LOSSES")
-    learning_rate: Annotated[float, Field(gt=0)] = _setting(2e-4, "of both networks")
+    batch_size: Size = _setting(64, "real images per discriminator step, in all processes together; as many fakes")
+    generator_batch_factor: Few = _setting(2, "fakes per generator step, in units of batch_size")
+    d_steps: Few = _setting(5, "discriminator steps per generator step")
+    loss: Name = _setting("hinge", "a key of gan.losses.LOSSES")
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = _setting(2e-4, "of both networks")
     lr_decay_start: Interval = _setting(0, "step at which the linear decay to 0 begins")
     lr_decay: Literal["linear", "none"] = _setting("linear", "to 0 at the last step, or constant")
     adam_beta1: Probability = _setting(0.0, "of both networks")
@@ -123,7 +153,7 @@ class TrainSettings(Settings):
     keep_last: Count = _without_effect(2, "newest checkpoints that stay on disk")
     keep_every: Interval = _without_effect(0, "checkpoints whose step is a multiple of it stay for good; 0: none")
     eval_every: Interval = _without_effect(0, "steps between evaluations with eval.metrics; 0: none")
-    keep_best: str = _without_effect(
+    keep_best: Text = _without_effect(
         "", "a metric, such as fid: its best checkpoint stays as checkpoints/best-<step>.pt"
     )
 
@@ -131,38 +161,40 @@ class TrainSettings(Settings):
 class NeuralDivergenceSettings(Settings):
     """The critics of Neural Divergence. See docs/metrics.md."""
 
-    preset: str = _setting("srn2020", "protocol of the critics; unless given, it sets the numbers below")
+    preset: Name = _setting("srn2020", "protocol of the critics; unless given, it sets the numbers below")
     steps: Count | None = _setting(None, "critic updates")
-    num_samples: Count | None = _setting(None, "generated images that the final value averages over")
-    num_critics: Count | None = _setting(None, "independent critics; mean and standard deviation are reported")
+    num_samples: Annotated[int, Field(ge=1, le=10**9)] | None = _setting(
+        None, "generated images that the final value averages over"
+    )
+    num_critics: Few | None = _setting(None, "independent critics; mean and standard deviation are reported")
     holdout: Annotated[float, Field(ge=0, lt=1)] = _setting(0.0, "share of the test images that critics do not see")
-    pool: Count | None = _setting(None, "train critics on so many generated images, made once; null: on fresh ones")
+    pool: Draws | None = _setting(None, "train critics on so many generated images, made once; null: on fresh ones")
 
 
 class LipschitzSettings(Settings):
     """Empirical Lipschitz constants of the discriminator. See docs/metrics.md."""
 
-    pairs: Count = _setting(2_000, "pairs of each kind, and images at which Jacobian norms are taken")
-    noise: Annotated[float, Field(ge=0)] = _setting(0.1, "standard deviation around the images; 0: at them only")
+    pairs: Draws = _setting(2_000, "pairs of each kind, and images at which Jacobian norms are taken")
+    noise: Factor = _setting(0.1, "standard deviation around the images; 0: at them only")
 
 
 class EvalSettings(Settings):
     """The protocol of evaluation. See docs/metrics.md."""
 
-    metrics: str = _without_effect("fid,is", "evaluated every train.eval_every, separated by commas")
-    extractor: str = _setting("inception", "keys of evaluation.EXTRACTORS, separated by commas")
-    inception_weights: str = _without_effect("", "file; empty: $INCEPTION_WEIGHTS, then torch-fidelity's download")
-    clip_weights: str = _without_effect("", "file; empty: $CLIP_WEIGHTS, then torch hub's folder")
-    protocol: str = _setting("srn2020", "a key of evaluation.PROTOCOLS; unless given, it sets the five below")
+    metrics: Text = _without_effect("fid,is", "evaluated every train.eval_every, separated by commas")
+    extractor: Text = _setting("inception", "keys of evaluation.EXTRACTORS, separated by commas")
+    inception_weights: Text = _without_effect("", "file; empty: $INCEPTION_WEIGHTS, then torch-fidelity's download")
+    clip_weights: Text = _without_effect("", "file; empty: $CLIP_WEIGHTS, then torch hub's folder")
+    protocol: Name = _setting("srn2020", "a key of evaluation.PROTOCOLS; unless given, it sets the five below")
     reference: Literal["train", "test"] | None = _setting(None, "the split that generated images are compared with")
-    reference_statistics: str = _setting("", "FID: an .npz file of mu and sigma, in place of reference images")
-    num_real: Interval | None = _setting(None, "FID, KID, precision, recall: reference images; 0: all")
-    num_fid: Interval | None = _setting(None, "FID, KID, precision, recall: generated images")
-    num_is: Interval | None = _setting(None, "IS: generated images")
-    is_splits: Count | None = _setting(None, "IS: mean and deviation over so many parts")
-    num_intra: Interval = _setting(5_000, "Intra-FID, Intra-KID: generated images of each class")
-    kid_subsets: Count = _setting(100, "KID: mean and deviation over so many draws")
-    kid_subset_size: Count = _setting(1_000, "KID: images of each draw")
+    reference_statistics: Text = _setting("", "FID: an .npz file of mu and sigma, in place of reference images")
+    num_real: Images | None = _setting(None, "FID, KID, precision, recall: reference images; 0: all")
+    num_fid: Images | None = _setting(None, "FID, KID, precision, recall: generated images")
+    num_is: Images | None = _setting(None, "IS: generated images")
+    is_splits: Draws | None = _setting(None, "IS: mean and deviation over so many parts")
+    num_intra: Images = _setting(5_000, "Intra-FID, Intra-KID: generated images of each class")
+    kid_subsets: Draws = _setting(100, "KID: mean and deviation over so many draws")
+    kid_subset_size: Draws = _setting(1_000, "KID: images of each draw")
     floor: bool = _setting(True, "FID: measure it between two draws of the reference, too")
     ema: bool = _setting(True, "use the averaged generator where one is kept")
     quantizer: Literal["round", "truncate"] = _setting("round", "of generated images, to 8 bits")
@@ -170,7 +202,7 @@ class EvalSettings(Settings):
     bn_mode: Literal["eval", "standing"] = _setting(
         "eval", "batch norm of the generator: running or standing statistics"
     )
-    batch_size: Count = _without_effect(100, "images per forward pass")
+    batch_size: Size = _without_effect(100, "images per forward pass")
     cache: bool = _without_effect(True, "keep features of real images on disk for the next time")
     seed: Seed = _setting(0, "of latents, labels, subsets and critics")
     nd: NeuralDivergenceSettings = NeuralDivergenceSettings()
@@ -180,7 +212,7 @@ class EvalSettings(Settings):
 class Config(Settings):
     """Everything a run depends on."""
 
-    name: str = _without_effect("", "of the experiment; empty: the file's name")
+    name: Name = _without_effect("", "of the experiment; empty: the file's name")
     conditional: bool = _setting(False, "class-conditional batch normalization and projection discriminator")
     data: DataSettings = DataSettings()
     generator: GeneratorSettings = GeneratorSettings()
@@ -227,12 +259,18 @@ def _leaves(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, A
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people read it: 2e-4 is a number, only true and false are booleans, no key twice, no aliases."""
+    """YAML as people read it: 2e-4 is a number, 010 and 1:30 are none, only true and false are booleans.
+
+    No key twice, no aliases, no tags.
+    """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.YAMLError(f"line {mark.line + 1}: aliases (*name) are not allowed")
+        event: Any = self.peek_event()
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"line {line}: aliases (*name) are not allowed")
+        if event.tag is not None:
+            raise yaml.YAMLError(f"line {line}: tags (!name) are not allowed")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -247,12 +285,18 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":bool", ":float", ":timestamp", ":merge"))]
+    first: [(tag, regexp) for tag, regexp in resolvers if tag.endswith(":null")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"),
+    re.compile(
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
+        r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+    ),
     list("-+.0123456789"),
 )
 _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
@@ -271,7 +315,13 @@ def _parse_yaml(text: str, place: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{place}: not readable as YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{place}: not readable as YAML: {_short(' '.join(str(error).split()), 300)}") from None
+
+
+def _short(text: str, most: int = 80) -> str:
+    """A text on one line of a message: control characters written out, the end left off."""
+    shown = repr(text)[1:-1]
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
 
 
 def find_config(path_or_name: str | Path) -> Path:
@@ -281,14 +331,22 @@ def find_config(path_or_name: str | Path) -> Path:
         ConfigError: found nowhere; with the nearest name there is.
     """
     given = Path(path_or_name)
-    named = given if given.suffix in (".yaml", ".yml") else given.with_name(given.name + ".yaml")
-    if given.is_file():
+    named = given if given.suffix in (".yaml", ".yml") else given.parent / f"{given.name}.yaml"
+    if _is_file(given):
         return given
     for folder in (Path(), Path("configs"), *INSTALLED):
-        if (folder / named).is_file():
+        if _is_file(folder / named):
             return folder / named
     names = available_configs()
-    raise ConfigError(f"configuration {str(path_or_name)!r}: no such file{nearest(named.name, names)}")
+    raise ConfigError(f"configuration '{_short(str(path_or_name))}': no such file{nearest(named.name, names)}")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file that can be looked at; a name too long for one is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def available_configs() -> list[str]:
@@ -304,6 +362,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes, which no configuration is")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
@@ -344,37 +404,44 @@ def _apply_override(content: dict[str, Any], override: str) -> dict[str, Any]:
     place, equals, text = override.partition("=")
     keys = place.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set {override!r}: expected section.name=value, such as train.steps=200")
-    value = _parse_yaml(text, f"--set {override}")
+        raise ConfigError(f"--set '{_short(override)}': expected section.name=value, such as train.steps=200")
+    if len(keys) > MAX_DEPTH:
+        raise ConfigError(f"--set {_short(override)}: unknown setting, expected at most {MAX_DEPTH} names")
+    value = _parse_yaml(text, f"--set {_short(override)}")
     changes: Any = value
     for key in reversed(keys):
         changes = {key: changes}
     return _merge(content, _with_new_names(changes, f"--set {override}"))
 
 
+def _place(source: str, overrides: Sequence[str]) -> str:
+    return " with ".join([source, *(f"--set {_short(override)}" for override in overrides)])
+
+
 def validate(content: dict[str, Any], place: str) -> Config:
     """Settings from a mapping of plain values.
 
     Raises:
-        ConfigError: one line per mistake: where, what was got, what was expected, the nearest valid name.
+        ConfigError: the first few mistakes: where, what was got, what was expected, the nearest valid name.
     """
     try:
         return Config.model_validate(_with_new_names(content, place))
     except ValidationError as error:
-        lines = [_explain(mistake) for mistake in error.errors()]
+        mistakes = error.errors()
+        lines = [_explain(mistake) for mistake in mistakes[:MAX_MISTAKES]]
+        lines += [f"{len(mistakes) - MAX_MISTAKES} more mistakes"] if len(mistakes) > MAX_MISTAKES else []
         raise ConfigError(f"{place}: " + "; ".join(lines)) from None
 
 
 def _explain(mistake: Any) -> str:
     path = [str(part) for part in mistake["loc"]]
-    where = ".".join(path)
+    where = _short(".".join(path))
     if mistake["type"] == "extra_forbidden":
         return f"{where}: unknown setting{_nearest_setting(path)}"
     got = mistake["input"]
-    expected = (
-        mistake["msg"].removeprefix("Input should be ").replace("a valid dictionary or instance of ", "a section ")
-    )
-    shown = repr(got) if len(repr(got)) < 80 else type(got).__name__
+    expected = mistake["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = expected.replace("a valid dictionary or instance of ", "a section ")
+    shown = repr(got) if isinstance(got, int | float | str | None) and len(repr(got)) < 80 else type(got).__name__
     hint = nearest(got, re.findall(r"'(\w+)'", expected)) if isinstance(got, str) else ""
     return f"{where}: got {shown}, expected {expected}{hint}"
 
@@ -406,14 +473,14 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Conf
         if not isinstance(base_name, str):
             raise ConfigError(f"{path}: base: got {base_name!r}, expected the name of a file")
         beside = path.parent / base_name
-        base = _read_mapping(beside if beside.is_file() else find_config(base_name))
+        base = _read_mapping(beside if _is_file(beside) else find_config(base_name))
         if "base" in base:
             raise ConfigError(f"{path}: base {base_name} has a base itself: one level is allowed")
         content = _merge(base, content)
     content.setdefault("name", path.stem)
     for override in overrides:
         content = _apply_override(content, override)
-    return validate(content, " with ".join([str(path), *(f"--set {o}" for o in overrides)]))
+    return validate(content, _place(str(path), overrides))
 
 
 def override_config(config: Config, overrides: Sequence[str], place: str) -> Config:
@@ -421,4 +488,4 @@ def override_config(config: Config, overrides: Sequence[str], place: str) -> Con
     content = config.model_dump()
     for override in overrides:
         content = _apply_override(content, override)
-    return validate(content, " with ".join([place, *(f"--set {o}" for o in overrides)]))
+    return validate(content, _place(place, overrides))

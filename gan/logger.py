@@ -242,7 +242,7 @@ def _records(jsonl: Path) -> Iterator[dict[str, Any]]:
     if not jsonl.exists():
         return
     for text in jsonl.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError, KeyError, TypeError):
+        with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
             record = json.loads(text)
             int(record["step"])
             yield record

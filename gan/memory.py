@@ -1,4 +1,4 @@
-"""How the C library treats memory that is freed."""
+"""How much memory there is, and how the C library treats what is freed."""
 
 import ctypes
 import os
@@ -6,6 +6,11 @@ import platform
 
 MMAP_MAX, TRIM_THRESHOLD = -4, -1  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD
 CHOSEN_BY_USER = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def keep_freed_memory() -> bool:

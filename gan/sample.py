@@ -343,7 +343,8 @@ def _choose_labels(state: TrainState, classes: tuple[str, ...], num: int) -> Ten
 
 def _write_images(folder: Path, images: Tensor, labels: Tensor | None, class_names: tuple[str, ...]) -> None:
     for index, image in enumerate(images):
-        place = folder if labels is None else folder / class_names[int(labels[index])]
+        label = None if labels is None else int(labels[index])
+        place = folder if label is None else folder / (class_names[label] if class_names else str(label))
         place.mkdir(exist_ok=True)
         save_png(image, place / f"{index:06d}.png")
 

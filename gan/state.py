@@ -1,6 +1,6 @@
 """Everything of a run that is not a function of the step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -61,6 +61,7 @@ class TrainState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises KeyError, RuntimeError or ValueError where the state does not fit these networks."""
+        self._check(state)
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         if self.average is not None:
@@ -71,3 +72,34 @@ class TrainState:
         self.step = state["step"]
         self.class_names = tuple(state["class_names"])
         self.data_fingerprint = state["data_fingerprint"]
+
+    def _check(self, state: dict[str, Any]) -> None:
+        """Refuses what torch would load and fail on later, or convert: other types, shapes, names that are no names."""
+        if type(state["step"]) is not int or state["step"] < 0:
+            raise ValueError(f"step: got {state['step']!r}, expected completed steps")
+        names = state["class_names"]
+        if not isinstance(names, list) or len(names) not in (0, self.num_classes):
+            raise ValueError(f"class_names: expected a list of {self.num_classes}")
+        for name in names:
+            if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):  # gan-sample makes folders of them
+                raise ValueError(f"class_names: got {name!r}, expected a name without slashes")
+        if not isinstance(state["data_fingerprint"], str):
+            raise ValueError("data_fingerprint: expected a text")
+        for part in ("generator", "discriminator", "average"):
+            network = getattr(self, part)
+            if network is not None:
+                _check_tensors(part, network.state_dict(), state[part])
+        for part, network in (("g_optimizer", self.generator), ("d_optimizer", self.discriminator)):
+            for index, parameter in enumerate(network.parameters()):
+                moments = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter)
+                if index in state[part]["state"]:
+                    _check_tensors(f"{part}.{index}", moments, state[part]["state"][index])
+        _check_tensors("state", {"totals": self.totals}, state)
+
+
+def _check_tensors(place: str, expected: Mapping[str, Tensor], given: Any) -> None:
+    for name, tensor in expected.items():
+        found = given[name]
+        if not isinstance(found, Tensor) or (found.dtype, found.shape) != (tensor.dtype, tensor.shape):
+            got = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(f"{place}.{name}: got {got}, expected {tensor.dtype} {tuple(tensor.shape)}")

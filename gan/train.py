@@ -154,11 +154,11 @@ def main(
         _train_several(config_names, seeds, at_once)
         return
     config = _resolve_config(next(iter(config_names), None), overrides, run_folder, resume)
+    build.check_names(config)
+    check_evaluation(config)
     if print_config:
         click.echo(config.to_yaml(), nl=False)
         return
-    build.check_names(config)
-    check_evaluation(config)
     place = choose_device(own_device(device))
     if place.type == "cpu":
         keep_freed_memory()
@@ -458,6 +458,12 @@ def _summary(config: Config, state: TrainState) -> str:
         count = sum(parameter.numel() for parameter in network.parameters())
         lines.append(f"{name}: {getattr(config, name).name}, {classes}, {count:,} parameters")
     lines.append(_normalization_summary(config, spectra(state.discriminator)))
+    train = config.train
+    if train.lr_decay != "none" and train.lr_decay_start >= train.steps:
+        lines.append(
+            f"the learning rate stays as it is: train.lr_decay_start, {train.lr_decay_start}, is not before the last "
+            f"step, {train.steps}"
+        )
     return "\n".join(lines)
 
 
@@ -483,7 +489,7 @@ def _describe_run(config: Config, run: Path, device: torch.device, processes: Pr
         previous = json.loads((run / "run.json").read_text())
     record = {
         "identity": config.identity(),
-        "commands": [*previous.get("commands", []), " ".join(["gan-train", *sys.argv[1:]])],
+        "commands": [*_texts(previous.get("commands")), " ".join(["gan-train", *sys.argv[1:]])],
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),
@@ -496,6 +502,11 @@ def _describe_run(config: Config, run: Path, device: torch.device, processes: Pr
         "step": step,
     }
     write_atomically(run / "run.json", json.dumps(record, indent=1).encode())
+
+
+def _texts(found: Any) -> list[str]:
+    """The texts of what should be a list of them, in a file that anyone may have changed."""
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def _processor() -> str:

@@ -12,12 +12,15 @@ from gan.data import ImageData, load_images
 from gan.data.packed import pack
 from gan.train import main as gan_train
 
-# The same examples in every run: a failure is about the change at hand. `pytest --hypothesis-profile=default` explores.
+# The same examples in every run: a failure is about the change at hand. `--hypothesis-profile=thorough` explores.
 settings.register_profile(
     "repeatable",
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
+settings.register_profile(
+    "thorough", max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 settings.load_profile("repeatable")
 

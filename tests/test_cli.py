@@ -93,7 +93,8 @@ WRONG_TRAINING = {
     "unknown device": (("--config", "smoke", "--device", "cuda:99"), ["--device cuda:99"]),
     "no such processor": (("--config", "smoke", "--device", "cpu:3"), ["--device cpu:3"]),
     "device without data": (("--config", "smoke", "--device", "meta", "--dry-run"), ["--device meta"]),
-    "too large": (("--config", "smoke", "--set", "generator.channels=2000000000", "--dry-run"), ["not enough memory"]),
+    "too large": (("--config", "smoke", "--set", "generator.channels=2000000000", "--dry-run"), ["less than or equal"]),
+    "unknown name, printed": (("--config", "smoke", "--set", "data.name=shpes", "--print-config"), ["'shapes'"]),
     "strange device": (("--config", "smoke", "--device", "quantum"), ["--device quantum"]),
     "nothing to resume": (("--run", "nowhere", "--resume"), ["nowhere", "config.yaml"]),
 }
@@ -104,6 +105,30 @@ def test_wrong_training_is_one_sentence(case: str, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     arguments, parts = WRONG_TRAINING[case]
     refused(call("gan-train", *arguments), *parts)
+
+
+def test_networks_that_cannot_fit_are_refused_before_they_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan.build.physical_memory", lambda: 10**9)
+    sizes = ["--set", "generator.channels=4096", "--set", "discriminator.channels=4096"]
+    refused(call("gan-train", "--config", "smoke", *sizes, "--dry-run"), "take 33 GB", "has 1 GB")
+
+
+def test_memory_that_is_refused_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def allocate(*arguments: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("gan.build.build_generator", allocate)
+    refused(call("gan-train", "--config", "smoke", "--dry-run"), "not enough memory")
+
+
+def test_a_decay_that_never_begins_is_said(small_shapes: Path) -> None:
+    """A shortened run of a recipe whose decay begins later is what it says, but not what one may think."""
+    result = call("gan-train", "--config", "smoke", "--set", "train.lr_decay_start=30", "--dry-run")
+    assert (
+        "the learning rate stays as it is: train.lr_decay_start, 30, is not before the last step, 30" in result.output
+    )
+    result = call("gan-train", "--config", "smoke", "--set", "train.lr_decay_start=29", "--dry-run")
+    assert "stays as it is" not in result.output
 
 
 def test_conditional_training_needs_classes(tmp_path: Path) -> None:

@@ -69,9 +69,19 @@ def compare(one: Any, other: Any) -> dict[str, float]:
 
 
 def log_of(run: Path, last_step: int) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl up to a step, without what depends on the clock."""
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in record.items() if k not in CLOCK} for record in records if record["step"] <= last_step]
+    """Lines of metrics.jsonl up to a step, without what depends on the clock.
+
+    Raises:
+        CheckpointError: no such file, or another one.
+    """
+    log = run / "metrics.jsonl"
+    try:
+        records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        return [
+            {k: v for k, v in record.items() if k not in CLOCK} for record in records if record["step"] <= last_step
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{log}: not readable as the log of a run ({error!r})") from None
 
 
 @click.command(epilog=EXAMPLES.replace("\n\n", "\n\n\b\n", 1))
@@ -82,14 +92,14 @@ def main(one: Path, other: Path, assert_equal: bool) -> None:
     """Compare the newest common checkpoint and the logs of two runs."""
     try:
         first, second = (read_checkpoint(path) for path in newest_common(one, other))
+        step = first.state["step"]
+        found = {
+            "state": compare(first.state, second.state),
+            "log": compare(log_of(one, step), log_of(other, step)),
+        }
     except UserError as error:
         click.echo(f"compare_runs: error: {error}", err=True)
         sys.exit(2)
-    step = first.state["step"]
-    found = {
-        "state": compare(first.state, second.state),
-        "log": compare(log_of(one, step), log_of(other, step)),
-    }
     for name, places in found.items():
         click.echo(
             f"{name} up to step {step}: {len(places)} differences" if places else f"{name} up to step {step}: equal"

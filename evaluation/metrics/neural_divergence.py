@@ -256,12 +256,14 @@ class Finished(NamedTuple):
 def _finished(images: CriticImages, preset: Preset, seed: int, unfinished: Unfinished) -> list[Finished]:
     """All critics, from the first or from where an earlier call stopped."""
     state = unfinished.read() or {"finished": [], "current": None}
-    finished = [Finished.of(plain) for plain in state["finished"]]
-    current = state["current"]
+    with unfinished.restoring():
+        finished = [Finished.of(plain) for plain in state["finished"]]
+        current = state["current"]
     for number in range(len(finished), preset.num_critics):
         run = CriticRun(images, preset, f"{seed}/critic {number}")
         if current is not None:
-            run.restore(current)
+            with unfinished.restoring():
+                run.restore(current)
             current = None
         plain = [critic.plain() for critic in finished]
         title = f"Neural Divergence, critic {number + 1} of {preset.num_critics}"

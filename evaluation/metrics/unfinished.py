@@ -1,9 +1,9 @@
 """What an interrupted run leaves on disk, to go on from; and a finished one, until its report is safe."""
 
 import hashlib
-import pickle
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,20 @@ class Unfinished:
         try:
             stored = torch.load(file, map_location="cpu", weights_only=True)
             return stored["state"] if stored["key"] == self._key else None
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+        except Exception:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
             return None
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Around the use of what was read.
+
+        Raises:
+            EvaluationError: it is not what was written under this key.
+        """
+        try:
+            yield
+        except Exception as error:
+            raise EvaluationError(f"{self.file}: does not fit its key ({error!r}); remove it to start anew") from error
 
     @property
     def due(self) -> bool:

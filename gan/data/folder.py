@@ -4,6 +4,7 @@ import lzma
 import os
 import stat
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ from gan.errors import DataError
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "test")
 PLAIN_CLASS = "images"  # the one class of images that lie in no class folder
+MAX_FILE_BYTES = 2**28  # of one image file: Pillow's limit of 89 million pixels at three bytes each
+MAX_UNPACKED = 2**30, 100  # bytes that any archive may unpack to, and how many times its own size a larger one may
 
 _SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "test", "valid": "test"}
 
@@ -99,7 +102,7 @@ def arrange(paths: Iterable[str], where: str) -> dict[str, list[Entry]]:
     Raises:
         DataError: no images, or a layout that `load_splits` does not read.
     """
-    parts = {path: PurePosixPath(path.replace("\\", "/")).parts for path in paths}
+    parts = {path: PurePosixPath(path.replace("\\", "/").lstrip("/")).parts for path in paths}
     images = {path: names for path, names in parts.items() if _is_image(names)}
     if not images:
         raise DataError(f"data.root: no images in {where} (files ending in {' '.join(SUFFIXES)})")
@@ -139,7 +142,11 @@ def _arrange_split(images: dict[str, tuple[str, ...]], where: str) -> list[Entry
             "put every image into a class folder, or none"
         )
     ordered = sorted(images, key=lambda path: images[path])
-    return [Entry(PLAIN_CLASS if plain else images[path][0], path) for path in ordered]
+    entries = [Entry(PLAIN_CLASS if plain else images[path][0], path) for path in ordered]
+    for label in {entry.label for entry in entries}:
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in label):
+            raise DataError(f"data.root: {where}: the class folder {label!r} cannot be printed; rename it")
+    return entries
 
 
 def _is_image(names: tuple[str, ...]) -> bool:
@@ -204,11 +211,35 @@ def _raise(error: OSError) -> None:
 
 def _read_directory(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     for path in wanted:
-        yield path, Path(root, path).read_bytes()
+        file = Path(root, path)
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{file}: a pipe, a device or a folder, expected an image file; take it out")
+        _check_file_size(str(file), status.st_size)
+        yield path, file.read_bytes()
+
+
+def _check_file_size(where: str, size: int) -> None:
+    if size > MAX_FILE_BYTES:
+        raise DataError(
+            f"{where}: {size:,} bytes, expected an image file of at most {MAX_FILE_BYTES:,}; leave the image out"
+        )
+
+
+def _check_unpacked(root: Path, size: int) -> None:
+    """Refuses an archive whose content is out of proportion: a bomb, or nothing that holds compressed images."""
+    least, factor = MAX_UNPACKED
+    packed = root.stat().st_size
+    if size > max(least, factor * packed):
+        raise DataError(
+            f"data.root: {root} has {packed:,} bytes and unpacks to {size:,} or more, expected at most {factor} times "
+            "as many; unpack it into a folder if that is meant"
+        )
 
 
 def _zip_paths(root: Path) -> list[str]:
     with zipfile.ZipFile(root) as archive:
+        _check_unpacked(root, sum(info.file_size for info in archive.infolist()))
         return [
             info.filename for info in archive.infolist() if stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
         ]
@@ -217,20 +248,27 @@ def _zip_paths(root: Path) -> list[str]:
 def _read_zip(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(root) as archive:
         for path in wanted:
+            _check_file_size(f"{root}: {path}", archive.getinfo(path).file_size)
             yield path, archive.read(path)
 
 
 def _tar_paths(root: Path) -> list[str]:
     """Names of the regular files; links and devices are passed over."""
+    paths, size = [], 0
     with tarfile.open(root) as archive:
-        paths = [member.name for member in archive if member.isreg()]
+        for member in archive:
+            size += member.size
+            _check_unpacked(root, size)
+            if member.isreg():
+                paths.append(member.name)
         # tarfile takes a header cut short for the end of the archive; only the zeros that close it prove otherwise.
         assert archive.fileobj is not None
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("it ends without a closing block of zeros")
-        while archive.fileobj.read(2**20):  # the compressed formats compare their checksum at the very end
-            pass
+        while rest := archive.fileobj.read(2**20):  # the compressed formats compare their checksum at the very end
+            size += len(rest)
+            _check_unpacked(root, size)
     return paths
 
 
@@ -239,6 +277,7 @@ def _read_tar(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]
     with tarfile.open(root) as archive:
         for member in archive:
             if member.isreg() and member.name in wanted:
+                _check_file_size(f"{root}: {member.name}", member.size)
                 file = archive.extractfile(member)
                 assert file is not None
                 yield member.name, file.read()

@@ -156,7 +156,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             )
             and all(Path(name).name == name for split in manifest["splits"].values() for name in _files(split))
         )
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"data.root: cannot read {path} ({error}); pack the data again") from error
     if not whole:
         raise DataError(f"data.root: {path} is not what prepare_dataset.py writes; pack the data again")
