@@ -6,6 +6,7 @@ from typing import Any
 import click
 import torch
 
+from gan.determinism import explain_nondeterminism
 from gan.errors import ConfigError, UserError
 
 
@@ -20,9 +21,9 @@ class Command(click.Command):
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            message = _explain(error)
+            if not message:
                 raise
-            message = "not enough memory for these settings; smaller batches, fewer channels or another --device help"
         click.echo(f"{ctx.info_name}: error: {message}", err=True)
         raise SystemExit(2)
 
@@ -32,6 +33,13 @@ class Command(click.Command):
             formatter.write_paragraph()
             for line in self.epilog.strip().splitlines():
                 formatter.write_text(line) if line and not line.startswith(" ") else formatter.write(line + "\n")
+
+
+def _explain(error: Exception) -> str:
+    """One sentence for what settings can cause inside torch, "" for anything else."""
+    if _is_out_of_memory(error):
+        return "not enough memory for these settings; smaller batches, fewer channels or another --device help"
+    return explain_nondeterminism(error) if isinstance(error, RuntimeError) else ""
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -118,6 +118,10 @@ class TrainSettings(Settings):
     checkpoint_every: Interval = _without_effect(1000, "steps between checkpoints; 0: at the end")
     keep_checkpoints: Count = _without_effect(2, "newest checkpoints that stay on disk")
     eval_every: Interval = _without_effect(0, "steps between evaluations with eval.metrics; 0: none")
+    on_alarm: Literal["log", "stop"] = _without_effect("log", "what follows signs of a collapse; see gan/health.py")
+    retries: Interval = _without_effect(
+        0, "after a divergence, go back to the last good checkpoint and on with other random numbers, so often at most"
+    )
     keep_best: str = _without_effect("", "a metric, such as fid: its best checkpoint stays as checkpoints/best.pt")
 
 

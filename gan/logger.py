@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from gan.health import Alarm
 from gan.normalization import LayerSpectrum
 from gan.pixels import save_png
 
@@ -24,6 +25,7 @@ TAGS = {
     "real_logit": "logits/real",
     "fake_logit": "logits/fake",
     "learning_rate": "train/learning_rate",
+    "attempt": "train/attempt",
     "images_per_second": "train/images_per_second",
     "data_share": "train/data_share_of_time",
 }
@@ -122,6 +124,18 @@ class Logger:
             self._append({"step": 0, "layers": [layer._asdict() for layer in layers]})
         if bounded:
             self.board.add_scalar("srn_active/fraction_of_bounded_layers", sum(bounded) / len(bounded), step)
+
+    def alarm(self, step: int, alarm: Alarm) -> None:
+        """One that begins or ends."""
+        record = {"alarm": alarm.name, "begins": alarm.begins, "text": alarm.text}
+        self._append({"step": step, **record})
+        told = f"begins: {alarm.text} (last without at step {alarm.since})" if alarm.begins else "ends"
+        self.say(f"step {step}  alarm {alarm.name} {told}")
+
+    def alarms(self, step: int, active: Mapping[str, bool]) -> None:
+        """Which are on, 0 or 1."""
+        for name, on in active.items():
+            self.board.add_scalar(f"alarms/{name}", float(on), step)
 
     def grid(self, step: int, image: Tensor) -> None:
         """A sample grid, uint8 (3, H, W), into samples/ and TensorBoard."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import platform
 import re
@@ -10,15 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 import numpy
 import torch
+from torchvision.utils import make_grid
 
 from evaluation import EXTRACTORS, METRICS, ranking
 from evaluation.histograms import histograms
@@ -36,18 +37,23 @@ from gan.checkpoint import (
 )
 from gan.command import Command, choose_device, describe
 from gan.config import Config, available_configs, differences, load_config, override_config
-from gan.errors import CheckpointError, ConfigError
+from gan.data import ImageData
+from gan.determinism import determinism
+from gan.errors import CheckpointError, ConfigError, DivergenceError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
+from gan.health import spread
 from gan.logger import Logger
 from gan.memory import keep_freed_memory
+from gan.noise import attempt_seed
 from gan.normalization import LayerSpectrum, spectra
 from gan.profiling import traced
-from gan.sample import fixed_grid
+from gan.sample import GRID_ROWS, fixed_samples
 from gan.several import plan, train_all
 from gan.state import TrainState
 from gan.step import choose_step
 from gan.trainer import Trainer
 
+FLAGS = ("resume", "deterministic", "profile", "dry-run", "print-config")
 LIMITS = {"stop-after": "stop_after", "max-minutes": "max_minutes"}
 EXAMPLES = """
 Examples:
@@ -94,6 +100,7 @@ def _read_seeds(context: click.Context, parameter: click.Parameter, value: str |
 @click.option("--seeds", callback=_read_seeds, metavar="0,1,2", help="One run for each, in place of train.seed.")
 @click.option("--at-once", type=click.IntRange(1), help="Of several runs. [default: one per core, or four per GPU]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--deterministic", is_flag=True, help="The same bits each time, on a GPU too; slower.")
 @click.option("--profile", is_flag=True, help="Trace a few iterations into RUN/profile, print what takes their time.")
 @click.option("--dry-run", is_flag=True, help="Build the networks, print their sizes, train nothing.")
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration.")
@@ -108,6 +115,7 @@ def main(
     seeds: tuple[int, ...],
     at_once: int | None,
     device: str,
+    deterministic: bool,
     profile: bool,
     dry_run: bool,
     print_config: bool,
@@ -135,6 +143,7 @@ def main(
         return
     build.check_names(config)
     check_evaluation(config)
+    click.get_current_context().with_resource(determinism(deterministic))
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
@@ -164,7 +173,7 @@ def _train_several(config_names: tuple[str, ...], seeds: tuple[int, ...], at_onc
     every_gpu = given["device"] == "auto" and place.type == "cuda"
     devices = [f"cuda:{i}" for i in range(gpus)] if every_gpu else [str(place)]
     at_once = at_once or (4 * len(devices) if place.type == "cuda" else os.cpu_count() or 1)
-    flags = [f"--{name}" for name in ("resume", "profile", "dry-run", "print-config") if given[name.replace("-", "_")]]
+    flags = [f"--{name}" for name in FLAGS if given[name.replace("-", "_")]]
     limits = [f"--{name}={given[key]}" for name, key in LIMITS.items() if given[key]]
     shared = [*(f"--set={override}" for override in given["overrides"]), *flags, *limits]
     folder = given["run_folder"] or Path("runs")
@@ -210,6 +219,33 @@ def _train(
 ) -> str:
     checkpoint = _checkpoint_to_continue(config, run, resume)
     images = build.load_images(config, "train")
+    commands = [*_earlier_commands(config, run), " ".join(["gan-train", *sys.argv[1:]])]
+    spent = 0.0
+    while True:
+        begin = time.monotonic()
+        limits = _stop(stop_after, max_minutes, spent)
+        try:
+            return _attempt(config, run, checkpoint, images, device, commands, limits, profile)
+        except DivergenceError as error:
+            checkpoint = _checkpoint_to_retry(config, run, error)
+        spent += time.monotonic() - begin
+
+
+def _attempt(
+    config: Config,
+    run: Path,
+    checkpoint: Checkpoint | None,
+    images: ImageData,
+    device: torch.device,
+    commands: list[str],
+    limits: AbstractContextManager[Callable[[int], str]],
+    profile: bool,
+) -> str:
+    """Trains from a checkpoint, or from the beginning, to the end or to a reason to stop, which is returned.
+
+    Raises:
+        DivergenceError: see gan.trainer.Trainer.run.
+    """
     if checkpoint is None:
         state = build.build_state(config, device, build.count_classes(config, images))
         state.data_fingerprint = images.fingerprint
@@ -221,17 +257,18 @@ def _train(
                 f"{checkpoint.path}: was trained on other images than {config.data.root!r} holds now "
                 f"(fingerprint {state.data_fingerprint[:12]}, now {images.fingerprint[:12]})"
             )
-    train = config.train
+    seed = attempt_seed(config.train.seed, len(state.retries))
+    train = config.train.model_copy(update={"seed": seed})
     trainer = Trainer(
         state,
-        build.build_batches(config, images, device),
+        build.build_batches(config.model_copy(update={"train": train}), images, device),
         build.build_loss(config),
         train,
         z_dim=config.generator.z_dim,
         batched=device.type == "cuda",  # where launches, not arithmetic, are what normalization costs
     )
     step = choose_step(trainer, build.second_derivatives(config))
-    _describe_run(config, run, device, step.name)
+    _describe_run(config, run, device, step.name, commands)
     logger = Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=state.step)
     logger.say(_summary(config, state))
     logger.say(
@@ -239,12 +276,13 @@ def _train(
     )
     logger.say(step.name)
     try:
+        sample = _sampler(config, state, images)
         tracing = traced(trainer, step.train_step, run / "profile", logger.say) if profile else None
-        with _stop(stop_after, max_minutes) as stop, tracing or nullcontext(step.train_step) as train_step:
+        with limits as stop, tracing or nullcontext(step.train_step) as train_step:
             reason = trainer.run(
                 logger,
                 save=lambda: save_checkpoint(run, config.model_dump(), state.state_dict(), keep=train.keep_checkpoints),
-                sample=lambda: fixed_grid(config, state),
+                sample=sample,
                 evaluate=_evaluator(config, state, run, logger) if train.eval_every else None,
                 stop=stop,
                 train_step=train_step,
@@ -257,6 +295,18 @@ def _train(
     finally:
         logger.close()
     return reason
+
+
+def _sampler(config: Config, state: TrainState, images: ImageData) -> Callable[[], tuple[torch.Tensor, float]]:
+    """Draws the sample grid, uint8 (3, H, W), and its spread in units of the spread of about 1000 real images."""
+    real = spread(images.images[:: max(1, len(images.images) // 1000)].unsqueeze(0)) if len(images.images) > 1 else 0.0
+
+    def sample() -> tuple[torch.Tensor, float]:
+        rows = fixed_samples(config, state)
+        grid = make_grid(rows.flatten(0, 1), nrow=GRID_ROWS, padding=1)
+        return grid, spread(rows) / real if real else math.inf
+
+    return sample
 
 
 def _evaluator(
@@ -305,14 +355,46 @@ def _checkpoint_to_continue(config: Config, run: Path, resume: bool) -> Checkpoi
     return checkpoint
 
 
+def _checkpoint_to_retry(config: Config, run: Path, error: DivergenceError) -> Checkpoint:
+    """The last checkpoint from before a divergence, which now says so; what came after it is given up.
+
+    Newer ones are removed first: a run that is killed in between diverges at the same step again, and goes back again.
+
+    Raises:
+        DivergenceError: as often as train.retries already, or there is no such checkpoint; with the last that there is.
+    """
+    paths = list_checkpoints(run)
+    read = (read_checkpoint(path) for path in reversed(paths))
+    good = next((checkpoint for checkpoint in read if checkpoint.state["step"] <= error.since), None)
+    retries = read_checkpoint(paths[-1]).state.get("retries", []) if paths else []
+    if good is None or len(retries) >= config.train.retries:
+        raise DivergenceError(f"{error}; {_last_words(good, len(retries), config)}", since=error.since) from None
+    for newer in reversed(paths[paths.index(good.path) + 1 :]):
+        newer.unlink()
+    good.state["retries"] = [*retries, {"from": good.state["step"], "reason": str(error)}]
+    save_checkpoint(run, good.config, good.state, keep=config.train.keep_checkpoints)
+    number = f"retry {len(retries) + 1} of {config.train.retries}"
+    click.echo(f"{error}; {number}, from {good.path} with other random numbers", err=True)
+    return good
+
+
+def _last_words(good: Checkpoint | None, retries: int, config: Config) -> str:
+    """What is left of a run that diverged and does not go on, and what may help."""
+    saved = f"the last checkpoint from before is {good.path}" if good else "no checkpoint from before is left"
+    tried = f" after {retries} of {config.train.retries} retries" if config.train.retries else ""
+    keep = "" if good else "more train.keep_checkpoints, "
+    return f"the run has stopped{tried}; {saved}; {keep}a lower train.learning_rate or another normalization may help"
+
+
 @contextmanager
-def _stop(stop_after: int | None, max_minutes: float | None) -> Iterator[Callable[[int], str]]:
+def _stop(stop_after: int | None, max_minutes: float | None, spent: float = 0.0) -> Iterator[Callable[[int], str]]:
     """A function of the step that says why to stop, or "".
 
+    `spent` seconds count as if they had passed inside.
     The first Ctrl-C or SIGTERM is a reason, the second ends the program at once.
     """
     received: list[int] = []
-    deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else None
+    deadline = time.monotonic() + 60 * max_minutes - spent if max_minutes is not None else None
 
     def receive(number: int, frame: FrameType | None) -> None:
         if received:
@@ -361,16 +443,20 @@ def _normalization_summary(config: Config, layers: list[LayerSpectrum]) -> str:
     return text
 
 
-def _describe_run(config: Config, run: Path, device: torch.device, step: str) -> None:
-    """config.yaml, and run.json: what a reader needs to make this run again. A resumed run appends its command line."""
+def _earlier_commands(config: Config, run: Path) -> list[str]:
+    """The command lines that have worked on a run so far."""
+    if (run / "run.json").exists() and identity_of(run) == config.identity():
+        return list(json.loads((run / "run.json").read_text()).get("commands", []))
+    return []
+
+
+def _describe_run(config: Config, run: Path, device: torch.device, step: str, commands: list[str]) -> None:
+    """config.yaml, and run.json: what a reader needs to make this run again."""
     stored = run / "config.yaml"
     write_atomically(stored, config.to_yaml().encode())
-    previous: dict[str, Any] = {}
-    if (run / "run.json").exists() and identity_of(run) == config.identity():
-        previous = json.loads((run / "run.json").read_text())
     record = {
         "identity": config.identity(),
-        "commands": [*previous.get("commands", []), " ".join(["gan-train", *sys.argv[1:]])],
+        "commands": commands,
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),
@@ -380,6 +466,7 @@ def _describe_run(config: Config, run: Path, device: torch.device, step: str) ->
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
         "step": step,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
     write_atomically(run / "run.json", json.dumps(record, indent=1).encode())
 
