@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -269,13 +269,12 @@ def _attempt(
     )
     step = choose_step(trainer, build.second_derivatives(config))
     _describe_run(config, run, device, step.name, commands)
-    logger = Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=state.step)
-    logger.say(_summary(config, state))
-    logger.say(
-        f"{'continuing' if state.step else 'starting'} at step {state.step} of {train.steps} in {run} on {device}"
-    )
-    logger.say(step.name)
-    try:
+    per_step = train.d_steps * train.batch_size
+    with closing(Logger(run, steps=train.steps, images_per_step=per_step, first_step=state.step)) as logger:
+        logger.say(_summary(config, state))
+        begins = "continuing" if state.step else "starting"
+        logger.say(f"{begins} at step {state.step} of {train.steps} in {run} on {device}")
+        logger.say(step.name)
         sample = _sampler(config, state, images)
         tracing = traced(trainer, step.train_step, run / "profile", logger.say) if profile else None
         with limits as stop, tracing or nullcontext(step.train_step) as train_step:
@@ -292,8 +291,6 @@ def _attempt(
             if reason
             else f"done: {state.step} steps; next: gan-eval --run {run}, gan-sample --run {run}"
         )
-    finally:
-        logger.close()
     return reason
 
 
