@@ -6,6 +6,7 @@ from typing import Any
 import click
 import torch
 
+from gan.determinism import explain_nondeterminism
 from gan.distributed import is_connection_lost, recorded
 from gan.errors import ConfigError, UserError
 
@@ -37,12 +38,12 @@ class Command(click.Command):
 
 
 def _explanation(error: Exception) -> str:
-    """What a person can make of an error that torch raised; "" of one that is a mistake in the program."""
+    """One sentence for what settings or other processes can cause inside torch; "" of a mistake in the program."""
     if _is_out_of_memory(error):
         return "not enough memory for these settings; smaller batches, fewer channels or another --device help"
     if is_connection_lost(error):
         return "another process of this run has ended, and this one with it; the other one says why"
-    return ""
+    return explain_nondeterminism(error) if isinstance(error, RuntimeError) else ""
 
 
 def _is_out_of_memory(error: Exception) -> bool:

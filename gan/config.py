@@ -156,6 +156,10 @@ class TrainSettings(Settings):
     keep_best: Text = _without_effect(
         "", "a metric, such as fid: its best checkpoint stays as checkpoints/best-<step>.pt"
     )
+    on_alarm: Literal["log", "stop"] = _without_effect("log", "what follows signs of a collapse; see gan/health.py")
+    retries: Interval = _without_effect(
+        0, "after a divergence, go back to the last good checkpoint and on with other random numbers, so often at most"
+    )
 
 
 class NeuralDivergenceSettings(Settings):

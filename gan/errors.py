@@ -13,6 +13,17 @@ class DataError(UserError):
     """A data set that is missing, damaged or not what the configuration says."""
 
 
+class DivergenceError(UserError):
+    """A run whose numbers are no longer finite, or that has collapsed.
+
+    since: the last step whose state is known to be good.
+    """
+
+    def __init__(self, message: str, since: int = 0) -> None:
+        super().__init__(message)
+        self.since = since
+
+
 class CheckpointError(UserError):
     """A checkpoint or run folder that is missing, damaged, foreign or does not fit the configuration."""
 

@@ -40,6 +40,7 @@ from gan.checkpoint import find_checkpoint, read_checkpoint
 from gan.command import Command, choose_device, describe
 from gan.config import Config, differences, load_config, override_config
 from gan.data import ImageData
+from gan.determinism import determinism
 from gan.distributed import ALONE, Processes, own_device, started
 from gan.errors import ConfigError, DataError, UserError
 from gan.memory import keep_freed_memory
@@ -354,6 +355,7 @@ def _check_best(config: Config, names: list[str]) -> None:
     "--set", "overrides", multiple=True, metavar="eval.A=B", help="Changes a setting of eval; may be repeated."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--deterministic", is_flag=True, help="The same bits each time, on a GPU too; slower.")
 @click.option("--compare", is_flag=True, help="Compare reports of the run folders, or report folders, that follow.")
 @click.option("--skip-mixed", is_flag=True, help="With --compare: leave out values of different protocols.")
 @click.option("--list", "list_names", is_flag=True, help="Print every metric and extractor.")
@@ -369,6 +371,7 @@ def main(
     out: Path | None,
     overrides: tuple[str, ...],
     device: str,
+    deterministic: bool,
     compare: bool,
     skip_mixed: bool,
     list_names: bool,
@@ -383,6 +386,7 @@ def main(
         return
     if inception_weights is not None:
         overrides = (*overrides, f"eval.inception_weights={json.dumps(str(inception_weights))}")
+    click.get_current_context().with_resource(determinism(deterministic))
     place = choose_device(own_device(device))
     if place.type == "cpu":
         keep_freed_memory()

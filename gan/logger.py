@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from gan.files import write_atomically, writing
+from gan.health import Alarm
 from gan.normalization import LayerSpectrum
 from gan.pixels import encode_png
 
@@ -27,6 +28,7 @@ TAGS = {
     "real_logit": "logits/real",
     "fake_logit": "logits/fake",
     "learning_rate": "train/learning_rate",
+    "attempt": "train/attempt",
     "images_per_second": "train/images_per_second",
     "data_share": "train/data_share_of_time",
 }
@@ -136,6 +138,19 @@ class Logger:
         if bounded:
             self.board.add_scalar("srn_active/fraction_of_bounded_layers", sum(bounded) / len(bounded), step)
 
+    def alarm(self, step: int, alarm: Alarm) -> None:
+        """One that begins or ends."""
+        record = {"alarm": alarm.name, "begins": alarm.begins, "text": alarm.text}
+        self._append({"step": step, **record})
+        told = f"begins: {alarm.text} (last without at step {alarm.since})" if alarm.begins else "ends"
+        self.say(f"step {step}  alarm {alarm.name} {told}")
+
+    def alarms(self, step: int, active: Mapping[str, bool]) -> None:
+        """Which are on, 0 or 1."""
+        with writing(self.run):
+            for name, on in active.items():
+                self.board.add_scalar(f"alarms/{name}", float(on), step)
+
     def grid(self, step: int, image: Tensor) -> None:
         """A sample grid, uint8 (3, H, W), into samples/ and TensorBoard."""
         write_atomically(self.run / "samples" / f"step-{step:08d}.png", encode_png(image))
@@ -218,6 +233,10 @@ class Silence:
     def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None: ...
 
     def grid(self, step: int, image: Tensor) -> None: ...
+
+    def alarm(self, step: int, alarm: Alarm) -> None: ...
+
+    def alarms(self, step: int, active: Mapping[str, bool]) -> None: ...
 
     def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None: ...
 

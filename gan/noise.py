@@ -25,6 +25,14 @@ def random_generator(seed: int, stream: str, step: int = 0, device: torch.device
     return generator
 
 
+def attempt_seed(seed: int, attempt: int) -> int:
+    """The seed of all that a run draws while it trains, below 2**31: its own at attempt 0, another at each retry."""
+    if attempt == 0:
+        return seed
+    digest = hashlib.blake2b(f"{seed}/attempt {attempt}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little") % 2**31
+
+
 def draw_latents(count: int, z_dim: int, generator: torch.Generator, *, out: Tensor | None = None) -> Tensor:
     """Standard normal latents, float32 (count, z_dim), on the generator's device; written into `out`, if given."""
     return torch.randn(count, z_dim, generator=generator, device=generator.device, out=out)

@@ -17,6 +17,7 @@ from gan.build import checkpoint_config, load_state
 from gan.checkpoint import FOLDER, newest_run, read_checkpoint
 from gan.command import Command, choose_device
 from gan.config import Config
+from gan.determinism import determinism
 from gan.errors import ConfigError, UserError
 from gan.memory import keep_freed_memory
 from gan.noise import balanced_labels, draw_labels, draw_latents, random_generator
@@ -205,14 +206,17 @@ def chosen_generator(state: TrainState, ema: bool) -> nn.Module:
     return state.average if ema and state.average is not None else state.generator
 
 
-def fixed_grid(config: Config, state: TrainState) -> Tensor:
-    """A grid from latents that never change during a run, uint8 (3, H, W); conditional: a row per class, 10 at most."""
+def fixed_samples(config: Config, state: TrainState) -> Tensor:
+    """Images from latents that never change during a run, uint8 (rows, GRID_ROWS, 3, H, W), in rows of a grid.
+
+    Conditional: a row per class, 10 at most.
+    """
     num_rows = min(state.num_classes, 10) or GRID_ROWS
     count = num_rows * GRID_ROWS
     latents = draw_latents(count, config.generator.z_dim, random_generator(config.train.seed, "sample grid"))
     labels = torch.arange(num_rows).repeat_interleave(GRID_ROWS) if state.num_classes else None
     images = generate(chosen_generator(state, ema=True), latents, labels, batch_size=count, device=state.totals.device)
-    return make_grid(images, nrow=GRID_ROWS, padding=1)
+    return images.unflatten(0, (num_rows, GRID_ROWS))
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
@@ -236,6 +240,7 @@ def fixed_grid(config: Config, state: TrainState) -> Tensor:
 @click.option("--raw", is_flag=True, help="The raw generator also where an averaged one is kept.")
 @click.option("--grid-only", is_flag=True, help="Write the grid only, no single images.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--deterministic", is_flag=True, help="The same bits each time, on a GPU too; slower.")
 def main(
     checkpoint: Path | None,
     run: Path | None,
@@ -247,6 +252,7 @@ def main(
     raw: bool,
     grid_only: bool,
     device: str,
+    deterministic: bool,
 ) -> None:
     """Write generated images as PNG files into a folder, and a grid of them beside it, as FOLDER.png.
 
@@ -254,6 +260,7 @@ def main(
     """
     read = read_checkpoint(choose_checkpoint(checkpoint, run, best))
     config = checkpoint_config(read)
+    click.get_current_context().with_resource(determinism(deterministic))
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()

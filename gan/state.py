@@ -1,12 +1,14 @@
 """Everything of a run that is not a function of the step."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from gan.health import Health
 
 TOTALS = ("d_loss", "real_logit", "fake_logit", "g_loss")
 """What a run sums up between two lines of its log; the last entry of `TrainState.totals` counts steps."""
@@ -22,6 +24,8 @@ class TrainState:
     class_names: of the classes, empty if unconditional or not known yet.
     totals: float64 (len(TOTALS) + 1,), sums since the last line of the log.
     data_fingerprint: of the training images, empty before they are known.
+    health: what the alarms remember.
+    retries: one entry for each time that the run diverged and went back: "from", a step, and "reason".
     """
 
     generator: nn.Module
@@ -34,6 +38,8 @@ class TrainState:
     step: int = 0
     class_names: tuple[str, ...] = ()
     data_fingerprint: str = ""
+    health: Health = field(default_factory=Health)
+    retries: list[dict[str, Any]] = field(default_factory=list)
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor that an iteration changes, the very ones."""
@@ -51,6 +57,8 @@ class TrainState:
             "num_classes": self.num_classes,
             "class_names": list(self.class_names),
             "data_fingerprint": self.data_fingerprint,
+            "health": self.health.state_dict(),
+            "retries": [dict(entry) for entry in self.retries],
             "totals": self.totals,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -72,6 +80,8 @@ class TrainState:
         self.step = state["step"]
         self.class_names = tuple(state["class_names"])
         self.data_fingerprint = state["data_fingerprint"]
+        self.health = Health.of(state.get("health", {}))  # checkpoints of earlier versions have neither
+        self.retries = [dict(entry) for entry in state.get("retries", [])]
 
     def _check(self, state: dict[str, Any]) -> None:
         """Refuses what torch would load and fail on later, or convert: other types, shapes, names that are no names."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import platform
 import re
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,7 @@ from typing import Any
 import click
 import numpy
 import torch
+from torchvision.utils import make_grid
 
 from evaluation import EXTRACTORS, METRICS, Report, ranking
 from evaluation.histograms import histograms
@@ -39,15 +41,18 @@ from gan.checkpoint import (
 from gan.command import Command, choose_device, describe
 from gan.config import Config, TrainSettings, available_configs, differences, load_config, override_config
 from gan.data import ImageData
+from gan.determinism import determinism
 from gan.distributed import Processes, num_processes, own_device, started
-from gan.errors import CheckpointError, ConfigError
+from gan.errors import CheckpointError, ConfigError, DivergenceError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
 from gan.files import locked, remove_parts, write_atomically, writing
+from gan.health import spread
 from gan.logger import JSONL, Logger, Silence, evaluated, quiet_writer
 from gan.memory import keep_freed_memory
+from gan.noise import attempt_seed
 from gan.normalization import LayerSpectrum, spectra
 from gan.profiling import traced
-from gan.sample import fixed_grid
+from gan.sample import GRID_ROWS, fixed_samples
 from gan.several import Planned, plan, train_all
 from gan.slurm import parse_resources, submit
 from gan.state import TrainState
@@ -55,7 +60,7 @@ from gan.step import choose_step
 from gan.trainer import Trainer, evaluation_due
 
 LIMITS = {"stop-after": "stop_after", "max-minutes": "max_minutes"}
-FLAGS = ("resume", "skip-damaged", "profile", "dry-run", "print-config")
+FLAGS = ("resume", "skip-damaged", "deterministic", "profile", "dry-run", "print-config")
 EXAMPLES = """
 Examples:
 
@@ -111,6 +116,7 @@ def _read_seeds(context: click.Context, parameter: click.Parameter, value: str |
     help="Several runs as one array of Slurm jobs: partition=gpu,timeout_min=600,gpus_per_node=1.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--deterministic", is_flag=True, help="The same bits each time, on a GPU too; slower.")
 @click.option("--profile", is_flag=True, help="Trace a few iterations into RUN/profile, print what takes their time.")
 @click.option("--dry-run", is_flag=True, help="Build the networks, print their sizes, train nothing.")
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration.")
@@ -127,6 +133,7 @@ def main(
     at_once: int | None,
     slurm: str | None,
     device: str,
+    deterministic: bool,
     profile: bool,
     dry_run: bool,
     print_config: bool,
@@ -159,6 +166,7 @@ def main(
     if print_config:
         click.echo(config.to_yaml(), nl=False)
         return
+    click.get_current_context().with_resource(determinism(deterministic))
     place = choose_device(own_device(device))
     if place.type == "cpu":
         keep_freed_memory()
@@ -266,6 +274,40 @@ def _train(
     profile: bool,
 ) -> str:
     checkpoint = processes.first(lambda: _checkpoint_to_continue(config, run, resume))
+    if checkpoint is not None and processes.first(partial(_is_complete, config, run, checkpoint.state["step"])):
+        if processes.is_first:
+            done = f"all {config.train.steps} steps are done, nothing is missing"
+            click.echo(f"{run}: {done}; next: gan-eval --run {run}", err=True)
+        return ""
+    images = _load_images(config, processes)
+    commands = [*_earlier_commands(config, run), " ".join(["gan-train", *sys.argv[1:]])]
+    spent = 0.0
+    while True:
+        begin = time.monotonic()
+        limits = _stop(stop_after, max_minutes, spent)
+        try:
+            return _attempt(config, run, checkpoint, images, device, processes, commands, limits, profile)
+        except DivergenceError as error:
+            checkpoint = processes.first(partial(_checkpoint_to_retry, config, run, error))
+        spent += time.monotonic() - begin
+
+
+def _attempt(
+    config: Config,
+    run: Path,
+    checkpoint: Checkpoint | None,
+    images: ImageData,
+    device: torch.device,
+    processes: Processes,
+    commands: list[str],
+    limits: AbstractContextManager[Callable[[int], str]],
+    profile: bool,
+) -> str:
+    """Trains from a checkpoint, or from the beginning, to the end or to a reason to stop, which is returned.
+
+    Raises:
+        DivergenceError: see gan.trainer.Trainer.run.
+    """
     if checkpoint is None:
         images = _load_images(config, processes)
         state = build.build_state(config, device, build.count_classes(config, images))
@@ -285,10 +327,10 @@ def _train(
                 f"(fingerprint {state.data_fingerprint[:12]}, now {images.fingerprint[:12]})"
             )
     processes.equalize_(state.tensors())
-    train = config.train
+    train = config.train.model_copy(update={"seed": attempt_seed(config.train.seed, len(state.retries))})
     trainer = Trainer(
         state,
-        build.build_batches(config, images, device, processes),
+        build.build_batches(config.model_copy(update={"train": train}), images, device, processes),
         build.build_loss(config),
         train,
         z_dim=config.generator.z_dim,
@@ -296,30 +338,23 @@ def _train(
         processes=processes,
     )
     step = choose_step(trainer, build.second_derivatives(config))
-    processes.first(lambda: _describe_run(config, run, device, processes, step.name))
-    logger = _logger(run, train, state.step) if processes.is_first else Silence()
-    logger.say(_summary(config, state))
-    logger.say(
-        f"{'continuing' if state.step else 'starting'} at step {state.step} of {train.steps} in {run} on {device}"
-        + (f", {processes.count} processes" if processes.count > 1 else "")
-    )
-    logger.say(step.name)
-    try:
+    processes.first(lambda: _describe_run(config, run, device, processes, step.name, commands))
+    with closing(_logger(run, train, state.step) if processes.is_first else Silence()) as logger:
+        logger.say(_summary(config, state))
+        begins = "continuing" if state.step else "starting"
+        where = f"{run} on {device}" + (f", {processes.count} processes" if processes.count > 1 else "")
+        logger.say(f"{begins} at step {state.step} of {train.steps} in {where}")
+        logger.say(step.name)
+        sample = _sampler(config, state, images)
         wanted = profile and processes.is_first
         tracing = traced(trainer, step.train_step, run / "profile", logger.say) if wanted else None
-        with _stop(stop_after, max_minutes) as stop, tracing or nullcontext(step.train_step) as train_step:
+        with limits as stop, tracing or nullcontext(step.train_step) as train_step:
             reason = trainer.run(
                 logger,
                 save=lambda: processes.first(
-                    lambda: save_checkpoint(
-                        run,
-                        config.model_dump(),
-                        state.state_dict(),
-                        keep_last=train.keep_last,
-                        keep_every=train.keep_every,
-                    )
+                    lambda: _write_checkpoint(config, run, config.model_dump(), state.state_dict())
                 ),
-                sample=lambda: fixed_grid(config, state),
+                sample=sample,
                 evaluate=_evaluator(config, state, run, logger, processes) if train.eval_every else None,
                 stop=processes.agreed(stop),
                 train_step=train_step,
@@ -329,9 +364,11 @@ def _train(
             if reason
             else f"done: {state.step} steps; next: gan-eval --run {run}, gan-sample --run {run}"
         )
-    finally:
-        logger.close()
     return reason
+
+
+def _write_checkpoint(config: Config, run: Path, stored: dict[str, Any], state: dict[str, Any]) -> Path:
+    return save_checkpoint(run, stored, state, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
 
 
 def _load_images(config: Config, processes: Processes) -> ImageData:
@@ -344,6 +381,18 @@ def _load_images(config: Config, processes: Processes) -> ImageData:
 
 def _logger(run: Path, train: TrainSettings, step: int) -> Logger:
     return Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=step)
+
+
+def _sampler(config: Config, state: TrainState, images: ImageData) -> Callable[[], tuple[torch.Tensor, float]]:
+    """Draws the sample grid, uint8 (3, H, W), and its spread in units of the spread of about 1000 real images."""
+    real = spread(images.images[:: max(1, len(images.images) // 1000)].unsqueeze(0)) if len(images.images) > 1 else 0.0
+
+    def sample() -> tuple[torch.Tensor, float]:
+        rows = fixed_samples(config, state)
+        grid = make_grid(rows.flatten(0, 1), nrow=GRID_ROWS, padding=1)
+        return grid, spread(rows) / real if real else math.inf
+
+    return sample
 
 
 def _evaluator(
@@ -418,14 +467,46 @@ def _tidy(config: Config, run: Path) -> None:
     remove_superseded(run, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
 
 
+def _checkpoint_to_retry(config: Config, run: Path, error: DivergenceError) -> Checkpoint:
+    """The last checkpoint from before a divergence, which now says so; what came after it is given up.
+
+    Newer ones are removed first: a run that is killed in between diverges at the same step again, and goes back again.
+
+    Raises:
+        DivergenceError: as often as train.retries already, or there is no such checkpoint; with the last that there is.
+    """
+    paths = list_checkpoints(run)
+    read = (read_checkpoint(path) for path in reversed(paths))
+    good = next((checkpoint for checkpoint in read if checkpoint.state["step"] <= error.since), None)
+    retries = read_checkpoint(paths[-1]).state.get("retries", []) if paths else []
+    if good is None or len(retries) >= config.train.retries:
+        raise DivergenceError(f"{error}; {_last_words(good, len(retries), config)}", since=error.since) from None
+    for newer in reversed(paths[paths.index(good.path) + 1 :]):
+        newer.unlink()
+    good.state["retries"] = [*retries, {"from": good.state["step"], "reason": str(error)}]
+    _write_checkpoint(config, run, good.config, good.state)
+    number = f"retry {len(retries) + 1} of {config.train.retries}"
+    click.echo(f"{error}; {number}, from {good.path} with other random numbers", err=True)
+    return good
+
+
+def _last_words(good: Checkpoint | None, retries: int, config: Config) -> str:
+    """What is left of a run that diverged and does not go on, and what may help."""
+    saved = f"the last checkpoint from before is {good.path}" if good else "no checkpoint from before is left"
+    tried = f" after {retries} of {config.train.retries} retries" if config.train.retries else ""
+    keep = "" if good else "a higher train.keep_last, "
+    return f"the run has stopped{tried}; {saved}; {keep}a lower train.learning_rate or another normalization may help"
+
+
 @contextmanager
-def _stop(stop_after: int | None, max_minutes: float | None) -> Iterator[Callable[[int], str]]:
+def _stop(stop_after: int | None, max_minutes: float | None, spent: float = 0.0) -> Iterator[Callable[[int], str]]:
     """A function of the step that says why to stop, or "".
 
+    `spent` seconds count as if they had passed inside.
     The first Ctrl-C or SIGTERM is a reason, the second ends the program at once.
     """
     received: list[int] = []
-    deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else None
+    deadline = time.monotonic() + 60 * max_minutes - spent if max_minutes is not None else None
 
     def receive(number: int, frame: FrameType | None) -> None:
         if received:
@@ -480,16 +561,22 @@ def _normalization_summary(config: Config, layers: list[LayerSpectrum]) -> str:
     return text
 
 
-def _describe_run(config: Config, run: Path, device: torch.device, processes: Processes, step: str) -> None:
-    """config.yaml, and run.json: what a reader needs to make this run again. A resumed run appends its command line."""
+def _earlier_commands(config: Config, run: Path) -> list[str]:
+    """The command lines that have worked on a run so far."""
+    if (run / "run.json").exists() and identity_of(run) == config.identity():
+        return _texts(json.loads((run / "run.json").read_text()).get("commands"))
+    return []
+
+
+def _describe_run(
+    config: Config, run: Path, device: torch.device, processes: Processes, step: str, commands: list[str]
+) -> None:
+    """config.yaml, and run.json: what a reader needs to make this run again."""
     stored = run / "config.yaml"
     write_atomically(stored, config.to_yaml().encode())
-    previous: dict[str, Any] = {}
-    if (run / "run.json").exists() and identity_of(run) == config.identity():
-        previous = json.loads((run / "run.json").read_text())
     record = {
         "identity": config.identity(),
-        "commands": [*_texts(previous.get("commands")), " ".join(["gan-train", *sys.argv[1:]])],
+        "commands": commands,
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),
@@ -500,6 +587,7 @@ def _describe_run(config: Config, run: Path, device: torch.device, processes: Pr
         "processes": processes.count,
         "threads": torch.get_num_threads(),
         "step": step,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
     write_atomically(run / "run.json", json.dumps(record, indent=1).encode())
 

@@ -18,17 +18,14 @@ from gan.config import TrainSettings
 from gan.data.batches import Batches
 from gan.distributed import ALONE, Processes
 from gan.ema import update_average_
-from gan.errors import UserError
+from gan.errors import DivergenceError
+from gan.health import gradient_size, signs_of_line, signs_of_samples
 from gan.logger import Logger, Silence
 from gan.losses import Loss
 from gan.noise import draw_labels, draw_latents, draw_uniforms, random_generator
 from gan.normalization import BatchedNormalization, normalized_weights, spectra, update_
 from gan.pixels import to_float
 from gan.state import TOTALS, TrainState
-
-
-class DivergenceError(UserError):
-    """A loss is no longer finite; the checkpoints were written before that."""
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
@@ -202,16 +199,32 @@ class Trainer:
         if broken:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
             raise DivergenceError(
-                f"step {self.state.step}: {' and '.join(broken)} not finite ({shown}); the run has stopped, its last "
-                "checkpoint is from before; a lower train.learning_rate or another normalization may help"
+                f"step {self.state.step}: {' and '.join(broken)} not finite ({shown})", since=self.state.step
             )
+
+    def _watch(self, logger: Logger | Silence, signs: dict[str, str]) -> None:
+        """Logs the alarms that begin or end.
+
+        Raises:
+            DivergenceError: one begins, and train.on_alarm is "stop".
+        """
+        step, health = self.state.step, self.state.health
+        changes = health.watch(step, signs)
+        for alarm in changes:
+            logger.alarm(step, alarm)
+        active = health.active()
+        logger.alarms(step, {name: active[name] for name in signs})
+        begun = [alarm for alarm in changes if alarm.begins]
+        if begun and self.settings.on_alarm == "stop":
+            shown = "; ".join(f"alarm {alarm.name}: {alarm.text}" for alarm in begun)
+            raise DivergenceError(f"step {step}: {shown}", since=min(alarm.since for alarm in begun))
 
     def run(
         self,
         logger: Logger | Silence,
         *,
         save: Callable[[], Path],
-        sample: Callable[[], Tensor],
+        sample: Callable[[], tuple[Tensor, float]],
         evaluate: Callable[[], tuple[dict[str, float], dict[str, np.ndarray]]] | None,
         stop: Callable[[int], str],
         train_step: Callable[[], None] | None = None,
@@ -220,15 +233,22 @@ class Trainer:
 
         Args:
             save: writes a checkpoint of the state.
-            sample: a grid of generated images, uint8 (3, H, W).
+            sample: a grid of generated images, uint8 (3, H, W), and their spread in units of the real images'.
             evaluate: metrics of the state by name, and distributions for histograms.
             train_step: in place of `self.train_step`, the same in another way: see gan/step.py.
+
+        Raises:
+            DivergenceError: see `take_scalars`, `check_finite`, and train.on_alarm.
         """
         settings, state = self.settings, self.state
         advance = self.train_step if train_step is None else train_step
         if state.step == 0:
-            logger.layers(0, spectra(state.discriminator))
-            logger.grid(0, sample())
+            layers = spectra(state.discriminator)
+            state.health.begin(layers)
+            logger.layers(0, layers)
+            logger.grid(0, sample()[0])
+            logger.before_saving()
+            logger.saved(save())  # what a divergence goes back to, and a disk that is full is found now
         elif evaluate is not None and evaluation_due(settings, state.step) and not self._evaluated(logger):
             logger.metrics(state.step, *evaluate())  # the process ended between the checkpoint and its evaluation
         logger.start(state.step)
@@ -239,16 +259,25 @@ class Trainer:
             if step % settings.log_every == 0 or last:
                 scalars = self.take_scalars() | {"learning_rate": learning_rate(settings, step - 1)}
                 self.check_finite()  # the losses are of before the last update; its weights have no spectra if NaN
-                logger.line(step, scalars, spectra(state.discriminator), self.batches.seconds)
+                layers = spectra(state.discriminator)
+                if state.retries:
+                    scalars["attempt"] = len(state.retries)
+                logger.line(step, scalars, layers, self.batches.seconds)
+                gradient = gradient_size(state.generator)
+                self._watch(logger, signs_of_line(settings.loss, scalars, layers, state.health.sigmas, gradient))
             reason = "" if last else stop(step)
             with logger.pause():
                 if last or _due(step, settings.sample_every):
-                    logger.grid(step, sample())
+                    self.check_finite()
+                    grid, spread = sample()
+                    logger.grid(step, grid)
+                    self._watch(logger, signs_of_samples(spread))
                 if last or reason or _due(step, settings.checkpoint_every):
                     self.check_finite()
                     logger.before_saving()
                     logger.saved(save())
                 if evaluate is not None and evaluation_due(settings, step):
+                    self.check_finite()
                     logger.metrics(step, *evaluate())
             logger.advance(step)
         return reason

@@ -201,7 +201,7 @@ def damage(path: Path, how: str) -> None:
 )
 def test_a_damaged_checkpoint_is_one_sentence(train: Train, tmp_path: Path, how: str) -> None:
     train("run", "--set", "train.steps=1")
-    path = list_checkpoints(tmp_path / "run")[0]
+    path = list_checkpoints(tmp_path / "run")[-1]
     damage(path, how)
     with pytest.raises(CheckpointError, match=path.name):
         load_generator(path)
@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(
     sync = os.fsync
 
     def full(descriptor: int) -> None:
-        if len(list((tmp_path / "run").glob("checkpoints/*.pt"))) == 2:
+        if (tmp_path / "run" / "checkpoints" / "step-00000006.pt").exists():
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(descriptor)
 

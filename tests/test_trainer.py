@@ -232,7 +232,7 @@ def test_weights_that_are_not_finite_at_a_line_of_the_log_stop_the_run(
     logger = Logger(tmp_path, steps=2, images_per_step=1, first_step=0)
     grid = torch.zeros(3, 8, 8, dtype=torch.uint8)
     with pytest.raises(DivergenceError, match="step 1: a weight of the discriminator not finite"):
-        trainer.run(logger, save=lambda: tmp_path, sample=lambda: grid, evaluate=None, stop=lambda step: "")
+        trainer.run(logger, save=lambda: tmp_path, sample=lambda: (grid, 1.0), evaluate=None, stop=lambda step: "")
     logger.close()
 
 

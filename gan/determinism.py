@@ -1,0 +1,53 @@
+"""Bit-equal repetitions on one device: what --deterministic switches on."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from gan.errors import ConfigError
+
+WORKSPACES = (":4096:8", ":16:8")
+"""What cuBLAS documents as reproducible for CUBLAS_WORKSPACE_CONFIG: buffers that streams do not share."""
+
+
+@contextmanager
+def determinism(asked: bool) -> Iterator[None]:
+    """Inside, every operation gives the same bits each time, or raises; on one device, with one number of threads.
+
+    Enter it before anything runs on a GPU: cuBLAS reads its environment variable when it starts. What was set before
+    comes back at the end.
+
+    Raises:
+        ConfigError: CUBLAS_WORKSPACE_CONFIG is set to something else.
+    """
+    if not asked:
+        yield
+        return
+    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACES[0])
+    if workspace not in WORKSPACES:
+        raise ConfigError(
+            f"--deterministic: got CUBLAS_WORKSPACE_CONFIG={workspace!r}, expected {' or '.join(WORKSPACES)}: unset it"
+        )
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    try:
+        torch.use_deterministic_algorithms(True)
+        cudnn.deterministic, cudnn.benchmark = True, False
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.deterministic, cudnn.benchmark = before[1:]
+
+
+def explain_nondeterminism(error: RuntimeError) -> str:
+    """One sentence if the error says that an operation has no deterministic version, else ""."""
+    found = re.match(r"(\S+) does not have a deterministic implementation", str(error))
+    if not found:
+        return ""
+    return f"--deterministic: {found[1]} has no deterministic version on this device; leave the option out, or use cpu"
+
+
+__all__ = ["determinism", "explain_nondeterminism"]

@@ -1,0 +1,71 @@
+"""Writes losses.json beside this file: both losses of ten training steps of every normalization.
+
+    python tests/golden/make_losses.py
+
+Run it after a change of the numbers that is meant, and say in the commit what changed them. The images are noise, so
+that no data set, drawing or decoding library is part of the numbers.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from gan import build
+from gan.config import Config, load_config
+from gan.data import Batches, ImageData
+from gan.noise import random_generator
+from gan.normalization import NORMALIZATIONS
+from gan.trainer import Trainer
+
+FILE = Path(__file__).with_name("losses.json")
+STEPS, CLASSES = 10, 3
+CASES: dict[str, tuple[str, ...]] = {
+    **{name: (f"discriminator.normalization={name}",) for name in NORMALIZATIONS},
+    "ssn": ("discriminator.normalization=ssn", "discriminator.scale=2"),
+    "bssn": ("discriminator.normalization=bssn", "discriminator.scale=2"),
+    "srn conditional": ("discriminator.normalization=srn", "conditional=true"),
+    "srn bf16": ("discriminator.normalization=srn", "train.precision=bf16"),
+}
+"""Settings on top of configs/smoke.yaml. Without their scale, ssn and bssn would be sn and bsn."""
+
+TOLERANCES = {"wgan_gp": 5e-3, "srn bf16": 2e-2}
+TOLERANCE = 1e-4
+"""How far losses may lie apart: relative above 1, absolute below. Adam turns the rounding of small gradients into
+steps, so differences grow with the steps. Measured over the ten, as the largest difference between 1 and 2 threads,
+weights with channels last and contiguous, normalized one by one and together, and kernels with AVX-512, AVX2 and
+neither: 1.6e-5; with the gradient penalty, whose gradient goes through a square root and second derivatives, 5e-4; with
+bfloat16, whose numbers have 8 bits, 1.6e-3. Each bound is about six to ten times that.
+"""
+
+
+def config_of(case: str) -> Config:
+    return load_config("smoke", [*CASES[case], "train.flip=true", "train.log_every=1"])
+
+
+def noise_images() -> ImageData:
+    """40 images of 3 classes: two batches and a half, so that an epoch ends within a batch."""
+    random = random_generator(0, "golden images")
+    pixels = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8, generator=random)
+    classes = tuple(f"class {number}" for number in range(CLASSES))
+    return ImageData(pixels, torch.arange(40) % CLASSES, classes, "noise", "train")
+
+
+def losses_of(case: str) -> dict[str, list[float]]:
+    """d_loss and g_loss of each of STEPS steps."""
+    config = config_of(case)
+    state = build.build_state(config, "cpu", CLASSES if config.conditional else 0)
+    train = config.train
+    batches = Batches(noise_images(), train.batch_size, seed=train.seed, device="cpu", flip=train.flip)
+    trainer = Trainer(state, batches, build.build_loss(config), train, z_dim=config.generator.z_dim)
+    losses: dict[str, list[float]] = {"d_loss": [], "g_loss": []}
+    for _ in range(STEPS):
+        trainer.train_step()
+        scalars = trainer.take_scalars()
+        for name, values in losses.items():
+            values.append(scalars[name])
+    return losses
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps({case: losses_of(case) for case in CASES}, indent=1) + "\n")

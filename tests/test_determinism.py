@@ -1,0 +1,96 @@
+"""--deterministic: what it sets, what it gives back, what it says; and that it repeats bits on a GPU."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from gan.checkpoint import read_checkpoint
+from gan.determinism import determinism
+from gan.errors import ConfigError
+from gan.evaluate import main as gan_eval
+from gan.sample import main as gan_sample
+from gan.trainer import Trainer
+
+Train = Callable[..., Result]
+
+
+def flags() -> tuple[bool, bool, bool]:
+    cudnn = torch.backends.cudnn
+    return torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+
+
+@pytest.fixture(autouse=True)
+def no_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set and removed, so that it is removed again after the test."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+
+
+def test_the_flags_are_set_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    before = flags()
+    with determinism(True):
+        assert flags() == (True, True, False)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert flags() == before
+    with determinism(False):
+        assert flags() == before
+
+
+def test_a_workspace_that_is_not_reproducible_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    with pytest.raises(ConfigError, match="got CUBLAS_WORKSPACE_CONFIG=':0:0', expected :4096:8 or :16:8"):
+        determinism(True).__enter__()
+
+
+def test_the_workspace_is_chosen_before_a_gpu_is_used(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def choose(name: str) -> torch.device:
+        seen.append(os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
+        return torch.device("cpu")
+
+    monkeypatch.setattr("gan.train.choose_device", choose)
+    train("run", "--deterministic", "--dry-run")
+    assert seen == [":4096:8"]
+
+
+def test_training_evaluation_and_samples_take_it_and_the_run_records_it(train: Train, tmp_path: Path) -> None:
+    for run, options in (("exact", ["--deterministic"]), ("plain", [])):
+        assert train(run, "--set", "train.steps=2", *options).exit_code == 0
+        assert json.loads((tmp_path / run / "run.json").read_text())["deterministic"] is bool(options)
+    assert not torch.are_deterministic_algorithms_enabled()
+    shared = ["--run", str(tmp_path / "exact"), "--device", "cpu", "--deterministic"]
+    assert CliRunner().invoke(gan_eval, shared).exit_code == 0
+    assert CliRunner().invoke(gan_sample, [*shared, "--num", "4"]).exit_code == 0
+
+
+def test_an_operation_without_a_deterministic_version_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """max_unpool2d has none, on a CPU either."""
+    pooled, where = torch.nn.functional.max_pool2d(torch.rand(1, 1, 4, 4), 2, return_indices=True)
+    monkeypatch.setattr(Trainer, "train_step", lambda self: torch.nn.functional.max_unpool2d(pooled, where, 2))
+    result = train("run", "--deterministic")
+    assert result.exit_code == 2
+    (sentence,) = [text for text in result.output.splitlines() if "error:" in text]
+    assert "error: --deterministic: max_unpooling2d_forward_out has no deterministic version" in sentence
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("fast", ["off", "on"])
+def test_two_runs_on_a_gpu_are_equal(tmp_path: Path, small_shapes: Path, fast: str) -> None:
+    """In processes of their own, since cuBLAS reads its variable once."""
+    for run in ("one", "two"):
+        command = [sys.executable, "-m", "gan.train", "--config", "smoke", "--device", "cuda", "--deterministic"]
+        settings = [f"--set=data.root={small_shapes}", f"--set=train.fast={fast}", "--run", str(tmp_path / run)]
+        subprocess.run([*command, *settings], check=True, timeout=300)
+    from test_resume import same
+
+    same(*(read_checkpoint(tmp_path / run).state for run in ("one", "two")))
