@@ -40,9 +40,10 @@ def save_checkpoint(
 
 
 def remove_superseded(run: Path, *, keep_last: int, keep_every: int) -> None:
-    """Removes all checkpoints but the newest `keep_last` and those whose step is a multiple of `keep_every` > 0."""
+    """Removes all checkpoints but the newest `keep_last` and those whose step > 0 is a multiple of `keep_every` > 0."""
     for old in list_checkpoints(run)[:-keep_last]:
-        if not keep_every or _step_of(old) % keep_every:
+        step = _step_of(old)
+        if not (keep_every and step and step % keep_every == 0):
             old.unlink(missing_ok=True)
 
 

@@ -46,7 +46,7 @@ normalized, its relative learning rate has fallen by that factor. Updates of 2e-
 
 NO_GRADIENT = 1e-8
 """Root mean square of the generator's gradients. Adam divides by their own size plus 1e-8, so below that a step is no
-longer of the learning rate's size. Trained runs: 1e-5 and more; behind a dead layer: 0."""
+longer of the learning rate's size. Behind a dead layer: 0."""
 
 SAME_SPREAD = 0.2
 """Standard deviation over eight latents, per pixel, in units of the real images'. An untrained generator: 0.56; trained

@@ -79,7 +79,7 @@ def train_cifar(folder: Path, device: str, channels: str, steps: str) -> dict[st
     for _ in range(int(steps)):
         trainer.train_step()
     trainer.take_scalars()
-    path = save_checkpoint(folder, config.model_dump(), state.state_dict(), keep=1)
+    path = save_checkpoint(folder, config.model_dump(), state.state_dict(), keep_last=1)
     taken["checkpoint"] = path.stat().st_size
     taken["peak"] = memory("VmHWM") if device == "cpu" else torch.cuda.max_memory_allocated()
     return taken

@@ -141,7 +141,7 @@ def test_entries_of_another_kind_are_refused(state: dict[str, Any], tmp_path: Pa
     """Every entry of a checkpoint's state replaced by every odd value: loaded as it is, or one sentence."""
     for name in state["state"]:
         for value in ODD:
-            file = save_checkpoint(tmp_path, state["config"], {**state["state"], "step": 1}, keep=1)
+            file = save_checkpoint(tmp_path, state["config"], {**state["state"], "step": 1}, keep_last=1)
             stored = torch.load(file)
             stored["state"][name] = value
             torch.save(stored, file)
@@ -173,7 +173,8 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
 @pytest.mark.parametrize("case", CHANGES)
 def test_a_checkpoint_that_would_be_converted_is_refused(case: str, state: dict[str, Any], tmp_path: Path) -> None:
     part, change = CHANGES[case]
-    file = save_checkpoint(tmp_path / "run", state["config"], {**state["state"], "step": 1}, keep=1)
+    (tmp_path / "run").mkdir()
+    file = save_checkpoint(tmp_path / "run", state["config"], {**state["state"], "step": 1}, keep_last=1)
     stored = torch.load(file)
     stored["state"] = changed(stored, part, change)
     torch.save(stored, file)
@@ -193,14 +194,14 @@ def test_moments_of_another_shape_are_refused(state: dict[str, Any], tmp_path: P
     made.g_optimizer.step()
     content = made.state_dict()
     content["g_optimizer"]["state"][0]["exp_avg"] = torch.zeros(1)
-    file = save_checkpoint(tmp_path, config.model_dump(), content, keep=1)
+    file = save_checkpoint(tmp_path, config.model_dump(), content, keep_last=1)
     with pytest.raises(CheckpointError, match=r"g_optimizer\.0\.exp_avg: got torch\.float32 \(1,\)"):
         build.load_generator(file)
 
 
 def test_a_compressed_checkpoint_is_refused_unread(state: dict[str, Any], tmp_path: Path) -> None:
     """torch stores without compression; a terabyte of zeros would be unpacked to compare its checksum."""
-    file = save_checkpoint(tmp_path, state["config"], state["state"], keep=1)
+    file = save_checkpoint(tmp_path, state["config"], state["state"], keep_last=1)
     with zipfile.ZipFile(file) as stored:
         members = {name: stored.read(name) for name in stored.namelist()}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -391,6 +392,7 @@ def test_names_break_no_page_and_leave_no_folder(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["../../x", "a/b", "日本", "a b\n<b>", "x" * 3000, "."])
 def test_tags_of_tensorboard_leave_no_folder(name: str, tmp_path: Path) -> None:
     spectrum = LayerSpectrum(name, 1.0, 1.0, None, False, 1.0, 1.0)
+    (tmp_path / "run").mkdir()
     logger = Logger(tmp_path / "run", steps=1, images_per_step=1, first_step=0)
     logger.layers(0, [spectrum])
     logger.metrics(1, {name: 1.0}, {name: np.ones(3)})
