@@ -274,11 +274,12 @@ def _train(
     profile: bool,
 ) -> str:
     checkpoint = processes.first(lambda: _checkpoint_to_continue(config, run, resume))
-    if checkpoint is not None and processes.first(partial(_is_complete, config, run, checkpoint.state["step"])):
-        if processes.is_first:
-            done = f"all {config.train.steps} steps are done, nothing is missing"
-            click.echo(f"{run}: {done}; next: gan-eval --run {run}", err=True)
-        return ""
+    if checkpoint is not None:
+        step = build.load_state(checkpoint, config).step  # or a sentence: one that cannot be used is not complete
+        if processes.first(partial(_is_complete, config, run, step)):
+            done = f"{run}: all {step} steps are done, nothing is missing; next: gan-eval --run {run}"
+            processes.first(partial(click.echo, done, err=True))
+            return ""
     images = _load_images(config, processes)
     commands = [*_earlier_commands(config, run), " ".join(["gan-train", *sys.argv[1:]])]
     spent = 0.0

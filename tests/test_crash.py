@@ -184,7 +184,7 @@ def test_events_are_on_the_disk_before_the_checkpoint(
     monkeypatch.setattr(RecordWriter, "write", write_slowly)
     monkeypatch.setattr(train_module, "save_checkpoint", save)
     assert train("run", "--set", "train.steps=2").exit_code == 0
-    assert seen == [2], "the grid of the last step is added right before"
+    assert seen == [0, 2], "a grid is added right before"
 
 
 @pytest.mark.parametrize(
@@ -363,8 +363,8 @@ def test_a_damaged_checkpoint_names_the_intact_one_and_is_skipped(train: Train, 
 
 def test_without_an_intact_checkpoint_a_run_begins_again(train: Train, tmp_path: Path) -> None:
     assert train("run", "--set", "train.steps=2").exit_code == 0
-    (path,) = list_checkpoints(tmp_path / "run")
-    path.write_bytes(b"")
+    for path in list_checkpoints(tmp_path / "run"):
+        path.write_bytes(b"")
     one_sentence(train("run", "--set", "train.steps=2", "--resume"), "none before it is intact", "begins again")
     result = train("run", "--set", "train.steps=2", "--resume", "--skip-damaged")
     assert result.exit_code == 0

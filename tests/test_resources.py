@@ -18,15 +18,22 @@ from click.testing import Result
 
 from gan.trainer import Trainer
 
-MEASURE = Path(__file__).with_name("resources.py")
+ROOT = Path(__file__).resolve().parent.parent
 MIB = 2**20
 
 
 def measured(*arguments: object) -> Any:
     """What tests/resources.py prints, one thread."""
-    command = [sys.executable, str(MEASURE), *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.resources",
+        *map(str, arguments),
+    ]  # the folder tests/ has an evaluation/ too
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=900)
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=900
+    )
     return json.loads(result.stdout.splitlines()[-1])
 
 
