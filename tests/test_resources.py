@@ -30,10 +30,8 @@ def measured(*arguments: object) -> Any:
         "tests.resources",
         *map(str, arguments),
     ]  # the folder tests/ has an evaluation/ too
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=900
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # tests/ has an evaluation/, too
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=900)
     return json.loads(result.stdout.splitlines()[-1])
 
 
