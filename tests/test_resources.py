@@ -24,12 +24,7 @@ MIB = 2**20
 
 def measured(*arguments: object) -> Any:
     """What tests/resources.py prints, one thread."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.resources",
-        *map(str, arguments),
-    ]  # the folder tests/ has an evaluation/ too
+    command = [sys.executable, str(ROOT / "tests" / "resources.py"), *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # tests/ has an evaluation/, too
     result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=900)
     return json.loads(result.stdout.splitlines()[-1])
