@@ -5,12 +5,22 @@ from collections.abc import Callable
 from torch import nn
 
 from gan.models.resnet import ResNetDiscriminator, ResNetGenerator
+from gan.models.sndcgan import SNDCGANDiscriminator, SNDCGANGenerator
 
 GENERATORS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNetGenerator,
+    "sndcgan": SNDCGANGenerator,
 }
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNetDiscriminator,
+    "sndcgan": SNDCGANDiscriminator,
 }
 
-__all__ = ["DISCRIMINATORS", "GENERATORS", "ResNetDiscriminator", "ResNetGenerator"]
+__all__ = [
+    "DISCRIMINATORS",
+    "GENERATORS",
+    "ResNetDiscriminator",
+    "ResNetGenerator",
+    "SNDCGANDiscriminator",
+    "SNDCGANGenerator",
+]

@@ -34,7 +34,8 @@ def _check(image_size: int, num_classes: int) -> None:
         raise ValueError(f"num_classes: got {num_classes}, expected 0 (unconditional) or more")
 
 
-def _check_labels(labels: Tensor | None, num_classes: int, network: str) -> None:
+def check_labels(labels: Tensor | None, num_classes: int, network: str) -> None:
+    """Raises ValueError unless there are labels exactly where there are classes."""
     if num_classes and labels is None:
         raise ValueError(f"the {network} is conditional on {num_classes} classes: call it with labels, int64 (N,)")
     if not num_classes and labels is not None:
@@ -69,7 +70,7 @@ class ResNetGenerator(nn.Module):
         self.to_rgb = conv3x3(widths[-1], 3, gain=1.0)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        _check_labels(labels, self.num_classes, "generator")
+        check_labels(labels, self.num_classes, "generator")
         h = self.linear(latents).unflatten(1, (-1, BOTTOM_WIDTH, BOTTOM_WIDTH))
         for block in self.blocks:
             h = block(h, labels)
@@ -108,7 +109,7 @@ class ResNetDiscriminator(nn.Module):
         self.embedding = glorot(nn.Embedding(num_classes, widths[-1])) if num_classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        _check_labels(labels, self.num_classes, "discriminator")
+        check_labels(labels, self.num_classes, "discriminator")
         h = images
         for block in self.blocks:
             h = block(h)

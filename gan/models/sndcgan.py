@@ -1,0 +1,114 @@
+"""SNDCGAN: the networks without residual blocks of Miyato et al. 2018 (appendix B.4, Table 3), also Lin et al. 2021's.
+
+The papers do not state the initialization: DCGAN's is used, N(0, 0.02) with zero biases (Radford et al. 2016).
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan.models.blocks import batch_norm
+from gan.models.resnet import check_labels
+
+SLOPE = 0.1
+"""Of the discriminator's leaky ReLUs."""
+IMAGE_SIZES = (32, 64)
+
+
+def _initialized(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> nn.Module:
+    nn.init.normal_(layer.weight, 0.0, 0.02)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _check(image_size: int, num_classes: int) -> None:
+    if image_size not in IMAGE_SIZES:
+        raise ValueError(f"image_size: got {image_size}, expected one of {list(IMAGE_SIZES)}")
+    if num_classes < 0:
+        raise ValueError(f"num_classes: got {num_classes}, expected 0 (unconditional) or more")
+
+
+class SNDCGANGenerator(nn.Module):
+    """Latents float32 (N, z_dim), and labels int64 (N,) if conditional -> images (N, 3, H, W) in [-1, 1].
+
+    Linear to an eighth of the image's size, three transposed 4x4 convolutions of stride 2, each with (conditional)
+    batch normalization and ReLU, conv3x3, tanh.
+
+    Args:
+        image_size: 32 or 64.
+        z_dim: size of the latent vector.
+        channels: width at full resolution, 64 in the paper; before that 8, 4 and 2 times as wide.
+        num_classes: 0 for an unconditional generator.
+
+    Raises:
+        ValueError: another image size; labels missing or given where there should be none.
+    """
+
+    def __init__(self, image_size: int = 32, z_dim: int = 128, channels: int = 64, num_classes: int = 0) -> None:
+        super().__init__()
+        _check(image_size, num_classes)
+        self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
+        self.bottom = image_size // 8
+        widths = [8 * channels, 4 * channels, 2 * channels, channels]
+        self.linear = _initialized(nn.Linear(z_dim, widths[0] * self.bottom**2))
+        self.ups = nn.ModuleList(
+            _initialized(nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1)) for wide, narrow in pairwise(widths)
+        )
+        self.norms = nn.ModuleList(batch_norm(width, num_classes) for width in widths[1:])
+        self.to_rgb = _initialized(nn.Conv2d(channels, 3, 3, padding=1))
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_labels(labels, self.num_classes, "generator")
+        h = self.linear(latents).unflatten(1, (-1, self.bottom, self.bottom))
+        for up, norm in zip(self.ups, self.norms, strict=True):
+            h = F.relu(norm(up(h), labels))
+        return torch.tanh(self.to_rgb(h))
+
+
+class SNDCGANDiscriminator(nn.Module):
+    """Images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional -> logits float32 (N,).
+
+    Seven convolutions, 3x3 and 4x4 of stride 2 in turn, each with leaky ReLU, then a linear layer of all positions;
+    conditional on labels by projection, as in `gan.models.ResNetDiscriminator`. The linear layer is in float32.
+
+    Args:
+        image_size: 32 or 64.
+        channels: width of the first two convolutions, 64 in the paper; then 2, 2, 4, 4 and 8 times as wide.
+        num_classes: 0 for an unconditional discriminator.
+
+    Raises:
+        ValueError: another image size; labels missing or given where there should be none.
+    """
+
+    def __init__(self, image_size: int = 32, channels: int = 64, num_classes: int = 0) -> None:
+        super().__init__()
+        _check(image_size, num_classes)
+        self.image_size, self.num_classes = image_size, num_classes
+        widths = [3, *(factor * channels for factor in (1, 1, 2, 2, 4, 4, 8))]
+        self.convs = nn.ModuleList(
+            _initialized(nn.Conv2d(before, after, 4 if odd else 3, stride=2 if odd else 1, padding=1))
+            for odd, (before, after) in zip((0, 1, 0, 1, 0, 1, 0), pairwise(widths), strict=True)
+        )
+        features = widths[-1] * (image_size // 8) ** 2
+        self.linear = _initialized(nn.Linear(features, 1))
+        self.embedding = nn.Embedding(num_classes, features) if num_classes else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, 0.0, 0.02)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_labels(labels, self.num_classes, "discriminator")
+        h = images
+        for conv in self.convs:
+            h = F.leaky_relu(conv(h), SLOPE)
+        with torch.autocast(images.device.type, enabled=False):
+            h = h.float().flatten(1)  # (N, C * H/8 * W/8)
+            logits = self.linear(h).squeeze(1)  # (N,)
+            if self.embedding is not None:
+                logits = logits + (self.embedding(labels) * h).sum(1)
+        return logits
+
+
+__all__ = ["SNDCGANDiscriminator", "SNDCGANGenerator"]
