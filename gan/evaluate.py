@@ -302,9 +302,9 @@ def parse_metrics(text: str) -> list[str]:
     """ "fid, is" -> ["fid", "is"].
 
     Raises:
-        UserError: an unknown name, or none.
+        UserError: an unknown name, an empty one, or none.
     """
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",")] if text.strip() else []
     with one_sentence():
         check_metrics(names)
     return names

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,29 @@ def traced(
     """Yields `train_step`, of which iterations SKIPPED + 1 to SKIPPED + TRACED are traced, or as many as come.
 
     Then `folder`/trace.json is written, for https://ui.perfetto.dev or chrome://tracing, and the time of the phases and
-    of the most expensive operations is told to `say`. A CUDA graph has no phases, only kernels. What is computed does
-    not change; the traced iterations are slower.
+    of the most expensive operations is told to `say`; or that there were too few, or that no file could be written: a
+    run does not end for that. A CUDA graph has no phases, only kernels. What is computed does not change; the traced
+    iterations are slower.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # its word on a missing GPU is no news
     device = trainer.device.type
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
 
+    told: list[str] = []
+
     def write(profiler: profile) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        events = list(profiler.key_averages())
+        if not any(event.key == ITERATION for event in events):
+            return
+        told.append(_summary(events, on_gpu=device == "cuda"))
+        say(told[0])
         path = folder / "trace.json"
-        profiler.export_chrome_trace(str(path))
-        say(_summary(list(profiler.key_averages()), on_gpu=device == "cuda"))
-        say(f"trace: {path}; open it at https://ui.perfetto.dev")
+        with suppress(OSError):
+            folder.mkdir(exist_ok=True)
+            path.unlink(missing_ok=True)
+        profiler.export_chrome_trace(str(path))  # says nothing of a disk that is full
+        written = f"trace: {path}; open it at https://ui.perfetto.dev"
+        say(written if path.exists() else f"{path}: cannot be written")
 
     plan = schedule(wait=0, warmup=SKIPPED, active=TRACED, repeat=1)
     with (
@@ -52,6 +62,8 @@ def traced(
             profiler.step()
 
         yield step
+    if not told:
+        say(f"nothing traced: the first {SKIPPED} iterations are left out, and no more came")
 
 
 def _summary(events: list[FunctionEventAvg], *, on_gpu: bool) -> str:

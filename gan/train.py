@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from torchvision.utils import make_grid
 from evaluation import EXTRACTORS, METRICS, Report, ranking
 from evaluation.histograms import histograms
 from gan import build
-from gan.best import Best
+from gan.best import RECORD, Best, read_best
 from gan.checkpoint import (
     FOLDER,
     Checkpoint,
+    best_checkpoints,
     identity_of,
     list_checkpoints,
     newest_run,
@@ -106,7 +108,7 @@ def _read_seeds(context: click.Context, parameter: click.Parameter, value: str |
     "--stop-after", type=click.IntRange(1), metavar="STEP", help="Save and exit after this step, to be resumed."
 )
 @click.option(
-    "--max-minutes", type=click.FloatRange(0, min_open=True), help="Save and exit after this time, to be resumed."
+    "--max-minutes", type=click.FloatRange(0, 1e6, min_open=True), help="Save and exit after this time, to be resumed."
 )
 @click.option("--seeds", callback=_read_seeds, metavar="0,1,2", help="One run for each, in place of train.seed.")
 @click.option("--at-once", type=click.IntRange(1), help="Of several runs. [default: one per core, or four per GPU]")
@@ -225,6 +227,8 @@ def _plan_several(
         ConfigError: a configuration is not usable, or two runs would share a folder.
     """
     given = click.get_current_context().params
+    if given["print_config"]:
+        raise ConfigError("--print-config: prints one configuration; leave --seeds and --slurm away, name one --config")
     if num_processes() > 1:
         raise ConfigError("--seeds, or several --config: each run is a process of its own; start it without torchrun")
     configs = [(name, load_config(name, given["overrides"])) for name in config_names]
@@ -310,18 +314,11 @@ def _attempt(
         DivergenceError: see gan.trainer.Trainer.run.
     """
     if checkpoint is None:
-        images = _load_images(config, processes)
         state = build.build_state(config, device, build.count_classes(config, images))
         state.data_fingerprint = images.fingerprint
         state.class_names = images.classes if config.conditional else ()
     else:
         state = build.load_state(checkpoint, config, device)
-        if processes.first(lambda: _is_complete(config, run, state.step)):
-            if processes.is_first:
-                done = f"{run}: all {state.step} steps are done, nothing is missing; next: gan-eval --run {run}"
-                click.echo(done, err=True)
-            return ""
-        images = _load_images(config, processes)
         if state.data_fingerprint != images.fingerprint:
             raise CheckpointError(
                 f"{checkpoint.path}: was trained on other images than {config.data.root!r} holds now "
@@ -482,6 +479,7 @@ def _checkpoint_to_retry(config: Config, run: Path, error: DivergenceError) -> C
     retries = read_checkpoint(paths[-1]).state.get("retries", []) if paths else []
     if good is None or len(retries) >= config.train.retries:
         raise DivergenceError(f"{error}; {_last_words(good, len(retries), config)}", since=error.since) from None
+    _give_up_after(run, good.state["step"])
     for newer in reversed(paths[paths.index(good.path) + 1 :]):
         newer.unlink()
     good.state["retries"] = [*retries, {"from": good.state["step"], "reason": str(error)}]
@@ -489,6 +487,19 @@ def _checkpoint_to_retry(config: Config, run: Path, error: DivergenceError) -> C
     number = f"retry {len(retries) + 1} of {config.train.retries}"
     click.echo(f"{error}; {number}, from {good.path} with other random numbers", err=True)
     return good
+
+
+def _give_up_after(run: Path, step: int) -> None:
+    """Removes reports, sample grids and the best checkpoint of later steps: they come again, from other numbers."""
+    for path in (*run.glob("reports/*"), *run.glob("samples/step-*.png"), *best_checkpoints(run)):
+        number = path.stem.rpartition("-")[2]
+        if number.isdecimal() and int(number) > step:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    if read_best(run) is None:  # its checkpoint was one of them
+        (run / RECORD).unlink(missing_ok=True)
 
 
 def _last_words(good: Checkpoint | None, retries: int, config: Config) -> str:

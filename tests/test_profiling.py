@@ -31,4 +31,15 @@ def test_a_profile_names_phases_and_operations_and_changes_nothing(tmp_path: Pat
 
 def test_a_run_shorter_than_the_trace_still_ends_well(tmp_path: Path) -> None:
     assert "mean of 1" in train(tmp_path / "four", "--profile", "--set=train.steps=4")
-    assert "done: 2 steps" in train(tmp_path / "two", "--profile", "--set=train.steps=2")
+    for steps in (1, 2, 3):
+        told = train(tmp_path / str(steps), "--profile", f"--set=train.steps={steps}")
+        assert "nothing traced" in told
+        assert f"done: {steps} steps" in told
+
+
+def test_a_trace_that_cannot_be_written_is_said_and_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "profile").touch()
+    told = train(tmp_path / "run", "--profile")
+    assert "trace.json: cannot be written" in told
+    assert "done: 8 steps" in told
