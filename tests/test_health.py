@@ -16,6 +16,7 @@ from gan.health import Health, gradient_size, signs_of_line, signs_of_samples, s
 from gan.losses import LOSSES
 from gan.noise import attempt_seed
 from gan.normalization import LayerSpectrum
+from gan.train import _give_up_after
 from gan.trainer import Trainer
 
 Train = Callable[..., Result]
@@ -225,6 +226,18 @@ def test_a_retry_after_an_alarm_goes_back_to_before_its_first_sign(train: Train,
     assert "last checkpoint from before is" in result.output
     (retry,) = read_checkpoint(tmp_path / "run").state["retries"]
     assert retry["from"] == 0
+
+
+def test_what_a_retry_gives_up_is_removed(tmp_path: Path) -> None:
+    """Reports, sample grids and the best checkpoint of later steps; nothing else."""
+    kept = ["reports/00000004/report.json", "samples/step-00000004.png", "samples/final.png", "best.json"]
+    later = ["reports/00000008/report.json", "samples/step-00000008.png", "checkpoints/best-00000008.pt"]
+    for name in (*kept, *later):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    _give_up_after(tmp_path, 4)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*kept} - {"best.json"}, "the record named what is gone"
 
 
 def test_a_checkpoint_without_health_still_continues(train: Train, tmp_path: Path) -> None:
