@@ -27,6 +27,15 @@ Results = dict[str, dict[str, Any]]
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As torchrun's processes have: other numbers of threads sum in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @contextmanager
 def torchrun(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Two processes, with what they print in one pipe; none of them is left at the end."""
