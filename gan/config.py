@@ -127,7 +127,7 @@ class DiscriminatorSettings(Settings):
 class TrainSettings(Settings):
     """The recipe, and how often a run reports and saves. Steps are generator updates."""
 
-    steps: Count = _setting(50_000, "generator updates")
+    steps: Interval = _setting(50_000, "generator updates; 0: the networks as they are initialized")
     batch_size: Size = _setting(64, "real images per discriminator step, in all processes together; as many fakes")
     generator_batch_factor: Few = _setting(2, "fakes per generator step, in units of batch_size")
     d_steps: Few = _setting(5, "discriminator steps per generator step")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,18 @@ Say = Callable[[str], None]
 
 
 class Planned(NamedTuple):
-    """folder: of the run, whose name stands in front of what it says. arguments: of gan-train."""
+    """folder: of the run, whose name stands in front of what it says. arguments: of the command, gan-train's module."""
 
     folder: Path
     arguments: list[str]
+    module: str = "gan.train"
+
+
+class Ended(NamedTuple):
+    """status: of the process, -1 where it did not start. seconds: that it took."""
+
+    status: int
+    seconds: float
 
 
 def plan(
@@ -50,8 +59,8 @@ def plan(
     return planned
 
 
-def train_all(planned: Sequence[Planned], at_once: int, say: Say) -> list[int]:
-    """Runs them, at most `at_once` together; returns their exit statuses, -1 for those that did not start.
+def run_all(planned: Sequence[Planned], at_once: int, say: Say) -> list[Ended]:
+    """Runs them, at most `at_once` together; returns how they ended.
 
     A run that fails does not stop the others. The first Ctrl-C or SIGTERM goes on to all that are running, which save
     and stop, and no more are started; the second ends them at once. Where OMP_NUM_THREADS is not set, the runs share
@@ -60,8 +69,8 @@ def train_all(planned: Sequence[Planned], at_once: int, say: Say) -> list[int]:
     threads = max(1, (os.cpu_count() or 1) // at_once)
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
     with _forwarding_signals() as processes:
-        train = delayed(processes.train)
-        return list(Parallel(n_jobs=at_once, backend="threading")(train(run, environment, say) for run in planned))
+        run_one = delayed(processes.run)
+        return list(Parallel(n_jobs=at_once, backend="threading")(run_one(run, environment, say) for run in planned))
 
 
 class _Processes:
@@ -72,12 +81,13 @@ class _Processes:
         self.stopped = False
         self._lock = threading.RLock()  # the signal's handler may interrupt its own thread
 
-    def train(self, run: Planned, environment: dict[str, str], say: Say) -> int:
-        """One run, from its start to its end, telling its lines."""
-        command = [sys.executable, "-m", "gan.train", *run.arguments]
+    def run(self, run: Planned, environment: dict[str, str], say: Say) -> Ended:
+        """One process, from its start to its end, telling its lines."""
+        start = time.monotonic()
+        command = [sys.executable, "-m", run.module, *run.arguments]
         with self._lock:
             if self.stopped:
-                return -1
+                return Ended(-1, 0.0)
             process = subprocess.Popen(
                 command,
                 env=environment,
@@ -93,7 +103,7 @@ class _Processes:
                 say(f"[{run.folder.name}] {line.rstrip()}")
         with self._lock:
             self.running.discard(process)
-        return process.returncode
+        return Ended(process.returncode, time.monotonic() - start)
 
     def send(self, number: int, frame: FrameType | None) -> None:
         with self._lock:
@@ -113,4 +123,4 @@ def _forwarding_signals() -> Iterator[_Processes]:
             signal.signal(number, handler)
 
 
-__all__ = ["Planned", "plan", "train_all"]
+__all__ = ["Ended", "Planned", "plan", "run_all"]

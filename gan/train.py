@@ -55,7 +55,7 @@ from gan.noise import attempt_seed
 from gan.normalization import LayerSpectrum, spectra
 from gan.profiling import traced
 from gan.sample import GRID_ROWS, fixed_samples
-from gan.several import Planned, plan, train_all
+from gan.several import Planned, plan, run_all
 from gan.slurm import parse_resources, submit
 from gan.state import TrainState
 from gan.step import choose_step
@@ -200,7 +200,7 @@ def _train_several(config_names: tuple[str, ...], seeds: tuple[int, ...], at_onc
     devices = [f"cuda:{i}" for i in range(gpus)] if every_gpu else [str(place)]
     at_once = at_once or (4 * len(devices) if place.type == "cuda" else os.cpu_count() or 1)
     planned = _plan_several(config_names, seeds, [], devices)
-    statuses = train_all(planned, at_once, lambda line: click.echo(line, err=True))
+    statuses = [ended.status for ended in run_all(planned, at_once, lambda line: click.echo(line, err=True))]
     failed = [f"{run.folder} (status {status})" for run, status in zip(planned, statuses, strict=True) if status]
     click.echo(f"{len(planned) - len(failed)} of {len(planned)} runs ended well", err=True)
     if failed:

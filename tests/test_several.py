@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from gan.checkpoint import list_checkpoints, read_checkpoint
-from gan.several import Planned, plan, train_all
+from gan.several import Planned, plan, run_all
 from gan.slurm import Task, submit
 from gan.train import main as gan_train
 
@@ -172,5 +172,7 @@ def test_a_parameter_that_slurm_does_not_know_is_refused(tmp_path: Path) -> None
 def test_a_run_gets_its_arguments_and_its_lines_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "echo")
     said: list[str] = []
-    assert train_all([Planned(Path("one"), ["word"])], 1, said.append) == [0]
+    (ended,) = run_all([Planned(Path("one"), ["word"])], 1, said.append)
+    assert ended.status == 0
+    assert ended.seconds > 0
     assert said == ["[one] -m gan.train word"]

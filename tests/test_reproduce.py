@@ -1,0 +1,260 @@
+"""tools/reproduce.py: what tables and figures need, nothing twice, paper and ours side by side."""
+
+import importlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from click.testing import CliRunner, Result
+
+from evaluation.errors import EvaluationError
+from gan.config import available_configs, load_config
+from gan.errors import UserError
+from gan.evaluate import main as gan_eval
+from gan.several import Ended, Planned
+from gan.train import main as gan_train
+
+TOOLS = Path(__file__).resolve().parent.parent / "tools"
+COMMANDS = {"gan.train": gan_train, "gan.evaluate": gan_eval}
+TINY = (
+    *("data.name=shapes", "data.title=shapes", "train.steps=4", "train.log_every=1", "train.batch_size=2"),
+    *("generator.channels=4", "discriminator.channels=4", "eval.extractor=pixels", "eval.num_fid=20"),
+    *("eval.nd.steps=2", "eval.nd.num_samples=20", "eval.nd.num_critics=1", "eval.lipschitz.pairs=20"),
+)
+
+
+@pytest.fixture
+def reproduce(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module("reproduce")
+
+
+class InProcess:
+    """Stands in for gan.several.run_all: every command in this process; `statuses` are returned instead, in turn."""
+
+    def __init__(self) -> None:
+        self.commands: list[Planned] = []
+        self.statuses: list[int] = []
+
+    def __call__(self, planned: Sequence[Planned], at_once: int, say: Callable[[str], None]) -> list[Ended]:
+        return [self._run(run, say) for run in planned]
+
+    def _run(self, run: Planned, say: Callable[[str], None]) -> Ended:
+        self.commands.append(run)
+        if self.statuses:
+            return Ended(self.statuses.pop(0), 1.5)
+        result = CliRunner().invoke(COMMANDS[run.module], run.arguments)
+        for line in result.output.splitlines():
+            say(f"[{run.folder.name}] {line}")
+        return Ended(result.exit_code, 1.5)
+
+
+@pytest.fixture
+def processes(reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    found = InProcess()
+    monkeypatch.setattr(reproduce, "run_all", found)
+    return found
+
+
+@pytest.fixture
+def call(reproduce: ModuleType, processes: InProcess, tmp_path: Path, small_shapes: Path) -> Callable[..., Result]:
+    """Runs the tool at the scale of a CPU, made tiny, on drawn shapes."""
+    settings = [f"--set={setting}" for setting in (*TINY, f"data.root={small_shapes}")]
+    shared = ["--scale=cpu", "--device=cpu", "--seeds=0,1", f"--folder={tmp_path / 'out'}", *settings]
+    return lambda *arguments: CliRunner().invoke(reproduce.main, [*shared, *map(str, arguments)])
+
+
+def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -> None:
+    artefacts = [reproduce.artefact("table", number) for number in reproduce.TABLES]
+    artefacts += [reproduce.artefact("figure", number) for number in reproduce.FIGURES]
+    known = available_configs()
+    for scale in reproduce.SCALES.values():
+        for model, _ in (need for artefact in artefacts for need in artefact.needs):
+            run = reproduce.Run.of(model, 3, scale, (), Path("runs"))
+            assert f"{run.name}.yaml" in known
+            assert run.config.train.seed == 3
+            assert run.config.train.adam_beta2 == 0.999
+            assert (run.config.train.steps == 0) == model.untrained
+            assert run.config.conditional == ("_cond_" in model.config)
+
+
+def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
+    for table in reproduce.TABLES.values():
+        for line in table.lines:
+            assert set(line.printed) <= set(table.columns)
+            assert all(float(text.split()[0]) > 0 for text in line.printed.values())
+        assert set(table.protocol) <= set(importlib.import_module("reproducing.tables").CONDITIONS)
+
+
+def test_claims_are_about_models_of_the_figure(reproduce: ModuleType) -> None:
+    for figure in reproduce.FIGURES.values():
+        labels = {model.label for models in figure.panels.values() for model in models}
+        for claim in getattr(figure, "claims", ()):
+            assert {claim.smaller, claim.larger} <= labels, claim
+
+
+def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Path) -> None:
+    """Table 2 trains eight models; Figure 5 needs five of them and four more; Figure 20 none that is new."""
+
+    def runs(*wanted: tuple[str, str]) -> int:
+        artefacts = [reproduce.artefact(*each) for each in wanted]
+        return len(reproduce.Plan(artefacts, [0, 1], reproduce.SCALES["cpu"], (), tmp_path).groups)
+
+    table, figure, samples = ("table", "2"), ("figure", "5"), ("figure", "20")
+    assert runs(table) == 16
+    assert runs(figure) == 18
+    assert runs(table, figure, samples) == 16 + 8
+
+
+def test_settings_that_are_equal_are_one_run_under_any_name(reproduce: ModuleType, tmp_path: Path) -> None:
+    """CIFAR-100's configuration on the images of another's is the other's run."""
+    other = load_config("cifar10_small_sn").data
+    data = (f"data.name={other.name}", f"data.root={other.root}")
+    table3, table2 = reproduce.artefact("table", "3"), reproduce.artefact("table", "2")
+    runs = [reproduce.Run.of(each.needs[0][0], 0, reproduce.SCALES["cpu"], data, tmp_path) for each in (table3, table2)]
+    runs[1] = reproduce.Run.of(table2.needs[2][0], 0, reproduce.SCALES["cpu"], data, tmp_path)
+    assert runs[0].name != runs[1].name
+    runs[1].folder.mkdir()
+    assert runs[0].folder == runs[1].folder
+
+
+@pytest.mark.slow
+def test_a_table_and_figures_are_made_once(
+    call: Callable[..., Result], processes: InProcess, reproduce: ModuleType, tmp_path: Path
+) -> None:
+    first = call("--table=4", "--figure=13,17,20")
+    assert first.exit_code == 1, "CelebA's two configurations want other settings of the data than drawn shapes"
+    out = tmp_path / "out"
+    text = (out / "table-4-cpu.md").read_text()
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith("|")]
+    assert rows[3][:4] == ["SN-GAN", "paper", "10.69", "as the section says"]
+    ours = dict(zip(rows[0], rows[4], strict=True))
+    assert ours["data"] == "shapes"
+    assert ours["extractor"] == "critic of 2 updates"
+    assert ours["iterations"] == "4"
+    assert ours["seeds"] == "2"
+    assert ours["images"] == "ND of 20 generated, 300 real"
+    assert "batch 2, Adam 0.0002, 0, 0.999, fp32" in ours["networks"]
+    document = json.loads((out / "table-4-cpu.json").read_text())
+    values = document[0]["ours"]["ND"]["values"]
+    assert ours["ND ↑"].startswith(f"{sum(values) / 2:.4g} ± ")
+    assert ours["protocol"] == f"`{document[0]['ours']['ND']['protocol']}`"
+    assert rows[9][1].startswith("not run: data.crop"), "the reason, in the table itself"
+    for name in ("figure-13a-cpu.png", "figure-13b-cpu.png", "figure-17-cpu.png", "figure-20d-cpu.png"):
+        assert (out / name).stat().st_size > 1000
+    losses = (out / "figure-17-cpu.md").read_text()
+    assert "| SRN-70-GAN's loss is steadier than SN-GAN's | SRN-70-GAN |" in losses
+    noted = json.loads(next(out.glob("runs/cifar10_small_sn-seed0-*/reproduce.json")).read_text())
+    assert noted["training"] == [1.5]
+
+    done = len(processes.commands)
+    again = call("--table=4", "--figure=13,17,20")
+    assert {run.folder.name.partition("-")[0] for run in processes.commands[done:]} <= {
+        *("celeba_small_sn", "celeba_small_srn70")
+    }, "only what could not be done is tried again"
+    assert again.output.partition("### ")[2] == first.output.partition("### ")[2]
+
+
+@pytest.mark.slow
+def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InProcess, tmp_path: Path) -> None:
+    processes.statuses = [0, 143, -1]
+    assert call("--figure=17").exit_code == 130
+    assert len(processes.commands) == 12
+    assert not list((tmp_path / "out").glob("figure*"))
+    assert call("--figure=17").exit_code == 0
+    again = processes.commands[12:]
+    assert all("--resume" in run.arguments for run in again)
+    shutil.rmtree(next((tmp_path / "out" / "runs").glob("cifar10_small_srn50-seed1-*")))
+    before = len(processes.commands)
+    assert call("--figure=17").exit_code == 0
+    assert [run.folder.name.rpartition("-")[0] for run in processes.commands[before:]] == ["cifar10_small_srn50-seed1"]
+
+
+def test_the_plan_says_what_is_missing_and_how_long_it_takes(
+    call: Callable[..., Result], processes: InProcess, reproduce: ModuleType, tmp_path: Path
+) -> None:
+    result = call("--figure=19,18", "--dry-run", "--set=data.crop=0", "--set=data.resize=none")
+    assert result.exit_code == 0, result.output
+    assert processes.commands == []
+    lines = [line.split() for line in result.output.splitlines()]
+    assert lines[2][0].startswith("celeba_small_sn-seed0-")
+    assert lines[2][1:5] == ["step", "0", "of", "4"]
+    assert float(lines[2][5]) >= 0
+    assert result.output.splitlines()[-1].startswith("4 runs, ")
+
+
+def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table-2-cpu -->\nold\n<!-- end of table-2-cpu -->\nafter\n")
+    for _ in range(2):
+        reproduce.put_into(page, "table-2-cpu", "new\n")
+        assert page.read_text() == "before\n<!-- table-2-cpu -->\nnew\n<!-- end of table-2-cpu -->\nafter\n"
+    with pytest.raises(UserError, match="no lines <!-- table-3-cpu -->"):
+        reproduce.put_into(page, "table-3-cpu", "new\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["--table or --figure", "2, 3, 4"]),
+        (["--table=7"], ["got '7'", "2, 3, 4"]),
+        (["--figure=12-99"], ["got '23'"]),
+        (["--figure=5", "--seeds=0,x"], ["0,x", "whole numbers"]),
+        (["--table=2", "--variant=tiny"], ["cifar10_tiny_ortho"]),
+        (["--table=2", "--set=train.step=3"], ["train.step", "unknown setting"]),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    reproduce: ModuleType, arguments: list[str], parts: list[str], tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(reproduce.main, [*arguments, "--folder", str(tmp_path), "--scale=cpu"])
+    assert result.exit_code == 2
+    assert all(part in result.output for part in parts), result.output
+
+
+def test_numbers_of_figures_are_read_as_people_write_them(reproduce: ModuleType) -> None:
+    read = reproduce._numbers("figure")
+    assert read(None, None, ("18-20", "5,17")) == ["18", "19", "20", "5", "17"]
+
+
+def test_means_and_verdicts(reproduce: ModuleType) -> None:
+    results = importlib.import_module("reproducing.results")
+    assert str(results.Spread.of([1.0, 3.0])) == "2 ± 1.4"
+    assert str(results.Spread.of([1.0])) == "1"
+    assert str(results.Spread.of([])) == "–"
+    assert math.isclose(results.Spread.of([1.0, 3.0]).std, math.sqrt(2))
+    assert results.verdict([1.0, 1.1], [2.0, 2.1]) == "as in the paper"
+    assert results.verdict([2.0, 2.1], [1.0, 1.1]) == "the other way round"
+    assert results.verdict([1.0, 2.0], [1.5, 2.6]) == "as in the paper, within the spread"
+    assert results.verdict([1.0], [2.0]) == "as in the paper, within the spread", "one seed has no spread to go by"
+    assert results.verdict([], [2.0]) == "not measured"
+
+
+def test_seeds_of_different_protocols_have_no_mean(reproduce: ModuleType) -> None:
+    results = importlib.import_module("reproducing.results")
+
+    def measured(steps: int) -> SimpleNamespace:
+        entry = {"hash": f"{steps}" * 64, "fields": {"steps": steps}}
+        return SimpleNamespace(find=lambda pattern: ("nd", 1.0, entry))
+
+    with pytest.raises(EvaluationError, match=r"nd: seeds .* steps \(1, 2\)"):
+        results.over_seeds([measured(1), measured(2)], "nd")
+
+
+def test_a_loss_around_its_line(reproduce: ModuleType, tmp_path: Path) -> None:
+    """A line has no spread whatever its slope; an alternation of ±1 around one has 1."""
+    measured = importlib.import_module("reproducing.measured")
+
+    def steadiness(loss: Callable[[int], float]) -> float:
+        lines = [json.dumps({"step": step, "d_loss": loss(step)}) for step in range(400)]
+        (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+        return float(measured.steadiness(measured.Measured(tmp_path, [])))
+
+    assert steadiness(lambda step: 3 - 0.5 * step) == pytest.approx(0, abs=1e-9)
+    assert steadiness(lambda step: 0.1 * step + (-1) ** step) == pytest.approx(1, rel=1e-3)
+    (tmp_path / "metrics.jsonl").unlink()
+    assert math.isnan(measured.steadiness(measured.Measured(tmp_path, [])))

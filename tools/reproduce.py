@@ -1,0 +1,295 @@
+"""The tables and figures of the SRN paper's GAN experiments, trained and measured anew, with the paper's beside ours.
+
+python tools/reproduce.py --table 2 --scale cpu --seeds 0,1
+python tools/reproduce.py --table 4 --figure 5 --figure 17 --scale gpu-hour --seeds 0,1,2
+python tools/reproduce.py --all --scale paper --dry-run
+python tools/reproduce.py --table 3 --scale cpu --set data.name=folder --set data.root=data/cifar10-jpeg
+
+Scales: paper, the configurations of the paper's setting; gpu-hour, the same with 10,000 iterations in bf16, a table in
+about an hour of a large GPU; cpu, narrow networks and 600 iterations, minutes a run. Where the published data cannot be
+had, --variant jpeg takes the configurations of a local copy, and --set changes any setting of all runs; the tables name
+what was used.
+
+Nothing is done twice: runs and reports are found again by their settings, and what was interrupted goes on.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import torch
+from reproducing.estimate import Estimates
+from reproducing.figures import figure_markdown
+from reproducing.measured import add_seconds
+from reproducing.paper import COLUMNS, FIGURES, TABLES, Figure, Histograms, Line, Model, Table
+from reproducing.runs import SCALES, Run, Scale
+from reproducing.tables import Seeds, table_document, table_markdown
+
+from evaluation.errors import EvaluationError
+from evaluation.tables import text_table
+from gan.command import Command, choose_device
+from gan.errors import ConfigError, UserError
+from gan.files import write_atomically
+from gan.several import Planned, run_all
+
+Metrics = tuple[str, ...]
+SCORES = ("fid", "is")
+
+
+class Artefact(NamedTuple):
+    """A table or figure: its file's name and the models it shows, each with the groups of metrics it needs."""
+
+    name: str
+    content: Table | Figure
+    needs: Sequence[tuple[Model, tuple[Metrics, ...]]]
+
+
+def groups_of(metrics: Iterable[str], model: Model) -> tuple[Metrics, ...]:
+    """Metrics that are measured together: scores share their images' features; the others stand alone."""
+    scores = (*SCORES, "intra_fid") if "_cond_" in model.config else SCORES
+    found = dict.fromkeys(scores if metric in scores else (metric,) for metric in metrics)
+    return tuple(found)
+
+
+def artefact(kind: str, number: str) -> Artefact:
+    """Table or figure of a number."""
+    content: Table | Figure = TABLES[number] if kind == "table" else FIGURES[number]
+    if isinstance(content, Table):
+        needs = [
+            (line.model, groups_of([COLUMNS[name].metric for name in line.printed], line.model))
+            for line in content.lines
+        ]
+    else:
+        metrics = content.metrics if isinstance(content, Histograms) else ()
+        models = dict.fromkeys(model for members in content.panels.values() for model in members)
+        needs = [(model, groups_of(metrics, model)) for model in models]
+    return Artefact(f"{kind}-{number}", content, needs)
+
+
+class Plan:
+    """Every run that some tables and figures need, once, and what of it is to be measured."""
+
+    def __init__(
+        self, artefacts: Sequence[Artefact], seeds: Sequence[int], scale: Scale, overrides: tuple[str, ...], root: Path
+    ) -> None:
+        self.seeds, self.scale, self.overrides, self.root = seeds, scale, overrides, root
+        self.groups: dict[Run, dict[Metrics, None]] = {}
+        folders: dict[Path, Run] = {}
+        for model, groups in (need for each in artefacts for need in each.needs):
+            for run in self.runs_of(model):
+                same = folders.setdefault(run.folder, run)
+                self.groups.setdefault(same, {}).update(dict.fromkeys(groups))
+
+    def runs_of(self, model: Model) -> list[Run]:
+        """One for each seed."""
+        return [Run.of(model, seed, self.scale, self.overrides, self.root) for seed in self.seeds]
+
+    def rows(self, estimates: Estimates) -> Sequence[tuple[str, ...]]:
+        """The plan as a table, with an estimate of the time for each run."""
+        rows = [("run", "state", "training", "to be measured", "evaluation")]
+        for run, groups in self.groups.items():
+            missing = [metrics for metrics in groups if not run.is_measured(metrics)]
+            seconds = [estimates.evaluation(run, metrics) for metrics in missing]
+            known = "not known yet" if None in seconds else _minutes(sum(second for second in seconds if second))
+            state = "trained" if run.is_trained else f"step {run.step or 0} of {run.config.train.steps}"
+            names = "; ".join(",".join(metrics) for metrics in missing)
+            training = _minutes(estimates.training(run)) if not run.is_trained else ""
+            rows.append((run.folder.name, state, training, names, known if missing else ""))
+        return rows
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"
+
+
+class Doing:
+    """Runs commands, notes how long they took, and keeps the last error of each run."""
+
+    def __init__(self, at_once: int, devices: Sequence[str]) -> None:
+        self.at_once, self.devices = at_once, devices
+        self.errors: dict[str, str] = {}
+        self.stopped = False
+
+    def do(self, jobs: Sequence[tuple[Path, str, Planned]], at_once: int) -> None:
+        """Jobs: the run's folder, what its time is noted as, the command."""
+        if self.stopped or not jobs:
+            return
+        ended = run_all([planned for _, _, planned in jobs], at_once, self._say)
+        for (folder, name, _), (status, seconds) in zip(jobs, ended, strict=True):
+            if folder.is_dir() and seconds:
+                add_seconds(folder, name, seconds)
+            self.stopped |= status == -1 or status >= 128
+
+    def train(self, runs: Iterable[Run]) -> None:
+        missing = [run for run in runs if not run.is_trained]
+        self.do(
+            [(run.folder, "training", run.training(self._device(i))) for i, run in enumerate(missing)], self.at_once
+        )
+
+    def measure(self, groups: Mapping[Run, Iterable[Metrics]]) -> None:
+        """The first of each kind alone: it fills the caches that the others then find."""
+        jobs: dict[Metrics, list[tuple[Path, str, Planned]]] = {}
+        for run, wanted in groups.items():
+            for metrics in wanted:
+                if run.is_trained and not run.is_measured(metrics):
+                    command = run.evaluation(metrics, self._device(len(jobs.get(metrics, ()))))
+                    jobs.setdefault(metrics, []).append((run.folder, run.report(metrics).name, command))
+        for alike in jobs.values():
+            self.do(alike[:1], 1)
+        self.do([job for alike in jobs.values() for job in alike[1:]], self.at_once)
+
+    def _device(self, number: int) -> str:
+        return self.devices[number % len(self.devices)]
+
+    def _say(self, line: str) -> None:
+        click.echo(line, err=True)
+        name, _, text = line.partition("] ")
+        if "error: " in text:
+            self.errors[name.removeprefix("[")] = text.partition("error: ")[2]
+
+
+def write(each: Artefact, plan: Plan, errors: Mapping[str, str], folder: Path, scale: str) -> str:
+    """Writes one table or figure; returns its Markdown."""
+    seeds = {model: _seeds(plan, model, groups, errors) for model, groups in each.needs}
+    content = each.content
+    title = f"### {each.name.replace('-', ' ').capitalize()}, scale {scale}: {content.title}"
+    if isinstance(content, Table):
+        lines: list[tuple[Line, Seeds]] = [(line, seeds[line.model]) for line in content.lines]
+        body = table_markdown(content, lines)
+        document: list[dict[str, Any]] = table_document(lines)
+        text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
+        write_atomically(folder / f"{each.name}-{scale}.json", (text + "\n").encode())
+    else:
+        panels = {title: {model: seeds[model] for model in models} for title, models in content.panels.items()}
+        body = figure_markdown(content, panels, lambda letter: folder / f"{each.name}{letter}-{scale}.png")
+    markdown = f"{title}\n\n{body}\n"
+    write_atomically(folder / f"{each.name}-{scale}.md", markdown.encode())
+    return markdown
+
+
+def _seeds(plan: Plan, model: Model, groups: Iterable[Metrics], errors: Mapping[str, str]) -> Seeds:
+    runs, groups = plan.runs_of(model), list(groups)
+    measured = [found for found in (run.measured(groups) for run in runs) if found is not None]
+    reason = next((errors[run.folder.name] for run in runs if run.folder.name in errors), "interrupted")
+    return Seeds(runs[0].config, measured, reason)
+
+
+def put_into(file: Path, name: str, markdown: str) -> None:
+    """Replaces what stands between two marks in a page by a table or figure.
+
+    Raises:
+        UserError: the page has no such marks.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    text = file.read_text(encoding="utf-8")
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise UserError(f"--into {file}: no lines {begin.strip()} and {end} there; write them where it is to stand")
+    write_atomically(file, f"{before}{begin}{markdown}{end}{after}".encode())
+
+
+def _numbers(kind: str) -> Any:
+    """A callback for "5", "13,14" and "18-22"."""
+    known = TABLES if kind == "table" else FIGURES
+
+    def read(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str]:
+        found: list[str] = []
+        for part in (part.strip() for value in values for part in value.split(",")):
+            first, dash, last = part.partition("-")
+            numbers = (
+                [str(n) for n in range(int(first), int(last) + 1)]
+                if dash and part.replace("-", "").isdigit()
+                else [part]
+            )
+            for number in numbers:
+                if number not in known:
+                    raise click.BadParameter(f"got {number!r}, expected some of {', '.join(known)}")
+            found += numbers
+        return list(dict.fromkeys(found))
+
+    return read
+
+
+def _seed_numbers(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
+    try:
+        return [int(seed) for seed in dict.fromkeys(value.split(","))]
+    except ValueError:
+        raise click.BadParameter(f"got {value!r}, expected whole numbers such as 0,1,2") from None
+
+
+@click.command(cls=Command, context_settings={"show_default": True})
+@click.option("--table", "tables", multiple=True, callback=_numbers("table"), help=f"Some of {', '.join(TABLES)}.")
+@click.option("--figure", "figures", multiple=True, callback=_numbers("figure"), help=f"Some of {', '.join(FIGURES)}.")
+@click.option("--all", "everything", is_flag=True, help="Every table and figure.")
+@click.option("--scale", type=click.Choice(list(SCALES)), default="paper", help="How much of the paper's work.")
+@click.option("--seeds", callback=_seed_numbers, default="0,1,2", help="One run for each; mean and deviation.")
+@click.option("--variant", help="Of the configurations, such as jpeg. [default: the scale's]")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes a setting of all runs.")
+@click.option("--folder", type=click.Path(path_type=Path), default="reproduction", help="Of runs, tables, figures.")
+@click.option("--out", type=click.Path(path_type=Path), help="Of tables and figures. [default: --folder]")
+@click.option("--into", type=click.Path(path_type=Path, dir_okay=False), help="A page that shows them between marks.")
+@click.option("--at-once", type=click.IntRange(1), help="Runs. [default: one per core, or four per GPU]")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of its time, do nothing.")
+def main(
+    tables: list[str],
+    figures: list[str],
+    everything: bool,
+    scale: str,
+    seeds: list[int],
+    variant: str | None,
+    overrides: tuple[str, ...],
+    folder: Path,
+    out: Path | None,
+    into: Path | None,
+    at_once: int | None,
+    device: str,
+    dry_run: bool,
+) -> None:
+    """Train and measure what tables and figures of the SRN paper need, and write them with ours beside the paper's."""
+    wanted = [("table", number) for number in (TABLES if everything else tables)]
+    wanted += [("figure", number) for number in (FIGURES if everything else figures)]
+    if not wanted:
+        raise ConfigError(f"--table or --figure: name one; tables {', '.join(TABLES)}, figures {', '.join(FIGURES)}")
+    artefacts = [artefact(kind, number) for kind, number in wanted]
+    chosen = SCALES[scale] if variant is None else SCALES[scale]._replace(variant=variant)
+    plan = Plan(artefacts, seeds, chosen, overrides, folder / "runs")
+    place = choose_device(device)
+    gpus = torch.cuda.device_count() if place.type == "cuda" else 0
+    devices = [f"cuda:{i}" for i in range(gpus)] if gpus and device == "auto" else [str(place)]
+    at_once = at_once or (4 * len(devices) if gpus else os.cpu_count() or 1)
+    if dry_run:
+        _show(plan, Estimates(plan.groups, place), at_once)
+        return
+    doing = Doing(at_once, devices)
+    doing.train(plan.groups)
+    doing.measure(plan.groups)
+    if doing.stopped:
+        click.echo("interrupted; the same command goes on", err=True)
+        raise SystemExit(130)
+    target = out or folder
+    target.mkdir(parents=True, exist_ok=True)
+    for each in artefacts:
+        try:
+            markdown = write(each, plan, doing.errors, target, scale)
+        except EvaluationError as error:
+            raise UserError(str(error)) from None
+        click.echo(markdown)
+        if into is not None:
+            put_into(into, f"{each.name}-{scale}", markdown)
+    if doing.errors:
+        raise SystemExit(1)
+
+
+def _show(plan: Plan, estimates: Estimates, at_once: int) -> None:
+    click.echo("\n".join(text_table(plan.rows(estimates))))
+    training = sum(estimates.training(run) for run in plan.groups)
+    click.echo(f"{len(plan.groups)} runs, {_minutes(training / at_once)} of training with {at_once} at once")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""What Sanyal et al. 2020 print of their GAN experiments: section 5.3, appendices E and F.
+
+Numbers stand here as they are printed. Orders that a text claims are `Claim`s, which our runs confirm or not.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from reproducing.measured import Measured, steadiness, unevenness, value_of
+
+Measure = Callable[[Measured], float]
+
+
+class Model(NamedTuple):
+    """What is trained. config: the name of the configuration of the paper's setting. untrained: as initialized."""
+
+    label: str
+    config: str
+    untrained: bool = False
+
+
+class Line(NamedTuple):
+    """One line of a table. printed: by column."""
+
+    model: Model
+    printed: Mapping[str, str]
+    section: str = ""
+
+
+class Column(NamedTuple):
+    """A value of a model. metric: of gan-eval. key: a regular expression of the value's key."""
+
+    metric: str
+    key: str
+    better: str
+
+
+class Table(NamedTuple):
+    """protocol: what the paper says of how its numbers were obtained, by name."""
+
+    title: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    protocol: Mapping[str, str]
+
+
+class Claim(NamedTuple):
+    """A model's measure is smaller than another's, the paper says."""
+
+    text: str
+    measure: Measure
+    smaller: str
+    larger: str
+
+
+class Histograms(NamedTuple):
+    """kind: as in evaluation.histograms.NAMES. metrics: of gan-eval. panels: models by what is written above them."""
+
+    title: str
+    kind: str
+    panels: Mapping[str, tuple[Model, ...]]
+    protocol: Mapping[str, str]
+    claims: tuple[Claim, ...] = ()
+    metrics: tuple[str, ...] = ("elhist",)
+
+
+class Curves(NamedTuple):
+    """A loss over the steps, from the runs' logs."""
+
+    title: str
+    key: str
+    panels: Mapping[str, tuple[Model, ...]]
+    protocol: Mapping[str, str]
+    claims: tuple[Claim, ...] = ()
+
+
+class Samples(NamedTuple):
+    """Grids of generated images, unselected."""
+
+    title: str
+    panels: Mapping[str, tuple[Model, ...]]
+
+
+Figure = Histograms | Curves | Samples
+
+COLUMNS = {
+    "IS": Column("is", r"is(/.*)?", "higher"),
+    "FID": Column("fid", r"fid(/.*)?", "lower"),
+    "Intra-FID": Column("intra_fid", r"intra_fid(/.*)?", "lower"),
+    "ND": Column("nd", r"nd(_short)?/srn2020/softplus_fake", "higher"),
+}
+
+SN, SRN90, SRN70, SRN50, SRN30, SRN10 = (
+    Model(label, f"cifar10_{name}")
+    for label, name in (
+        ("SN-GAN", "sn"),
+        *((f"SRN-{percent}-GAN", f"srn{percent}") for percent in (90, 70, 50, 30, 10)),
+    )
+)
+WGAN_GP, ORTHO = Model("WGAN-GP", "cifar10_wgan_gp"), Model("Ortho-GAN", "cifar10_ortho")
+RANDOM = Model("Random-GAN", "cifar10_sn", untrained=True)
+COND_SN, COND_SRN70, COND_SRN50 = (
+    Model(label, f"cifar10_cond_{name}")
+    for label, name in (("SN-GAN", "sn"), ("SRN-70-GAN", "srn70"), ("SRN-50-GAN", "srn50"))
+)
+COND_RANDOM = Model("Random-GAN", "cifar10_cond_sn", untrained=True)
+UNCONDITIONAL, CONDITIONAL = "unconditional", "conditional, projection discriminator"
+
+INCEPTION = {
+    "extractor": "Inception",
+    "iterations": "not stated",
+    "networks": "ResNet, batch not stated, Adam 2e-4, 0, 0.999",
+    "images": "IS of 50,000; FID 10,000 real (train), 5,000 generated",
+}
+ON_CIFAR10 = {"data": "CIFAR-10"} | INCEPTION
+DIVERGENCE = INCEPTION | {
+    "extractor": "critic of 100,000 updates",
+    "images": "10,000 real (test; CelebA: train), 1,000,000 generated",
+}
+
+TABLES = {
+    "2": Table(
+        "Inception score and FID on CIFAR-10",
+        ("IS", "FID", "Intra-FID"),
+        (
+            Line(ORTHO, {"IS": "7.92 ± .04", "FID": "23.8"}, UNCONDITIONAL),
+            Line(WGAN_GP, {"IS": "7.86 ± .07", "FID": "21.7"}, UNCONDITIONAL),
+            Line(SN, {"IS": "8.22 ± .04", "FID": "20.67"}, UNCONDITIONAL),
+            Line(SRN70, {"IS": "8.53 ± 0.04", "FID": "19.83"}, UNCONDITIONAL),
+            Line(SRN50, {"IS": "8.33 ± 0.06", "FID": "19.57"}, UNCONDITIONAL),
+            Line(COND_SN, {"IS": "8.71 ± .04", "FID": "16.049", "Intra-FID": "26.24"}, CONDITIONAL),
+            Line(COND_SRN70, {"IS": "8.93 ± 0.12", "FID": "15.92", "Intra-FID": "24.01"}, CONDITIONAL),
+            Line(COND_SRN50, {"IS": "8.76 ± 0.09", "FID": "16.89", "Intra-FID": "27.3"}, CONDITIONAL),
+        ),
+        ON_CIFAR10,
+    ),
+    "3": Table(
+        "CIFAR-100, unconditional",
+        ("IS", "FID"),
+        (
+            Line(Model("SN-GAN", "cifar100_sn"), {"IS": "9.04", "FID": "23.2"}),
+            Line(Model("SRN-70-GAN", "cifar100_srn70"), {"IS": "8.85", "FID": "19.55"}),
+        ),
+        {"data": "CIFAR-100"} | INCEPTION,
+    ),
+    "4": Table(
+        "Neural Divergence",
+        ("ND",),
+        (
+            Line(SN, {"ND": "10.69"}, "CIFAR-10"),
+            Line(SRN70, {"ND": "11.97"}, "CIFAR-10"),
+            Line(Model("SN-GAN", "celeba_sn"), {"ND": "0.36"}, "CelebA"),
+            Line(Model("SRN-70-GAN", "celeba_srn70"), {"ND": "0.64"}, "CelebA"),
+        ),
+        {"data": "as the section says"} | DIVERGENCE,
+    ),
+}
+
+
+def _orders(text: str, measure: Measure, *models: Model) -> tuple[Claim, ...]:
+    """Each model's measure is smaller than the next one's."""
+    pairs = itertools.pairwise(models)
+    return tuple(Claim(text, measure, smaller.label, larger.label) for smaller, larger in pairs)
+
+
+PAIRS = {name: ON_CIFAR10[name] for name in ("data", "iterations", "networks")} | {"images": "2,000 pairs"}
+POINTS = PAIRS | {"images": "2,000 images"}
+LOSSES = PAIRS | {"images": ""}
+LIPSCHITZ = value_of(r"elhist/real_fake/p95")
+SCORE = value_of(r"is(/.*)?")
+COMPARED = (RANDOM, SN, SRN70)
+
+FIGURES: dict[str, Figure] = {
+    "5": Histograms(
+        "Empirical Lipschitz constants of unconditional GANs on CIFAR-10",
+        "elhist/real_fake",
+        {
+            "a: stable rank constraints": (SRN90, SRN70, SRN50, SRN30, SRN10),
+            "b: approaches": (RANDOM, ORTHO, WGAN_GP, SN, SRN70),
+        },
+        PAIRS | {"extractor": "Inception", "images": "2,000 pairs; IS of 50,000"},
+        (
+            *_orders("a lower c moves the histogram towards zero", LIPSCHITZ, SRN10, SRN30, SRN50, SRN70, SRN90),
+            *_orders("a lower c improves the inception score", SCORE, SRN90, SRN70, SRN50, SRN30),
+            *_orders("at c = 0.1 the inception score drops", SCORE, SRN10, SRN30),
+            *_orders("WGAN-GP has lower constants than Random-GAN", LIPSCHITZ, WGAN_GP, RANDOM),
+            *_orders("WGAN-GP scores higher than Random-GAN", SCORE, RANDOM, WGAN_GP),
+            *_orders("SRN-GAN has higher constants than WGAN-GP", LIPSCHITZ, WGAN_GP, SRN70),
+            *_orders("SRN-GAN scores higher than WGAN-GP", SCORE, WGAN_GP, SRN70),
+        ),
+        ("elhist", "is", "fid"),
+    ),
+    "12": Histograms(
+        "Empirical Lipschitz constants of conditional GANs on CIFAR-100",
+        "elhist/real_fake",
+        {
+            CONDITIONAL: (
+                Model("SN-GAN", "cifar100_cond_sn"),
+                Model("SRN-70-GAN", "cifar100_cond_srn70"),
+                Model("SRN-50-GAN", "cifar100_cond_srn50"),
+            )
+        },
+        PAIRS | {"data": "CIFAR-100"},
+    ),
+    "13": Histograms(
+        "Empirical Lipschitz constants between generated images, CIFAR-10",
+        "elhist/fake_fake",
+        {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": COMPARED},
+        PAIRS,
+    ),
+    "14": Histograms(
+        "Empirical Lipschitz constants between real images, CIFAR-10",
+        "elhist/real_real",
+        {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": COMPARED},
+        PAIRS,
+    ),
+    "15": Histograms(
+        "Jacobian norms near generated images, CIFAR-10",
+        "jacobian/fake_near",
+        {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": (*COMPARED, WGAN_GP)},
+        POINTS,
+        (
+            *_orders(
+                "SRN-GAN's norms are alike near real and generated images, SN-GAN's are not", unevenness, SRN70, SN
+            ),
+            *_orders("WGAN-GP's are alike, SN-GAN's are not", unevenness, WGAN_GP, SN),
+        ),
+    ),
+    "16": Histograms(
+        "Jacobian norms near real images, CIFAR-10",
+        "jacobian/real_near",
+        {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": (*COMPARED, WGAN_GP)},
+        POINTS,
+    ),
+    "17": Curves(
+        "Loss of the discriminator during training",
+        "d_loss",
+        {"unconditional": (SRN50, SRN70, SN), "conditional": (COND_SRN50, COND_SRN70, COND_SN)},
+        LOSSES,
+        (
+            *_orders("SRN-70-GAN's loss is steadier than SN-GAN's", steadiness, SRN70, SN),
+            *_orders("SRN-50-GAN's loss is steadier than SN-GAN's", steadiness, SRN50, SN),
+        ),
+    ),
+    "18": Samples("CelebA, unconditional SRN-GAN", {"": (Model("SRN-70-GAN", "celeba_srn70"),)}),
+    "19": Samples("CelebA, unconditional SN-GAN", {"": (Model("SN-GAN", "celeba_sn"),)}),
+    "20": Samples("CIFAR-10, unconditional GANs", {"": (SRN70, SRN50, SN, WGAN_GP)}),
+    "21": Samples("CIFAR-10, conditional GANs", {"": (COND_SRN70, COND_SRN50, COND_SN)}),
+    "22": Samples(
+        "CIFAR-100, unconditional GANs",
+        {"": (Model("SRN-70-GAN", "cifar100_srn70"), Model("SN-GAN", "cifar100_sn"))},
+    ),
+}
+"""Of Figures 21 and 22 no caption was at hand: what they show here is what the text's section F leaves over."""

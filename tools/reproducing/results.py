@@ -1,0 +1,82 @@
+"""Several seeds of one model: mean, standard deviation, and one protocol."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from evaluation.errors import EvaluationError
+from evaluation.ranking import DIGITS, differences
+from reproducing.measured import Measured
+from reproducing.paper import Claim, Measure
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation (over seeds, n - 1; NaN of one) of a number."""
+
+    mean: float
+    std: float
+    num_seeds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        std = statistics.stdev(values) if len(values) > 1 else math.nan
+        return cls(statistics.fmean(values) if values else math.nan, std, len(values))
+
+    def __str__(self) -> str:
+        if math.isnan(self.mean):
+            return "–"
+        return f"{self.mean:.4g}" + ("" if math.isnan(self.std) else f" ± {self.std:.2g}")
+
+
+class Ours(NamedTuple):
+    """One value over seeds. fields: of its protocol. protocol: first digits of its hash."""
+
+    spread: Spread
+    values: tuple[float, ...]
+    key: str
+    fields: dict[str, Any]
+    protocol: str
+
+
+def over_seeds(runs: Sequence[Measured], pattern: str) -> Ours | None:
+    """The value whose key matches, of every seed; None where no run has it.
+
+    Raises:
+        EvaluationError: seeds that were measured by different protocols.
+    """
+    found = [value for value in (run.find(pattern) for run in runs) if value is not None]
+    if not found:
+        return None
+    key, _, entry = found[0]
+    for other, _, another in found[1:]:
+        if (other, another["hash"]) != (key, entry["hash"]):
+            raise EvaluationError(f"{key}: seeds were measured by different protocols: {differences(entry, another)}")
+    values = tuple(value for _, value, _ in found)
+    return Ours(Spread.of(values), values, key, entry["fields"], entry["hash"][:DIGITS])
+
+
+def verdict(smaller: Sequence[float], larger: Sequence[float]) -> str:
+    """Whether one number is smaller than another over seeds, and by more than both standard deviations together."""
+    one, other = Spread.of(smaller), Spread.of(larger)
+    if math.isnan(one.mean) or math.isnan(other.mean):
+        return "not measured"
+    direction = "as in the paper" if one.mean < other.mean else "the other way round"
+    if not abs(one.mean - other.mean) > one.std + other.std:
+        return f"{direction}, within the spread"
+    return direction
+
+
+def of_all(runs: Sequence[Measured], measure: Measure) -> list[float]:
+    """A measure of every seed that has it."""
+    return [value for value in map(measure, runs) if not math.isnan(value)]
+
+
+def claim_rows(claims: Sequence[Claim], runs: dict[str, Sequence[Measured]]) -> list[list[str]]:
+    """A table: what the paper says, both models' measures, the verdict."""
+    rows = [["the paper says", "smaller there", "ours", "larger there", "ours", "here"]]
+    for claim in claims:
+        smaller, larger = (of_all(runs.get(label, ()), claim.measure) for label in (claim.smaller, claim.larger))
+        one, other = str(Spread.of(smaller)), str(Spread.of(larger))
+        rows.append([claim.text, claim.smaller, one, claim.larger, other, verdict(smaller, larger)])
+    return rows
