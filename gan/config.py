@@ -196,7 +196,7 @@ class EvalSettings(Settings):
     num_fid: Images | None = _setting(None, "FID, KID, precision, recall: generated images")
     num_is: Images | None = _setting(None, "IS: generated images")
     is_splits: Draws | None = _setting(None, "IS: mean and deviation over so many parts")
-    num_intra: Images = _setting(5_000, "Intra-FID, Intra-KID: generated images of each class")
+    num_intra: Images = _setting(5_000, "metrics by class: generated images of each class")
     kid_subsets: Draws = _setting(100, "KID: mean and deviation over so many draws")
     kid_subset_size: Draws = _setting(1_000, "KID: images of each draw")
     floor: bool = _setting(True, "FID: measure it between two draws of the reference, too")

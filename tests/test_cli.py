@@ -464,7 +464,7 @@ def test_every_metric_of_a_conditional_run(train: Train, tmp_path: Path) -> None
         "nd.num_samples=50",
     ]
     sets = [word for setting in small for word in ("--set", f"eval.{setting}")]
-    metrics = "fid,fid_infinity,kid,intra_fid,intra_kid,prdc,nd,elhist"
+    metrics = "fid,fid_infinity,kid,intra_fid,intra_kid,intra_prdc,prdc,nd,elhist"
     result = call("gan-eval", "--run", tmp_path / "run", "--metrics", metrics, *sets, "--device", "cpu")
     assert result.exit_code == 0, result.output
     folder = tmp_path / "run" / "reports" / "00000002"

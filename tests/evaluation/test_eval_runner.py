@@ -369,7 +369,7 @@ def test_a_sampler_alone_serves_neural_divergence(context: Context, drawn):
     ("metrics", "message"),
     [
         (["fdi"], "did you mean fid"),
-        (["zzz"], "expected names out of is, fid, fid_infinity, intra_fid, kid, intra_kid, prdc, nd"),
+        (["zzz"], "expected names out of is, fid, fid_infinity, intra_fid, kid, intra_kid, prdc, intra_prdc, nd"),
         ([], "expected a list of names"),
         ("fid", "expected a list of names"),
     ],
