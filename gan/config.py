@@ -206,6 +206,9 @@ class EvalSettings(Settings):
     bn_mode: Literal["eval", "standing"] = _setting(
         "eval", "batch norm of the generator: running or standing statistics"
     )
+    truncation: Factor = _setting(
+        0.0, "latents are normal within so many standard deviations, component by component; 0: without bounds"
+    )
     batch_size: Size = _without_effect(100, "images per forward pass")
     cache: bool = _without_effect(True, "keep features of real images on disk for the next time")
     seed: Seed = _setting(0, "of latents, labels, subsets and critics")
