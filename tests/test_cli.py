@@ -552,6 +552,13 @@ def test_every_metric_of_a_conditional_run(train: Train, tmp_path: Path) -> None
         assert heading in page, heading
     values = json.loads((folder / "report.json").read_text())["values"]
     assert {"fid/pixels", "fid_floor/pixels", "kid/pixels", "precision/pixels", "elhist/real_fake/p95"} <= values.keys()
+    header, *rows = [line.split(",") for line in (folder / "classes.csv").read_text().splitlines()]
+    by_class = ("fid", "kid", "precision", "recall", "f_score", "density", "coverage")
+    assert header == ["class", *(f"intra_{name}/pixels" for name in by_class)]
+    assert [row[0] for row in rows] == [*SHAPES, "mean"]
+    assert float(rows[-1][1]) == pytest.approx(values["intra_fid/pixels"]["value"], rel=1e-5)
+    assert "intra_recall/pixels" in result.output.partition("\nclass ")[2]
+    assert pixels_of(folder / "neighbours.png").shape == (16 * 34 + 2, 6 * 34 + 2, 3)
     assert not list((tmp_path / "run").glob("unfinished/*"))
 
 
