@@ -327,6 +327,22 @@ def test_truncation_is_part_of_the_protocol(train: Train, tmp_path: Path) -> Non
     assert entries[0]["value"] != entries[1]["value"]
 
 
+@pytest.mark.parametrize("untrained", [("--set", "train.steps=0"), ("--stop-after", "1")])
+def test_a_random_gan_is_the_checkpoint_of_step_0(train: Train, tmp_path: Path, untrained: tuple[str, str]) -> None:
+    """Figure 5b of the SRN paper has an untrained discriminator and the images of an untrained generator."""
+    assert train("run", *untrained).exit_code == 0
+    first = tmp_path / "run" / "checkpoints" / "step-00000000.pt"
+    small = ["--metrics", "elhist", "--set", "eval.lipschitz.pairs=20", "--device", "cpu"]
+    result = call("gan-eval", "--checkpoint", first, *small)
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "run" / "reports" / "00000000" / "report.json").read_text())
+    assert document["subject"]["step"] == 0
+    entry = document["values"]["elhist/real_fake/p95"]
+    assert 0 < entry["value"] < 1
+    assert entry["count"] == 20
+    assert (tmp_path / "run" / "reports" / "00000000" / "elhist.png").is_file()
+
+
 def test_samples_can_be_evaluated(train: Train, tmp_path: Path, small_shapes: Path) -> None:
     """What gan-sample writes, gan-eval reads; classes or not."""
     common = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--set", "eval.num_fid=40", "--metrics", "fid"]
