@@ -10,6 +10,7 @@ from evaluation.metrics.fid_infinity import fid_infinity
 from evaluation.metrics.inception_score import inception_score
 from evaluation.metrics.intra_fid import intra_fid
 from evaluation.metrics.intra_kid import intra_kid
+from evaluation.metrics.intra_prdc import intra_prdc
 from evaluation.metrics.kid import kid, kid_of_all_pairs
 from evaluation.metrics.lipschitz import empirical_lipschitz, jacobian_norms
 from evaluation.metrics.neural_divergence import NeuralDivergence, neural_divergence
@@ -42,6 +43,7 @@ __all__ = [
     "inception_score",
     "intra_fid",
     "intra_kid",
+    "intra_prdc",
     "jacobian_norms",
     "kid",
     "kid_of_all_pairs",

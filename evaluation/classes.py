@@ -59,8 +59,8 @@ class ByClass(NamedTuple):
             **context.generation_fields(),
         }
 
-    def value(self, context: "Context", metric: str, mean: float, per_class: Tensor) -> Value:
-        """The mean, lower is better; each class with its counts on record, and as arrays (K,)."""
+    def value(self, context: "Context", metric: str, mean: float, per_class: Tensor, *, better: str) -> Value:
+        """The mean; each class with its counts on record, and as arrays (K,)."""
         classes, generated = self.labels.unique(return_counts=True)
         real = self.reference_labels.unique(return_counts=True)[1]
         names = [_name(context, int(label)) for label in classes]
@@ -72,7 +72,7 @@ class ByClass(NamedTuple):
             value=mean,
             std=None,
             count=len(self.features),
-            better="lower",
+            better=better,
             fields=self.fields(context),
             record={
                 "reference": context.reference_name,

@@ -35,8 +35,9 @@ class Settings:
 
     FID, KID, precision and recall (`pr_neighbours`), density and coverage (`dc_neighbours`): `num_real` reference
     images, drawn by `seed`, against the first `num_fid` generated ones; with `floor`, FID between two draws of real
-    images besides. IS: the first `num_is` generated images in `is_splits` parts. Intra-FID and Intra-KID: the first
-    `num_intra` generated images of each class against all reference images of that class. 0 means all there are.
+    images besides. IS: the first `num_is` generated images in `is_splits` parts. Intra-FID, Intra-KID and precision and
+    recall by class: the first `num_intra` generated images of each class against all reference images of that class.
+    0 means all there are.
     Neural Divergence: None takes the preset's value. Empirical Lipschitz constants: `lipschitz_pairs` pairs of each
     kind.
     """

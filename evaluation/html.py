@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from evaluation import histograms, plots
 from evaluation.errors import EvaluationError
-from evaluation.tables import interval_text, with_spread
+from evaluation.tables import class_name, interval_text, with_spread
 
 if TYPE_CHECKING:
     from evaluation.report import Report
@@ -143,11 +143,6 @@ def samples_of(arrays: dict[str, np.ndarray], class_names: Sequence[str] = (), *
     return tag("div", *(part for pair in strips for part in pair), class_="strips")
 
 
-def class_name(label: int, class_names: Sequence[str]) -> str:
-    """The name of a class, or its number."""
-    return class_names[label] if label < len(class_names) else f"class {label}"
-
-
 def report_page(report: "Report", *, training_log: str | Path | None = None) -> str:
     """A report as one page.
 
@@ -162,6 +157,7 @@ def report_page(report: "Report", *, training_log: str | Path | None = None) -> 
         *(tag("p", note, class_="note") for note in report.notes),
         _samples(report),
         _neighbours(report),
+        _classes(report),
         *(_per_class(report, name) for name in report.arrays if name.endswith("/per_class")),
         *(_histograms(report, family) for family in histograms.families(report)),
         _training(training_log),
@@ -245,6 +241,14 @@ def _card(report: "Report", row: int) -> Markup:
     found = zip(arrays["neighbours"][row], arrays["neighbour_distances"][row], strict=True)
     nearest = (tag("div", _picture(image, "reference image"), f"{distance:.4g}") for image, distance in found)
     return tag("div", sample, *nearest, class_="card")
+
+
+def _classes(report: "Report") -> str:
+    header, *rows = report.by_class() or [[]]
+    if not rows:
+        return ""
+    cells = ([tag("td", row[0]), *(tag("td", cell, class_="short") for cell in row[1:])] for row in rows)
+    return section("Classes", "classes.csv beside this page has the same table.", table(header, cells))
 
 
 def _per_class(report: "Report", name: str) -> Markup:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -43,6 +44,16 @@ def save_grid(images: Tensor, path: str | Path, *, labels: Tensor | None = None,
             y, x = top * height + GAP, left * width + GAP
             canvas[y : y + height - GAP, x : x + width - GAP] = pixels[index]
     _write(Image.fromarray(canvas), Path(path))
+
+
+def save_neighbours(samples: np.ndarray, neighbours: np.ndarray, path: str | Path) -> None:
+    """A PNG with a row for each sample uint8 (N, 3, H, W): the sample, then its neighbours (N, k, 3, H, W).
+
+    Raises:
+        EvaluationError: images of another form.
+    """
+    rows = np.concatenate([samples[:, None], neighbours], axis=1)  # (N, 1 + k, 3, H, W)
+    save_grid(torch.from_numpy(rows).flatten(0, 1), path, columns=rows.shape[1])
 
 
 def _rows_of_grid(count: int, labels: Tensor | None, columns: int) -> list[list[int]]:

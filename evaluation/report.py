@@ -1,11 +1,14 @@
 """Values with the protocol that makes them comparable, as a file, arrays, plots and a table."""
 
+import csv
 import hashlib
+import io
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from evaluation.errors import EvaluationError
 from evaluation.files import read_arrays, replacing
 from evaluation.html import report_page
 from evaluation.images import check_images, check_labels
-from evaluation.tables import interval_text, text_table, with_spread
+from evaluation.tables import class_name, interval_text, text_table, with_spread
 
 # 2: "machine.extractors" instead of "machine.extractor"; values have "interval"; "class_names" and "neighbours" are new
 SCHEMA = 2
@@ -111,7 +114,9 @@ class Report:
         return cls(values={value.key: value.value for value in values}, arrays=joined, protocol=protocol)
 
     def save(self, folder: str | Path, *, training_log: str | Path | None = None) -> Path:
-        """Writes report.json, report.html, report.txt, arrays.npz and plots into a folder, made if missing; returns it.
+        """Writes report.json, .html and .txt, arrays.npz, plots and, where there are values by class, classes.csv.
+
+        The folder is made if missing, and returned.
 
         Each file is written beside and renamed, so a report is whole or as it was.
 
@@ -133,6 +138,9 @@ class Report:
                 beside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
             with replacing(folder / "report.txt") as beside:
                 beside.write_text(self.table() + "\n", encoding="utf-8", errors="backslashreplace")
+            if classes := self.by_class():
+                with replacing(folder / "classes.csv") as beside:
+                    beside.write_text(_csv(classes), encoding="utf-8", errors="backslashreplace", newline="")
             with replacing(folder / "report.html") as beside:
                 page = report_page(self, training_log=training_log)
                 beside.write_text(page, encoding="utf-8", errors="backslashreplace")
@@ -147,6 +155,10 @@ class Report:
                 torch.from_numpy(self.arrays["samples"]),
                 folder / "samples.png",
                 labels=None if labels is None else torch.from_numpy(labels),
+            )
+        if "neighbours" in self.arrays:
+            plots.save_neighbours(
+                self.arrays["neighbour_samples"], self.arrays["neighbours"], folder / "neighbours.png"
             )
         for name, losses in self.arrays.items():
             if name.endswith("/losses"):
@@ -181,14 +193,39 @@ class Report:
         return cls(values, arrays, protocol)
 
     def table(self) -> str:
-        """The values for a terminal: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash."""
+        """The values for a terminal: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash.
+
+        Values by class follow in a table of their own.
+        """
         rows = [("metric", "value", "95 % interval", "images", "better", "protocol")]
         for key, value in self.values.items():
             entry = self.protocol["values"][key]
             shown = with_spread(value, entry["std"]), interval_text(entry["interval"])
             rows.append((key, *shown, f"{entry['count']:,}", entry["better"], entry["hash"][:8]))
         title = [self.protocol["title"]] if self.protocol["title"] else []
-        return "\n".join([*title, *text_table(rows), *(f"note: {note}" for note in self.notes)])
+        by_class = self.by_class()
+        classes = ["", *text_table(by_class)] if by_class else []
+        return "\n".join([*title, *text_table(rows), *(f"note: {note}" for note in self.notes), *classes])
+
+    def by_class(self) -> list[list[str]]:
+        """A header, a row for each class and one of their means; a column for each value that has one by class.
+
+        What a metric leaves out of a class is an empty cell. Empty where no value has one by class.
+        """
+        columns: dict[str, dict[int, float]] = {}
+        for name, values in self.arrays.items():
+            if name.endswith("/per_class") and len(values):
+                key = name.removesuffix("/per_class")
+                labels = self.arrays.get(f"{key}/classes", np.arange(len(values)))
+                columns[key] = dict(zip(labels.tolist(), values.tolist(), strict=True))
+        if not columns:
+            return []
+        names, found = self.protocol["class_names"], columns.values()
+        rows = [
+            [class_name(label, names), *(f"{one[label]:.6g}" if label in one else "" for one in found)]
+            for label in sorted(set().union(*found))
+        ]
+        return [["class", *columns], *rows, ["mean", *(f"{fmean(one.values()):.6g}" for one in found)]]
 
     @property
     def notes(self) -> list[str]:
@@ -267,11 +304,21 @@ def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise ValueError(f"{name}: {array.dtype}, expected numbers")
+        if name.endswith("/per_class"):
+            classes = arrays.get(f"{name.removesuffix('/per_class')}/classes")
+            if array.ndim != 1 or (classes is not None and classes.shape != array.shape):
+                raise ValueError(f"{name}: {array.shape}, expected a number for each class")
     samples, labels = arrays.get("samples"), arrays.get("sample_labels")
     if samples is not None:
         check_images(torch.from_numpy(samples), "sample")
         if labels is not None:
             check_labels(torch.from_numpy(labels), len(samples), "sample")
+
+
+def _csv(rows: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _file_names(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,6 +13,11 @@ def interval_text(interval: Sequence[float] | None) -> str:
     return "" if interval is None else "[{:.5g}, {:.5g}]".format(*interval)
 
 
+def class_name(label: int, class_names: Sequence[str]) -> str:
+    """The name of a class, or its number."""
+    return class_names[label] if label < len(class_names) else f"class {label}"
+
+
 def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of aligned columns under an underlined header, the first row; columns with an empty body are left out."""
     used = [column for column, cells in enumerate(zip(*rows, strict=True)) if column == 0 or any(cells[1:])]

@@ -196,7 +196,7 @@ class EvalSettings(Settings):
     num_fid: Images | None = _setting(None, "FID, KID, precision, recall: generated images")
     num_is: Images | None = _setting(None, "IS: generated images")
     is_splits: Draws | None = _setting(None, "IS: mean and deviation over so many parts")
-    num_intra: Images = _setting(5_000, "Intra-FID, Intra-KID: generated images of each class")
+    num_intra: Images = _setting(5_000, "metrics by class: generated images of each class")
     kid_subsets: Draws = _setting(100, "KID: mean and deviation over so many draws")
     kid_subset_size: Draws = _setting(1_000, "KID: images of each draw")
     floor: bool = _setting(True, "FID: measure it between two draws of the reference, too")
@@ -205,6 +205,9 @@ class EvalSettings(Settings):
     labels: Literal["balanced", "uniform"] = _setting("balanced", "of conditional samples: equal counts, or drawn")
     bn_mode: Literal["eval", "standing"] = _setting(
         "eval", "batch norm of the generator: running or standing statistics"
+    )
+    truncation: Factor = _setting(
+        0.0, "latents are normal within so many standard deviations, component by component; 0: without bounds"
     )
     batch_size: Size = _without_effect(100, "images per forward pass")
     cache: bool = _without_effect(True, "keep features of real images on disk for the next time")

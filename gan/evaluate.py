@@ -165,7 +165,7 @@ class Evaluation:
             "weights": "ema" if generator is state.average else "raw",
             "labels": wanted.labels if state.num_classes else "none",
             "precision": "fp32",
-            "truncation": "none",
+            "truncation": wanted.truncation or "none",
             "seed": wanted.seed,
         }
 

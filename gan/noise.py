@@ -1,6 +1,7 @@
 """Random numbers as a function of (seed, stream, step): nothing to save, nothing to restore."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -36,6 +37,21 @@ def attempt_seed(seed: int, attempt: int) -> int:
 def draw_latents(count: int, z_dim: int, generator: torch.Generator, *, out: Tensor | None = None) -> Tensor:
     """Standard normal latents, float32 (count, z_dim), on the generator's device; written into `out`, if given."""
     return torch.randn(count, z_dim, generator=generator, device=generator.device, out=out)
+
+
+def draw_truncated_latents(count: int, z_dim: int, generator: torch.Generator, truncation: float) -> Tensor:
+    """Standard normal latents whose components all lie in [-truncation, truncation], float32 (count, z_dim).
+
+    The distribution of components drawn anew until they are inside (Brock et al. 2019, section 3.1), by its inverse
+    function of a uniform number: sqrt(2) erfinv((2 u - 1) erf(truncation / sqrt(2))), in float64. So each component
+    takes one number, and none depends on how often another one would have been drawn, nor on how many there are.
+
+    Args:
+        truncation: above 0; the smaller, the more alike and the more typical the images.
+    """
+    uniforms = torch.rand(count, z_dim, generator=generator, device=generator.device, dtype=torch.float64)
+    normal = math.sqrt(2) * torch.erfinv((2 * uniforms - 1) * math.erf(truncation / math.sqrt(2)))
+    return normal.clamp(-truncation, truncation).float()  # far out erf rounds to 1, whose inverse is infinite
 
 
 def draw_labels(count: int, num_classes: int, generator: torch.Generator, *, out: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -16,15 +16,17 @@ from gan.best import read_best
 from gan.build import checkpoint_config, load_state
 from gan.checkpoint import FOLDER, newest_run, read_checkpoint
 from gan.command import Command, choose_device
-from gan.config import Config
+from gan.config import Config, override_config
 from gan.determinism import determinism
 from gan.errors import ConfigError, UserError
+from gan.interpolate import slerp
 from gan.memory import keep_freed_memory
-from gan.noise import balanced_labels, draw_labels, draw_latents, random_generator
+from gan.noise import balanced_labels, draw_labels, draw_latents, draw_truncated_latents, random_generator
 from gan.pixels import save_png, to_uint8
 from gan.state import TrainState
 
 GRID_ROWS = 8
+NUM_IMAGES = 64
 HELD = 2048  # images kept on the device before they are copied to the CPU
 STANDING_BATCHES, STANDING_BATCH = 64, 128
 EXAMPLES = """
@@ -34,6 +36,8 @@ Examples:
   gan-sample --run runs/mine --num 1000 --out samples     for gan-eval --generated samples
   gan-sample --run runs/cond --class cat --class 7 --num 16
   gan-sample --checkpoint runs/mine/checkpoints/step-00050000.pt --seed 7
+  gan-sample --truncation 0.5 --standing-statistics      more typical images, less variety
+  gan-sample --interpolate 10 --num 6                    a picture of 6 paths between two latents, 10 images each
 """
 
 
@@ -123,7 +127,8 @@ def standing_statistics(
     """Batch-norm statistics taken anew over STANDING_BATCHES batches of STANDING_BATCH images; the old ones come back.
 
     Brock et al. 2019, section 4.1. They replace running averages that lag behind the weights, or, in an averaged
-    generator, were collected with other weights. Latents and uniform labels are drawn by eval.seed.
+    generator, were collected with other weights. Latents, truncated as eval.truncation says, and uniform labels are
+    drawn by eval.seed.
     """
     norms = [module for module in generator.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, {name: buffer.clone() for name, buffer in norm.named_buffers()}) for norm in norms]
@@ -136,7 +141,7 @@ def standing_statistics(
             for norm in norms:
                 norm.train()
             for _ in range(STANDING_BATCHES):
-                latents = draw_latents(STANDING_BATCH, config.generator.z_dim, random).to(device)
+                latents = _draw(STANDING_BATCH, config, random).to(device)
                 labels = draw_labels(STANDING_BATCH, num_classes, random).to(device) if num_classes else None
                 generator(latents, labels)
         yield
@@ -179,7 +184,7 @@ def drawn_batches(
         part: of the images; the labels are those of all.
     """
     whole = -(-count // 16) * 16  # else the last numbers depend on how many are drawn
-    latents = draw_latents(whole, config.generator.z_dim, random_generator(seed, "samples"))[:count]
+    latents = _draw(whole, config, random_generator(seed, "samples"))[:count]
     labels = draw_classes(count, num_classes, config.eval.labels, seed)
     batches = generated_batches(
         generator,
@@ -190,6 +195,12 @@ def drawn_batches(
         quantizer=config.eval.quantizer,
     )
     return batches, labels
+
+
+def _draw(count: int, config: Config, random: torch.Generator) -> Tensor:
+    """Latents (count, z_dim), truncated where eval.truncation says so."""
+    bound, z_dim = config.eval.truncation, config.generator.z_dim
+    return draw_truncated_latents(count, z_dim, random, bound) if bound else draw_latents(count, z_dim, random)
 
 
 def draw_classes(count: int, num_classes: int, policy: str, seed: int) -> Tensor | None:
@@ -226,7 +237,9 @@ def fixed_samples(config: Config, state: TrainState) -> Tensor:
 )
 @click.option("--best", is_flag=True, help="The run's best checkpoint, where train.keep_best kept one, not its newest.")
 @click.option(
-    "--num", default=64, show_default=True, type=click.IntRange(1), help="Images; per class where --class is given."
+    "--num",
+    type=click.IntRange(1),
+    help=f"Images, or paths; per class where --class is given. [default: {NUM_IMAGES} images, {GRID_ROWS} paths]",
 )
 @click.option(
     "--class", "classes", multiple=True, help="Conditional models: a class by name or number; may be repeated."
@@ -238,6 +251,25 @@ def fixed_samples(config: Config, state: TrainState) -> Tensor:
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the latents.")
 @click.option("--raw", is_flag=True, help="The raw generator also where an averaged one is kept.")
+@click.option(
+    "--truncation",
+    default=0.0,
+    type=click.FloatRange(0, 1e6),
+    metavar="T",
+    help="Keep each component of the latents within T standard deviations. [default: no bounds]",
+)
+@click.option(
+    "--standing-statistics",
+    "standing",
+    is_flag=True,
+    help="Batch-norm statistics taken anew over such latents, not running ones.",
+)
+@click.option(
+    "--interpolate",
+    type=click.IntRange(2, 1000),
+    metavar="N",
+    help="Instead a grid of paths, each N images from one latent to another, of one class.",
+)
 @click.option("--grid-only", is_flag=True, help="Write the grid only, no single images.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--deterministic", is_flag=True, help="The same bits each time, on a GPU too; slower.")
@@ -245,54 +277,71 @@ def main(
     checkpoint: Path | None,
     run: Path | None,
     best: bool,
-    num: int,
+    num: int | None,
     classes: tuple[str, ...],
     out: Path | None,
     seed: int,
     raw: bool,
+    truncation: float,
+    standing: bool,
+    interpolate: int | None,
     grid_only: bool,
     device: str,
     deterministic: bool,
 ) -> None:
     """Write generated images as PNG files into a folder, and a grid of them beside it, as FOLDER.png.
 
-    Images of a conditional model are sorted into one folder per class.
+    Images of a conditional model are sorted into one folder per class. With --interpolate there is the grid only.
     """
     read = read_checkpoint(choose_checkpoint(checkpoint, run, best))
-    config = checkpoint_config(read)
+    settings = [f"eval.truncation={truncation}", f"eval.bn_mode={'standing' if standing else 'eval'}"]
+    config = override_config(checkpoint_config(read), settings, "gan-sample")
     click.get_current_context().with_resource(determinism(deterministic))
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
     state = load_state(read, config, place)
-    labels = _choose_labels(state, classes, num)
-    count = num if labels is None else len(labels)
-    latents = draw_latents(count, config.generator.z_dim, random_generator(seed, "samples"))
-    images = generate(
-        chosen_generator(state, ema=not raw),
-        latents,
-        labels,
-        batch_size=config.eval.batch_size,
-        device=place,
-        quantizer=config.eval.quantizer,
-    )
-    folder = out or fresh_folder(read.path.parent.parent / "samples" / f"generated-{state.step:08d}")
+    wanted = num or (GRID_ROWS if interpolate else NUM_IMAGES)
+    labels = _choose_labels(state, classes, wanted)
+    count = wanted if labels is None else len(labels)
+    name = f"{'paths' if interpolate else 'generated'}-{state.step:08d}"
+    folder = out or fresh_folder(read.path.parent.parent / "samples" / name)
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"--out {folder}: is not empty, and old images among new ones help nobody")
-    grid = folder.with_name(folder.name + ".png")
+    latents = _draw(count, config, random_generator(seed, "samples"))
+    if interpolate:
+        latents = slerp(latents, _draw(count, config, random_generator(seed, "ends of paths")), interpolate)
+        latents = latents.flatten(0, 1)  # (count * interpolate, z_dim)
+        labels = None if labels is None else labels.repeat_interleave(interpolate)
+    generator = chosen_generator(state, ema=not raw)
+    with standing_statistics(generator, config, state.num_classes, place) if standing else nullcontext():
+        images = generate(
+            generator,
+            latents,
+            labels,
+            batch_size=config.eval.batch_size,
+            device=place,
+            quantizer=config.eval.quantizer,
+        )
+    grid = _grid_of(folder)
     grid.parent.mkdir(parents=True, exist_ok=True)
-    save_png(_grid(images, labels), grid)
-    if not grid_only:
+    save_png(make_grid(images, nrow=interpolate, padding=1) if interpolate else _grid(images, labels), grid)
+    if not (grid_only or interpolate):
         folder.mkdir(exist_ok=True)
         _write_images(folder, images, labels, state.class_names)
         click.echo(f"{count} images of step {state.step} in {folder}")
     click.echo(f"grid: {grid}")
 
 
+def _grid_of(folder: Path) -> Path:
+    """The picture that lies beside a folder of images."""
+    return folder.with_name(folder.name + ".png")
+
+
 def fresh_folder(folder: Path) -> Path:
-    """The folder itself where nothing has its name yet, else the first of folder-2, folder-3, ... that is free."""
+    """The folder itself, or the first of folder-2, folder-3, ..., that is not there yet, nor a picture of its name."""
     names = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([folder], names) if not path.exists())
+    return next(path for path in itertools.chain([folder], names) if not (path.exists() or _grid_of(path).exists()))
 
 
 def _grid(images: Tensor, labels: Tensor | None) -> Tensor:

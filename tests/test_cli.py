@@ -258,6 +258,94 @@ def test_sampling_is_a_function_of_the_seed(train: Train, tmp_path: Path) -> Non
     assert grids[0] == grids[1] != grids[2]
 
 
+def pixels_of(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
+def _make_classes_differ(checkpoint: Path) -> None:
+    """Random class embeddings in a generator: those of the first steps are all alike."""
+    content, random = torch.load(checkpoint), torch.Generator().manual_seed(0)
+    embeddings = [tensor for tensor in content["state"]["generator"].values() if tensor.shape[:1] == (len(SHAPES),)]
+    assert embeddings
+    for tensor in embeddings:
+        tensor.normal_(generator=random)
+    torch.save(content, checkpoint)
+
+
+def test_paths_begin_at_the_images_of_the_same_seed(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1", "--set", "conditional=true")
+    _make_classes_differ(list_checkpoints(tmp_path / "run")[-1])
+    run, many = ["--run", tmp_path / "run", "--device", "cpu"], ["--class", "star", "--class", "0", "--num", 3]
+    assert call("gan-sample", *run, *many, "--out", tmp_path / "images").exit_code == 0
+    result = call("gan-sample", *run, *many, "--interpolate", 5, "--out", tmp_path / "paths")
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "paths").exists()
+    grid = pixels_of(tmp_path / "paths.png")
+    assert grid.shape == (6 * 33 + 1, 5 * 33 + 1, 3)
+    files = [f"star/00000{i}.png" for i in range(3)] + [f"circle/00000{i}.png" for i in range(3, 6)]
+    for row, file in enumerate(files):
+        first = grid[1 + 33 * row : 33 + 33 * row, 1:33].astype(int)
+        assert np.abs(first - pixels_of(tmp_path / "images" / file)).max() <= 1  # another batch, rounded otherwise
+    last = grid[1:33, 1 + 4 * 33 : 33 + 4 * 33].astype(int)
+    assert np.abs(last - grid[1:33, 1:33]).max() > 1
+
+
+def test_a_second_picture_does_not_replace_the_first(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1")
+    run = ["--run", tmp_path / "run", "--device", "cpu"]
+    for more in (["--grid-only"], ["--grid-only"], ["--interpolate", 3], ["--interpolate", 3, "--num", 2]):
+        assert call("gan-sample", *run, "--num", 4, *more).exit_code == 0
+    names = {file.name for file in (tmp_path / "run" / "samples").iterdir()}
+    assert {f"{kind}-00000001{number}.png" for kind in ("generated", "paths") for number in ("", "-2")} <= names
+    assert pixels_of(tmp_path / "run" / "samples" / "paths-00000001-2.png").shape[0] == 2 * 33 + 1
+
+
+def test_ways_of_sampling_change_the_images(train: Train, tmp_path: Path) -> None:
+    train("run", "--set", "train.steps=1")
+    run = ["--run", tmp_path / "run", "--device", "cpu", "--num", 16, "--grid-only"]
+    ways = {"plain": [], "truncated": ["--truncation", "0.3"], "standing": ["--standing-statistics"]}
+    ways["both"] = ways["truncated"] + ways["standing"]
+    for name, way in ways.items():
+        result = call("gan-sample", *run, *way, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    assert len({(tmp_path / f"{name}.png").read_bytes() for name in ways}) == 4
+    for wrong, said in (("-1", "'--truncation'"), ("inf", "'--truncation'"), ("nan", "eval.truncation: got 'nan'")):
+        refused(call("gan-sample", *run, "--truncation", wrong), said)
+
+
+def test_truncation_is_part_of_the_protocol(train: Train, tmp_path: Path) -> None:
+    """Without it the protocol is what it was before there was such a setting, so that old hashes hold."""
+    train("run", "--set", "train.steps=1")
+    entries = []
+    for bound in ("0", "0.5"):
+        arguments = ["--metrics", "fid", "--set", f"eval.truncation={bound}", "--out", tmp_path / bound]
+        result = call("gan-eval", "--run", tmp_path / "run", "--device", "cpu", *arguments)
+        assert result.exit_code == 0, result.output
+        entries.append(json.loads((tmp_path / bound / "report.json").read_text())["values"]["fid/pixels"])
+    generation = {"quantizer": "round", "bn_mode": "eval", "weights": "raw", "labels": "none", "precision": "fp32"}
+    assert entries[0]["fields"]["generation"] == {**generation, "truncation": "none", "seed": 0}
+    assert entries[1]["fields"]["generation"] == {**generation, "truncation": 0.5, "seed": 0}
+    assert entries[0]["hash"] != entries[1]["hash"]
+    assert entries[0]["value"] != entries[1]["value"]
+
+
+@pytest.mark.parametrize("untrained", [("--set", "train.steps=0"), ("--stop-after", "1")])
+def test_a_random_gan_is_the_checkpoint_of_step_0(train: Train, tmp_path: Path, untrained: tuple[str, str]) -> None:
+    """Figure 5b of the SRN paper has an untrained discriminator and the images of an untrained generator."""
+    assert train("run", *untrained).exit_code == 0
+    first = tmp_path / "run" / "checkpoints" / "step-00000000.pt"
+    small = ["--metrics", "elhist", "--set", "eval.lipschitz.pairs=20", "--device", "cpu"]
+    result = call("gan-eval", "--checkpoint", first, *small)
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "run" / "reports" / "00000000" / "report.json").read_text())
+    assert document["subject"]["step"] == 0
+    entry = document["values"]["elhist/real_fake/p95"]
+    assert 0 < entry["value"] < 1
+    assert entry["count"] == 20
+    assert (tmp_path / "run" / "reports" / "00000000" / "elhist.png").is_file()
+
+
 def test_samples_can_be_evaluated(train: Train, tmp_path: Path, small_shapes: Path) -> None:
     """What gan-sample writes, gan-eval reads; classes or not."""
     common = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--set", "eval.num_fid=40", "--metrics", "fid"]
@@ -467,7 +555,7 @@ def test_every_metric_of_a_conditional_run(train: Train, tmp_path: Path) -> None
         "nd.num_samples=50",
     ]
     sets = [word for setting in small for word in ("--set", f"eval.{setting}")]
-    metrics = "fid,fid_infinity,kid,intra_fid,intra_kid,prdc,nd,elhist"
+    metrics = "fid,fid_infinity,kid,intra_fid,intra_kid,intra_prdc,prdc,nd,elhist"
     result = call("gan-eval", "--run", tmp_path / "run", "--metrics", metrics, *sets, "--device", "cpu")
     assert result.exit_code == 0, result.output
     folder = tmp_path / "run" / "reports" / "00000002"
@@ -483,6 +571,13 @@ def test_every_metric_of_a_conditional_run(train: Train, tmp_path: Path) -> None
         assert heading in page, heading
     values = json.loads((folder / "report.json").read_text())["values"]
     assert {"fid/pixels", "fid_floor/pixels", "kid/pixels", "precision/pixels", "elhist/real_fake/p95"} <= values.keys()
+    header, *rows = [line.split(",") for line in (folder / "classes.csv").read_text().splitlines()]
+    by_class = ("fid", "kid", "precision", "recall", "f_score", "density", "coverage")
+    assert header == ["class", *(f"intra_{name}/pixels" for name in by_class)]
+    assert [row[0] for row in rows] == [*SHAPES, "mean"]
+    assert float(rows[-1][1]) == pytest.approx(values["intra_fid/pixels"]["value"], rel=1e-5)
+    assert "intra_recall/pixels" in result.output.partition("\nclass ")[2]
+    assert pixels_of(folder / "neighbours.png").shape == (16 * 34 + 2, 6 * 34 + 2, 3)
     assert not list((tmp_path / "run").glob("unfinished/*"))
 
 

@@ -1,12 +1,21 @@
 """gan.noise and gan.pixels."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gan.errors import ConfigError
-from gan.noise import balanced_labels, draw_labels, draw_latents, draw_uniforms, random_generator
+from gan.noise import (
+    balanced_labels,
+    draw_labels,
+    draw_latents,
+    draw_truncated_latents,
+    draw_uniforms,
+    random_generator,
+)
 from gan.pixels import to_float, to_uint8
 
 
@@ -22,6 +31,41 @@ def test_the_global_generator_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     draw_labels(3, 2, random_generator(0, "a"))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("bound", [0.1, 0.5, 1.0, 2.0])
+def test_truncated_latents_have_the_moments_of_a_truncated_normal(bound: float) -> None:
+    """Variance 1 - 2 T phi(T) / (2 Phi(T) - 1), fourth moment by the same integration by parts."""
+    latents = draw_truncated_latents(50_000, 4, random_generator(0, "z"), bound).double()
+    assert latents.abs().max() <= bound * (1 + 1e-7)  # float32 of the bound itself
+    edge = 2 * math.exp(-(bound**2) / 2) / math.sqrt(2 * math.pi) / math.erf(bound / math.sqrt(2))
+    second = 1 - bound * edge
+    fourth = 3 * second - bound**3 * edge
+    error = math.sqrt((fourth - second**2) / latents.numel())
+    assert abs(float(latents.mean())) < 4 * math.sqrt(second / latents.numel())
+    assert abs(float(latents.square().mean()) - second) < 4 * error
+    assert float(latents.pow(4).mean()) == pytest.approx(fourth, rel=0.02)
+
+
+def test_truncated_latents_are_those_of_resampling() -> None:
+    """The quantiles of normal numbers of which those outside were thrown away."""
+    normal = draw_latents(100_000, 4, random_generator(1, "z")).flatten()
+    kept = normal[normal.abs() <= 0.7]
+    places = torch.linspace(0.02, 0.98, 25)
+    drawn = draw_truncated_latents(25_000, 4, random_generator(2, "z"), 0.7).flatten()
+    # A quantile of 100,000 numbers has a standard error of at most sqrt(1/4 / 100,000) / density = 0.0027.
+    assert (drawn.quantile(places) - kept.quantile(places)).abs().max() < 0.015
+
+
+def test_a_wide_truncation_is_none_and_stays_finite() -> None:
+    latents = draw_truncated_latents(10_000, 4, random_generator(0, "z"), 1e6)
+    assert latents.isfinite().all()
+    assert abs(float(latents.std()) - 1) < 0.02
+
+
+def test_truncated_latents_do_not_depend_on_how_many_are_drawn() -> None:
+    many, few = (draw_truncated_latents(count, 5, random_generator(0, "z"), 0.5) for count in (1000, 7))
+    assert torch.equal(many[:7], few)
 
 
 def test_no_two_steps_of_a_stream_share_a_seed() -> None:

@@ -1,10 +1,14 @@
-"""Sampling policies: labels, standing statistics, and what they leave behind."""
+"""Sampling policies: labels, truncation, standing statistics and what they leave behind; paths between latents."""
+
+import math
 
 import pytest
 import torch
 
 from gan.build import build_state
 from gan.config import Config, load_config
+from gan.interpolate import slerp
+from gan.noise import draw_latents, random_generator
 from gan.sample import draw_classes, make_sampler, standing_statistics
 from gan.state import TrainState
 
@@ -77,3 +81,48 @@ def test_standing_statistics_are_put_back_after_an_error(conditional: tuple[Conf
     with pytest.raises(RuntimeError, match="stop"), standing_statistics(state.generator, config, 4, "cpu"):
         raise RuntimeError("stop")
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.generator.state_dict().items())
+
+
+def test_truncation_reaches_samples_and_standing_statistics(conditional: tuple[Config, TrainState]) -> None:
+    """The largest component that the generator is shown; both latents as they were where there is no truncation."""
+    config, state = conditional
+    seen: list[torch.Tensor] = []
+    state.generator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    for bound in (0.0, 0.3):
+        changed = config.model_copy(update={"eval": config.eval.model_copy(update={"truncation": bound})})
+        with standing_statistics(state.generator, changed, 4, "cpu"):
+            make_sampler(state.generator, changed, 4, "cpu")(8, 5)
+    largest = [float(latents.abs().max()) for latents in seen]
+    assert len(largest) == 2 * 65
+    assert min(largest[:65]) > 1
+    assert max(largest[65:]) == pytest.approx(0.3, rel=1e-3)
+    expected = draw_latents(128, config.generator.z_dim, random_generator(config.eval.seed, "standing statistics"))
+    assert torch.equal(seen[0], expected)
+
+
+def test_slerp_turns_by_equal_angles_and_keeps_the_length() -> None:
+    start, end = torch.tensor([[1.0, 0, 0], [0, 2, 0]]), torch.tensor([[0, 1.0, 0], [0, 1, math.sqrt(3)]])
+    points = slerp(start, end, 4)
+    angles = torch.tensor([0.0, 30, 60, 90]).deg2rad()
+    assert torch.allclose(points[0], torch.stack([angles.cos(), angles.sin(), 0 * angles], 1), atol=1e-6)
+    assert torch.allclose(points.norm(dim=2), torch.tensor([[1.0] * 4, [2.0] * 4]), atol=1e-6)
+    angles = torch.nn.functional.cosine_similarity(points[1, :-1], points[1, 1:], dim=1).acos().rad2deg()
+    assert torch.allclose(angles, torch.full((3,), 20.0), atol=1e-3)  # 60 degrees in three steps
+
+
+def test_slerp_ends_where_it_should() -> None:
+    random = torch.Generator().manual_seed(0)
+    start, end = torch.randn(5, 16, generator=random), torch.randn(5, 16, generator=random)
+    points = slerp(start, end, 7)
+    assert points.shape == (5, 7, 16)
+    assert points.dtype == torch.float32
+    assert torch.equal(points[:, 0], start)
+    assert torch.equal(points[:, -1], end)
+    assert torch.equal(slerp(start[:2], end[:2], 7), points[:2])
+
+
+@pytest.mark.parametrize("factor", [1.0, 3.0, -1.0])
+def test_slerp_of_parallel_latents_is_the_line(factor: float) -> None:
+    start = torch.tensor([[1.0, -2, 3]])
+    line = torch.lerp(start, factor * start, torch.linspace(0, 1, 5)[:, None])
+    assert torch.allclose(slerp(start, factor * start, 5)[0], line, atol=1e-6)

@@ -6,6 +6,7 @@ from evaluation.metrics import (
     inception_score,
     intra_fid,
     intra_kid,
+    intra_prdc,
     kid,
     lipschitz,
     neural_divergence,
@@ -30,6 +31,14 @@ METRICS: dict[str, Metric] = {
         "features",
         check=precision_recall.check,
         directed=("precision", "recall", "f_score", "density", "coverage"),
+    ),
+    "intra_prdc": Metric(
+        intra_prdc.measure,
+        _BY_CLASS,
+        "features",
+        labels=_BOTH,
+        check=intra_prdc.check,
+        directed=tuple(f"intra_{name}" for name in intra_prdc.NAMES),
     ),
     "nd": Metric(neural_divergence.measure, {"generated": "", "test": ""}, directed=neural_divergence.DIRECTED),
     "elhist": Metric(

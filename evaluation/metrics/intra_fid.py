@@ -46,4 +46,4 @@ def check(context: "Context") -> None:
 def measure(context: "Context") -> list[Value]:
     """Intra-FID of the first `num_intra` generated images of each class against all reference images of it."""
     images = ByClass.of(context)
-    return [images.value(context, "intra_fid", *intra_fid(*images))]
+    return [images.value(context, "intra_fid", *intra_fid(*images), better="lower")]

@@ -56,7 +56,7 @@ def measure(context: "Context") -> list[Value]:
     """Intra-KID of the first `num_intra` generated images of each class against all reference images of it."""
     images = ByClass.of(context)
     result = intra_kid(*images)
-    value = images.value(context, "intra_kid", result.mean, result.per_class)
+    value = images.value(context, "intra_kid", result.mean, result.per_class, better="lower")
     half = NORMAL_95 * result.standard_error
     record = {**value.record, "interval": "delete-one jackknife within each class, normal"}
     return [replace(value, record=record, interval=(result.mean - half, result.mean + half))]

@@ -61,6 +61,11 @@ SEES = {
     "recall": {"dropped modes", "dropped class"},
     "coverage": EVERYTHING,
     "f_score": EVERYTHING,
+    "intra_precision": {"noise", "blur", "dropped class"},
+    "intra_density": {"noise", "blur", "dropped class"},
+    "intra_recall": {"dropped modes", "dropped class"},
+    "intra_coverage": EVERYTHING,
+    "intra_f_score": EVERYTHING,
 }
 
 

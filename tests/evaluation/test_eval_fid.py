@@ -155,7 +155,7 @@ def test_statistics_stand_for_reference_images(context: Context, statistics: Sta
     assert entry(report, "fid")["fields"]["reference_statistics"] == "a" * 64
 
 
-@pytest.mark.parametrize("metric", ["kid", "prdc", "intra_fid", "intra_kid"])
+@pytest.mark.parametrize("metric", ["kid", "prdc", "intra_fid", "intra_kid", "intra_prdc"])
 def test_statistics_do_not_stand_for_images_where_images_are_needed(
     context: Context, statistics: Statistics, metric: str
 ):

@@ -181,8 +181,8 @@ def test_a_browser_shows_it_whole_and_asks_for_nothing(browser: Browser, title: 
     assert [request for request in visit.requests if not request.startswith("data:")] == [address]
     shown = visit.answer
     assert all(width > 0 and height > 0 and pixels > 0 and done for width, height, pixels, done in shown["images"])
-    assert len(shown["tables"]) == 1
-    assert len(shown["rows"]) == 7
+    assert len(shown["tables"]) == 2
+    assert len(shown["rows"]) == 7 + 3  # values; classes and their mean
     assert [len(shown[name]) for name in ("figures", "strips", "cards", "bars")] == [4, 2, 24, 2]
     assert all(width > 300 and height > 200 for width, height, *_ in shown["figures"])
     assert all(width > 0 and height > 0 for width, height, *_ in shown["tables"] + shown["rows"] + shown["bars"])

@@ -1,4 +1,4 @@
-"""Intra-FID and Intra-KID: class by class, uneven and missing classes, what is recorded."""
+"""Intra-FID, Intra-KID, precision and recall by class: uneven and missing classes, what is recorded."""
 
 from dataclasses import replace
 
@@ -13,7 +13,9 @@ from evaluation import (
     frechet_distance_of_features,
     intra_fid,
     intra_kid,
+    intra_prdc,
     kid_of_all_pairs,
+    prdc,
 )
 from evaluation.classes import first_of_each
 
@@ -42,6 +44,27 @@ def test_intra_kid_is_the_kid_of_all_pairs_within_each_class():
     assert found.mean == pytest.approx(sum(estimate.value for estimate in expected) / 3, rel=1e-10)
     square = sum(estimate.standard_error**2 for estimate in expected)
     assert found.standard_error == pytest.approx(square**0.5 / 3, rel=1e-10)
+
+
+def test_intra_prdc_is_prdc_within_each_class():
+    labels, real_labels = LABELS.clamp(max=1), REAL_LABELS.clamp(min=1) - 1
+    found = intra_prdc(FAKE, labels, REAL, real_labels, pr_neighbours=2, dc_neighbours=4)
+    for c in range(2):
+        sides = {"real": REAL[real_labels.eq(c)], "fake": FAKE[labels.eq(c)]}
+        expected = prdc(**sides, pr_neighbours=2, dc_neighbours=4)
+        assert {name: float(values[c]) for name, values in found.items()} == {
+            name: getattr(expected, name) for name in ("precision", "recall", "f_score", "density", "coverage")
+        }
+    assert len({tuple(values.tolist()) for values in found.values()}) == 5  # else names could be mixed up unseen
+
+
+def test_precision_within_classes_sees_what_the_pooled_one_cannot():
+    rows, labels = FAKE[LABELS < 2], LABELS[LABELS < 2]
+    pooled = prdc(real=rows, fake=rows)
+    assert (pooled.precision, pooled.recall) == (1, 1)
+    assert intra_prdc(rows, labels, rows, labels)["precision"].tolist() == [1, 1]
+    mixed = intra_prdc(rows, 1 - labels, rows, labels)
+    assert (mixed["precision"].mean(), mixed["coverage"].mean()) == (0, 0)
 
 
 def test_one_class_is_fid():
@@ -92,6 +115,13 @@ def test_wrong_labels_are_refused(metric, labels: torch.Tensor, real_labels: tor
         metric(FAKE, labels, REAL, real_labels)
 
 
+def test_a_class_needs_more_images_than_neighbours():
+    enough = intra_prdc(FAKE, LABELS, REAL, REAL_LABELS, pr_neighbours=3, dc_neighbours=1)
+    assert len(enough["recall"]) == 3
+    with pytest.raises(EvaluationError, match="intra_prdc: got 4 reference images of class 1, expected at least 5"):
+        intra_prdc(FAKE, LABELS, REAL, REAL_LABELS, pr_neighbours=4, dc_neighbours=1)
+
+
 def test_the_first_of_each_class():
     labels = torch.tensor([3, 3, 0, 3, 0, 0, 3])
     assert first_of_each(labels, 2).tolist() == [0, 1, 2, 4]
@@ -139,6 +169,25 @@ def test_the_first_images_of_each_class_meet_all_reference_images_of_it(context:
     assert entry["record"]["highest"] != entry["record"]["lowest"]
 
 
+def test_precision_and_recall_of_the_first_images_of_each_class(context: Context):
+    uneven = torch.tensor([1] * 5 + [0] * 20 + [1] * 25)
+    context = replace(context, generated_labels=uneven, settings=Settings(num_intra=15, pr_neighbours=2))
+    rows = torch.cat([torch.arange(5), torch.arange(5, 20), torch.arange(25, 35)])
+    fake, real = (context.extractor(images)[0] for images in (context.generated[rows], context.reference))
+    found = intra_prdc(fake, uneven[rows], real, context.reference_labels, pr_neighbours=2)
+    report = evaluate(["intra_prdc"], context)
+    assert report.values == {
+        f"intra_{name}/pixels": pytest.approx(float(values.mean()), rel=1e-9) for name, values in found.items()
+    }
+    for name, values in found.items():
+        entry = report.protocol["values"][f"intra_{name}/pixels"]
+        assert (entry["count"], entry["better"]) == (30, "higher")
+        assert entry["fields"]["neighbours"] == (5 if name in ("density", "coverage") else 2)
+        assert entry["fields"]["num_generated_per_class"] == [15, 15]
+        assert report.arrays[f"intra_{name}/pixels/per_class"] == pytest.approx(values.numpy(), rel=1e-9)
+    assert len({entry["hash"] for entry in report.protocol["values"].values()}) == 5
+
+
 def test_all_generated_images_of_each_class(context: Context):
     report = evaluate(["intra_fid"], replace(context, settings=Settings(num_intra=0)))
     assert report.protocol["values"]["intra_fid/pixels"]["fields"]["num_generated_per_class"] == [25, 25]
@@ -153,7 +202,7 @@ def test_hashes_change_with_counts_and_reference_labels(context: Context):
     assert digest() != digest(reference_labels=1 - context.reference_labels)
 
 
-@pytest.mark.parametrize("metric", ["intra_fid", "intra_kid"])
+@pytest.mark.parametrize("metric", ["intra_fid", "intra_kid", "intra_prdc"])
 @pytest.mark.parametrize(
     ("change", "message"),
     [

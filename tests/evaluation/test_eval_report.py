@@ -103,6 +103,52 @@ def test_the_table_shows_intervals_and_fits_a_terminal():
     assert max(map(len, lines)) <= 120
 
 
+def by_class(key: str, values: list[float], classes: list[int]) -> Value:
+    arrays = {f"{key}/per_class": np.array(values), f"{key}/classes": np.array(classes)}
+    return Value(key, float(np.mean(values)), None, 9, "lower", {}, arrays=arrays)
+
+
+def test_values_by_class_are_a_table_with_their_mean(tmp_path: Path):
+    report = a_report(by_class("intra_fid", [20, 41], [0, 1]), by_class("intra_kid", [0.25, 0.5], [1, 7]))
+    assert report.by_class() == [
+        ["class", "intra_fid", "intra_kid"],
+        ["cat", "20", ""],
+        ["dog", "41", "0.25"],
+        ["class 7", "", "0.5"],
+        ["mean", "30.5", "0.375"],
+    ]
+    assert [line.split() for line in report.table().splitlines()[-4:]] == [
+        ["cat", "20"],
+        ["dog", "41", "0.25"],
+        ["class", "7", "0.5"],
+        ["mean", "30.5", "0.375"],
+    ]
+    folder = report.save(tmp_path)
+    assert (folder / "classes.csv").read_text() == (
+        "class,intra_fid,intra_kid\ncat,20,\ndog,41,0.25\nclass 7,,0.5\nmean,30.5,0.375\n"
+    )
+    assert Report.load(folder).by_class() == report.by_class()
+
+
+def test_without_values_by_class_there_is_no_such_table(tmp_path: Path):
+    assert a_report().by_class() == []
+    assert not (a_report().save(tmp_path) / "classes.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"intra_fid/per_class": np.ones(2), "intra_fid/classes": np.array([0])},
+        {"intra_fid/per_class": np.ones((2, 2))},
+    ],
+)
+def test_values_by_class_that_do_not_fit_their_classes_are_refused(arrays: dict, tmp_path: Path):
+    folder = a_report().save(tmp_path)
+    np.savez(folder / "arrays.npz", **{key.replace("/", "|"): array for key, array in arrays.items()})
+    with pytest.raises(EvaluationError, match=r"damaged file .* expected a number for each class"):
+        Report.load(folder)
+
+
 def test_a_column_without_content_is_left_out():
     assert "interval" not in a_report(Value("is", 8.6, 0.1, 5, "higher", {})).table()
 

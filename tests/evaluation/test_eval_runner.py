@@ -369,7 +369,7 @@ def test_a_sampler_alone_serves_neural_divergence(context: Context, drawn):
     ("metrics", "message"),
     [
         (["fdi"], "did you mean fid"),
-        (["zzz"], "expected names out of is, fid, fid_infinity, intra_fid, kid, intra_kid, prdc, nd"),
+        (["zzz"], "expected names out of is, fid, fid_infinity, intra_fid, kid, intra_kid, prdc, intra_prdc, nd"),
         ([], "expected a list of names"),
         ("fid", "expected a list of names"),
     ],
@@ -471,7 +471,8 @@ def test_a_report_survives_saving(context: Context, tmp_path: Path):
     assert set(again.arrays) == set(report.arrays)
     assert all(np.array_equal(again.arrays[name], report.arrays[name]) for name in report.arrays)
     names = {file.name for file in folder.iterdir()}
-    files = {"report.json", "report.html", "report.txt", "arrays.npz", "samples.png", "nd_short-srn2020.png"}
+    files = {"report.json", "report.html", "report.txt", "arrays.npz"}
+    files |= {"samples.png", "neighbours.png", "nd_short-srn2020.png"}
     assert names == files
 
 

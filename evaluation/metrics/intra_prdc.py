@@ -1,0 +1,79 @@
+"""Precision, recall, density and coverage within each class, and their means over classes.
+
+A generator that passes over its label can have high values over all classes together; within the classes it has not.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from evaluation.classes import ByClass, check_context
+from evaluation.metrics.precision_recall import prdc
+from evaluation.report import Value
+
+if TYPE_CHECKING:
+    from evaluation.context import Context
+
+NAMES = ("precision", "recall", "f_score", "density", "coverage")
+
+
+def intra_prdc(
+    features: Tensor,
+    labels: Tensor,
+    reference: Tensor,
+    reference_labels: Tensor,
+    *,
+    pr_neighbours: int = 3,
+    dc_neighbours: int = 5,
+) -> dict[str, Tensor]:
+    """`prdc` of generated and reference features of one class, for each class.
+
+    Args:
+        features, labels: of generated images, (N, D) and (N,).
+        reference, reference_labels: of real images, (M, D) and (M,).
+        pr_neighbours, dc_neighbours: see `prdc`.
+
+    Returns:
+        precision, recall, f_score, density, coverage: float64 (K,) each, in the order of the class numbers.
+
+    Raises:
+        EvaluationError: labels of another shape, a class that one side has no more images of than there are
+            neighbours, or features that are not finite.
+    """
+    fewest = max(pr_neighbours, dc_neighbours) + 1
+    pairs = ByClass(features, labels, reference, reference_labels).pairs("intra_prdc", fewest=fewest)
+    found = [
+        prdc(real=real, fake=fake, pr_neighbours=pr_neighbours, dc_neighbours=dc_neighbours) for fake, real in pairs
+    ]
+    return {name: torch.tensor([getattr(one, name) for one in found], dtype=torch.float64) for name in NAMES}
+
+
+def check(context: "Context") -> None:
+    """Refuses a class that one side has too few images of.
+
+    Raises:
+        EvaluationError: naming the class.
+    """
+    settings = context.settings
+    check_context(context, "intra_prdc", fewest=max(settings.pr_neighbours, settings.dc_neighbours) + 1)
+
+
+def measure(context: "Context") -> list[Value]:
+    """Of the first `num_intra` generated images of each class and all reference images of it; means over classes."""
+    images, settings, device = ByClass.of(context), context.settings, context.float64_device
+    found = intra_prdc(
+        images.features.to(device),
+        images.labels,
+        images.reference.to(device),
+        images.reference_labels,
+        pr_neighbours=settings.pr_neighbours,
+        dc_neighbours=settings.dc_neighbours,
+    )
+    values = []
+    for name, per_class in found.items():
+        value = images.value(context, f"intra_{name}", float(per_class.mean()), per_class, better="higher")
+        neighbours = settings.dc_neighbours if name in ("density", "coverage") else settings.pr_neighbours
+        values.append(replace(value, fields={"neighbours": neighbours, **value.fields}))
+    return values
