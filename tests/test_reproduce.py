@@ -167,10 +167,14 @@ def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InP
     assert not list((tmp_path / "out").glob("figure*"))
     assert call("--figure=17").exit_code == 0
     again = processes.commands[12:]
+    assert "](figure-17-cpu.png)" in (tmp_path / "out" / "figure-17-cpu.md").read_text()
     assert all("--resume" in run.arguments for run in again)
     shutil.rmtree(next((tmp_path / "out" / "runs").glob("cifar10_small_srn50-seed1-*")))
     before = len(processes.commands)
-    assert call("--figure=17").exit_code == 0
+    page = tmp_path / "page.md"
+    page.write_text("<!-- figure-17-cpu -->\n<!-- end of figure-17-cpu -->")
+    assert call("--figure=17", f"--into={page}").exit_code == 0
+    assert "](out/figure-17-cpu.png)" in page.read_text(), "where the picture is, as seen from the page"
     assert [run.folder.name.rpartition("-")[0] for run in processes.commands[before:]] == ["cifar10_small_srn50-seed1"]
 
 
@@ -185,6 +189,16 @@ def test_the_plan_says_what_is_missing_and_how_long_it_takes(
     assert lines[2][1:5] == ["step", "0", "of", "4"]
     assert float(lines[2][5]) >= 0
     assert result.output.splitlines()[-1].startswith("4 runs, ")
+
+
+def test_generated_images_are_counted(reproduce: ModuleType) -> None:
+    """The published protocol: 3 critics of 100,000 updates on 128 images, then 1,000,000; FID's are IS's, too."""
+    estimate = importlib.import_module("reproducing.estimate")
+    config = load_config("cifar10_sn")
+    assert estimate.num_generated(config, ("fid", "is")) == 50_000
+    assert estimate.num_generated(config, ("nd",)) == 3 * 100_000 * 128 + 1_000_000
+    assert estimate.num_generated(config, ("elhist",)) == 4_000
+    assert estimate.num_generated(config, ()) == 0
 
 
 def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> None:

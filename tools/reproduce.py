@@ -92,12 +92,13 @@ class Plan:
         rows = [("run", "state", "training", "to be measured", "evaluation")]
         for run, groups in self.groups.items():
             missing = [metrics for metrics in groups if not run.is_measured(metrics)]
-            seconds = [estimates.evaluation(run, metrics) for metrics in missing]
-            known = "not known yet" if None in seconds else _minutes(sum(second for second in seconds if second))
+            parts = [estimates.evaluation(run, metrics) for metrics in missing]
+            known = "" if all(whole for _, whole in parts) else "over "
             state = "trained" if run.is_trained else f"step {run.step or 0} of {run.config.train.steps}"
+            training = "" if run.is_trained else _minutes(estimates.training(run))
             names = "; ".join(",".join(metrics) for metrics in missing)
-            training = _minutes(estimates.training(run)) if not run.is_trained else ""
-            rows.append((run.folder.name, state, training, names, known if missing else ""))
+            evaluation = known + _minutes(sum(seconds for seconds, _ in parts)) if missing else ""
+            rows.append((run.folder.name, state, training, names, evaluation))
         return rows
 
 
@@ -105,7 +106,7 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min"
 
 
-class Doing:
+class Jobs:
     """Runs commands, notes how long they took, and keeps the last error of each run."""
 
     def __init__(self, at_once: int, devices: Sequence[str]) -> None:
@@ -131,15 +132,15 @@ class Doing:
 
     def measure(self, groups: Mapping[Run, Iterable[Metrics]]) -> None:
         """The first of each kind alone: it fills the caches that the others then find."""
-        jobs: dict[Metrics, list[tuple[Path, str, Planned]]] = {}
+        alike: dict[Metrics, list[tuple[Path, str, Planned]]] = {}
         for run, wanted in groups.items():
             for metrics in wanted:
                 if run.is_trained and not run.is_measured(metrics):
-                    command = run.evaluation(metrics, self._device(len(jobs.get(metrics, ()))))
-                    jobs.setdefault(metrics, []).append((run.folder, run.report(metrics).name, command))
-        for alike in jobs.values():
-            self.do(alike[:1], 1)
-        self.do([job for alike in jobs.values() for job in alike[1:]], self.at_once)
+                    command = run.evaluation(metrics, self._device(len(alike.get(metrics, ()))))
+                    alike.setdefault(metrics, []).append((run.folder, run.report(metrics).name, command))
+        for jobs in alike.values():
+            self.do(jobs[:1], 1)
+        self.do([job for jobs in alike.values() for job in jobs[1:]], self.at_once)
 
     def _device(self, number: int) -> str:
         return self.devices[number % len(self.devices)]
@@ -265,28 +266,30 @@ def main(
     if dry_run:
         _show(plan, Estimates(plan.groups, place), at_once)
         return
-    doing = Doing(at_once, devices)
-    doing.train(plan.groups)
-    doing.measure(plan.groups)
-    if doing.stopped:
+    jobs = Jobs(at_once, devices)
+    jobs.train(plan.groups)
+    jobs.measure(plan.groups)
+    if jobs.stopped:
         click.echo("interrupted; the same command goes on", err=True)
         raise SystemExit(130)
     target = out or folder
     target.mkdir(parents=True, exist_ok=True)
     for each in artefacts:
         try:
-            markdown = write(each, plan, doing.errors, target, scale)
+            markdown = write(each, plan, jobs.errors, target, scale)
         except EvaluationError as error:
             raise UserError(str(error)) from None
         click.echo(markdown)
         if into is not None:
-            put_into(into, f"{each.name}-{scale}", markdown)
-    if doing.errors:
+            place_of_pictures = Path(os.path.relpath(target, into.parent)).as_posix()
+            put_into(into, f"{each.name}-{scale}", markdown.replace("](", f"]({place_of_pictures}/"))
+    if jobs.errors:
         raise SystemExit(1)
 
 
 def _show(plan: Plan, estimates: Estimates, at_once: int) -> None:
     click.echo("\n".join(text_table(plan.rows(estimates))))
+    click.echo('"over": the time of the generated images alone, where nothing like it has been measured here')
     training = sum(estimates.training(run) for run in plan.groups)
     click.echo(f"{len(plan.groups)} runs, {_minutes(training / at_once)} of training with {at_once} at once")
 
