@@ -111,15 +111,18 @@ def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Pa
 
 
 def test_settings_that_are_equal_are_one_run_under_any_name(reproduce: ModuleType, tmp_path: Path) -> None:
-    """CIFAR-100's configuration on the images of another's is the other's run."""
+    """CIFAR-100's configurations on the images of CIFAR-10's, which Table 2 has trained, are Table 2's."""
     other = load_config("cifar10_small_sn").data
-    data = (f"data.name={other.name}", f"data.root={other.root}")
-    table3, table2 = reproduce.artefact("table", "3"), reproduce.artefact("table", "2")
-    runs = [reproduce.Run.of(each.needs[0][0], 0, reproduce.SCALES["cpu"], data, tmp_path) for each in (table3, table2)]
-    runs[1] = reproduce.Run.of(table2.needs[2][0], 0, reproduce.SCALES["cpu"], data, tmp_path)
-    assert runs[0].name != runs[1].name
-    runs[1].folder.mkdir()
-    assert runs[0].folder == runs[1].folder
+    data = (f"data.name={other.name}", f"data.root={other.root}", "eval.num_intra=500")
+    plan = reproduce.Plan(
+        [reproduce.artefact("table", number) for number in ("2", "3")], [0], reproduce.SCALES["cpu"], data, tmp_path
+    )
+    assert len(plan.groups) == 8
+    (theirs,) = plan.runs_of(reproduce.TABLES["3"].lines[0].model)
+    (ours,) = plan.runs_of(reproduce.TABLES["2"].lines[2].model)
+    assert (theirs.name, ours.name) == ("cifar100_small_sn", "cifar10_small_sn")
+    ours.folder.mkdir()
+    assert theirs.folder == ours.folder
 
 
 @pytest.mark.slow

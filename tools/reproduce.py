@@ -77,10 +77,10 @@ class Plan:
     ) -> None:
         self.seeds, self.scale, self.overrides, self.root = seeds, scale, overrides, root
         self.groups: dict[Run, dict[Metrics, None]] = {}
-        folders: dict[Path, Run] = {}
+        known: dict[tuple[str, str], Run] = {}
         for model, groups in (need for each in artefacts for need in each.needs):
             for run in self.runs_of(model):
-                same = folders.setdefault(run.folder, run)
+                same = known.setdefault((run.identity, run.protocol), run)
                 self.groups.setdefault(same, {}).update(dict.fromkeys(groups))
 
     def runs_of(self, model: Model) -> list[Run]:
@@ -107,7 +107,7 @@ def _minutes(seconds: float) -> str:
 
 
 class Jobs:
-    """Runs commands, notes how long they took, and keeps the last error of each run."""
+    """Runs commands, notes how long they took, and keeps the last error of each run, by its identity."""
 
     def __init__(self, at_once: int, devices: Sequence[str]) -> None:
         self.at_once, self.devices = at_once, devices
@@ -125,10 +125,9 @@ class Jobs:
             self.stopped |= status == -1 or status >= 128
 
     def train(self, runs: Iterable[Run]) -> None:
-        missing = [run for run in runs if not run.is_trained]
-        self.do(
-            [(run.folder, "training", run.training(self._device(i))) for i, run in enumerate(missing)], self.at_once
-        )
+        missing = {run.identity: run for run in runs if not run.is_trained}.values()
+        jobs = [(run.folder, "training", run.training(self._device(i))) for i, run in enumerate(missing)]
+        self.do(jobs, self.at_once)
 
     def measure(self, groups: Mapping[Run, Iterable[Metrics]]) -> None:
         """The first of each kind alone: it fills the caches that the others then find."""
@@ -149,7 +148,7 @@ class Jobs:
         click.echo(line, err=True)
         name, _, text = line.partition("] ")
         if "error: " in text:
-            self.errors[name.removeprefix("[")] = text.partition("error: ")[2]
+            self.errors[name.rpartition("-")[2]] = text.partition("error: ")[2]
 
 
 def write(each: Artefact, plan: Plan, errors: Mapping[str, str], folder: Path, scale: str) -> str:
@@ -174,7 +173,7 @@ def write(each: Artefact, plan: Plan, errors: Mapping[str, str], folder: Path, s
 def _seeds(plan: Plan, model: Model, groups: Iterable[Metrics], errors: Mapping[str, str]) -> Seeds:
     runs, groups = plan.runs_of(model), list(groups)
     measured = [found for found in (run.measured(groups) for run in runs) if found is not None]
-    reason = next((errors[run.folder.name] for run in runs if run.folder.name in errors), "interrupted")
+    reason = next((errors[run.identity] for run in runs if run.identity in errors), "interrupted")
     return Seeds(runs[0].config, measured, reason)
 
 
