@@ -30,7 +30,6 @@ from gan.best import RECORD, Best, read_best
 from gan.checkpoint import (
     FOLDER,
     Checkpoint,
-    best_checkpoints,
     identity_of,
     list_checkpoints,
     newest_run,
@@ -63,6 +62,7 @@ from gan.trainer import Trainer, evaluation_due
 
 LIMITS = {"stop-after": "stop_after", "max-minutes": "max_minutes"}
 FLAGS = ("resume", "skip-damaged", "deterministic", "profile", "dry-run", "print-config")
+_OF_A_STEP = re.compile(rf"reports/(?P<report>\d+)|samples/step-(?P<grid>\d+)\.png|{FOLDER}/best-(?P<best>\d+)\.pt")
 EXAMPLES = """
 Examples:
 
@@ -490,10 +490,13 @@ def _checkpoint_to_retry(config: Config, run: Path, error: DivergenceError) -> C
 
 
 def _give_up_after(run: Path, step: int) -> None:
-    """Removes reports, sample grids and the best checkpoint of later steps: they come again, from other numbers."""
-    for path in (*run.glob("reports/*"), *run.glob("samples/step-*.png"), *best_checkpoints(run)):
-        number = path.stem.rpartition("-")[2]
-        if number.isdecimal() and int(number) > step:
+    """Removes reports, sample grids and the best checkpoint of later steps: they come again, from other numbers.
+
+    Only the run's own: what gan-eval has put into `reports/` stays.
+    """
+    for path in (*run.glob("reports/*"), *run.glob("samples/*"), *run.glob(f"{FOLDER}/*")):
+        match = _OF_A_STEP.fullmatch(path.relative_to(run).as_posix())
+        if match and int(match["report"] or match["grid"] or match["best"]) > step:
             if path.is_dir():
                 shutil.rmtree(path)
             else:

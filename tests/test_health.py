@@ -229,8 +229,9 @@ def test_a_retry_after_an_alarm_goes_back_to_before_its_first_sign(train: Train,
 
 
 def test_what_a_retry_gives_up_is_removed(tmp_path: Path) -> None:
-    """Reports, sample grids and the best checkpoint of later steps; nothing else."""
+    """Reports, sample grids and the best checkpoint of later steps; nothing else, such as gan-eval's reports."""
     kept = ["reports/00000004/report.json", "samples/step-00000004.png", "samples/final.png", "best.json"]
+    kept += ["reports/00000004-12/report.json", "reports/mine-12/report.json", "samples/mine-12.png"]
     later = ["reports/00000008/report.json", "samples/step-00000008.png", "checkpoints/best-00000008.pt"]
     for name in (*kept, *later):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
