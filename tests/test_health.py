@@ -16,7 +16,7 @@ from gan.health import Health, gradient_size, signs_of_line, signs_of_samples, s
 from gan.losses import LOSSES
 from gan.noise import attempt_seed
 from gan.normalization import LayerSpectrum
-from gan.train import _give_up_after
+from gan.run_folder import _give_up_after
 from gan.trainer import Trainer
 
 Train = Callable[..., Result]
