@@ -14,7 +14,7 @@ import click
 import numpy
 import torch
 
-from gan.best import RECORD, read_best
+from gan.best import forget_best_after
 from gan.checkpoint import (
     FOLDER,
     Checkpoint,
@@ -25,6 +25,7 @@ from gan.checkpoint import (
     remove_superseded,
     save_checkpoint,
     set_damaged_aside,
+    step_of,
 )
 from gan.config import Config, differences, validate
 from gan.errors import CheckpointError, DivergenceError
@@ -32,7 +33,7 @@ from gan.files import remove_parts, write_atomically
 from gan.logger import JSONL, evaluated
 from gan.trainer import evaluation_due
 
-_OF_A_STEP = re.compile(rf"reports/(?P<report>\d+)|samples/step-(?P<grid>\d+)\.png|{FOLDER}/best-(?P<best>\d+)\.pt")
+_OF_A_STEP = re.compile(r"reports/(?P<report>\d+)|samples/step-(?P<grid>\d+)\.png")
 
 
 def choose_run(config: Config, run: Path | None, resume: bool) -> Path:
@@ -54,6 +55,11 @@ def skip_damaged_checkpoints(run: Path) -> None:
     """Sets damaged checkpoints aside and says so; see gan.checkpoint.set_damaged_aside."""
     for path in set_damaged_aside(run):
         click.echo(f"{path}: a damaged checkpoint, set aside", err=True)
+
+
+def steps_to_go_back_to(run: Path) -> list[int]:
+    """Those of the checkpoints that a retry chooses from."""
+    return [step_of(path) for path in list_checkpoints(run)]
 
 
 def is_complete(config: Config, run: Path, step: int) -> bool:
@@ -119,19 +125,18 @@ def checkpoint_to_retry(config: Config, run: Path, error: DivergenceError) -> Ch
 
 
 def _give_up_after(run: Path, step: int) -> None:
-    """Removes reports, sample grids and the best checkpoint of later steps: they come again, from other numbers.
+    """Removes reports, sample grids and best checkpoints of later steps: they come again, from other numbers.
 
-    Only the run's own: what gan-eval has put into `reports/` stays.
+    Only the run's own: what gan-eval has put into `reports/` stays. The best is again that of this step.
     """
-    for path in (*run.glob("reports/*"), *run.glob("samples/*"), *run.glob(f"{FOLDER}/*")):
+    for path in (*run.glob("reports/*"), *run.glob("samples/*")):
         match = _OF_A_STEP.fullmatch(path.relative_to(run).as_posix())
-        if match and int(match["report"] or match["grid"] or match["best"]) > step:
+        if match and int(match["report"] or match["grid"]) > step:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    if read_best(run) is None:  # its checkpoint was one of them
-        (run / RECORD).unlink(missing_ok=True)
+    forget_best_after(run, step)
 
 
 def _last_words(good: Checkpoint | None, retries: int, config: Config) -> str:

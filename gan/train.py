@@ -44,6 +44,7 @@ from gan.run_folder import (
     earlier_commands,
     is_complete,
     skip_damaged_checkpoints,
+    steps_to_go_back_to,
     write_checkpoint,
 )
 from gan.sample import GRID_ROWS, fixed_samples
@@ -423,18 +424,11 @@ def _evaluator(
     run: Run, state: TrainState, logger: Logger | Silence
 ) -> Callable[[], tuple[dict[str, float], dict[str, numpy.ndarray]]]:
     """Measures eval.metrics of the state as it is, writes the report, keeps the best, returns values and histograms."""
-    train = run.config.train
-    evaluation, names = (
-        Evaluation(run.config, state.totals.device, run.processes),
-        parse_metrics(run.config.eval.metrics),
-    )
+    names = parse_metrics(run.config.eval.metrics)
+    evaluation = Evaluation(run.config, state.totals.device, run.processes)
     with one_sentence():
         evaluation.ready(names)  # what is missing is missed now, not after hours
-    best = None
-    if train.keep_best:
-        best = Best(
-            run.folder, train.keep_best, state.step, is_better=ranking.is_better, differences=ranking.differences
-        )
+    best = _best(run, state) if run.config.train.keep_best and run.processes.is_first else None
 
     def measure() -> tuple[dict[str, float], dict[str, numpy.ndarray]]:
         report = evaluate_state(names, evaluation, state, None)
@@ -456,6 +450,18 @@ def _evaluator(
             logger.say(f"best {best}; now {report.values[best.key(entries)]:.4g}")
 
     return measure
+
+
+def _best(run: Run, state: TrainState) -> Best:
+    may_retry = len(state.retries) < run.config.train.retries
+    return Best(
+        run.folder,
+        run.config.train.keep_best,
+        state.step,
+        back_to=partial(steps_to_go_back_to, run.folder) if may_retry else list,
+        is_better=ranking.is_better,
+        differences=ranking.differences,
+    )
 
 
 @contextmanager

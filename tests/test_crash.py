@@ -149,7 +149,7 @@ def test_a_best_that_was_not_removed_in_time_is(tmp_path: Path) -> None:
         "fields": {},
     }
     (tmp_path / "best.json").write_text(json.dumps(record))
-    Best(tmp_path, "fid", 2, is_better=lambda *_: True, differences=lambda *_: "")
+    Best(tmp_path, "fid", 2, back_to=list, is_better=lambda *_: True, differences=lambda *_: "")
     assert new.exists()
     assert not old.exists()
 
