@@ -255,6 +255,8 @@ def test_what_a_person_can_mend_is_torchruns_reason(small_shapes: Path, tmp_path
     assert "gan-train: error: train.batch_size: got 3, of which 2 processes have no equal shares" in output
     root_cause = output.partition("Root Cause")[2]
     assert "ConfigError: train.batch_size: got 3" in root_cause
+    assert "Traceback" not in root_cause
+    assert str(ROOT / "gan") not in output, "no line of a traceback of ours"
     assert not (tmp_path / "run").exists()
 
 
