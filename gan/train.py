@@ -26,7 +26,7 @@ from gan.command import Command, choose_device, describe
 from gan.config import Config, TrainSettings, available_configs, load_config, override_config
 from gan.data import ImageData
 from gan.determinism import determinism
-from gan.distributed import Processes, num_processes, own_device, started
+from gan.distributed import Processes, is_connection_lost, num_processes, own_device, started
 from gan.errors import CheckpointError, ConfigError, DivergenceError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
 from gan.files import locked, remove_parts, writing
@@ -491,6 +491,10 @@ def _stop(stop_after: int | None, max_minutes: float | None, spent: float) -> It
     previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield reason
+    except Exception as error:
+        if is_connection_lost(error):
+            del previous[signal.SIGTERM]  # torchrun sends it to those that are left: they say their sentence first
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
