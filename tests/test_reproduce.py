@@ -56,7 +56,7 @@ class InProcess:
 @pytest.fixture
 def processes(reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     found = InProcess()
-    monkeypatch.setattr(reproduce, "run_all", found)
+    monkeypatch.setattr("reproducing.jobs.run_all", found)
     return found
 
 
@@ -74,7 +74,7 @@ def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -
     known = available_configs()
     for scale in reproduce.SCALES.values():
         for model, _ in (need for artefact in artefacts for need in artefact.needs):
-            run = reproduce.Run.of(model, 3, scale, (), Path("runs"))
+            run = importlib.import_module("reproducing.runs").Run.of(model, 3, scale, (), Path("runs"))
             assert f"{run.name}.yaml" in known
             assert run.config.train.seed == 3
             assert run.config.train.adam_beta2 == 0.999
