@@ -39,6 +39,7 @@ class InProcess:
     def __init__(self) -> None:
         self.commands: list[Planned] = []
         self.statuses: list[int] = []
+        self.stopped = False
 
     def __call__(self, planned: Sequence[Planned], at_once: int, say: Callable[[str], None]) -> list[Ended]:
         return [self._run(run, say) for run in planned]
@@ -46,7 +47,7 @@ class InProcess:
     def _run(self, run: Planned, say: Callable[[str], None]) -> Ended:
         self.commands.append(run)
         if self.statuses:
-            return Ended(self.statuses.pop(0), 1.5)
+            return Ended(self.statuses.pop(0), 1.5, self.stopped)
         result = CliRunner().invoke(COMMANDS[run.module], run.arguments)
         for line in result.output.splitlines():
             say(f"[{run.folder.name}] {line}")
@@ -179,6 +180,27 @@ def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InP
     assert call("--figure=17", f"--into={page}").exit_code == 0
     assert "](out/figure-17-cpu.png)" in page.read_text(), "where the picture is, as seen from the page"
     assert [run.folder.name.rpartition("-")[0] for run in processes.commands[before:]] == ["cifar10_small_srn50-seed1"]
+
+
+def test_a_stopped_evaluation_that_stands_alone_stops_all(
+    call: Callable[..., Result], processes: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with click's status 1, as after an error; the next kind of evaluation must not begin."""
+    monkeypatch.setattr("reproducing.runs.Run.is_trained", True)
+    processes.statuses, processes.stopped = [1] * 9, True
+    assert call("--table=2").exit_code == 130
+    assert len(processes.commands) == 1
+
+
+def test_a_process_that_dies_without_a_sentence_is_named(
+    call: Callable[..., Result], processes: InProcess, tmp_path: Path
+) -> None:
+    """Such as one that the kernel killed for its memory, or a traceback: it is no interruption."""
+    processes.statuses = [-9, -9, 1, 1]
+    assert call("--figure=22").exit_code == 1
+    text = (tmp_path / "out" / "figure-22-cpu.md").read_text()
+    assert "SRN-70-GAN (cifar100_small_srn70): not run: gan.train ended with status -9" in text
+    assert "SN-GAN (cifar100_small_sn): not run: gan.train ended with status 1" in text
 
 
 def test_the_plan_says_what_is_missing_and_how_long_it_takes(
