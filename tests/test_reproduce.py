@@ -91,11 +91,35 @@ def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
         assert set(table.protocol) <= set(importlib.import_module("reproducing.tables").CONDITIONS)
 
 
-def test_claims_are_about_models_of_the_figure(reproduce: ModuleType) -> None:
+def test_every_claim_has_a_panel_with_both_its_models(reproduce: ModuleType) -> None:
     for figure in reproduce.FIGURES.values():
-        labels = {model.label for models in figure.panels.values() for model in models}
+        panels = [{model.label for model in models} for models in figure.panels.values()]
         for claim in getattr(figure, "claims", ()):
-            assert {claim.smaller, claim.larger} <= labels, claim
+            assert any({claim.smaller, claim.larger} <= labels for labels in panels), claim
+
+
+def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleType) -> None:
+    """Labels of conditional and unconditional models are equal; their runs are not."""
+    figures, paper = (importlib.import_module(f"reproducing.{name}") for name in ("figures", "paper"))
+    claims = (
+        paper.Claim("less", lambda run: run.value, "SN-GAN", "WGAN-GP"),
+        paper.Claim("more", lambda run: run.value, "Ortho-GAN", "WGAN-GP"),
+    )
+
+    def seeds(*models: tuple[str, float]) -> dict[object, SimpleNamespace]:
+        return {paper.Model(label, "c"): SimpleNamespace(runs=[SimpleNamespace(value=value)]) for label, value in models}
+
+    panels = {
+        "unconditional": seeds(("SN-GAN", 1.0), ("WGAN-GP", 2.0)),
+        "conditional": seeds(("SN-GAN", 3.0), ("WGAN-GP", 2.0), ("Ortho-GAN", 4.0)),
+    }
+    rows = figures._claims(claims, panels)
+    assert rows[0][:2] == ["panel", "the paper says"]
+    assert [(row[0], row[1], row[3], row[-1].partition(",")[0]) for row in rows[1:]] == [
+        ("unconditional", "less", "1", "as in the paper"),
+        ("conditional", "less", "3", "the other way round"),
+        ("conditional", "more", "4", "the other way round"),
+    ]
 
 
 def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Path) -> None:
@@ -151,7 +175,8 @@ def test_a_table_and_figures_are_made_once(
     for name in ("figure-13a-cpu.png", "figure-13b-cpu.png", "figure-17-cpu.png", "figure-20d-cpu.png"):
         assert (out / name).stat().st_size > 1000
     losses = (out / "figure-17-cpu.md").read_text()
-    assert "| SRN-70-GAN's loss is steadier than SN-GAN's | SRN-70-GAN |" in losses
+    for panel in ("unconditional", "conditional"):
+        assert f"| {panel} | SRN-70-GAN's loss is steadier than SN-GAN's | SRN-70-GAN |" in losses
     noted = json.loads(next(out.glob("runs/cifar10_small_sn-seed0-*/reproduce.json")).read_text())
     assert noted["training"] == [1.5]
 
