@@ -84,12 +84,9 @@ def _numbers(kind: str) -> Any:
     def read(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str]:
         found: list[str] = []
         for part in (part.strip() for value in values for part in value.split(",")):
-            first, dash, last = part.partition("-")
-            numbers = (
-                [str(n) for n in range(int(first), int(last) + 1)]
-                if dash and part.replace("-", "").isdigit()
-                else [part]
-            )
+            first, _, last = part.partition("-")
+            is_range = first.isdecimal() and last.isdecimal() and int(first) <= int(last)
+            numbers = [str(n) for n in range(int(first), int(last) + 1)] if is_range else [part]
             for number in numbers:
                 if number not in known:
                     raise click.BadParameter(f"got {number!r}, expected some of {', '.join(known)}")
