@@ -107,7 +107,9 @@ def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleTyp
     )
 
     def seeds(*models: tuple[str, float]) -> dict[object, SimpleNamespace]:
-        return {paper.Model(label, "c"): SimpleNamespace(runs=[SimpleNamespace(value=value)]) for label, value in models}
+        return {
+            paper.Model(label, "c"): SimpleNamespace(runs=[SimpleNamespace(value=value)]) for label, value in models
+        }
 
     panels = {
         "unconditional": seeds(("SN-GAN", 1.0), ("WGAN-GP", 2.0)),
@@ -281,6 +283,19 @@ def test_what_is_wrong_is_one_sentence(
     result = CliRunner().invoke(reproduce.main, [*arguments, "--folder", str(tmp_path), "--scale=cpu"])
     assert result.exit_code == 2
     assert all(part in result.output for part in parts), result.output
+
+
+def test_a_page_without_marks_is_refused_before_anything_is_trained(
+    call: Callable[..., Result], processes: InProcess, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    for text, part in ((None, "No such file"), ("<!-- table-2-cpu -->", "no lines <!-- table-2-cpu -->")):
+        if text:
+            page.write_text(text)
+        result = call("--table=2", f"--into={page}")
+        assert result.exit_code == 2
+        assert part in result.output
+        assert processes.commands == []
 
 
 def test_numbers_of_figures_are_read_as_people_write_them(reproduce: ModuleType) -> None:
