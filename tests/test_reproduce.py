@@ -243,6 +243,14 @@ def test_the_plan_says_what_is_missing_and_how_long_it_takes(
     assert result.output.splitlines()[-1].startswith("4 runs, ")
 
 
+def test_iterations_with_a_penalty_are_estimated_by_their_own(reproduce: ModuleType) -> None:
+    """WGAN-GP's differentiates twice, Ortho-GAN's is a product of weights."""
+    estimate = importlib.import_module("reproducing.estimate")
+    works = [estimate._work(load_config(f"cifar10_{name}")) for name in ("sn", "srn70", "ortho", "wgan_gp")]
+    assert works[0] == works[1]
+    assert len(set(works)) == 3
+
+
 def test_generated_images_are_counted(reproduce: ModuleType) -> None:
     """The published protocol: 3 critics of 100,000 updates on 128 images, then 1,000,000; FID's are IS's, too."""
     estimate = importlib.import_module("reproducing.estimate")
