@@ -91,6 +91,16 @@ def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
         assert set(table.protocol) <= set(importlib.import_module("reproducing.tables").CONDITIONS)
 
 
+def test_lines_that_the_paper_quotes_say_so(reproduce: ModuleType) -> None:
+    """A footnote of Table 2: two of its lines are Miyato et al.'s."""
+    tables = importlib.import_module("reproducing.tables")
+    table = reproduce.TABLES["2"]
+    lines = [(line, tables.Seeds(None, [], "not now")) for line in table.lines]
+    rows = [row for row in tables.table_markdown(table, lines).splitlines() if "| paper |" in row]
+    assert [row.split("|")[1].strip() for row in rows if "Miyato" in row] == ["Ortho-GAN", "SN-GAN"]
+    assert "Miyato" in rows[2], "the unconditional SN-GAN"
+
+
 def test_every_claim_has_a_panel_with_both_its_models(reproduce: ModuleType) -> None:
     for figure in reproduce.FIGURES.values():
         panels = [{model.label for model in models} for models in figure.panels.values()]

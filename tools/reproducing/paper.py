@@ -21,11 +21,12 @@ class Model(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line of a table. printed: by column."""
+    """One line of a table. printed: by column. protocol: where the line's is not the table's, by name."""
 
     model: Model
     printed: Mapping[str, str]
     section: str = ""
+    protocol: Mapping[str, str] = {}
 
 
 class Column(NamedTuple):
@@ -114,6 +115,12 @@ INCEPTION = {
     "images": "IS of 50,000; FID 10,000 real (train), 5,000 generated",
 }
 ON_CIFAR10 = {"data": "CIFAR-10"} | INCEPTION
+QUOTED = {
+    "iterations": "not stated there; quoted from Miyato et al. 2018",
+    "networks": "of Miyato et al. 2018, not trained anew",
+    "images": "of Miyato et al. 2018",
+}
+"""Of the lines that a footnote of Table 2 says are not the paper's own."""
 DIVERGENCE = INCEPTION | {
     "extractor": "critic of 100,000 updates",
     "images": "10,000 real (test; CelebA: train), 1,000,000 generated",
@@ -124,9 +131,9 @@ TABLES = {
         "Inception score and FID on CIFAR-10",
         ("IS", "FID", "Intra-FID"),
         (
-            Line(ORTHO, {"IS": "7.92 ± .04", "FID": "23.8"}, UNCONDITIONAL),
+            Line(ORTHO, {"IS": "7.92 ± .04", "FID": "23.8"}, UNCONDITIONAL, QUOTED),
             Line(WGAN_GP, {"IS": "7.86 ± .07", "FID": "21.7"}, UNCONDITIONAL),
-            Line(SN, {"IS": "8.22 ± .04", "FID": "20.67"}, UNCONDITIONAL),
+            Line(SN, {"IS": "8.22 ± .04", "FID": "20.67"}, UNCONDITIONAL, QUOTED),
             Line(SRN70, {"IS": "8.53 ± 0.04", "FID": "19.83"}, UNCONDITIONAL),
             Line(SRN50, {"IS": "8.33 ± 0.06", "FID": "19.57"}, UNCONDITIONAL),
             Line(COND_SN, {"IS": "8.71 ± .04", "FID": "16.049", "Intra-FID": "26.24"}, CONDITIONAL),

@@ -39,7 +39,7 @@ def table_markdown(table: Table, lines: Sequence[tuple[Line, Seeds]]) -> str:
             section = line.section
             rows.append([f"**{section}**", *[""] * (len(rows[0]) - 1)])
         printed = [line.printed.get(name, MISSING) for name in table.columns]
-        paper = [table.protocol.get(name, "") for name in CONDITIONS]
+        paper = [line.protocol.get(name, table.protocol.get(name, "")) for name in CONDITIONS]
         rows.append([line.model.label, "paper", *printed, *paper])
         rows.append(_our_row(table, seeds, found))
     return "\n\n".join([markdown_table(rows), "\n".join(f"- {order}" for order in _orders(lines, ours))])
