@@ -134,6 +134,22 @@ def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleTyp
     ]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "title"),
+    [
+        ((), "CIFAR-10 (JPEG)"),
+        (("data.name=shapes",), "shapes"),
+        (("data.root=other.zip",), "folder other.zip"),
+        (("data.root=other.zip", "data.title=Mine"), "Mine"),
+    ],
+)
+def test_other_data_do_not_keep_the_title(reproduce: ModuleType, overrides: tuple[str, ...], title: str) -> None:
+    model = reproduce.TABLES["2"].lines[2].model
+    runs, tables = (importlib.import_module(f"reproducing.{name}") for name in ("runs", "tables"))
+    run = runs.Run.of(model, 0, reproduce.SCALES["cpu"], overrides, Path("runs"))
+    assert tables.title_of(run.config) == title
+
+
 def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Path) -> None:
     """Table 2 trains eight models; Figure 5 needs five of them and four more; Figure 20 none that is new."""
 

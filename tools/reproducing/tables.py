@@ -75,7 +75,8 @@ def conditions(seeds: Seeds, values: Sequence[Ours]) -> dict[str, str]:
 
 def title_of(config: Config) -> str:
     """What the data are called."""
-    return config.data.title or config.data.name
+    data = config.data
+    return data.title or (f"{data.name} {data.root}" if data.name == "folder" else data.name)
 
 
 def _extractor(value: Ours) -> str:
