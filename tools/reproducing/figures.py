@@ -96,7 +96,11 @@ def _curves(figure: Curves, panels: Panels, file: Callable[[str], Path]) -> list
                 spread = str(Spread.of(of_all(seeds.runs, steadiness)))
                 rows.append([title, model.label, spread, *conditions(seeds, []).values()])
     picture = f"![{figure.title}]({file('').name})"
-    return [picture, "Drawn is the first seed of each; no curve is shifted.", markdown_table(rows)]
+    return [
+        picture,
+        "Drawn is the first seed of each; no curve is shifted, as the paper's of SRN-70 is (by 0.2).",
+        markdown_table(rows),
+    ]
 
 
 def _samples(figure: Samples, panels: Panels, file: Callable[[str], Path]) -> list[str]:
@@ -112,7 +116,7 @@ def _samples(figure: Samples, panels: Panels, file: Callable[[str], Path]) -> li
         return []
     return [
         markdown_table([rows, parts]),
-        "The first images of the first seed, unselected; the paper's are picked by hand.",
+        f"The first images of the first seed, unselected. {figure.paper}",
     ]
 
 
