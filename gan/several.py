@@ -29,10 +29,11 @@ class Planned(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """status: of the process, -1 where it did not start. seconds: that it took."""
+    """status: of the process, -1 where it did not start. seconds: that it took. stopped: a signal was to end it."""
 
     status: int
     seconds: float
+    stopped: bool = False
 
 
 def plan(
@@ -87,7 +88,7 @@ class _Processes:
         command = [sys.executable, "-m", run.module, *run.arguments]
         with self._lock:
             if self.stopped:
-                return Ended(-1, 0.0)
+                return Ended(-1, 0.0, stopped=True)
             process = subprocess.Popen(
                 command,
                 env=environment,
@@ -103,7 +104,7 @@ class _Processes:
                 say(f"[{run.folder.name}] {line.rstrip()}")
         with self._lock:
             self.running.discard(process)
-        return Ended(process.returncode, time.monotonic() - start)
+        return Ended(process.returncode, time.monotonic() - start, self.stopped)
 
     def send(self, number: int, frame: FrameType | None) -> None:
         with self._lock:

@@ -39,6 +39,7 @@ class InProcess:
     def __init__(self) -> None:
         self.commands: list[Planned] = []
         self.statuses: list[int] = []
+        self.stopped = False
 
     def __call__(self, planned: Sequence[Planned], at_once: int, say: Callable[[str], None]) -> list[Ended]:
         return [self._run(run, say) for run in planned]
@@ -46,7 +47,7 @@ class InProcess:
     def _run(self, run: Planned, say: Callable[[str], None]) -> Ended:
         self.commands.append(run)
         if self.statuses:
-            return Ended(self.statuses.pop(0), 1.5)
+            return Ended(self.statuses.pop(0), 1.5, self.stopped)
         result = CliRunner().invoke(COMMANDS[run.module], run.arguments)
         for line in result.output.splitlines():
             say(f"[{run.folder.name}] {line}")
@@ -90,11 +91,63 @@ def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
         assert set(table.protocol) <= set(importlib.import_module("reproducing.tables").CONDITIONS)
 
 
-def test_claims_are_about_models_of_the_figure(reproduce: ModuleType) -> None:
+def test_lines_that_the_paper_quotes_say_so(reproduce: ModuleType) -> None:
+    """A footnote of Table 2: two of its lines are Miyato et al.'s."""
+    tables = importlib.import_module("reproducing.tables")
+    table = reproduce.TABLES["2"]
+    lines = [(line, tables.Seeds(None, [], "not now")) for line in table.lines]
+    rows = [row for row in tables.table_markdown(table, lines).splitlines() if "| paper |" in row]
+    assert [row.split("|")[1].strip() for row in rows if "Miyato" in row] == ["Ortho-GAN", "SN-GAN"]
+    assert "Miyato" in rows[2], "the unconditional SN-GAN"
+
+
+def test_every_claim_has_a_panel_with_both_its_models(reproduce: ModuleType) -> None:
     for figure in reproduce.FIGURES.values():
-        labels = {model.label for models in figure.panels.values() for model in models}
+        panels = [{model.label for model in models} for models in figure.panels.values()]
         for claim in getattr(figure, "claims", ()):
-            assert {claim.smaller, claim.larger} <= labels, claim
+            assert any({claim.smaller, claim.larger} <= labels for labels in panels), claim
+
+
+def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleType) -> None:
+    """Labels of conditional and unconditional models are equal; their runs are not."""
+    figures, paper = (importlib.import_module(f"reproducing.{name}") for name in ("figures", "paper"))
+    claims = (
+        paper.Claim("less", lambda run: run.value, "SN-GAN", "WGAN-GP"),
+        paper.Claim("more", lambda run: run.value, "Ortho-GAN", "WGAN-GP"),
+    )
+
+    def seeds(*models: tuple[str, float]) -> dict[object, SimpleNamespace]:
+        return {
+            paper.Model(label, "c"): SimpleNamespace(runs=[SimpleNamespace(value=value)]) for label, value in models
+        }
+
+    panels = {
+        "unconditional": seeds(("SN-GAN", 1.0), ("WGAN-GP", 2.0)),
+        "conditional": seeds(("SN-GAN", 3.0), ("WGAN-GP", 2.0), ("Ortho-GAN", 4.0)),
+    }
+    rows = figures._claims(claims, panels)
+    assert rows[0][:2] == ["panel", "the paper says"]
+    assert [(row[0], row[1], row[3], row[-1].partition(",")[0]) for row in rows[1:]] == [
+        ("unconditional", "less", "1", "as in the paper"),
+        ("conditional", "less", "3", "the other way round"),
+        ("conditional", "more", "4", "the other way round"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "title"),
+    [
+        ((), "CIFAR-10 (JPEG)"),
+        (("data.name=shapes",), "shapes"),
+        (("data.root=other.zip",), "folder other.zip"),
+        (("data.root=other.zip", "data.title=Mine"), "Mine"),
+    ],
+)
+def test_other_data_do_not_keep_the_title(reproduce: ModuleType, overrides: tuple[str, ...], title: str) -> None:
+    model = reproduce.TABLES["2"].lines[2].model
+    runs, tables = (importlib.import_module(f"reproducing.{name}") for name in ("runs", "tables"))
+    run = runs.Run.of(model, 0, reproduce.SCALES["cpu"], overrides, Path("runs"))
+    assert tables.title_of(run.config) == title
 
 
 def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Path) -> None:
@@ -150,7 +203,8 @@ def test_a_table_and_figures_are_made_once(
     for name in ("figure-13a-cpu.png", "figure-13b-cpu.png", "figure-17-cpu.png", "figure-20d-cpu.png"):
         assert (out / name).stat().st_size > 1000
     losses = (out / "figure-17-cpu.md").read_text()
-    assert "| SRN-70-GAN's loss is steadier than SN-GAN's | SRN-70-GAN |" in losses
+    for panel in ("unconditional", "conditional"):
+        assert f"| {panel} | SRN-70-GAN's loss is steadier than SN-GAN's | SRN-70-GAN |" in losses
     noted = json.loads(next(out.glob("runs/cifar10_small_sn-seed0-*/reproduce.json")).read_text())
     assert noted["training"] == [1.5]
 
@@ -181,6 +235,27 @@ def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InP
     assert [run.folder.name.rpartition("-")[0] for run in processes.commands[before:]] == ["cifar10_small_srn50-seed1"]
 
 
+def test_a_stopped_evaluation_that_stands_alone_stops_all(
+    call: Callable[..., Result], processes: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with click's status 1, as after an error; the next kind of evaluation must not begin."""
+    monkeypatch.setattr("reproducing.runs.Run.is_trained", True)
+    processes.statuses, processes.stopped = [1] * 9, True
+    assert call("--table=2").exit_code == 130
+    assert len(processes.commands) == 1
+
+
+def test_a_process_that_dies_without_a_sentence_is_named(
+    call: Callable[..., Result], processes: InProcess, tmp_path: Path
+) -> None:
+    """Such as one that the kernel killed for its memory, or a traceback: it is no interruption."""
+    processes.statuses = [-9, -9, 1, 1]
+    assert call("--figure=22").exit_code == 1
+    text = (tmp_path / "out" / "figure-22-cpu.md").read_text()
+    assert "SRN-70-GAN (cifar100_small_srn70): not run: gan.train ended with status -9" in text
+    assert "SN-GAN (cifar100_small_sn): not run: gan.train ended with status 1" in text
+
+
 def test_the_plan_says_what_is_missing_and_how_long_it_takes(
     call: Callable[..., Result], processes: InProcess, reproduce: ModuleType, tmp_path: Path
 ) -> None:
@@ -192,6 +267,14 @@ def test_the_plan_says_what_is_missing_and_how_long_it_takes(
     assert lines[2][1:5] == ["step", "0", "of", "4"]
     assert float(lines[2][5]) >= 0
     assert result.output.splitlines()[-1].startswith("4 runs, ")
+
+
+def test_iterations_with_a_penalty_are_estimated_by_their_own(reproduce: ModuleType) -> None:
+    """WGAN-GP's differentiates twice, Ortho-GAN's is a product of weights."""
+    estimate = importlib.import_module("reproducing.estimate")
+    works = [estimate._work(load_config(f"cifar10_{name}")) for name in ("sn", "srn70", "ortho", "wgan_gp")]
+    assert works[0] == works[1]
+    assert len(set(works)) == 3
 
 
 def test_generated_images_are_counted(reproduce: ModuleType) -> None:
@@ -220,6 +303,9 @@ def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> No
         ([], ["--table or --figure", "2, 3, 4"]),
         (["--table=7"], ["got '7'", "2, 3, 4"]),
         (["--figure=12-99"], ["got '23'"]),
+        (["--figure=12-13-14"], ["got '12-13-14'"]),
+        (["--figure=-14"], ["got '-14'"]),
+        (["--table=2", "--figure=22-18"], ["got '22-18'"]),
         (["--figure=5", "--seeds=0,x"], ["0,x", "whole numbers"]),
         (["--table=2", "--variant=tiny"], ["cifar10_tiny_ortho"]),
         (["--table=2", "--set=train.step=3"], ["train.step", "unknown setting"]),
@@ -231,6 +317,19 @@ def test_what_is_wrong_is_one_sentence(
     result = CliRunner().invoke(reproduce.main, [*arguments, "--folder", str(tmp_path), "--scale=cpu"])
     assert result.exit_code == 2
     assert all(part in result.output for part in parts), result.output
+
+
+def test_a_page_without_marks_is_refused_before_anything_is_trained(
+    call: Callable[..., Result], processes: InProcess, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    for text, part in ((None, "No such file"), ("<!-- table-2-cpu -->", "no lines <!-- table-2-cpu -->")):
+        if text:
+            page.write_text(text)
+        result = call("--table=2", f"--into={page}")
+        assert result.exit_code == 2
+        assert part in result.output
+        assert processes.commands == []
 
 
 def test_numbers_of_figures_are_read_as_people_write_them(reproduce: ModuleType) -> None:

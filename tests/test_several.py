@@ -188,3 +188,14 @@ def test_a_run_gets_its_arguments_and_its_lines_are_told(monkeypatch: pytest.Mon
     assert ended.status == 0
     assert ended.seconds > 0
     assert said == ["[one] -m gan.train word"]
+
+
+def test_a_process_that_a_signal_ended_is_told_from_one_that_failed(tmp_path: Path) -> None:
+    """Whatever status it makes of the signal: one without a handler, such as timeit here, ends with 1."""
+    sleeping = Planned(tmp_path, ["-n1", "-r1", "-simport time", "time.sleep(60)"], "timeit")
+    timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    (ended,) = run_all([sleeping], 1, lambda line: None)
+    assert (ended.status, ended.stopped) == (1, True)
+    (ended,) = run_all([sleeping._replace(arguments=["-n1", "-r1", "no_such_name"])], 1, lambda line: None)
+    assert (ended.status, ended.stopped) == (1, False)

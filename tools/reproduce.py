@@ -62,8 +62,8 @@ def _seeds(plan: Plan, model: Model, groups: Iterable[Metrics], errors: Mapping[
     return Seeds(runs[0].config, measured, reason)
 
 
-def put_into(file: Path, name: str, markdown: str) -> None:
-    """Replaces what stands between two marks in a page by a table or figure.
+def put_into(file: Path, name: str, markdown: str | None) -> None:
+    """Replaces what stands between two marks in a page by a table or figure; None: only looks for the marks.
 
     Raises:
         UserError: the page has no such marks.
@@ -74,7 +74,8 @@ def put_into(file: Path, name: str, markdown: str) -> None:
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise UserError(f"--into {file}: no lines {begin.strip()} and {end} there; write them where it is to stand")
-    write_atomically(file, f"{before}{begin}{markdown}{end}{after}".encode())
+    if markdown is not None:
+        write_atomically(file, f"{before}{begin}{markdown}{end}{after}".encode())
 
 
 def _numbers(kind: str) -> Any:
@@ -84,12 +85,9 @@ def _numbers(kind: str) -> Any:
     def read(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str]:
         found: list[str] = []
         for part in (part.strip() for value in values for part in value.split(",")):
-            first, dash, last = part.partition("-")
-            numbers = (
-                [str(n) for n in range(int(first), int(last) + 1)]
-                if dash and part.replace("-", "").isdigit()
-                else [part]
-            )
+            first, _, last = part.partition("-")
+            is_range = first.isdecimal() and last.isdecimal() and int(first) <= int(last)
+            numbers = [str(n) for n in range(int(first), int(last) + 1)] if is_range else [part]
             for number in numbers:
                 if number not in known:
                     raise click.BadParameter(f"got {number!r}, expected some of {', '.join(known)}")
@@ -141,6 +139,9 @@ def main(
     if not wanted:
         raise ConfigError(f"--table or --figure: name one; tables {', '.join(TABLES)}, figures {', '.join(FIGURES)}")
     artefacts = [artefact(kind, number) for kind, number in wanted]
+    if into is not None:
+        for each in artefacts:
+            put_into(into, f"{each.name}-{scale}", None)  # now, not after hours of training
     chosen = SCALES[scale] if variant is None else SCALES[scale]._replace(variant=variant)
     plan = Plan(artefacts, seeds, chosen, overrides, folder / "runs")
     place = choose_device(device)

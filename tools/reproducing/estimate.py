@@ -85,7 +85,8 @@ def num_generated(config: Config, metrics: Iterable[str]) -> int:
 
 def _work(config: Config) -> str:
     """Equal for configurations of which an iteration costs the same, but for the normalization's few per cent."""
-    train, penalty = config.train, config.discriminator.normalization in ("wgan_gp", "ortho")
+    train, name = config.train, config.discriminator.normalization
+    penalty = name if name in ("wgan_gp", "ortho") else ""
     parts = (config.conditional, config.data.image_size, config.generator, config.discriminator.name)
     return repr((parts, config.discriminator.channels, penalty, train.batch_size, train.d_steps, train.precision))
 

@@ -10,7 +10,7 @@ from evaluation.histograms import plot_histograms
 from evaluation.plots import overlaid_figure, save_figure
 from evaluation.tables import markdown_table
 from reproducing.measured import Measured, steadiness
-from reproducing.paper import COLUMNS, Curves, Figure, Histograms, Model, Samples
+from reproducing.paper import COLUMNS, Claim, Curves, Figure, Histograms, Model, Samples
 from reproducing.results import Spread, claim_rows, of_all, over_seeds
 from reproducing.tables import CONDITIONS, MISSING, Seeds, conditions, title_of
 
@@ -25,11 +25,9 @@ def figure_markdown(figure: Figure, panels: Panels, file: Callable[[str], Path])
     """
     drawers: dict[type, Callable[..., list[str]]] = {Histograms: _histograms, Curves: _curves, Samples: _samples}
     parts = drawers[type(figure)](figure, panels, file)
-    runs = {model.label: seeds.runs for members in panels.values() for model, seeds in members.items()}
     claims = getattr(figure, "claims", ())
     if claims:
-        by_config = {label: _first_panel_with(panels, label) for label in runs}
-        parts.append(markdown_table(claim_rows(claims, by_config)))
+        parts.append(markdown_table(_claims(claims, panels)))
     reasons = {
         f"{model.label} ({seeds.config.name}): not run: {seeds.reason}"
         for members in panels.values()
@@ -39,10 +37,15 @@ def figure_markdown(figure: Figure, panels: Panels, file: Callable[[str], Path])
     return "\n\n".join([*parts, *sorted(reasons)])
 
 
-def _first_panel_with(panels: Panels, label: str) -> Sequence[Measured]:
-    """Claims are about unconditional models, which a figure that has both draws in its last panel."""
-    found = [seeds.runs for members in panels.values() for model, seeds in members.items() if model.label == label]
-    return found[-1]
+def _claims(claims: Sequence[Claim], panels: Panels) -> list[list[str]]:
+    """Each panel with the claims of which it has both models: other panels' models may have the same labels."""
+    rows: list[list[str]] = []
+    for title, members in panels.items():
+        runs: dict[str, Sequence[Measured]] = {model.label: seeds.runs for model, seeds in members.items()}
+        head, *found = claim_rows([claim for claim in claims if {claim.smaller, claim.larger} <= runs.keys()], runs)
+        rows = rows or [["panel", *head]]
+        rows += [[title, *row] for row in found]
+    return rows
 
 
 def _histograms(figure: Histograms, panels: Panels, file: Callable[[str], Path]) -> list[str]:
@@ -93,7 +96,11 @@ def _curves(figure: Curves, panels: Panels, file: Callable[[str], Path]) -> list
                 spread = str(Spread.of(of_all(seeds.runs, steadiness)))
                 rows.append([title, model.label, spread, *conditions(seeds, []).values()])
     picture = f"![{figure.title}]({file('').name})"
-    return [picture, "Drawn is the first seed of each; no curve is shifted.", markdown_table(rows)]
+    return [
+        picture,
+        "Drawn is the first seed of each; no curve is shifted, as the paper's of SRN-70 is (by 0.2).",
+        markdown_table(rows),
+    ]
 
 
 def _samples(figure: Samples, panels: Panels, file: Callable[[str], Path]) -> list[str]:
@@ -109,7 +116,7 @@ def _samples(figure: Samples, panels: Panels, file: Callable[[str], Path]) -> li
         return []
     return [
         markdown_table([rows, parts]),
-        "The first images of the first seed, unselected; the paper's are picked by hand.",
+        f"The first images of the first seed, unselected. {figure.paper}",
     ]
 
 

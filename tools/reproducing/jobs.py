@@ -24,10 +24,13 @@ class Jobs:
         if self.stopped or not jobs:
             return
         ended = run_all([planned for _, _, planned in jobs], at_once, self._say)
-        for (folder, name, _), (status, seconds) in zip(jobs, ended, strict=True):
+        for (folder, name, planned), (status, seconds, stopped) in zip(jobs, ended, strict=True):
             if folder.is_dir() and seconds:
                 add_seconds(folder, name, seconds)
-            self.stopped |= status == -1 or status >= 128
+            interrupted = stopped or status >= 128
+            self.stopped |= interrupted
+            if status and not interrupted:
+                self.errors.setdefault(_identity(folder.name), f"{planned.module} ended with status {status}")
 
     def train(self, runs: Iterable[Run]) -> None:
         missing = {run.identity: run for run in runs if not run.is_trained}.values()
@@ -53,4 +56,9 @@ class Jobs:
         click.echo(line, err=True)
         name, _, text = line.partition("] ")
         if "error: " in text:
-            self.errors[name.rpartition("-")[2]] = text.partition("error: ")[2]
+            self.errors[_identity(name)] = text.partition("error: ")[2]
+
+
+def _identity(name: str) -> str:
+    """Of a run, from its folder's name."""
+    return name.rpartition("-")[2]

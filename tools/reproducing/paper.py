@@ -21,11 +21,12 @@ class Model(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line of a table. printed: by column."""
+    """One line of a table. printed: by column. protocol: where the line's is not the table's, by name."""
 
     model: Model
     printed: Mapping[str, str]
     section: str = ""
+    protocol: Mapping[str, str] = {}
 
 
 class Column(NamedTuple):
@@ -76,10 +77,11 @@ class Curves(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Grids of generated images, unselected."""
+    """Grids of generated images, unselected. paper: how the paper's were made."""
 
     title: str
     panels: Mapping[str, tuple[Model, ...]]
+    paper: str
 
 
 Figure = Histograms | Curves | Samples
@@ -113,7 +115,15 @@ INCEPTION = {
     "networks": "ResNet, batch not stated, Adam 2e-4, 0, 0.999",
     "images": "IS of 50,000; FID 10,000 real (train), 5,000 generated",
 }
+UNSTATED_C = {"networks": f"{INCEPTION['networks']}, c not stated"}
+"""Of lines that say "SRN-GAN" only."""
 ON_CIFAR10 = {"data": "CIFAR-10"} | INCEPTION
+QUOTED = {
+    "iterations": "not stated there; quoted from Miyato et al. 2018",
+    "networks": "of Miyato et al. 2018, not trained anew",
+    "images": "of Miyato et al. 2018",
+}
+"""Of the lines that a footnote of Table 2 says are not the paper's own."""
 DIVERGENCE = INCEPTION | {
     "extractor": "critic of 100,000 updates",
     "images": "10,000 real (test; CelebA: train), 1,000,000 generated",
@@ -124,9 +134,9 @@ TABLES = {
         "Inception score and FID on CIFAR-10",
         ("IS", "FID", "Intra-FID"),
         (
-            Line(ORTHO, {"IS": "7.92 ± .04", "FID": "23.8"}, UNCONDITIONAL),
+            Line(ORTHO, {"IS": "7.92 ± .04", "FID": "23.8"}, UNCONDITIONAL, QUOTED),
             Line(WGAN_GP, {"IS": "7.86 ± .07", "FID": "21.7"}, UNCONDITIONAL),
-            Line(SN, {"IS": "8.22 ± .04", "FID": "20.67"}, UNCONDITIONAL),
+            Line(SN, {"IS": "8.22 ± .04", "FID": "20.67"}, UNCONDITIONAL, QUOTED),
             Line(SRN70, {"IS": "8.53 ± 0.04", "FID": "19.83"}, UNCONDITIONAL),
             Line(SRN50, {"IS": "8.33 ± 0.06", "FID": "19.57"}, UNCONDITIONAL),
             Line(COND_SN, {"IS": "8.71 ± .04", "FID": "16.049", "Intra-FID": "26.24"}, CONDITIONAL),
@@ -140,7 +150,7 @@ TABLES = {
         ("IS", "FID"),
         (
             Line(Model("SN-GAN", "cifar100_sn"), {"IS": "9.04", "FID": "23.2"}),
-            Line(Model("SRN-70-GAN", "cifar100_srn70"), {"IS": "8.85", "FID": "19.55"}),
+            Line(Model("SRN-70-GAN", "cifar100_srn70"), {"IS": "8.85", "FID": "19.55"}, protocol=UNSTATED_C),
         ),
         {"data": "CIFAR-100"} | INCEPTION,
     ),
@@ -149,9 +159,9 @@ TABLES = {
         ("ND",),
         (
             Line(SN, {"ND": "10.69"}, "CIFAR-10"),
-            Line(SRN70, {"ND": "11.97"}, "CIFAR-10"),
+            Line(SRN70, {"ND": "11.97"}, "CIFAR-10", UNSTATED_C),
             Line(Model("SN-GAN", "celeba_sn"), {"ND": "0.36"}, "CelebA"),
-            Line(Model("SRN-70-GAN", "celeba_srn70"), {"ND": "0.64"}, "CelebA"),
+            Line(Model("SRN-70-GAN", "celeba_srn70"), {"ND": "0.64"}, "CelebA", UNSTATED_C),
         ),
         {"data": "as the section says"} | DIVERGENCE,
     ),
@@ -170,6 +180,9 @@ LOSSES = PAIRS | {"images": ""}
 LIPSCHITZ = value_of(r"elhist/real_fake/p95")
 SCORE = value_of(r"is(/.*)?")
 COMPARED = (RANDOM, SN, SRN70)
+
+PICKED = "The paper's are 10 of 100 images, picked by hand; the c of its SRN-GAN is not stated there."
+UNSEEN = "No caption of this figure was at hand: these models are what the paper's section F leaves over."
 
 FIGURES: dict[str, Figure] = {
     "5": Histograms(
@@ -243,13 +256,17 @@ FIGURES: dict[str, Figure] = {
             *_orders("SRN-50-GAN's loss is steadier than SN-GAN's", steadiness, SRN50, SN),
         ),
     ),
-    "18": Samples("CelebA, unconditional SRN-GAN", {"": (Model("SRN-70-GAN", "celeba_srn70"),)}),
-    "19": Samples("CelebA, unconditional SN-GAN", {"": (Model("SN-GAN", "celeba_sn"),)}),
-    "20": Samples("CIFAR-10, unconditional GANs", {"": (SRN70, SRN50, SN, WGAN_GP)}),
-    "21": Samples("CIFAR-10, conditional GANs", {"": (COND_SRN70, COND_SRN50, COND_SN)}),
+    "18": Samples("CelebA, unconditional SRN-GAN", {"": (Model("SRN-70-GAN", "celeba_srn70"),)}, PICKED),
+    "19": Samples("CelebA, unconditional SN-GAN", {"": (Model("SN-GAN", "celeba_sn"),)}, PICKED),
+    "20": Samples(
+        "CIFAR-10, unconditional GANs",
+        {"": (SRN70, SRN50, SN, WGAN_GP)},
+        "The paper does not say how its images were chosen.",
+    ),
+    "21": Samples("CIFAR-10, conditional GANs", {"": (COND_SRN70, COND_SRN50, COND_SN)}, UNSEEN),
     "22": Samples(
         "CIFAR-100, unconditional GANs",
         {"": (Model("SRN-70-GAN", "cifar100_srn70"), Model("SN-GAN", "cifar100_sn"))},
+        UNSEEN,
     ),
 }
-"""Of Figures 21 and 22 no caption was at hand: what they show here is what the text's section F leaves over."""

@@ -66,6 +66,9 @@ class Run:
     @classmethod
     def of(cls, model: Model, seed: int, scale: Scale, overrides: tuple[str, ...], root: Path) -> "Run":
         more = (UNTRAINED,) if model.untrained else ()
+        places = {override.partition("=")[0].strip() for override in overrides}
+        if places & {"data.name", "data.root"} and "data.title" not in places:
+            more = (*more, "data.title=''")  # the configuration's is that of other data
         return cls(variant_of(model.config, scale.variant), (*scale.overrides, *overrides, *more), seed, root)
 
     @cached_property

@@ -39,7 +39,7 @@ def table_markdown(table: Table, lines: Sequence[tuple[Line, Seeds]]) -> str:
             section = line.section
             rows.append([f"**{section}**", *[""] * (len(rows[0]) - 1)])
         printed = [line.printed.get(name, MISSING) for name in table.columns]
-        paper = [table.protocol.get(name, "") for name in CONDITIONS]
+        paper = [line.protocol.get(name, table.protocol.get(name, "")) for name in CONDITIONS]
         rows.append([line.model.label, "paper", *printed, *paper])
         rows.append(_our_row(table, seeds, found))
     return "\n\n".join([markdown_table(rows), "\n".join(f"- {order}" for order in _orders(lines, ours))])
@@ -75,7 +75,8 @@ def conditions(seeds: Seeds, values: Sequence[Ours]) -> dict[str, str]:
 
 def title_of(config: Config) -> str:
     """What the data are called."""
-    return config.data.title or config.data.name
+    data = config.data
+    return data.title or (f"{data.name} {data.root}" if data.name == "folder" else data.name)
 
 
 def _extractor(value: Ours) -> str:
