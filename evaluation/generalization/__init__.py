@@ -5,7 +5,8 @@ logits (N, K), and leaves it as it was.
 """
 
 from evaluation.generalization.classifier import Margin
-from evaluation.generalization.complexity import (
+from evaluation.generalization.lipschitz import JacobianNorms, global_lipschitz, local_lipschitz
+from evaluation.generalization.measures import (
     Complexity,
     complexity,
     log_jac_norm,
@@ -13,8 +14,8 @@ from evaluation.generalization.complexity import (
     log_spec_l1,
     margins,
 )
-from evaluation.generalization.lipschitz import JacobianNorms, global_lipschitz, local_lipschitz
 from evaluation.generalization.noise import NoiseSensitivity, noise_sensitivity, sensitivity_to
+from evaluation.generalization.plots import plot_complexity
 from evaluation.generalization.spectra import LayerSpectrum, layer_spectra
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "log_spec_l1",
     "margins",
     "noise_sensitivity",
+    "plot_complexity",
     "sensitivity_to",
 ]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from evaluation.generalization import (
     log_spec_l1,
     margins,
     noise_sensitivity,
+    plot_complexity,
+    plots,
     sensitivity_to,
 )
 
@@ -445,3 +448,38 @@ def test_hidden_layers_of_another_form_are_refused() -> None:
 def test_pairs_must_fit(network: Residual) -> None:
     with pytest.raises(EvaluationError, match="expected one shape"):
         global_lipschitz(network, points(2), points(3))
+
+
+def normal_complexity(mean: float, seed: int) -> Complexity:
+    values = mean + torch.randn(400, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values[:10] = torch.nan
+    return Complexity(torch.where(values.isnan(), -1.0, 1.0), values, values + 3, values - 5)
+
+
+def test_histograms_have_a_panel_for_each_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Densities integrate to the share of values inside the bins; dashed lines are the 90th percentiles."""
+    figures = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+    runs = {"SRN-30": normal_complexity(7, 1), "SN": normal_complexity(9, 2)}
+    plot_complexity(runs, tmp_path / "figure4.png")
+    (figure,) = figures
+    assert [axes.get_xlabel() for axes in figure.axes] == list(plots.MEASURES.values())
+    for axes, measure in zip(figure.axes, plots.MEASURES, strict=True):
+        outlines = [patch for patch in axes.patches if not patch.get_fill()]
+        assert [patch.get_label() for patch in outlines] == list(runs)
+        for patch in outlines:
+            heights, edges, _ = patch.get_data()
+            assert 0.98 < float((heights * np.diff(edges)).sum()) <= 1
+        lines = [float(line.get_xdata()[0]) for line in axes.lines]
+        assert lines == [run.percentile(90)[measure] for run in runs.values()]
+
+
+def test_histograms_are_written_to_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "figure4.png"
+    plot_complexity({"constant": Complexity(*(torch.ones(3) for _ in range(4)))}, file)
+    assert file.stat().st_size > 1000
+    with pytest.raises(EvaluationError, match="got no runs"):
+        plot_complexity({}, file)
+    nothing = Complexity(-torch.ones(3), *(torch.full((3,), torch.nan) for _ in range(3)))
+    with pytest.raises(EvaluationError, match="got no finite log Jac-Norm of wrong"):
+        plot_complexity({"wrong": nothing}, file)
