@@ -42,7 +42,7 @@ def save_checkpoint(
 def remove_superseded(run: Path, *, keep_last: int, keep_every: int) -> None:
     """Removes all checkpoints but the newest `keep_last` and those whose step > 0 is a multiple of `keep_every` > 0."""
     for old in list_checkpoints(run)[:-keep_last]:
-        step = _step_of(old)
+        step = step_of(old)
         if not (keep_every and step and step % keep_every == 0):
             old.unlink(missing_ok=True)
 
@@ -78,11 +78,12 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def best_checkpoints(run: Path) -> list[Path]:
-    """Checkpoints that were the best when they were written: one, but for a moment while it is replaced."""
+    """Checkpoints that were the best when they were written, oldest first: see gan.best."""
     return _numbered(run, "best")
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """Of a file that `list_checkpoints` or `best_checkpoints` gave."""
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return int(match["step"])
@@ -193,7 +194,7 @@ def _hint(path: Path) -> str:
     if path not in list_checkpoints(run):
         return ""
     for older in reversed(list_checkpoints(run)):
-        if _step_of(older) < _step_of(path) and _is_intact(older):
+        if step_of(older) < step_of(path) and _is_intact(older):
             return (
                 f"; {older.name} before it is intact: gan-train --run {run} --resume --skip-damaged goes on from there"
             )

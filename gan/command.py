@@ -16,13 +16,9 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with recorded():
+            with recorded(_explanation):
                 return super().invoke(ctx)
-        except UserError as error:
-            message = str(error)
-        except OSError as error:
-            message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             message = _explanation(error)
             if not message:
                 raise
@@ -38,12 +34,18 @@ class Command(click.Command):
 
 
 def _explanation(error: Exception) -> str:
-    """One sentence for what settings or other processes can cause inside torch; "" of a mistake in the program."""
+    """One sentence for what a person, settings or other processes can cause; "" of a mistake in the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if _is_out_of_memory(error):
         return "not enough memory for these settings; smaller batches, fewer channels or another --device help"
+    if not isinstance(error, RuntimeError):
+        return ""
     if is_connection_lost(error):
         return "another process of this run has ended, and this one with it; the other one says why"
-    return explain_nondeterminism(error) if isinstance(error, RuntimeError) else ""
+    return explain_nondeterminism(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -6,6 +6,7 @@ the same state, which is one process's up to rounding; the first of them writes.
 """
 
 import copy
+import json
 import os
 import time
 import uuid
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -283,9 +285,14 @@ def _fresh(store: dist.Store, rank: int, count: int) -> dist.Store:
 
 
 @contextmanager
-def recorded() -> Iterator[None]:
-    """Errors in the body go into the file that torchrun gives each process, to be shown as the reason of the end."""
-    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+def recorded(explain: Callable[[Exception], str]) -> Iterator[None]:
+    """Errors in the body go into the file that torchrun gives each process, to be shown as the reason of the end.
+
+    Args:
+        explain: one sentence for an error, which is shown alone; "" for one that is shown with its traceback.
+    """
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file is None:
         yield
         return
     handler = get_error_handler()
@@ -293,8 +300,18 @@ def recorded() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        handler.record_exception(error)
+        sentence = explain(error)
+        if sentence:
+            _record(Path(file), f"{type(error).__name__}: {sentence}")
+        else:
+            handler.record_exception(error)
         raise
+
+
+def _record(file: Path, text: str) -> None:
+    """As `ErrorHandler.record_exception` does, without "py_callstack", in place of which torchrun shows the message."""
+    extra = {"timestamp": str(int(time.time()))}
+    file.write_text(json.dumps({"message": {"message": text, "extraInfo": extra}}), encoding="utf-8")
 
 
 def is_connection_lost(error: BaseException) -> bool:

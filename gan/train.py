@@ -1,22 +1,16 @@
 """gan-train: trains a GAN as a configuration says."""
 
-import contextlib
-import json
 import math
 import os
-import platform
-import re
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 import numpy
@@ -26,40 +20,42 @@ from torchvision.utils import make_grid
 from evaluation import EXTRACTORS, METRICS, Report, ranking
 from evaluation.histograms import histograms
 from gan import build
-from gan.best import RECORD, Best, read_best
-from gan.checkpoint import (
-    FOLDER,
-    Checkpoint,
-    best_checkpoints,
-    identity_of,
-    list_checkpoints,
-    newest_run,
-    read_checkpoint,
-    remove_superseded,
-    save_best,
-    save_checkpoint,
-    set_damaged_aside,
-)
+from gan.best import Best
+from gan.checkpoint import Checkpoint, save_best
 from gan.command import Command, choose_device, describe
-from gan.config import Config, TrainSettings, available_configs, differences, load_config, override_config
+from gan.config import Config, TrainSettings, available_configs, load_config, override_config
 from gan.data import ImageData
 from gan.determinism import determinism
-from gan.distributed import Processes, num_processes, own_device, started
+from gan.distributed import Processes, is_connection_lost, num_processes, own_device, started
 from gan.errors import CheckpointError, ConfigError, DivergenceError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
-from gan.files import locked, remove_parts, write_atomically, writing
+from gan.files import locked, remove_parts, writing
 from gan.health import spread
-from gan.logger import JSONL, Logger, Silence, evaluated, quiet_writer
+from gan.logger import JSONL, Logger, Silence, quiet_writer
 from gan.memory import keep_freed_memory
 from gan.noise import attempt_seed
 from gan.normalization import LayerSpectrum, spectra
 from gan.profiling import traced
+from gan.run_folder import (
+    checkpoint_to_continue,
+    checkpoint_to_retry,
+    choose_run,
+    describe_run,
+    earlier_commands,
+    is_complete,
+    skip_damaged_checkpoints,
+    steps_to_go_back_to,
+    write_checkpoint,
+)
 from gan.sample import GRID_ROWS, fixed_samples
 from gan.several import Planned, plan, run_all
 from gan.slurm import parse_resources, submit
 from gan.state import TrainState
 from gan.step import choose_step
-from gan.trainer import Trainer, evaluation_due
+from gan.trainer import Trainer
+
+Limits = AbstractContextManager[Callable[[int], str]]
+"""Inside, a function of the step that says why to stop, or ""."""
 
 LIMITS = {"stop-after": "stop_after", "max-minutes": "max_minutes"}
 FLAGS = ("resume", "skip-damaged", "deterministic", "profile", "dry-run", "print-config")
@@ -178,12 +174,18 @@ def main(
     with started(place) as processes, ExitStack() as stack:
         processes.check_batch(config.train.batch_size)
         processes.check_equal(config.identity(), "the configuration's identity")
-        run = processes.first(lambda: _choose_run(config, run_folder, resume))
-        processes.first(lambda: stack.enter_context(locked(run)))
+        folder = processes.first(lambda: choose_run(config, run_folder, resume))
+        processes.first(lambda: stack.enter_context(locked(folder)))
         stack.enter_context(quiet_writer())
         if skip_damaged:
-            processes.first(lambda: _set_damaged_aside(run))
-        reason = _train(config, run, resume, place, processes, stop_after, max_minutes, profile)
+            processes.first(lambda: skip_damaged_checkpoints(folder))
+        checkpoint = processes.first(lambda: checkpoint_to_continue(config, folder, resume))
+        if checkpoint is not None and _is_done(config, folder, checkpoint, processes):
+            return
+        images = _load_images(config, processes)
+        commands = [*earlier_commands(config, folder), " ".join(["gan-train", *sys.argv[1:]])]
+        run = Run(config, folder, images, place, processes, commands, profile)
+        reason = _train(run, checkpoint, partial(_stop, stop_after, max_minutes))
     if reason.startswith("signal"):
         raise SystemExit(128 + int(reason.split()[1]))
 
@@ -258,115 +260,130 @@ def _resolve_config(name: str | None, overrides: tuple[str, ...], run: Path | No
     return override_config(load_config(stored), overrides, str(stored))
 
 
-def _choose_run(config: Config, run: Path | None, resume: bool) -> Path:
-    if run is not None:
-        return run
-    if resume:
-        with contextlib.suppress(CheckpointError):  # none yet: the first of many calls of a job script
-            return newest_run(identity=config.identity())
-    return Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+def _is_done(config: Config, folder: Path, checkpoint: Checkpoint, processes: Processes) -> bool:
+    """Whether nothing is left to do after a run's newest checkpoint; says so then.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, so it does not count as the end.
+    """
+    step = build.load_state(checkpoint, config).step
+    if not processes.first(partial(is_complete, config, folder, step)):
+        return False
+    done = f"{folder}: all {step} steps are done, nothing is missing; next: gan-eval --run {folder}"
+    processes.first(partial(click.echo, done, err=True))
+    return True
 
 
-def _train(
-    config: Config,
-    run: Path,
-    resume: bool,
-    device: torch.device,
-    processes: Processes,
-    stop_after: int | None,
-    max_minutes: float | None,
-    profile: bool,
-) -> str:
-    checkpoint = processes.first(lambda: _checkpoint_to_continue(config, run, resume))
-    if checkpoint is not None:
-        step = build.load_state(checkpoint, config).step  # or a sentence: one that cannot be used is not complete
-        if processes.first(partial(_is_complete, config, run, step)):
-            done = f"{run}: all {step} steps are done, nothing is missing; next: gan-eval --run {run}"
-            processes.first(partial(click.echo, done, err=True))
-            return ""
-    images = _load_images(config, processes)
-    commands = [*_earlier_commands(config, run), " ".join(["gan-train", *sys.argv[1:]])]
+@dataclass(frozen=True)
+class Run:
+    """What is the same in every attempt of a run.
+
+    commands: the command lines that have worked on it, this one last. profile: whether a trace is wanted.
+    """
+
+    config: Config
+    folder: Path
+    images: ImageData
+    device: torch.device
+    processes: Processes
+    commands: list[str]
+    profile: bool
+
+
+def _train(run: Run, checkpoint: Checkpoint | None, limits: Callable[[float], Limits]) -> str:
+    """Trains from a checkpoint, or from the beginning, and again after a divergence; returns the reason to stop.
+
+    Args:
+        limits: see `_stop`, of the seconds spent so far.
+
+    Raises:
+        DivergenceError: as often as train.retries, and once more.
+    """
     spent = 0.0
     while True:
         begin = time.monotonic()
-        limits = _stop(stop_after, max_minutes, spent)
         try:
-            return _attempt(config, run, checkpoint, images, device, processes, commands, limits, profile)
+            return _attempt(run, checkpoint, limits(spent))
         except DivergenceError as error:
-            checkpoint = processes.first(partial(_checkpoint_to_retry, config, run, error))
+            checkpoint = run.processes.first(partial(checkpoint_to_retry, run.config, run.folder, error))
         spent += time.monotonic() - begin
 
 
-def _attempt(
-    config: Config,
-    run: Path,
-    checkpoint: Checkpoint | None,
-    images: ImageData,
-    device: torch.device,
-    processes: Processes,
-    commands: list[str],
-    limits: AbstractContextManager[Callable[[int], str]],
-    profile: bool,
-) -> str:
+def _attempt(run: Run, checkpoint: Checkpoint | None, limits: Limits) -> str:
     """Trains from a checkpoint, or from the beginning, to the end or to a reason to stop, which is returned.
 
     Raises:
         DivergenceError: see gan.trainer.Trainer.run.
     """
-    if checkpoint is None:
-        state = build.build_state(config, device, build.count_classes(config, images))
-        state.data_fingerprint = images.fingerprint
-        state.class_names = images.classes if config.conditional else ()
-    else:
-        state = build.load_state(checkpoint, config, device)
-        if state.data_fingerprint != images.fingerprint:
-            raise CheckpointError(
-                f"{checkpoint.path}: was trained on other images than {config.data.root!r} holds now "
-                f"(fingerprint {state.data_fingerprint[:12]}, now {images.fingerprint[:12]})"
-            )
+    config, processes = run.config, run.processes
+    state = _first_state(run) if checkpoint is None else _stored_state(run, checkpoint)
     processes.equalize_(state.tensors())
     train = config.train.model_copy(update={"seed": attempt_seed(config.train.seed, len(state.retries))})
-    trainer = Trainer(
-        state,
-        build.build_batches(config.model_copy(update={"train": train}), images, device, processes),
-        build.build_loss(config),
-        train,
-        z_dim=config.generator.z_dim,
-        batched=device.type == "cuda",  # where launches, not arithmetic, are what normalization costs
-        processes=processes,
-    )
+    trainer = _trainer(run, state, train)
     step = choose_step(trainer, build.second_derivatives(config))
-    processes.first(lambda: _describe_run(config, run, device, processes, step.name, commands))
-    with closing(_logger(run, train, state.step) if processes.is_first else Silence()) as logger:
-        logger.say(_summary(config, state))
-        begins = "continuing" if state.step else "starting"
-        where = f"{run} on {device}" + (f", {processes.count} processes" if processes.count > 1 else "")
-        logger.say(f"{begins} at step {state.step} of {train.steps} in {where}")
-        logger.say(step.name)
-        sample = _sampler(config, state, images)
-        wanted = profile and processes.is_first
-        tracing = traced(trainer, step.train_step, run / "profile", logger.say) if wanted else None
+    processes.first(partial(_describe, run, step.name))
+    with closing(_logger(run, state) if processes.is_first else Silence()) as logger:
+        for line in (_summary(config, state), _beginning(run, state), step.name):
+            logger.say(line)
+        wanted = run.profile and processes.is_first
+        tracing = traced(trainer, step.train_step, run.folder / "profile", logger.say) if wanted else None
+        sample = _sampler(config, state, run.images)
         with limits as stop, tracing or nullcontext(step.train_step) as train_step:
             reason = trainer.run(
                 logger,
-                save=lambda: processes.first(
-                    lambda: _write_checkpoint(config, run, config.model_dump(), state.state_dict())
-                ),
+                save=partial(processes.first, partial(_save, run, state)),
                 sample=sample,
-                evaluate=_evaluator(config, state, run, logger, processes) if train.eval_every else None,
+                evaluate=_evaluator(run, state, logger) if train.eval_every else None,
                 stop=processes.agreed(stop),
                 train_step=train_step,
             )
         logger.say(
-            f"stopped at step {state.step} ({reason}); continue with: gan-train --run {run} --resume"
+            f"stopped at step {state.step} ({reason}); continue with: gan-train --run {run.folder} --resume"
             if reason
-            else f"done: {state.step} steps; next: gan-eval --run {run}, gan-sample --run {run}"
+            else f"done: {state.step} steps; next: gan-eval --run {run.folder}, gan-sample --run {run.folder}"
         )
     return reason
 
 
-def _write_checkpoint(config: Config, run: Path, stored: dict[str, Any], state: dict[str, Any]) -> Path:
-    return save_checkpoint(run, stored, state, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
+def _describe(run: Run, step: str) -> None:
+    count = run.processes.count
+    describe_run(run.config, run.folder, device=run.device, processes=count, step=step, commands=run.commands)
+
+
+def _first_state(run: Run) -> TrainState:
+    state = build.build_state(run.config, run.device, build.count_classes(run.config, run.images))
+    state.data_fingerprint = run.images.fingerprint
+    state.class_names = run.images.classes if run.config.conditional else ()
+    return state
+
+
+def _stored_state(run: Run, checkpoint: Checkpoint) -> TrainState:
+    """Raises CheckpointError if it was trained on other images."""
+    state = build.load_state(checkpoint, run.config, run.device)
+    if state.data_fingerprint != run.images.fingerprint:
+        raise CheckpointError(
+            f"{checkpoint.path}: was trained on other images than {run.config.data.root!r} holds now "
+            f"(fingerprint {state.data_fingerprint[:12]}, now {run.images.fingerprint[:12]})"
+        )
+    return state
+
+
+def _trainer(run: Run, state: TrainState, train: TrainSettings) -> Trainer:
+    """One with these settings, whose seed is that of the attempt."""
+    config = run.config.model_copy(update={"train": train})
+    return Trainer(
+        state,
+        build.build_batches(config, run.images, run.device, run.processes),
+        build.build_loss(config),
+        train,
+        z_dim=config.generator.z_dim,
+        batched=run.device.type == "cuda",  # where launches, not arithmetic, are what normalization costs
+        processes=run.processes,
+    )
+
+
+def _save(run: Run, state: TrainState) -> Path:
+    return write_checkpoint(run.config, run.folder, run.config.model_dump(), state.state_dict())
 
 
 def _load_images(config: Config, processes: Processes) -> ImageData:
@@ -377,8 +394,18 @@ def _load_images(config: Config, processes: Processes) -> ImageData:
     return images
 
 
-def _logger(run: Path, train: TrainSettings, step: int) -> Logger:
-    return Logger(run, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=step)
+def _logger(run: Run, state: TrainState) -> Logger:
+    train = run.config.train
+    return Logger(
+        run.folder, steps=train.steps, images_per_step=train.d_steps * train.batch_size, first_step=state.step
+    )
+
+
+def _beginning(run: Run, state: TrainState) -> str:
+    """Where an attempt begins, as the log says it."""
+    verb = "continuing" if state.step else "starting"
+    together = f", {run.processes.count} processes" if run.processes.count > 1 else ""
+    return f"{verb} at step {state.step} of {run.config.train.steps} in {run.folder} on {run.device}{together}"
 
 
 def _sampler(config: Config, state: TrainState, images: ImageData) -> Callable[[], tuple[torch.Tensor, float]]:
@@ -394,33 +421,30 @@ def _sampler(config: Config, state: TrainState, images: ImageData) -> Callable[[
 
 
 def _evaluator(
-    config: Config, state: TrainState, run: Path, logger: Logger | Silence, processes: Processes
+    run: Run, state: TrainState, logger: Logger | Silence
 ) -> Callable[[], tuple[dict[str, float], dict[str, numpy.ndarray]]]:
     """Measures eval.metrics of the state as it is, writes the report, keeps the best, returns values and histograms."""
-    evaluation, names = Evaluation(config, state.totals.device, processes), parse_metrics(config.eval.metrics)
+    names = parse_metrics(run.config.eval.metrics)
+    evaluation = Evaluation(run.config, state.totals.device, run.processes)
     with one_sentence():
         evaluation.ready(names)  # what is missing is missed now, not after hours
-    best = None
-    if config.train.keep_best:
-        best = Best(
-            run, config.train.keep_best, state.step, is_better=ranking.is_better, differences=ranking.differences
-        )
+    best = _best(run, state) if run.config.train.keep_best and run.processes.is_first else None
 
     def measure() -> tuple[dict[str, float], dict[str, numpy.ndarray]]:
         report = evaluate_state(names, evaluation, state, None)
-        processes.first(lambda: keep(report))
+        run.processes.first(lambda: keep(report))
         return report.values, histograms(report)
 
     def keep(report: Report) -> None:
-        folder = run / "reports" / f"{state.step:08d}"
+        folder = run.folder / "reports" / f"{state.step:08d}"
         with writing(folder):  # made one by one: where the run has vanished, it is not made anew
             folder.parent.mkdir(exist_ok=True)
             folder.mkdir(exist_ok=True)
             remove_parts(folder)
         with one_sentence():
-            report.save(folder, training_log=run / JSONL)
+            report.save(folder, training_log=run.folder / JSONL)
         if best is not None:
-            save = partial(save_best, run, config.model_dump(), state.state_dict())
+            save = partial(save_best, run.folder, run.config.model_dump(), state.state_dict())
             entries = report.protocol["values"]
             best.consider(report.values, entries, state.step, save)
             logger.say(f"best {best}; now {report.values[best.key(entries)]:.4g}")
@@ -428,90 +452,20 @@ def _evaluator(
     return measure
 
 
-def _set_damaged_aside(run: Path) -> None:
-    for path in set_damaged_aside(run):
-        click.echo(f"{path}: a damaged checkpoint, set aside", err=True)
-
-
-def _is_complete(config: Config, run: Path, step: int) -> bool:
-    train = config.train
-    return step >= train.steps and (evaluated(run, step) or not evaluation_due(train, step))
-
-
-def _checkpoint_to_continue(config: Config, run: Path, resume: bool) -> Checkpoint | None:
-    checkpoints = list_checkpoints(run)
-    if not resume:
-        if checkpoints or (run / JSONL).exists():
-            raise CheckpointError(f"{run}: holds a run already; continue it with --resume or choose another --run")
-        return None
-    if not checkpoints:
-        click.echo(f"{run}: no checkpoint yet, starting from the beginning", err=True)
-        _tidy(config, run)
-        return None
-    checkpoint = read_checkpoint(checkpoints[-1])
-    changed = differences(config, build.checkpoint_config(checkpoint))
-    if changed:
-        raise CheckpointError(
-            f"{checkpoint.path}: trained with other settings (now, then): {'; '.join(changed)}; "
-            "a run continues only as it began; choose another --run"
-        )
-    _tidy(config, run)
-    return checkpoint
-
-
-def _tidy(config: Config, run: Path) -> None:
-    """Removes what a process that was killed had begun to write, or was about to remove."""
-    remove_parts(run, run / FOLDER, run / "samples")
-    remove_superseded(run, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
-
-
-def _checkpoint_to_retry(config: Config, run: Path, error: DivergenceError) -> Checkpoint:
-    """The last checkpoint from before a divergence, which now says so; what came after it is given up.
-
-    Newer ones are removed first: a run that is killed in between diverges at the same step again, and goes back again.
-
-    Raises:
-        DivergenceError: as often as train.retries already, or there is no such checkpoint; with the last that there is.
-    """
-    paths = list_checkpoints(run)
-    read = (read_checkpoint(path) for path in reversed(paths))
-    good = next((checkpoint for checkpoint in read if checkpoint.state["step"] <= error.since), None)
-    retries = read_checkpoint(paths[-1]).state.get("retries", []) if paths else []
-    if good is None or len(retries) >= config.train.retries:
-        raise DivergenceError(f"{error}; {_last_words(good, len(retries), config)}", since=error.since) from None
-    _give_up_after(run, good.state["step"])
-    for newer in reversed(paths[paths.index(good.path) + 1 :]):
-        newer.unlink()
-    good.state["retries"] = [*retries, {"from": good.state["step"], "reason": str(error)}]
-    _write_checkpoint(config, run, good.config, good.state)
-    number = f"retry {len(retries) + 1} of {config.train.retries}"
-    click.echo(f"{error}; {number}, from {good.path} with other random numbers", err=True)
-    return good
-
-
-def _give_up_after(run: Path, step: int) -> None:
-    """Removes reports, sample grids and the best checkpoint of later steps: they come again, from other numbers."""
-    for path in (*run.glob("reports/*"), *run.glob("samples/step-*.png"), *best_checkpoints(run)):
-        number = path.stem.rpartition("-")[2]
-        if number.isdecimal() and int(number) > step:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    if read_best(run) is None:  # its checkpoint was one of them
-        (run / RECORD).unlink(missing_ok=True)
-
-
-def _last_words(good: Checkpoint | None, retries: int, config: Config) -> str:
-    """What is left of a run that diverged and does not go on, and what may help."""
-    saved = f"the last checkpoint from before is {good.path}" if good else "no checkpoint from before is left"
-    tried = f" after {retries} of {config.train.retries} retries" if config.train.retries else ""
-    keep = "" if good else "a higher train.keep_last, "
-    return f"the run has stopped{tried}; {saved}; {keep}a lower train.learning_rate or another normalization may help"
+def _best(run: Run, state: TrainState) -> Best:
+    may_retry = len(state.retries) < run.config.train.retries
+    return Best(
+        run.folder,
+        run.config.train.keep_best,
+        state.step,
+        back_to=partial(steps_to_go_back_to, run.folder) if may_retry else list,
+        is_better=ranking.is_better,
+        differences=ranking.differences,
+    )
 
 
 @contextmanager
-def _stop(stop_after: int | None, max_minutes: float | None, spent: float = 0.0) -> Iterator[Callable[[int], str]]:
+def _stop(stop_after: int | None, max_minutes: float | None, spent: float) -> Iterator[Callable[[int], str]]:
     """A function of the step that says why to stop, or "".
 
     `spent` seconds count as if they had passed inside.
@@ -537,6 +491,10 @@ def _stop(stop_after: int | None, max_minutes: float | None, spent: float = 0.0)
     previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield reason
+    except Exception as error:
+        if is_connection_lost(error):
+            del previous[signal.SIGTERM]  # torchrun sends it to those that are left: they say their sentence first
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -571,63 +529,6 @@ def _normalization_summary(config: Config, layers: list[LayerSpectrum]) -> str:
     if spectral:
         text += f"; spectral normalization only, because c * min(rows, columns) <= 1: {', '.join(spectral)}"
     return text
-
-
-def _earlier_commands(config: Config, run: Path) -> list[str]:
-    """The command lines that have worked on a run so far."""
-    if (run / "run.json").exists() and identity_of(run) == config.identity():
-        return _texts(json.loads((run / "run.json").read_text()).get("commands"))
-    return []
-
-
-def _describe_run(
-    config: Config, run: Path, device: torch.device, processes: Processes, step: str, commands: list[str]
-) -> None:
-    """config.yaml, and run.json: what a reader needs to make this run again."""
-    stored = run / "config.yaml"
-    write_atomically(stored, config.to_yaml().encode())
-    record = {
-        "identity": config.identity(),
-        "commands": commands,
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain")),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "processes": processes.count,
-        "threads": torch.get_num_threads(),
-        "step": step,
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
-    write_atomically(run / "run.json", json.dumps(record, indent=1).encode())
-
-
-def _texts(found: Any) -> list[str]:
-    """The texts of what should be a list of them, in a file that anyone may have changed."""
-    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
-
-
-def _processor() -> str:
-    """The processor's name where Linux tells it, else its architecture."""
-    try:
-        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()
-
-
-def _git(*arguments: str) -> str:
-    """What git says of the checkout this file is in; empty where it is in none."""
-    checkout = Path(__file__).resolve().parent.parent
-    if not (checkout / ".git").exists():
-        return ""
-    try:
-        command = ["git", "-C", str(checkout), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 if __name__ == "__main__":

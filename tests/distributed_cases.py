@@ -86,8 +86,9 @@ def resume(case: str, data: Path, processes: Processes, half: dict[str, Any]) ->
 
 
 def run(case: str, data: Path, processes: Processes) -> dict[str, Any]:
-    """First gradients in float32; in float64 those, and the state half-way and at the end."""
+    """First gradients, and the state at the end; in float64 that half-way, too."""
     result = {"float32": first_gradients(make_trainer(case, data, processes))}
+    result["end in float32"] = train(make_trainer(case, data, processes), STEPS)
     with in_float64():
         result["float64"] = first_gradients(make_trainer(case, data, processes))
         trainer = make_trainer(case, data, processes)

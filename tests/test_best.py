@@ -1,6 +1,7 @@
 """keep_best: the best checkpoint of a run by a named value, across interruptions, of one protocol only."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from evaluation.ranking import differences, is_better
-from gan.best import Best, read_best
+from gan.best import Best, forget_best_after, read_best
 from gan.checkpoint import list_checkpoints, save_best
 from gan.errors import UserError
 from gan.evaluate import main as gan_eval
@@ -17,8 +18,8 @@ from gan.evaluate import main as gan_eval
 FID = {"std": None, "better": "lower", "hash": "a", "fields": {"num_fid": 10}}
 
 
-def best_of(run: Path, metric: str, step: int) -> Best:
-    return Best(run, metric, step, is_better=is_better, differences=differences)
+def best_of(run: Path, metric: str, step: int, back_to: Callable[[], list[int]] = list) -> Best:
+    return Best(run, metric, step, back_to=back_to, is_better=is_better, differences=differences)
 
 
 def consider(run: Path, best: Best, step: int, value: float, **changes: Any) -> bool:
@@ -68,6 +69,38 @@ def test_a_best_that_comes_again_is_forgotten(tmp_path: Path) -> None:
     consider(tmp_path, best_of(tmp_path, "fid", 0), 4, 1.0)
     assert best_of(tmp_path, "fid", 3).found is None
     assert best_of(tmp_path, "fid", 4).found is not None
+
+
+def test_a_best_that_a_retry_may_need_stays_as_long_as_its_checkpoint(tmp_path: Path) -> None:
+    """Bests at 1, 3, 4 and 6: at step 2, which a retry may go back to, that of 1 was the best, at step 5 that of 4."""
+    steps = [2]
+    best = best_of(tmp_path, "fid", 0, lambda: steps)
+    for step, value in ((1, 9.0), (3, 8.0), (4, 7.0)):
+        assert consider(tmp_path, best, step, value)
+    assert files(tmp_path) == {"best-00000001.pt", "best-00000004.pt"}
+    steps[:] = [2, 5]
+    assert consider(tmp_path, best, 6, 6.0)
+    assert files(tmp_path) == {f"best-0000000{step}.pt" for step in (1, 4, 6)}
+    steps[:] = [5]
+    assert not consider(tmp_path, best, 7, 6.5)
+    assert files(tmp_path) == {"best-00000004.pt", "best-00000006.pt"}
+    forget_best_after(tmp_path, 5)
+    found = read_best(tmp_path)
+    assert found is not None
+    assert (found["step"], found["value"]) == (4, 7.0)
+    assert files(tmp_path) == {"best-00000004.pt"}
+    assert not consider(tmp_path, best_of(tmp_path, "fid", 5, lambda: steps), 6, 7.5), "the earlier one is better"
+
+
+def test_a_resumed_run_has_the_best_of_its_checkpoint(tmp_path: Path) -> None:
+    """As a retry that was killed before it had written anything; the later best is found again, or is not."""
+    best = best_of(tmp_path, "fid", 0, lambda: [2])
+    assert consider(tmp_path, best, 1, 2.0)
+    assert consider(tmp_path, best, 3, 1.0)
+    found = best_of(tmp_path, "fid", 2, lambda: [2]).found
+    assert found is not None
+    assert found == read_best(tmp_path)
+    assert found["step"] == 1
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"step": 1}'])

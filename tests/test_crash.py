@@ -149,7 +149,7 @@ def test_a_best_that_was_not_removed_in_time_is(tmp_path: Path) -> None:
         "fields": {},
     }
     (tmp_path / "best.json").write_text(json.dumps(record))
-    Best(tmp_path, "fid", 2, is_better=lambda *_: True, differences=lambda *_: "")
+    Best(tmp_path, "fid", 2, back_to=list, is_better=lambda *_: True, differences=lambda *_: "")
     assert new.exists()
     assert not old.exists()
 
@@ -182,7 +182,7 @@ def test_events_are_on_the_disk_before_the_checkpoint(
         return save_checkpoint(run, *arguments, **settings)
 
     monkeypatch.setattr(RecordWriter, "write", write_slowly)
-    monkeypatch.setattr(train_module, "save_checkpoint", save)
+    monkeypatch.setattr("gan.run_folder.save_checkpoint", save)
     assert train("run", "--set", "train.steps=2").exit_code == 0
     assert seen == [0, 2], "a grid is added right before"
 
@@ -236,7 +236,7 @@ def test_a_vanished_folder_is_one_sentence_and_not_made_anew(
         if path == run / after:
             shutil.move(run, tmp_path / "elsewhere")
 
-    for module in ("gan.train", "gan.checkpoint"):
+    for module in ("gan.run_folder", "gan.checkpoint"):
         monkeypatch.setattr(f"{module}.write_atomically", write)
     result = train("run", *EVALUATING)
     one_sentence(result, "No such file or directory")

@@ -101,7 +101,9 @@ def two(alone: Results, small_shapes: Path, tmp_path_factory: pytest.TempPathFac
 def test_losses_and_gradients_are_one_processs(alone: Results, two: list[Results], case: str) -> None:
     """In float64 far below 1e-6; in float32 as far as its rounding allows.
 
-    A float32 gradient is compared network by network: biases before a batch norm have none but rounding's.
+    A float32 gradient is compared network by network: biases before a batch norm have none but rounding's. Measured:
+    5e-7 to 9e-7 in the discriminators, 2.2e-6 to 3.1e-6 in the generators. That is the order of summation: where one
+    process reads an unconditional batch backwards, its generator's gradient changes by 2.6e-6 to 3.2e-6.
     """
     same(two[0][case]["float64"], alone[case]["float64"], 1e-10)
     ours, theirs = two[0][case]["float32"], alone[case]["float32"]
@@ -123,6 +125,29 @@ def test_the_state_after_twenty_steps_is_one_processs(alone: Results, two: list[
     """
     same(two[0][case]["end"], alone[case]["end"], 1e-6)
     same(two[1][case], two[0][case], 0)
+
+
+@pytest.mark.parametrize("case", cases.CASES)
+def test_the_float32_networks_after_twenty_steps_are_nearly_one_processs(
+    alone: Results, two: list[Results], case: str
+) -> None:
+    """Discriminators to 1e-5, generators to 2e-4, without what nothing but rounding moves.
+
+    That is what the test above names, 3e-3 to 7e-3 here. Measured of the rest: 2e-8 to 4.3e-7 in discriminators with
+    normalization or orthogonal regularization, 7.9e-5 in that of wgan_gp, 2.1e-5 to 7.5e-5 in generators, most in the
+    linear layer: of small gradients Adam's steps depend on rounding, too.
+    """
+    ours, theirs = two[0][case]["end in float32"], alone[case]["end in float32"]
+    for network in ("discriminator", "generator", "average"):
+        tight = network == "discriminator" and not case.startswith("wgan_gp")
+        same(determined(ours[network]), determined(theirs[network]), 1e-5 if tight else 2e-4, network)
+
+
+def determined(network: dict[str, Any]) -> dict[str, Any]:
+    """Without biases of the generator right before a batch norm, and running means, which follow them."""
+    moved_by_rounding = re.compile(r"blocks\.\d+\.(conv\d|shortcut)\.bias|.*running_mean")
+    normalized = any(name.endswith("running_mean") for name in network)
+    return {name: value for name, value in network.items() if not (normalized and moved_by_rounding.fullmatch(name))}
 
 
 @pytest.mark.parametrize("case", cases.CASES)
@@ -183,16 +208,16 @@ def test_the_fast_step_gives_way_by_name(two: list[Results]) -> None:
     assert two[0]["answers"]["step"] == "plain step: 2 processes exchange gradients during an iteration"
 
 
-SMALL = ("--config=smoke", "--device=cpu", "--set=train.steps=12", "--set=train.checkpoint_every=2")
+SMALL = ("--config=smoke", "--device=cpu", "--set=train.steps=60", "--set=train.checkpoint_every=2")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(small_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two processes, evaluated on the way."""
     run = tmp_path_factory.mktemp("uninterrupted")
-    settings = ["--set=train.eval_every=6", "--set=eval.metrics=fid,nd", f"--set=data.root={small_shapes}"]
+    settings = ["--set=train.eval_every=30", "--set=eval.metrics=fid,nd", f"--set=data.root={small_shapes}"]
     output = run_to_the_end("-m", "gan.train", *SMALL, *settings, "--run-folder", run)
-    assert output.count("done: 12 steps") == 1, "one tells"
+    assert output.count("done: 60 steps") == 1, "one tells"
     assert "2 processes" in output
     return run
 
@@ -204,7 +229,7 @@ def test_an_evaluation_while_training_is_one_processs(uninterrupted: Path, small
     assert result.exit_code == 0, result.output
     during, after = (
         json.loads((folder / "report.json").read_text())
-        for folder in (uninterrupted / "reports" / "00000012", tmp_path / "one")
+        for folder in (uninterrupted / "reports" / "00000060", tmp_path / "one")
     )
     assert during["values"] == after["values"]
     assert len(during["values"]) > 2
@@ -227,24 +252,26 @@ def test_a_run_that_is_stopped_and_killed_resumes_by_itself(
 ) -> None:
     """The second of two processes gets SIGTERM, then another SIGKILL; torchrun starts all again, with --resume.
 
-    The signal stops all at one step, which is saved. Whoever is left of the killed says so in one sentence. The end is
-    bit for bit that of the run nobody disturbed.
+    The signal stops all at one step, which is saved. Whoever is left of the killed says so in one sentence, although
+    torchrun sends it SIGTERM, too. The end is bit for bit that of the run nobody disturbed. Both signals come when some
+    fifty steps are left, so that a busy machine does not send them to a run that is done.
     """
     launch = ["--max-restarts=3", "--monitor-interval=0.1", "-m", "gan.train", *SMALL, "--resume"]
     with torchrun(*launch, f"--set=data.root={small_shapes}", "--run-folder", tmp_path) as process:
-        first, read = when_saved(process, 2)
+        first, output = when_told(process, r"saved .*step-00000002")
         os.kill(first[1], signal.SIGTERM)
-        second, more = when_saved(process, 6)
+        output += when_told(process, r"continuing at step")[1]
+        second, more = when_told(process, r"saved ")
         os.kill(second[1], signal.SIGKILL)
-        output = read + more + ended(process)
+        output += more + ended(process)
     stopped = re.search(r"stopped at step (\d+) \(signal 15\)", output)
     assert stopped is not None, output
-    assert f"continuing at step {stopped[1]} of 12" in output
+    assert f"continuing at step {stopped[1]} of 60" in output
     assert "failed (exitcode: -9) local_rank: 1" in output
-    assert "gan-train: error: another process of this run has ended" in output
+    assert "gan-train: error: another process of this run has ended" in output, output
     assert not (set(first) & set(second))
     assert "Traceback" not in output
-    assert output.count("done: 12 steps") == 1
+    assert output.count("done: 60 steps") == 1
     ours, theirs = (read_checkpoint(run).state for run in (tmp_path, uninterrupted))
     same(ours, theirs, 0)
 
@@ -255,17 +282,18 @@ def test_what_a_person_can_mend_is_torchruns_reason(small_shapes: Path, tmp_path
     assert "gan-train: error: train.batch_size: got 3, of which 2 processes have no equal shares" in output
     root_cause = output.partition("Root Cause")[2]
     assert "ConfigError: train.batch_size: got 3" in root_cause
+    assert "Traceback" not in root_cause
+    assert str(ROOT / "gan") not in output, "no line of a traceback of ours"
     assert not (tmp_path / "run").exists()
 
 
-def when_saved(process: subprocess.Popen[str], step: int) -> tuple[list[int], str]:
-    """Waits for a checkpoint of this step or a later one; returns the processes' ids by rank, and what was read."""
+def when_told(process: subprocess.Popen[str], pattern: str) -> tuple[list[int], str]:
+    """Waits for a line that begins so; returns the processes' ids by rank, and what was read."""
     assert process.stdout is not None
     read = ""
     for line in process.stdout:
         read += line
-        found = re.match(r"saved .*step-(\d+)", line)
-        if found and int(found[1]) >= step:
+        if re.match(pattern, line):
             return workers(process.pid), read
     raise AssertionError(read)
 

@@ -11,12 +11,13 @@ from click.testing import Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan import health
-from gan.checkpoint import list_checkpoints, read_checkpoint
+from gan.best import Best, read_best
+from gan.checkpoint import best_checkpoints, list_checkpoints, read_checkpoint
 from gan.health import Health, gradient_size, signs_of_line, signs_of_samples, spread
 from gan.losses import LOSSES
 from gan.noise import attempt_seed
 from gan.normalization import LayerSpectrum
-from gan.train import _give_up_after
+from gan.run_folder import _give_up_after
 from gan.trainer import Trainer
 
 Train = Callable[..., Result]
@@ -229,8 +230,9 @@ def test_a_retry_after_an_alarm_goes_back_to_before_its_first_sign(train: Train,
 
 
 def test_what_a_retry_gives_up_is_removed(tmp_path: Path) -> None:
-    """Reports, sample grids and the best checkpoint of later steps; nothing else."""
+    """Reports, sample grids and the best checkpoint of later steps; nothing else, such as gan-eval's reports."""
     kept = ["reports/00000004/report.json", "samples/step-00000004.png", "samples/final.png", "best.json"]
+    kept += ["reports/00000004-12/report.json", "reports/mine-12/report.json", "samples/mine-12.png"]
     later = ["reports/00000008/report.json", "samples/step-00000008.png", "checkpoints/best-00000008.pt"]
     for name in (*kept, *later):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -238,6 +240,28 @@ def test_what_a_retry_gives_up_is_removed(tmp_path: Path) -> None:
     _give_up_after(tmp_path, 4)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {*kept} - {"best.json"}, "the record named what is gone"
+
+
+@pytest.mark.usefixtures("diverging")
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_retry_keeps_the_best_from_before(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int
+) -> None:
+    """Evaluations at 4, 8 and 12 find 3, 9 and 1: the last is given up by the retry from 10, and never found again."""
+    found = {4: 3.0, 8: 9.0, 12: 1.0}
+    measure = Best.consider
+
+    def consider(self: Best, values: dict[str, float], entries: Any, step: int, save: Any) -> bool:
+        value = found.pop(step, 5.0)
+        return measure(self, dict.fromkeys(values, value), entries, step, save)
+
+    monkeypatch.setattr(Best, "consider", consider)
+    settings = ["--set", "train.eval_every=4", "--set", "train.keep_best=fid", "--set", "train.steps=20"]
+    result = train("run", *settings, "--set", f"train.retries={retries}")
+    best = read_best(tmp_path / "run")
+    assert best is not None
+    assert (best["step"], best["value"]) == ((4, 3.0) if retries else (12, 1.0)), result.output
+    assert [path.name for path in best_checkpoints(tmp_path / "run")] == [best["checkpoint"]]
 
 
 def test_a_checkpoint_without_health_still_continues(train: Train, tmp_path: Path) -> None:

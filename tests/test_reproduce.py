@@ -56,7 +56,7 @@ class InProcess:
 @pytest.fixture
 def processes(reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     found = InProcess()
-    monkeypatch.setattr(reproduce, "run_all", found)
+    monkeypatch.setattr("reproducing.jobs.run_all", found)
     return found
 
 
@@ -74,7 +74,7 @@ def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -
     known = available_configs()
     for scale in reproduce.SCALES.values():
         for model, _ in (need for artefact in artefacts for need in artefact.needs):
-            run = reproduce.Run.of(model, 3, scale, (), Path("runs"))
+            run = importlib.import_module("reproducing.runs").Run.of(model, 3, scale, (), Path("runs"))
             assert f"{run.name}.yaml" in known
             assert run.config.train.seed == 3
             assert run.config.train.adam_beta2 == 0.999
@@ -111,15 +111,18 @@ def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Pa
 
 
 def test_settings_that_are_equal_are_one_run_under_any_name(reproduce: ModuleType, tmp_path: Path) -> None:
-    """CIFAR-100's configuration on the images of another's is the other's run."""
+    """CIFAR-100's configurations on the images of CIFAR-10's, which Table 2 has trained, are Table 2's."""
     other = load_config("cifar10_small_sn").data
-    data = (f"data.name={other.name}", f"data.root={other.root}")
-    table3, table2 = reproduce.artefact("table", "3"), reproduce.artefact("table", "2")
-    runs = [reproduce.Run.of(each.needs[0][0], 0, reproduce.SCALES["cpu"], data, tmp_path) for each in (table3, table2)]
-    runs[1] = reproduce.Run.of(table2.needs[2][0], 0, reproduce.SCALES["cpu"], data, tmp_path)
-    assert runs[0].name != runs[1].name
-    runs[1].folder.mkdir()
-    assert runs[0].folder == runs[1].folder
+    data = (f"data.name={other.name}", f"data.root={other.root}", "eval.num_intra=500")
+    plan = reproduce.Plan(
+        [reproduce.artefact("table", number) for number in ("2", "3")], [0], reproduce.SCALES["cpu"], data, tmp_path
+    )
+    assert len(plan.groups) == 8
+    (theirs,) = plan.runs_of(reproduce.TABLES["3"].lines[0].model)
+    (ours,) = plan.runs_of(reproduce.TABLES["2"].lines[2].model)
+    assert (theirs.name, ours.name) == ("cifar100_small_sn", "cifar10_small_sn")
+    ours.folder.mkdir()
+    assert theirs.folder == ours.folder
 
 
 @pytest.mark.slow
@@ -167,10 +170,14 @@ def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InP
     assert not list((tmp_path / "out").glob("figure*"))
     assert call("--figure=17").exit_code == 0
     again = processes.commands[12:]
+    assert "](figure-17-cpu.png)" in (tmp_path / "out" / "figure-17-cpu.md").read_text()
     assert all("--resume" in run.arguments for run in again)
     shutil.rmtree(next((tmp_path / "out" / "runs").glob("cifar10_small_srn50-seed1-*")))
     before = len(processes.commands)
-    assert call("--figure=17").exit_code == 0
+    page = tmp_path / "page.md"
+    page.write_text("<!-- figure-17-cpu -->\n<!-- end of figure-17-cpu -->")
+    assert call("--figure=17", f"--into={page}").exit_code == 0
+    assert "](out/figure-17-cpu.png)" in page.read_text(), "where the picture is, as seen from the page"
     assert [run.folder.name.rpartition("-")[0] for run in processes.commands[before:]] == ["cifar10_small_srn50-seed1"]
 
 
@@ -185,6 +192,16 @@ def test_the_plan_says_what_is_missing_and_how_long_it_takes(
     assert lines[2][1:5] == ["step", "0", "of", "4"]
     assert float(lines[2][5]) >= 0
     assert result.output.splitlines()[-1].startswith("4 runs, ")
+
+
+def test_generated_images_are_counted(reproduce: ModuleType) -> None:
+    """The published protocol: 3 critics of 100,000 updates on 128 images, then 1,000,000; FID's are IS's, too."""
+    estimate = importlib.import_module("reproducing.estimate")
+    config = load_config("cifar10_sn")
+    assert estimate.num_generated(config, ("fid", "is")) == 50_000
+    assert estimate.num_generated(config, ("nd",)) == 3 * 100_000 * 128 + 1_000_000
+    assert estimate.num_generated(config, ("elhist",)) == 4_000
+    assert estimate.num_generated(config, ()) == 0
 
 
 def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> None:

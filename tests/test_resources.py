@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,17 @@ def test_the_memory_of_a_cifar10_run_on_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_nothing_grows_over_1000_steps_with_evaluation(tmp_path: Path, small_shapes: Path) -> None:
-    """From step 200 on, after 4 of 20 evaluations. The 70 MiB are for the allocator, which reaches its plateau between
-    steps 400 and 800: 10 to 24 MiB were seen in five runs, more in two, and over 2,000 steps no trend after
-    that. One float32 batch of 8 images kept per step would be 75 MiB; kept tensors of any size show in their count."""
-    early, late = measured("long", tmp_path, small_shapes, 1000)
-    assert late["memory"] < early["memory"] + 70 * MIB
+    """From step 600 on, when 12 of 20 evaluations have been.
+
+    Resident memory then gained 0.0, 0.0, 1.7 and 2.4 MiB until step 1,000, and 1.7 to 10.9 MiB from step 200 on (four
+    runs on one thread of a busy machine). One float32 batch of 8 images kept per step would be 37 MiB, of which the
+    bound is about half; kept tensors of any size show in their count. Of files only new ones count: one that is closed
+    in between is no growth.
+    """
+    *_, early, _, late = measured("long", tmp_path, small_shapes, 1000)
+    assert late["memory"] < early["memory"] + 20 * MIB
     assert late["tensors"] == early["tensors"]
-    assert late["files"] == early["files"]
+    assert not Counter(late["files"]) - Counter(early["files"]), "opened in between"
     assert late["threads"] == early["threads"]
 
 

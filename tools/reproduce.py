@@ -15,17 +15,18 @@ Nothing is done twice: runs and reports are found again by their settings, and w
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import torch
 from reproducing.estimate import Estimates
 from reproducing.figures import figure_markdown
-from reproducing.measured import add_seconds
-from reproducing.paper import COLUMNS, FIGURES, TABLES, Figure, Histograms, Line, Model, Table
-from reproducing.runs import SCALES, Run, Scale
+from reproducing.jobs import Jobs
+from reproducing.paper import FIGURES, TABLES, Line, Model, Table
+from reproducing.plan import Artefact, Metrics, Plan, artefact, minutes
+from reproducing.runs import SCALES
 from reproducing.tables import Seeds, table_document, table_markdown
 
 from evaluation.errors import EvaluationError
@@ -33,122 +34,6 @@ from evaluation.tables import text_table
 from gan.command import Command, choose_device
 from gan.errors import ConfigError, UserError
 from gan.files import write_atomically
-from gan.several import Planned, run_all
-
-Metrics = tuple[str, ...]
-SCORES = ("fid", "is")
-
-
-class Artefact(NamedTuple):
-    """A table or figure: its file's name and the models it shows, each with the groups of metrics it needs."""
-
-    name: str
-    content: Table | Figure
-    needs: Sequence[tuple[Model, tuple[Metrics, ...]]]
-
-
-def groups_of(metrics: Iterable[str], model: Model) -> tuple[Metrics, ...]:
-    """Metrics that are measured together: scores share their images' features; the others stand alone."""
-    scores = (*SCORES, "intra_fid") if "_cond_" in model.config else SCORES
-    found = dict.fromkeys(scores if metric in scores else (metric,) for metric in metrics)
-    return tuple(found)
-
-
-def artefact(kind: str, number: str) -> Artefact:
-    """Table or figure of a number."""
-    content: Table | Figure = TABLES[number] if kind == "table" else FIGURES[number]
-    if isinstance(content, Table):
-        needs = [
-            (line.model, groups_of([COLUMNS[name].metric for name in line.printed], line.model))
-            for line in content.lines
-        ]
-    else:
-        metrics = content.metrics if isinstance(content, Histograms) else ()
-        models = dict.fromkeys(model for members in content.panels.values() for model in members)
-        needs = [(model, groups_of(metrics, model)) for model in models]
-    return Artefact(f"{kind}-{number}", content, needs)
-
-
-class Plan:
-    """Every run that some tables and figures need, once, and what of it is to be measured."""
-
-    def __init__(
-        self, artefacts: Sequence[Artefact], seeds: Sequence[int], scale: Scale, overrides: tuple[str, ...], root: Path
-    ) -> None:
-        self.seeds, self.scale, self.overrides, self.root = seeds, scale, overrides, root
-        self.groups: dict[Run, dict[Metrics, None]] = {}
-        folders: dict[Path, Run] = {}
-        for model, groups in (need for each in artefacts for need in each.needs):
-            for run in self.runs_of(model):
-                same = folders.setdefault(run.folder, run)
-                self.groups.setdefault(same, {}).update(dict.fromkeys(groups))
-
-    def runs_of(self, model: Model) -> list[Run]:
-        """One for each seed."""
-        return [Run.of(model, seed, self.scale, self.overrides, self.root) for seed in self.seeds]
-
-    def rows(self, estimates: Estimates) -> Sequence[tuple[str, ...]]:
-        """The plan as a table, with an estimate of the time for each run."""
-        rows = [("run", "state", "training", "to be measured", "evaluation")]
-        for run, groups in self.groups.items():
-            missing = [metrics for metrics in groups if not run.is_measured(metrics)]
-            seconds = [estimates.evaluation(run, metrics) for metrics in missing]
-            known = "not known yet" if None in seconds else _minutes(sum(second for second in seconds if second))
-            state = "trained" if run.is_trained else f"step {run.step or 0} of {run.config.train.steps}"
-            names = "; ".join(",".join(metrics) for metrics in missing)
-            training = _minutes(estimates.training(run)) if not run.is_trained else ""
-            rows.append((run.folder.name, state, training, names, known if missing else ""))
-        return rows
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min"
-
-
-class Doing:
-    """Runs commands, notes how long they took, and keeps the last error of each run."""
-
-    def __init__(self, at_once: int, devices: Sequence[str]) -> None:
-        self.at_once, self.devices = at_once, devices
-        self.errors: dict[str, str] = {}
-        self.stopped = False
-
-    def do(self, jobs: Sequence[tuple[Path, str, Planned]], at_once: int) -> None:
-        """Jobs: the run's folder, what its time is noted as, the command."""
-        if self.stopped or not jobs:
-            return
-        ended = run_all([planned for _, _, planned in jobs], at_once, self._say)
-        for (folder, name, _), (status, seconds) in zip(jobs, ended, strict=True):
-            if folder.is_dir() and seconds:
-                add_seconds(folder, name, seconds)
-            self.stopped |= status == -1 or status >= 128
-
-    def train(self, runs: Iterable[Run]) -> None:
-        missing = [run for run in runs if not run.is_trained]
-        self.do(
-            [(run.folder, "training", run.training(self._device(i))) for i, run in enumerate(missing)], self.at_once
-        )
-
-    def measure(self, groups: Mapping[Run, Iterable[Metrics]]) -> None:
-        """The first of each kind alone: it fills the caches that the others then find."""
-        jobs: dict[Metrics, list[tuple[Path, str, Planned]]] = {}
-        for run, wanted in groups.items():
-            for metrics in wanted:
-                if run.is_trained and not run.is_measured(metrics):
-                    command = run.evaluation(metrics, self._device(len(jobs.get(metrics, ()))))
-                    jobs.setdefault(metrics, []).append((run.folder, run.report(metrics).name, command))
-        for alike in jobs.values():
-            self.do(alike[:1], 1)
-        self.do([job for alike in jobs.values() for job in alike[1:]], self.at_once)
-
-    def _device(self, number: int) -> str:
-        return self.devices[number % len(self.devices)]
-
-    def _say(self, line: str) -> None:
-        click.echo(line, err=True)
-        name, _, text = line.partition("] ")
-        if "error: " in text:
-            self.errors[name.removeprefix("[")] = text.partition("error: ")[2]
 
 
 def write(each: Artefact, plan: Plan, errors: Mapping[str, str], folder: Path, scale: str) -> str:
@@ -173,7 +58,7 @@ def write(each: Artefact, plan: Plan, errors: Mapping[str, str], folder: Path, s
 def _seeds(plan: Plan, model: Model, groups: Iterable[Metrics], errors: Mapping[str, str]) -> Seeds:
     runs, groups = plan.runs_of(model), list(groups)
     measured = [found for found in (run.measured(groups) for run in runs) if found is not None]
-    reason = next((errors[run.folder.name] for run in runs if run.folder.name in errors), "interrupted")
+    reason = next((errors[run.identity] for run in runs if run.identity in errors), "interrupted")
     return Seeds(runs[0].config, measured, reason)
 
 
@@ -265,30 +150,32 @@ def main(
     if dry_run:
         _show(plan, Estimates(plan.groups, place), at_once)
         return
-    doing = Doing(at_once, devices)
-    doing.train(plan.groups)
-    doing.measure(plan.groups)
-    if doing.stopped:
+    jobs = Jobs(at_once, devices)
+    jobs.train(plan.groups)
+    jobs.measure(plan.groups)
+    if jobs.stopped:
         click.echo("interrupted; the same command goes on", err=True)
         raise SystemExit(130)
     target = out or folder
     target.mkdir(parents=True, exist_ok=True)
     for each in artefacts:
         try:
-            markdown = write(each, plan, doing.errors, target, scale)
+            markdown = write(each, plan, jobs.errors, target, scale)
         except EvaluationError as error:
             raise UserError(str(error)) from None
         click.echo(markdown)
         if into is not None:
-            put_into(into, f"{each.name}-{scale}", markdown)
-    if doing.errors:
+            place_of_pictures = Path(os.path.relpath(target, into.parent)).as_posix()
+            put_into(into, f"{each.name}-{scale}", markdown.replace("](", f"]({place_of_pictures}/"))
+    if jobs.errors:
         raise SystemExit(1)
 
 
 def _show(plan: Plan, estimates: Estimates, at_once: int) -> None:
     click.echo("\n".join(text_table(plan.rows(estimates))))
+    click.echo('"over": the time of the generated images alone, where nothing like it has been measured here')
     training = sum(estimates.training(run) for run in plan.groups)
-    click.echo(f"{len(plan.groups)} runs, {_minutes(training / at_once)} of training with {at_once} at once")
+    click.echo(f"{len(plan.groups)} runs, {minutes(training / at_once)} of training with {at_once} at once")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 python tools/torture.py --interruptions 100
 python tools/torture.py --interruptions 20 --seed 3 --minutes 5 --folder torture --config smoke --set train.steps=200
 
-A run is killed (SIGKILL) at random moments and at random file operations, runs out of disk space (RLIMIT_FSIZE), and
-finds its newest checkpoint with a flipped bit or cut short; after each of these it is resumed. When it is done, its
+A run is killed (SIGKILL) at random moments, during its imports too, and at random file operations in its folder and its
+cache, which is empty at the beginning. It runs out of disk space (RLIMIT_FSIZE), and finds its newest checkpoint with a
+flipped bit or cut short; after each of these it is resumed. When it is done, its
 checkpoints, metrics.jsonl, TensorBoard scalars, sample grids, reports and best.json must equal the other run's, bit
 for bit but for the clock; then the next run begins, until there were enough interruptions. Exit status 1 where
 anything differs. Everything random follows from --seed, but for what the machine adds to the moments of killing.
@@ -18,12 +19,13 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,10 +44,12 @@ SETTINGS = ("train.steps=300", "train.sample_every=10", "train.checkpoint_every=
 SETTINGS += ("train.keep_best=fid", "train.keep_every=100", "train.ema_decay=0.9", "eval.metrics=fid,prdc")
 CLOCK = {"images_per_second", "data_share"}
 LONGEST_LIFE = 6.0  # seconds from a start to a kill, at most
-OPERATIONS = 400  # on files of the run, from a start to a kill, at most
+OPERATIONS = 400  # on files of the run and its cache, from a start to a kill, at most
+IMPORTS = 5.0  # seconds from the start of an interpreter to a kill, at most
 LIMITS = 16_000, 600_000  # bytes of a file on a full disk; the largest files of a run are some 700 kB
 PATIENCE = 300.0  # seconds; a life that takes longer hangs
 WITHOUT_EFFECT = DONE, NO_CHECKPOINT, SPACE = "was done before", "there was none yet", "there was space enough"
+NO_CACHE = "went on without a cache"
 AUDITED = {"open": 0, "os.mkdir": 0, "os.rename": 1, "os.remove": 0}
 """Python's audit events of file operations, and which of their arguments is the path that changes."""
 
@@ -61,7 +65,8 @@ class Life(NamedTuple):
 class Fault(NamedTuple):
     """What happens to a process.
 
-    seconds: until it is killed. operations: on files of its run until it is killed. limit: bytes that a file may have.
+    seconds: until it is killed. operations: on files of its run and cache until it is killed. limit: bytes that a file
+    may have.
     """
 
     seconds: float = math.inf
@@ -74,7 +79,7 @@ class Torture:
 
     Args:
         arguments: of gan-train, without --run.
-        folder: for the runs, the processes' output and the cache.
+        folder: for the runs, each with a cache beside it, and the processes' output.
     """
 
     def __init__(self, arguments: list[str], folder: Path, seed: int) -> None:
@@ -83,6 +88,7 @@ class Torture:
         self.faults: dict[str, Callable[[Path], str]] = {
             "killed at a moment": self._kill_at_a_moment,
             "killed at a file operation": self._kill_at_an_operation,
+            "killed in a new interpreter": self._kill_a_new_interpreter,
             "disk full": self._fill_disk,
             "bit flipped in a checkpoint": self._flip_bit,
             "checkpoint cut short": self._cut,
@@ -99,30 +105,44 @@ class Torture:
 
     def interrupt(self, run: Path) -> None:
         """One fault, drawn by weight."""
-        (name,) = self.random.choices(list(self.faults), weights=[6, 6, 3, 1, 1])
+        (name,) = self.random.choices(list(self.faults), weights=[6, 6, 1, 3, 1, 1])
         self.found[name, self.faults[name](run)] += 1
 
     def live(self, run: Path, fault: Fault, *options: str) -> Life:
         """One process, until its end."""
         log = self.folder / "output.txt"
         arguments = [*self.arguments, "--run", str(run), "--resume", *options]
-        process = self._context.Process(target=_live, args=(arguments, run, self.folder / "cache", log, fault))
+        process = self._context.Process(target=_live, args=(arguments, run, log, fault))
         process.start()
         process.join(min(fault.seconds, PATIENCE))
         if process.is_alive() and fault.seconds > PATIENCE:
             self.wrong.append(f"{' '.join(arguments)}: still running after {PATIENCE:.0f} seconds")
         process.kill()
         process.join()
+        return self._ended(run, process.pid, process.exitcode or 0, log)
+
+    def _ended(self, run: Path, process: int | None, status: int, log: Path) -> Life:
         output = log.read_text(errors="replace")
         if "Traceback" in output:
-            self.wrong.append(f"{' '.join(arguments)}: {output}")
-        return Life(process.exitcode or 0, output, _stage(run, output))
+            self.wrong.append(f"{run}: {output}")
+        return Life(status, output, _stage(run, output, process))
 
     def _kill_at_a_moment(self, run: Path) -> str:
         return self._killed(self.live(run, Fault(seconds=self.random.uniform(0, LONGEST_LIFE))))
 
     def _kill_at_an_operation(self, run: Path) -> str:
         return self._killed(self.live(run, Fault(operations=self.random.randint(1, OPERATIONS))))
+
+    def _kill_a_new_interpreter(self, run: Path) -> str:
+        """The other processes have imported everything before they begin."""
+        log = self.folder / "output.txt"
+        command = [sys.executable, "-m", "gan.train", *self.arguments, "--run", str(run), "--resume"]
+        environment = os.environ | {"XDG_CACHE_HOME": str(cache_of(run)), "OMP_NUM_THREADS": "1"}
+        with log.open("wb") as file, subprocess.Popen(command, env=environment, stdout=file, stderr=file) as process:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(self.random.uniform(0, IMPORTS))
+            process.kill()
+        return self._killed(self._ended(run, process.pid, process.returncode, log))
 
     def _killed(self, life: Life) -> str:
         if life.status not in (0, -signal.SIGKILL):
@@ -136,7 +156,9 @@ class Torture:
             self.wrong.append(f"status {life.status} on a full disk: {life.output}")
         for path in list_checkpoints(run):
             read_checkpoint(path)
-        return "stopped with one sentence" if life.status else SPACE
+        if life.status:
+            return "stopped with one sentence"
+        return NO_CACHE if "cache: " in life.output else SPACE
 
     def _flip_bit(self, run: Path) -> str:
         def flip(content: bytearray) -> bytearray:
@@ -163,12 +185,17 @@ class Torture:
         return "recognised and skipped"
 
 
-def _live(arguments: list[str], run: Path, cache: Path, log: Path, fault: Fault) -> None:
+def cache_of(run: Path) -> Path:
+    """Its own, beside it: $XDG_CACHE_HOME of its processes."""
+    return run.with_name(f"{run.name}-cache")
+
+
+def _live(arguments: list[str], run: Path, log: Path, fault: Fault) -> None:
     """gan-train in a process of its own, with one thread, whatever happens to it."""
     with log.open("wb") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
-    os.environ["XDG_CACHE_HOME"] = str(cache)
+    os.environ["XDG_CACHE_HOME"] = str(cache_of(run))
     sys.argv = ["gan-train", *arguments]
     torch.set_num_threads(1)
     if fault.limit:
@@ -179,12 +206,13 @@ def _live(arguments: list[str], run: Path, cache: Path, log: Path, fault: Fault)
 
 
 def _killer(run: Path, operations: int) -> Callable[[str, tuple[Any, ...]], None]:
-    """An audit hook that kills its process right before an operation on a file of the run."""
+    """An audit hook that kills its process right before an operation on a file of the run or its cache."""
     left = operations
+    places = f"{run}{os.sep}", f"{cache_of(run)}{os.sep}"
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
-        if event in AUDITED and str(arguments[AUDITED[event]]).startswith(str(run)):
+        if event in AUDITED and str(arguments[AUDITED[event]]).startswith(places):
             left -= 1
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -192,8 +220,10 @@ def _killer(run: Path, operations: int) -> Callable[[str, tuple[Any, ...]], None
     return count
 
 
-def _stage(run: Path, output: str) -> str:
+def _stage(run: Path, output: str, process: int | None) -> str:
     """What a process was doing when it ended, by its last words and what it left half written."""
+    if any(cache_of(run).rglob(f"*.{process}.part*")):
+        return "in a cache write"
     if " at step " not in output:
         return "during start-up"
     if any(run.rglob("*.part*")):
@@ -297,12 +327,12 @@ def _torture_runs(torture: Torture, interruptions: int, minutes: float) -> tuple
     """Runs until there were enough interruptions or time is over; returns how many were compared, and the seconds."""
     start = time.monotonic()
     whole, run, runs = torture.folder / "whole", torture.folder / "tortured", 0
-    shutil.rmtree(whole, ignore_errors=True)
+    _begin_anew(whole)
     undisturbed = torture.live(whole, Fault())
     if undisturbed.status:
         raise click.ClickException(undisturbed.output)
     while torture.interruptions < interruptions and time.monotonic() - start < 60 * minutes:
-        shutil.rmtree(run, ignore_errors=True)
+        _begin_anew(run)
         while not _done(whole, run) and torture.interruptions < interruptions:
             torture.interrupt(run)
             if time.monotonic() - start >= 60 * minutes:
@@ -314,6 +344,11 @@ def _torture_runs(torture: Torture, interruptions: int, minutes: float) -> tuple
         runs += 1
         click.echo(f"run {runs}: {torture.interruptions} interruptions, {len(torture.wrong)} differences", err=True)
     return runs, time.monotonic() - start
+
+
+def _begin_anew(run: Path) -> None:
+    for folder in (run, cache_of(run)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _done(whole: Path, run: Path) -> bool:

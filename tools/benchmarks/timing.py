@@ -12,6 +12,7 @@ import click
 import torch
 
 from gan.memory import keep_freed_memory
+from gan.run_folder import processor
 
 Record = dict[str, Any]
 Rows = dict[str, dict[str, Any]]
@@ -122,19 +123,12 @@ def summarize(seconds: dict[str, list[float]], work: float = 0.0, unit: str = ""
 def machine(device: str) -> Record:
     """What the figures depend on besides the code."""
     return {
-        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "cpu"
 
 
 def markdown(record: Record) -> str:

@@ -1,22 +1,33 @@
-"""How long runs will take, by what like runs took, or by a few iterations tried here."""
+"""How long runs will take: by what like runs took, or by a few iterations and images tried here."""
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 
+from evaluation.presets import check_settings
 from gan import build
 from gan.config import Config
 from gan.data import ImageData
+from gan.evaluate import evaluation_settings
 from gan.memory import keep_freed_memory
+from gan.sample import generate
 from gan.trainer import Trainer
 from reproducing.measured import read_seconds
 from reproducing.runs import Run
 
-TRIED = 3  # iterations, of which the first does not count
+TRIED = 3  # times, of which the first does not count
 CLASSES = 10  # of the random images that iterations are tried on
 IMAGES = 256
+
+
+class Costs(NamedTuple):
+    """Seconds of one iteration, and of one generated image."""
+
+    step: float
+    image: float
 
 
 class Estimates:
@@ -24,13 +35,14 @@ class Estimates:
 
     Args:
         runs: those that are planned; what is noted of them counts for all that are like them.
-        device: where they will train; there iterations are tried, on one thread, as several runs at once have.
+        device: where they will train; there is tried what is not known, on one thread, as several runs at once have.
     """
 
     def __init__(self, runs: Iterable[Run], device: torch.device) -> None:
         self.device = device
         self._per_step: dict[str, float] = {}
         self._reports: dict[tuple[str, str], list[float]] = {}
+        self._tried: dict[str, Costs] = {}
         for run in runs:
             noted = read_seconds(run.folder)
             if run.step and "training" in noted:
@@ -41,17 +53,34 @@ class Estimates:
     def training(self, run: Run) -> float:
         """Of the steps that a run lacks."""
         missing = max(0, run.config.train.steps - (run.step or 0))
-        if not missing:
-            return 0.0
-        work = _work(run.config)
-        if work not in self._per_step:
-            self._per_step[work] = _tried(run.config, self.device)
-        return missing * self._per_step[work]
+        per_step = self._per_step.get(_work(run.config)) if missing else 0.0
+        return missing * (self._costs(run.config).step if per_step is None else per_step)
 
-    def evaluation(self, run: Run, metrics: tuple[str, ...]) -> float | None:
-        """Of some metrics; None before a like run was measured."""
+    def evaluation(self, run: Run, metrics: tuple[str, ...]) -> tuple[float, bool]:
+        """Of some metrics, and whether that is all: before a like run is measured, generated images' time alone is."""
         found = self._reports.get((_work(run.config), run.report(metrics).name))
-        return statistics.fmean(found) if found else None
+        if found:
+            return statistics.fmean(found), True
+        return num_generated(run.config, metrics) * self._costs(run.config).image, False
+
+    def _costs(self, config: Config) -> Costs:
+        work = _work(config)
+        if work not in self._tried:
+            self._tried[work] = _tried(config, self.device)
+        return self._tried[work]
+
+
+def num_generated(config: Config, metrics: Iterable[str]) -> int:
+    """Images that some metrics need; IS and FID share theirs."""
+    settings = evaluation_settings(config)
+    critics = check_settings(
+        settings.nd_preset, steps=settings.nd_steps, samples=settings.nd_samples, num_critics=settings.nd_critics
+    )
+    shared = {"is": settings.num_is, "fid": settings.num_fid, "intra_fid": CLASSES * settings.num_intra}
+    seen = critics.num_critics * critics.steps * critics.batch_size + critics.samples
+    counts = {"nd": seen, "elhist": 2 * settings.lipschitz_pairs}
+    metrics = list(metrics)
+    return max((shared.get(name, 0) for name in metrics), default=0) + sum(counts.get(name, 0) for name in metrics)
 
 
 def _work(config: Config) -> str:
@@ -61,24 +90,39 @@ def _work(config: Config) -> str:
     return repr((parts, config.discriminator.channels, penalty, train.batch_size, train.d_steps, train.precision))
 
 
-def _tried(config: Config, device: torch.device) -> float:
-    """Seconds of one iteration on random images."""
+def _tried(config: Config, device: torch.device) -> Costs:
     if device.type == "cpu":
         keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     trainer = _trainer(config, device)
+    latents = torch.randn(config.eval.batch_size, config.generator.z_dim)
+    labels = torch.zeros(len(latents), dtype=torch.int64) if config.conditional else None
+
+    def iterate() -> None:
+        trainer.train_step()
+        trainer.take_scalars()  # waits for a GPU
+
+    def sample() -> None:
+        generate(trainer.state.generator, latents, labels, batch_size=len(latents), device=device)
+
+    costs = Costs(_seconds(iterate), _seconds(sample) / len(latents))
+    torch.set_num_threads(threads)
+    return costs
+
+
+def _seconds(run: Callable[[], None]) -> float:
+    """Of one call, the mean of all but the first."""
     seconds = []
     for _ in range(TRIED):
         start = time.perf_counter()
-        trainer.train_step()
-        trainer.take_scalars()  # waits for a GPU
+        run()
         seconds.append(time.perf_counter() - start)
-    torch.set_num_threads(threads)
     return statistics.fmean(seconds[1:])
 
 
 def _trainer(config: Config, device: torch.device) -> Trainer:
+    """On random images."""
     size = config.data.image_size
     images = torch.randint(0, 256, (IMAGES, 3, size, size), dtype=torch.uint8)
     classes = tuple(map(str, range(CLASSES)))

@@ -73,10 +73,20 @@ class Run:
         return load_config(self.name, (*self.overrides, f"train.seed={self.seed}"))
 
     @cached_property
+    def identity(self) -> str:
+        """Of its settings, shortened."""
+        return self.config.identity()[:8]
+
+    @cached_property
+    def protocol(self) -> str:
+        """Of its evaluation's settings, shortened; one that is new, and at its default, changes nothing."""
+        settings = json.dumps(self.config.eval.model_dump(exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(settings.encode()).hexdigest()[:8]
+
+    @property
     def folder(self) -> Path:
-        identity = self.config.identity()[:8]
-        found = sorted(self.root.glob(f"*-{identity}"))
-        return found[0] if found else self.root / f"{self.name}-seed{self.seed}-{identity}"
+        found = sorted(self.root.glob(f"*-{self.identity}"))
+        return found[0] if found else self.root / f"{self.name}-seed{self.seed}-{self.identity}"
 
     @property
     def step(self) -> int | None:
@@ -90,9 +100,7 @@ class Run:
 
     def report(self, metrics: Iterable[str]) -> Path:
         """The folder of the report of some metrics by this configuration's protocol."""
-        protocol = json.dumps([sorted(metrics), self.config.eval.model_dump(exclude_defaults=True)], sort_keys=True)
-        digest = hashlib.sha256(protocol.encode()).hexdigest()[:8]
-        return self.folder / "reports" / f"{'-'.join(sorted(metrics))}-{digest}"
+        return self.folder / "reports" / f"{'-'.join(sorted(metrics))}-{self.protocol}"
 
     def is_measured(self, metrics: Iterable[str]) -> bool:
         return (self.report(metrics) / "report.json").is_file()

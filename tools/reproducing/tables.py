@@ -16,7 +16,7 @@ MISSING = "–"
 CONDITIONS = ("data", "extractor", "iterations", "networks", "images", "seeds", "time per run", "device", "protocol")
 """Columns of every table: what numbers depend on besides the model."""
 COUNTS = {"num_generated": "generated", "samples": "generated", "num_reference": "real", "num_test": "real"}
-COUNTS |= {"num_per_class": "generated of each class", "pairs": "pairs"}
+COUNTS |= {"num_generated_per_class": "generated", "pairs": "pairs"}
 """Fields of protocols that count images."""
 
 
@@ -88,8 +88,13 @@ def _extractor(value: Ours) -> str:
 def _counts(value: Ours) -> str:
     """Such as "FID of 5,000 generated, 10,000 real"."""
     name = next((name for name, column in COLUMNS.items() if re.fullmatch(column.key, value.key)), "")
-    counts = [f"{value.fields[field]:,} {kind}" for field, kind in COUNTS.items() if value.fields.get(field)]
+    counts = [f"{_total(value.fields[field]):,} {kind}" for field, kind in COUNTS.items() if value.fields.get(field)]
     return f"{name} of {', '.join(counts)}" if name else ", ".join(counts)
+
+
+def _total(count: int | list[int]) -> int:
+    """Of images, given as one number or class by class."""
+    return sum(count) if isinstance(count, list) else count
 
 
 def time_of(runs: Sequence[Measured]) -> str:
