@@ -43,6 +43,23 @@ def check_images(images: Tensor, name: str) -> None:
         raise EvaluationError(f"{name} images: got none, expected at least one")
 
 
+def check_inputs(images: Tensor, name: str) -> None:
+    """Refuses what is not a network's input: float32 or float64 (N, ...) with N > 0, finite.
+
+    Raises:
+        EvaluationError: another type, dtype or shape, no images, or values that are not finite.
+    """
+    if not isinstance(images, Tensor) or images.dtype not in (torch.float32, torch.float64):
+        got = _plain(images.dtype) if isinstance(images, Tensor) else type(images).__name__
+        raise EvaluationError(
+            f"{name} images: got {got}, expected float32 in the {name} input range; scale pixels by p / 128 - 1"
+        )
+    if images.ndim < 2 or images.numel() == 0:
+        raise EvaluationError(f"{name} images: got shape {tuple(images.shape)}, expected (N, 3, H, W) with N > 0")
+    if not bool(images.isfinite().all()):
+        raise EvaluationError(f"{name} images: got values that are not finite, expected numbers in [-1, 1]")
+
+
 def check_labels(labels: Tensor | None, count: int, name: str) -> None:
     """Refuses labels that are not int64 (count,) and non-negative.
 

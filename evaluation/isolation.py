@@ -1,10 +1,11 @@
 """Evaluation measures and leaves no trace: global random states, precision flags and modes are left as found."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 # Every switch that lets a float32 product be computed in fewer bits. TF32 alone moves Inception features in the
 # third digit and makes them depend on the batch size.
@@ -44,3 +45,17 @@ def isolated() -> Iterator[None]:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
         for backend, precision in zip(_PRECISIONS, precisions, strict=True):
             backend.fp32_precision = precision
+
+
+@contextmanager
+def still(network: Callable[..., Tensor]) -> Iterator[None]:
+    """`isolated`, gradients on, and eval mode, in which power iterations and running statistics stand still."""
+    modes = [(module, module.training) for module in network.modules()] if isinstance(network, nn.Module) else []
+    try:
+        for module, _ in modes:
+            module.training = False
+        with isolated(), torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

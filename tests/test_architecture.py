@@ -11,7 +11,16 @@ FILES = {
     for package in ("gan", "evaluation")
     for path in (ROOT / package).rglob("*.py")
 }
-FAMILIES = ("gan.normalization", "gan.models", "gan.losses", "gan.data", "gan.noise", "gan.ema", "gan.distributed")
+FAMILIES = (
+    "gan.normalization",
+    "gan.models",
+    "gan.classifiers",
+    "gan.losses",
+    "gan.data",
+    "gan.noise",
+    "gan.ema",
+    "gan.distributed",
+)
 
 
 def imports_of(name: str) -> set[str]:

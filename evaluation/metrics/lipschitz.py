@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
-from evaluation.images import check_labels, fingerprint, to_critic
-from evaluation.isolation import isolated
+from evaluation.images import check_inputs, check_labels, fingerprint, to_critic
+from evaluation.isolation import still
 from evaluation.pairs import pairs_across, pairs_within, rows_by_class
 from evaluation.percentiles import RESAMPLES, Statistic, summarize
 from evaluation.report import Value
@@ -107,30 +107,16 @@ def samples_interact(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | 
         EvaluationError: as `empirical_lipschitz`.
     """
     _check_points(x, labels)
-    with _alone(critic):
+    with still(critic):
         return _interact(partial(_logits, critic), x, labels)
 
 
 @contextmanager
 def _asked(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> Iterator[Ask]:
     """The critic, ready to be asked about single images; everything is restored behind it."""
-    with _alone(critic):
+    with still(critic):
         ask = partial(_logits, critic)
         yield partial(_one_by_one, ask) if _interact(ask, x, labels) else ask
-
-
-@contextmanager
-def _alone(critic: Callable[..., Tensor]) -> Iterator[None]:
-    """Plain float32, gradients on, and eval mode, in which power iterations and running statistics stand still."""
-    modes = [(module, module.training) for module in critic.modules()] if isinstance(critic, nn.Module) else []
-    try:
-        for module, _ in modes:
-            module.training = False
-        with isolated(), torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _interact(ask: Ask, x: Tensor, labels: Tensor | None) -> bool:
@@ -194,15 +180,7 @@ def _gradient(output: Tensor, images: Tensor) -> Tensor:
 
 
 def _check_points(x: Tensor, labels: Tensor | None) -> None:
-    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
-        got = str(x.dtype).removeprefix("torch.") if isinstance(x, Tensor) else type(x).__name__
-        raise EvaluationError(
-            f"critic's images: got {got}, expected float32 in the critic's input range; scale pixels by p / 128 - 1"
-        )
-    if x.ndim < 2 or x.numel() == 0:
-        raise EvaluationError(f"critic's images: got shape {tuple(x.shape)}, expected (N, 3, H, W) with N > 0")
-    if not bool(x.isfinite().all()):
-        raise EvaluationError("critic's images: got values that are not finite, expected numbers in [-1, 1]")
+    check_inputs(x, "critic's")
     check_labels(labels, len(x), "critic's")
 
 

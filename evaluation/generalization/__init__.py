@@ -1,0 +1,38 @@
+"""What is said to govern how a classifier generalizes: margins, complexities, noise sensitivity, Lipschitz constants.
+
+Sanyal et al. 2020, sections 3 and 5.2. Every function takes any torch classifier, a module of images that returns
+logits (N, K), and leaves it as it was.
+"""
+
+from evaluation.generalization.classifier import Margin
+from evaluation.generalization.lipschitz import JacobianNorms, global_lipschitz, local_lipschitz
+from evaluation.generalization.measures import (
+    Complexity,
+    complexity,
+    log_jac_norm,
+    log_spec_fro,
+    log_spec_l1,
+    margins,
+)
+from evaluation.generalization.noise import NoiseSensitivity, noise_sensitivity, sensitivity_to
+from evaluation.generalization.plots import plot_complexity
+from evaluation.generalization.spectra import LayerSpectrum, layer_spectra
+
+__all__ = [
+    "Complexity",
+    "JacobianNorms",
+    "LayerSpectrum",
+    "Margin",
+    "NoiseSensitivity",
+    "complexity",
+    "global_lipschitz",
+    "layer_spectra",
+    "local_lipschitz",
+    "log_jac_norm",
+    "log_spec_fro",
+    "log_spec_l1",
+    "margins",
+    "noise_sensitivity",
+    "plot_complexity",
+    "sensitivity_to",
+]

@@ -1,0 +1,51 @@
+"""What the classifiers share: convolutions, their initialization, and the last layer."""
+
+import torch
+from torch import Tensor, nn
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution without bias, for batch normalization to follow."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+
+
+def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """A 1x1 convolution without bias, for batch normalization to follow."""
+    return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+
+
+def initialize_(network: nn.Module) -> None:
+    """Convolutions: normal, of variance 2 / fan-out (He et al. 2015), and zero biases; other layers keep PyTorch's."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def classify(linear: nn.Linear, h: Tensor) -> Tensor:
+    """Mean over the positions, then a linear layer: (N, C, H, W) -> logits (N, num_classes).
+
+    Computed in the precision of the layer, float32 also under autocast. It is the bias that is asked for its type: a
+    normalized weight is computed anew each time it is looked at.
+    """
+    with torch.autocast(h.device.type, enabled=False):
+        return linear(h.to(linear.bias.dtype).mean((2, 3)))
+
+
+def check_num_classes(num_classes: int) -> None:
+    """Raises ValueError for fewer than two classes."""
+    if num_classes < 2:
+        raise ValueError(f"num_classes: got {num_classes}, expected 2 or more")
+
+
+def check_depth(depth: int, layers: int, per_unit: int, examples: str) -> int:
+    """The n of depth = per_unit * n + layers.
+
+    Raises:
+        ValueError: there is no such n of 1 or more.
+    """
+    units, rest = divmod(depth - layers, per_unit)
+    if units < 1 or rest:
+        raise ValueError(f"depth: got {depth}, expected {per_unit} n + {layers}, such as {examples}")
+    return units

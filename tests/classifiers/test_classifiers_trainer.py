@@ -1,0 +1,196 @@
+"""Training of classifiers: the paper's recipes, one update by hand, exact resume, what it can learn."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gan.classifier_trainer import ClassifierState, ClassifierTrainer, Epoch, accuracy
+from gan.classifiers import CLASSIFIERS, ResNet
+from gan.classifiers.recipes import RECIPES, Recipe, for_random_labels
+from gan.data import Batches, ImageData
+from gan.data.augment import draw_shifts, shifted
+from gan.data.random_labels import with_random_labels
+from gan.errors import DivergenceError
+from gan.normalization import normalize
+from gan.pixels import to_float
+
+SHORT = Recipe(3, 0.1, (1, 2), 0.1, weight_decay=5e-4, batch_size=8)
+
+
+def drawn(count: int = 20, num_classes: int = 2) -> ImageData:
+    """Class k is brighter in its own colour."""
+    images = torch.randint(0, 100, (count, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(count) % num_classes
+    images[torch.arange(count), labels] += 100
+    return ImageData(images.to(torch.uint8), labels, tuple("rgb"[:num_classes]), "folder", "train")
+
+
+def classifier(choice: str = "srn") -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return normalize(ResNet(2, 8, 4), choice, **({"c": 0.3} if choice == "srn" else {}))
+
+
+def trainer(choice: str = "srn", recipe: Recipe = SHORT, **settings) -> ClassifierTrainer:
+    return ClassifierTrainer(ClassifierState.begin(classifier(choice), recipe), drawn(), recipe, **settings)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(first, second) for first, second in pairs)
+
+
+def test_recipes_are_those_of_appendix_d() -> None:
+    assert RECIPES.keys() == CLASSIFIERS.keys()
+    rates = {
+        name: [recipe.learning_rate_in(epoch) for epoch in (0, 59, 60, 149, 150, 199, 250)]
+        for name, recipe in RECIPES.items()
+    }
+    wide = [0.1, 0.1, 0.02, 0.004, 0.004, 0.0008, 0.0008]
+    others = [0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001]
+    assert rates["wide_resnet"] == pytest.approx(wide)
+    for name in ("resnet", "densenet", "vgg"):
+        assert rates[name] == pytest.approx(others)
+    assert rates["alexnet"] == pytest.approx([rate / 10 for rate in others])
+    decays = {name: recipe.weight_decay for name, recipe in RECIPES.items()}
+    assert decays == {"resnet": 5e-4, "wide_resnet": 1e-4, "densenet": 1e-4, "vgg": 5e-4, "alexnet": 5e-4}
+    assert {(recipe.momentum, recipe.batch_size) for recipe in RECIPES.values()} == {(0.9, 128)}
+
+
+def test_random_labels_take_twice_the_epochs() -> None:
+    for name, recipe in RECIPES.items():
+        random = for_random_labels(name)
+        assert random.epochs == 2 * recipe.epochs
+        assert random.learning_rate == (0.01 if name == "vgg" else recipe.learning_rate)
+        assert random.milestones == recipe.milestones
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_one_update_by_hand(augment: bool) -> None:
+    """w - rate * (gradient + decay * w), at the images of batch 0; then the second one, with momentum."""
+    one = trainer("none", seed=5, augment=augment)
+    network = classifier("none").train()
+    batches = Batches(drawn(), 8, seed=5, device="cpu", flip=augment)
+    velocities = [torch.zeros_like(weight) for weight in network.parameters()]
+    for k in (0, 1):
+        images, labels = batches.batch(k)
+        if augment:
+            images = shifted(images, draw_shifts(8, 5, k))
+        loss = F.cross_entropy(network(to_float(images)), labels)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        with torch.no_grad():
+            for weight, velocity, gradient in zip(network.parameters(), velocities, gradients, strict=True):
+                velocity.mul_(0.9).add_(gradient + 5e-4 * weight)
+                weight -= 0.1 * velocity
+        one.train_step()
+        for ours, expected in zip(one.state.network.parameters(), network.parameters(), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_learning_rate_falls_at_the_milestones_and_epochs_are_counted() -> None:
+    found = list(trainer().epochs())
+    assert [epoch.number for epoch in found] == [1, 2, 3]
+    assert [epoch.learning_rate for epoch in found] == pytest.approx([0.1, 0.01, 0.001])
+    one = trainer(seed=1)
+    assert one.steps_per_epoch == 3  # 20 images in batches of 8
+    rates = []
+    for _ in range(9):
+        one.train_step()
+        rates.append(one.state.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001] * 3)
+
+
+@pytest.mark.parametrize("stop", [3, 4])
+def test_a_run_that_stopped_is_the_run_that_did_not(stop: int) -> None:
+    """At an epoch's end and within one; the network, the sums, and what the epochs report."""
+    whole = trainer()
+    expected = list(whole.epochs())
+    first = trainer()
+    for _ in range(stop):
+        first.train_step()
+        if first.state.step % first.steps_per_epoch == 0:
+            first.state.totals.zero_()  # as `epochs` does when it reports
+    saved = copy.deepcopy(first.state.state_dict())
+    second = trainer()
+    second.state.network.load_state_dict({name: t + 1 for name, t in second.state.network.state_dict().items()})
+    second.state.load_state_dict(saved)
+    rest = list(second.epochs())
+    assert rest == expected[1:]
+    assert same(second.state.network, whole.state.network)
+
+
+def test_singular_vectors_move_once_per_update_and_evaluation_moves_nothing() -> None:
+    one = trainer()
+    before = copy.deepcopy(one.state.network)
+    accuracy(one.state.network, drawn())
+    assert same(before, one.state.network)
+    assert one.state.network.training == before.training
+    one.train_step()
+    vectors = [name for name in before.state_dict() if name.endswith("_u")]
+    assert vectors
+    moved = one.state.network.state_dict()
+    assert any(not torch.equal(before.state_dict()[name], moved[name]) for name in vectors)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("choice", ["none", "sn", "srn"])
+def test_easy_images_are_learned(choice: str, precision: str) -> None:
+    recipe = Recipe(12, 0.05, (8,), 0.1, weight_decay=5e-4, batch_size=10)
+    one = trainer(choice, recipe, precision=precision)
+    last = list(one.epochs())[-1]
+    assert last.accuracy == 1
+    assert accuracy(one.state.network, drawn()) == 1
+    assert all(parameter.dtype == torch.float32 for parameter in one.state.network.parameters())
+
+
+def test_the_loop_can_be_left_at_a_training_accuracy() -> None:
+    recipe = Recipe(50, 0.05, (), 0.1, weight_decay=0.0, batch_size=10)
+    seen: list[Epoch] = []
+    for epoch in trainer("none", recipe, augment=False).epochs():
+        seen.append(epoch)
+        if epoch.accuracy >= 0.9:
+            break
+    assert len(seen) < 50
+    assert seen[-1].accuracy >= 0.9 > max((epoch.accuracy for epoch in seen[:-1]), default=0)
+
+
+def test_accuracy_is_the_share_of_right_names() -> None:
+    class Brightest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.scale * images.mean((2, 3))
+
+    data = drawn(21, num_classes=3)
+    assert accuracy(Brightest(), data, batch_size=4) == 1
+    random = with_random_labels(data, seed=0)
+    assert accuracy(Brightest(), random) == float((random.labels == data.labels).double().mean())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    one = trainer("none", SHORT._replace(learning_rate=1e30))
+    with pytest.raises(DivergenceError, match="epoch 1: loss not finite") as caught:
+        list(one.epochs())
+    assert caught.value.since == 0
+
+
+def test_an_update_is_in_training_mode_whatever_came_before() -> None:
+    one, other = trainer(), trainer()
+    one.state.network.eval()
+    for each in (one, other):
+        each.train_step()
+    assert same(one.state.network, other.state.network)
+
+
+def test_bf16_rounds_the_forward_pass() -> None:
+    one, other = trainer(precision="fp32"), trainer(precision="bf16")
+    for each in (one, other):
+        each.train_step()
+    assert not same(one.state.network, other.state.network)
+    for first, second in zip(one.state.network.parameters(), other.state.network.parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=0.05)
