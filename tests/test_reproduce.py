@@ -190,7 +190,7 @@ def test_a_table_and_figures_are_made_once(
     assert rows[3][:4] == ["SN-GAN", "paper", "10.69", "as the section says"]
     ours = dict(zip(rows[0], rows[4], strict=True))
     assert ours["data"] == "shapes"
-    assert ours["extractor"] == "critic of 2 updates"
+    assert ours["extractor"] == "1 critic of 2 updates"
     assert ours["iterations"] == "4"
     assert ours["seeds"] == "2"
     assert ours["images"] == "ND of 20 generated, 300 real"
@@ -241,7 +241,7 @@ def test_a_stopped_evaluation_that_stands_alone_stops_all(
     """It ends with click's status 1, as after an error; the next kind of evaluation must not begin."""
     monkeypatch.setattr("reproducing.runs.Run.is_trained", True)
     processes.statuses, processes.stopped = [1] * 9, True
-    assert call("--table=2").exit_code == 130
+    assert call("--figure=13", "--table=4").exit_code == 130
     assert len(processes.commands) == 1
 
 
@@ -254,6 +254,17 @@ def test_a_process_that_dies_without_a_sentence_is_named(
     text = (tmp_path / "out" / "figure-22-cpu.md").read_text()
     assert "SRN-70-GAN (cifar100_small_srn70): not run: gan.train ended with status -9" in text
     assert "SN-GAN (cifar100_small_sn): not run: gan.train ended with status 1" in text
+
+
+def test_what_cannot_be_measured_is_not_trained(
+    call: Callable[..., Result], processes: InProcess, tmp_path: Path
+) -> None:
+    assert call("--table=3", "--set=eval.num_real=100").exit_code == 1
+    assert processes.commands == []
+    assert (
+        "not run: metric is: extractor pixels gives no class probabilities"
+        in (tmp_path / "out" / "table-3-cpu.md").read_text()
+    )
 
 
 def test_the_plan_says_what_is_missing_and_how_long_it_takes(
@@ -307,7 +318,7 @@ def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> No
         (["--figure=-14"], ["got '-14'"]),
         (["--table=2", "--figure=22-18"], ["got '22-18'"]),
         (["--figure=5", "--seeds=0,x"], ["0,x", "whole numbers"]),
-        (["--table=2", "--variant=tiny"], ["cifar10_tiny_ortho"]),
+        (["--table=2", "--variant=tiny"], ["--variant", "'tiny'", "cifar10_tiny_sn"]),
         (["--table=2", "--set=train.step=3"], ["train.step", "unknown setting"]),
     ],
 )
@@ -348,6 +359,7 @@ def test_means_and_verdicts(reproduce: ModuleType) -> None:
     assert results.verdict([1.0, 2.0], [1.5, 2.6]) == "as in the paper, within the spread"
     assert results.verdict([1.0], [2.0]) == "as in the paper, within the spread", "one seed has no spread to go by"
     assert results.verdict([], [2.0]) == "not measured"
+    assert results.verdict([1.0, 2.0], [2.0, 1.0]) == "equal"
 
 
 def test_seeds_of_different_protocols_have_no_mean(reproduce: ModuleType) -> None:

@@ -5,10 +5,10 @@ python tools/reproduce.py --table 4 --figure 5 --figure 17 --scale gpu-hour --se
 python tools/reproduce.py --all --scale paper --dry-run
 python tools/reproduce.py --table 3 --scale cpu --set data.name=folder --set data.root=data/cifar10-jpeg
 
-Scales: paper, the configurations of the paper's setting; gpu-hour, the same with 10,000 iterations in bf16, a table in
-about an hour of a large GPU; cpu, narrow networks and 600 iterations, minutes a run. Where the published data cannot be
-had, --variant jpeg takes the configurations of a local copy, and --set changes any setting of all runs; the tables name
-what was used.
+Scales: paper, the configurations of the paper's setting; gpu-hour, the same with 10,000 iterations in bf16, meant for a
+table in about an hour of a large GPU (not measured yet); cpu, narrow networks and 600 iterations, minutes a run. Where
+the published data cannot be had, --variant jpeg takes the configurations of a local copy, and --set changes any setting
+of all runs; the tables name what was used.
 
 Nothing is done twice: runs and reports are found again by their settings, and what was interrupted goes on.
 """
@@ -152,8 +152,9 @@ def main(
         _show(plan, Estimates(plan.groups, place), at_once)
         return
     jobs = Jobs(at_once, devices)
-    jobs.train(plan.groups)
-    jobs.measure(plan.groups)
+    usable = jobs.usable(plan.groups)
+    jobs.train(usable)
+    jobs.measure(usable)
     if jobs.stopped:
         click.echo("interrupted; the same command goes on", err=True)
         raise SystemExit(130)
@@ -175,8 +176,9 @@ def main(
 def _show(plan: Plan, estimates: Estimates, at_once: int) -> None:
     click.echo("\n".join(text_table(plan.rows(estimates))))
     click.echo('"over": the time of the generated images alone, where nothing like it has been measured here')
-    training = sum(estimates.training(run) for run in plan.groups)
-    click.echo(f"{len(plan.groups)} runs, {minutes(training / at_once)} of training with {at_once} at once")
+    training, evaluation = (seconds / at_once for seconds in plan.seconds(estimates))
+    work = f"{minutes(training)} of training and {minutes(evaluation)} of evaluation"
+    click.echo(f"{len(plan.groups)} runs, {work} if {at_once} at once do not slow each other")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
     protocol: Mapping[str, str]
+    note: str = ""
 
 
 class Claim(NamedTuple):
@@ -112,8 +113,9 @@ UNCONDITIONAL, CONDITIONAL = "unconditional", "conditional, projection discrimin
 INCEPTION = {
     "extractor": "Inception",
     "iterations": "not stated",
-    "networks": "ResNet, batch not stated, Adam 2e-4, 0, 0.999",
+    "networks": "32-layer ResNet, batch not stated, Adam 2e-4, 0, 0.999",
     "images": "IS of 50,000; FID 10,000 real (train), 5,000 generated",
+    "seeds": "not stated",
 }
 UNSTATED_C = {"networks": f"{INCEPTION['networks']}, c not stated"}
 """Of lines that say "SRN-GAN" only."""
@@ -121,7 +123,7 @@ ON_CIFAR10 = {"data": "CIFAR-10"} | INCEPTION
 QUOTED = {
     "iterations": "not stated there; quoted from Miyato et al. 2018",
     "networks": "of Miyato et al. 2018, not trained anew",
-    "images": "of Miyato et al. 2018",
+    "images": "of Miyato et al. 2018, who print FID 21.7 for SN-GAN",
 }
 """Of the lines that a footnote of Table 2 says are not the paper's own."""
 DIVERGENCE = INCEPTION | {
@@ -164,6 +166,8 @@ TABLES = {
             Line(Model("SRN-70-GAN", "celeba_srn70"), {"ND": "0.64"}, "CelebA", UNSTATED_C),
         ),
         {"data": "as the section says"} | DIVERGENCE,
+        "The printed numbers cannot come from the printed formula, log(1 + exp(f)) over generated images: a critic "
+        "that knows nothing has 0.693 there, and 10.69 is one that is sure of the opposite. See docs/metrics.md.",
     ),
 }
 
@@ -195,7 +199,14 @@ FIGURES: dict[str, Figure] = {
         PAIRS | {"extractor": "Inception", "images": "2,000 pairs; IS of 50,000"},
         (
             *_orders("a lower c moves the histogram towards zero", LIPSCHITZ, SRN10, SRN30, SRN50, SRN70, SRN90),
-            *_orders("a lower c improves the inception score", SCORE, SRN90, SRN70, SRN50, SRN30),
+            *_orders(
+                "a lower c improves the inception score (but Table 2: SRN-70 8.53, SRN-50 8.33)",
+                SCORE,
+                SRN90,
+                SRN70,
+                SRN50,
+                SRN30,
+            ),
             *_orders("at c = 0.1 the inception score drops", SCORE, SRN10, SRN30),
             *_orders("WGAN-GP has lower constants than Random-GAN", LIPSCHITZ, WGAN_GP, RANDOM),
             *_orders("WGAN-GP scores higher than Random-GAN", SCORE, RANDOM, WGAN_GP),

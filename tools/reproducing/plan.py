@@ -64,7 +64,7 @@ class Plan:
         """The plan as a table, with an estimate of the time for each run."""
         rows = [("run", "state", "training", "to be measured", "evaluation")]
         for run, groups in self.groups.items():
-            missing = [metrics for metrics in groups if not run.is_measured(metrics)]
+            missing = _missing(run, groups)
             parts = [estimates.evaluation(run, metrics) for metrics in missing]
             known = "" if all(whole for _, whole in parts) else "over "
             state = "trained" if run.is_trained else f"step {run.step or 0} of {run.config.train.steps}"
@@ -73,6 +73,19 @@ class Plan:
             evaluation = known + minutes(sum(seconds for seconds, _ in parts)) if missing else ""
             rows.append((run.folder.name, state, training, names, evaluation))
         return rows
+
+    def seconds(self, estimates: Estimates) -> tuple[float, float]:
+        """Of training and of evaluation that are missing, one run after the other."""
+        training = sum(estimates.training(run) for run in self.groups)
+        parts = (
+            estimates.evaluation(run, part) for run, groups in self.groups.items() for part in _missing(run, groups)
+        )
+        return training, sum(seconds for seconds, _ in parts)
+
+
+def _missing(run: Run, groups: Iterable[Metrics]) -> list[Metrics]:
+    """What of a run is not measured yet."""
+    return [metrics for metrics in groups if not run.is_measured(metrics)]
 
 
 def minutes(seconds: float) -> str:

@@ -61,6 +61,8 @@ def verdict(smaller: Sequence[float], larger: Sequence[float]) -> str:
     one, other = Spread.of(smaller), Spread.of(larger)
     if math.isnan(one.mean) or math.isnan(other.mean):
         return "not measured"
+    if one.mean == other.mean:
+        return "equal"
     direction = "as in the paper" if one.mean < other.mean else "the other way round"
     if not abs(one.mean - other.mean) > one.std + other.std:
         return f"{direction}, within the spread"

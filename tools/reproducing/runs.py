@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gan.checkpoint import list_checkpoints
-from gan.config import Config, load_config
+from gan.config import Config, available_configs, load_config
+from gan.errors import ConfigError
 from gan.several import Planned
 from reproducing.measured import Measured
 from reproducing.paper import Model
@@ -41,9 +42,19 @@ UNTRAINED = "train.steps=0"
 
 
 def variant_of(config: str, variant: str) -> str:
-    """ "cifar10_cond_sn" and "small" -> "cifar10_small_cond_sn"."""
+    """ "cifar10_cond_sn" and "small" -> "cifar10_small_cond_sn"; the configuration itself where it has no such variant.
+
+    Raises:
+        ConfigError: no configuration has such a variant.
+    """
     data, _, rest = config.partition("_")
-    return f"{data}_{variant}_{rest}" if variant else config
+    known = [name.removesuffix(".yaml") for name in available_configs()]
+    if variant and not any(f"_{variant}_" in name for name in known):
+        raise ConfigError(
+            f"--variant: got {variant!r}, of which there is no configuration such as cifar10_{variant}_sn"
+        )
+    found = f"{data}_{variant}_{rest}"
+    return found if found in known else config
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ def table_markdown(table: Table, lines: Sequence[tuple[Line, Seeds]]) -> str:
         paper = [line.protocol.get(name, table.protocol.get(name, "")) for name in CONDITIONS]
         rows.append([line.model.label, "paper", *printed, *paper])
         rows.append(_our_row(table, seeds, found))
-    return "\n\n".join([markdown_table(rows), "\n".join(f"- {order}" for order in _orders(lines, ours))])
+    orders = "\n".join(f"- {order}" for order in _orders(lines, ours))
+    return "\n\n".join(filter(None, [markdown_table(rows), table.note, orders]))
 
 
 def _our_row(table: Table, seeds: Seeds, found: Mapping[str, Ours | None]) -> list[str]:
@@ -82,7 +83,8 @@ def title_of(config: Config) -> str:
 def _extractor(value: Ours) -> str:
     """What stands between images and numbers; "" where that is the discriminator."""
     if "steps" in value.fields:
-        return f"critic of {value.fields['steps']:,} updates"
+        count = value.fields["num_critics"]
+        return f"{count} critic{'s' if count > 1 else ''} of {value.fields['steps']:,} updates"
     return value.key.partition("/")[2] or "Inception" if "extractor" in value.fields else ""
 
 
@@ -143,7 +145,7 @@ def table_document(lines: Sequence[tuple[Line, Seeds]]) -> list[dict[str, Any]]:
             "paper": dict(line.printed),
             "runs": [run.folder.name for run in seeds.runs],
             "ours": {
-                name: found._asdict() | {"spread": None, "mean": found.spread.mean}
+                name: found._asdict() | {"spread": found.spread._asdict()}
                 for name, found in ((name, over_seeds(seeds.runs, COLUMNS[name].key)) for name in line.printed)
                 if found
             },
