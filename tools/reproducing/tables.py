@@ -92,6 +92,8 @@ def _counts(value: Ours) -> str:
     """Such as "FID of 5,000 generated, 10,000 real"."""
     name = next((name for name, column in COLUMNS.items() if re.fullmatch(column.key, value.key)), "")
     counts = [f"{_total(value.fields[field]):,} {kind}" for field, kind in COUNTS.items() if value.fields.get(field)]
+    if value.key.startswith("jacobian/"):  # measured at as many images as there are pairs
+        counts = [text.replace("pairs", "images") for text in counts]
     return f"{name} of {', '.join(counts)}" if name else ", ".join(counts)
 
 
