@@ -33,6 +33,17 @@ class Command(click.Command):
                 formatter.write_text(line) if line and not line.startswith(" ") else formatter.write(line + "\n")
 
 
+def read_seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """A callback: "0,1,2" -> (0, 1, 2); none given, none there."""
+    try:
+        seeds = tuple(int(seed) for seed in value.split(",")) if value is not None else ()
+    except ValueError:
+        raise click.BadParameter(f"got {value!r}, expected whole numbers such as 0,1,2") from None
+    if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
+        raise click.BadParameter(f"got {value!r}, expected each seed once, none negative")
+    return seeds
+
+
 def _explanation(error: Exception) -> str:
     """One sentence for what a person, settings or other processes can cause; "" of a mistake in the program."""
     if isinstance(error, UserError):

@@ -22,7 +22,7 @@ from evaluation.histograms import histograms
 from gan import build
 from gan.best import Best
 from gan.checkpoint import Checkpoint, save_best
-from gan.command import Command, choose_device, describe
+from gan.command import Command, choose_device, describe, read_seeds
 from gan.config import Config, TrainSettings, available_configs, load_config, override_config
 from gan.data import ImageData
 from gan.determinism import determinism
@@ -73,16 +73,6 @@ Examples:
 """
 
 
-def _read_seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
-    try:
-        seeds = tuple(int(seed) for seed in value.split(",")) if value is not None else ()
-    except ValueError:
-        raise click.BadParameter(f"got {value!r}, expected whole numbers such as 0,1,2") from None
-    if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
-        raise click.BadParameter(f"got {value!r}, expected each seed once, none negative")
-    return seeds
-
-
 @click.command(cls=Command, epilog=EXAMPLES)
 @click.option(
     "--config",
@@ -106,7 +96,7 @@ def _read_seeds(context: click.Context, parameter: click.Parameter, value: str |
 @click.option(
     "--max-minutes", type=click.FloatRange(0, 1e6, min_open=True), help="Save and exit after this time, to be resumed."
 )
-@click.option("--seeds", callback=_read_seeds, metavar="0,1,2", help="One run for each, in place of train.seed.")
+@click.option("--seeds", callback=read_seeds, metavar="0,1,2", help="One run for each, in place of train.seed.")
 @click.option("--at-once", type=click.IntRange(1), help="Of several runs. [default: one per core, or four per GPU]")
 @click.option(
     "--slurm",

@@ -31,7 +31,7 @@ from reproducing.tables import Seeds, table_document, table_markdown
 
 from evaluation.errors import EvaluationError
 from evaluation.tables import text_table
-from gan.command import Command, choose_device
+from gan.command import Command, choose_device, read_seeds
 from gan.errors import ConfigError, UserError
 from gan.files import write_atomically
 
@@ -97,19 +97,12 @@ def _numbers(kind: str) -> Any:
     return read
 
 
-def _seed_numbers(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
-    try:
-        return [int(seed) for seed in dict.fromkeys(value.split(","))]
-    except ValueError:
-        raise click.BadParameter(f"got {value!r}, expected whole numbers such as 0,1,2") from None
-
-
 @click.command(cls=Command, context_settings={"show_default": True})
 @click.option("--table", "tables", multiple=True, callback=_numbers("table"), help=f"Some of {', '.join(TABLES)}.")
 @click.option("--figure", "figures", multiple=True, callback=_numbers("figure"), help=f"Some of {', '.join(FIGURES)}.")
 @click.option("--all", "everything", is_flag=True, help="Every table and figure.")
 @click.option("--scale", type=click.Choice(list(SCALES)), default="paper", help="How much of the paper's work.")
-@click.option("--seeds", callback=_seed_numbers, default="0,1,2", help="One run for each; mean and deviation.")
+@click.option("--seeds", callback=read_seeds, default="0,1,2", help="One run for each; mean and deviation.")
 @click.option("--variant", help="Of the configurations, such as jpeg. [default: the scale's]")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes a setting of all runs.")
 @click.option("--folder", type=click.Path(path_type=Path), default="reproduction", help="Of runs, tables, figures.")
@@ -123,7 +116,7 @@ def main(
     figures: list[str],
     everything: bool,
     scale: str,
-    seeds: list[int],
+    seeds: tuple[int, ...],
     variant: str | None,
     overrides: tuple[str, ...],
     folder: Path,

@@ -36,14 +36,15 @@ def configure(size: Size, overrides: Sequence[str] = ()) -> Config:
     return override_config(Config(), [*sizes, *overrides], "benchmark")
 
 
-def make_trainer(config: Config, device: str) -> Trainer:
-    """As gan-train makes it, unconditional, on 1,024 random images."""
+def make_trainer(config: Config, device: str, num_classes: int = 0) -> Trainer:
+    """As gan-train makes it, on 1,024 random images of so many classes; 0: unconditional."""
     pixels = config.data.image_size
     shape = (1024, 3, pixels, pixels)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    data = ImageData(images, torch.zeros(len(images), dtype=torch.int64), ("any",), "random", "train")
+    labels = torch.arange(len(images)) % max(1, num_classes)
+    data = ImageData(images, labels, tuple(map(str, range(num_classes))) or ("any",), "random", "train")
     return Trainer(
-        build.build_state(config, device, num_classes=0),
+        build.build_state(config, device, num_classes=num_classes),
         build.build_batches(config, data, device),
         build.build_loss(config),
         config.train,

@@ -6,21 +6,18 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
+from benchmarks.sizes import make_trainer
 
 from evaluation.presets import check_settings
-from gan import build
 from gan.config import Config
-from gan.data import ImageData
 from gan.evaluate import evaluation_settings
 from gan.memory import keep_freed_memory
 from gan.sample import generate
-from gan.trainer import Trainer
 from reproducing.measured import read_seconds
 from reproducing.runs import Run
 
 TRIED = 3  # times, of which the first does not count
 CLASSES = 10  # of the random images that iterations are tried on
-IMAGES = 256
 
 
 class Costs(NamedTuple):
@@ -96,7 +93,7 @@ def _tried(config: Config, device: torch.device) -> Costs:
         keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    trainer = _trainer(config, device)
+    trainer = make_trainer(config, str(device), CLASSES if config.conditional else 0)
     latents = torch.randn(config.eval.batch_size, config.generator.z_dim)
     labels = torch.zeros(len(latents), dtype=torch.int64) if config.conditional else None
 
@@ -120,19 +117,3 @@ def _seconds(run: Callable[[], None]) -> float:
         run()
         seconds.append(time.perf_counter() - start)
     return statistics.fmean(seconds[1:])
-
-
-def _trainer(config: Config, device: torch.device) -> Trainer:
-    """On random images."""
-    size = config.data.image_size
-    images = torch.randint(0, 256, (IMAGES, 3, size, size), dtype=torch.uint8)
-    classes = tuple(map(str, range(CLASSES)))
-    data = ImageData(images, torch.arange(IMAGES) % CLASSES, classes, "random", "train")
-    return Trainer(
-        build.build_state(config, device, CLASSES if config.conditional else 0),
-        build.build_batches(config, data, device),
-        build.build_loss(config),
-        config.train,
-        z_dim=config.generator.z_dim,
-        batched=device.type == "cuda",
-    )

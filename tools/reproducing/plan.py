@@ -89,4 +89,5 @@ def _missing(run: Run, groups: Iterable[Metrics]) -> list[Metrics]:
 
 
 def minutes(seconds: float) -> str:
+    """ "2.5 min"."""
     return f"{seconds / 60:.1f} min"
