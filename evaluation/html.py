@@ -275,9 +275,10 @@ def _per_class(report: "Report", name: str) -> Markup:
 
 
 def _class_counts(report: "Report", key: str, num_classes: int) -> list[str]:
-    """ "500 generated, 5,000 reference" of each class; nothing where a report does not tell."""
+    """ "500 generated, 5,000 reference" or "100 images" of each class; nothing where a report does not tell."""
     classes = report.protocol["values"].get(key, {}).get("record", {}).get("classes", [])
-    counts = [f"{entry['generated']:,} generated, {entry['reference']:,} reference" for entry in classes]
+    kinds = ("generated", "reference", "images")
+    counts = [", ".join(f"{entry[kind]:,} {kind}" for kind in kinds if kind in entry) for entry in classes]
     return counts or [""] * num_classes
 
 

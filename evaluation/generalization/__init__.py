@@ -4,6 +4,7 @@ Sanyal et al. 2020, sections 3 and 5.2. Every function takes any torch classifie
 logits (N, K), and leaves it as it was.
 """
 
+from evaluation.generalization.case import MeasureSettings
 from evaluation.generalization.classifier import Margin
 from evaluation.generalization.lipschitz import JacobianNorms, global_lipschitz, local_lipschitz
 from evaluation.generalization.measures import (
@@ -16,14 +17,19 @@ from evaluation.generalization.measures import (
 )
 from evaluation.generalization.noise import NoiseSensitivity, noise_sensitivity, sensitivity_to
 from evaluation.generalization.plots import plot_complexity
+from evaluation.generalization.registry import MEASURES
+from evaluation.generalization.report import check_measures, measure
 from evaluation.generalization.spectra import LayerSpectrum, layer_spectra
 
 __all__ = [
+    "MEASURES",
     "Complexity",
     "JacobianNorms",
     "LayerSpectrum",
     "Margin",
+    "MeasureSettings",
     "NoiseSensitivity",
+    "check_measures",
     "complexity",
     "global_lipschitz",
     "layer_spectra",
@@ -32,6 +38,7 @@ __all__ = [
     "log_spec_fro",
     "log_spec_l1",
     "margins",
+    "measure",
     "noise_sensitivity",
     "plot_complexity",
     "sensitivity_to",

@@ -49,9 +49,13 @@ def complexity(network: nn.Module, images: Tensor, labels: Tensor, *, batch_size
         EvaluationError: as `margins`, `layer_spectra` and `log_jac_norm`.
     """
     margin = margins(network, images, labels, batch_size=batch_size)
-    layers = layer_spectra(network)
-    twice = 2 * _log_positive(margin)
     jac_norm = log_jac_norm(network, images, labels, batch_size=batch_size)
+    return complexity_of(margin, layer_spectra(network), jac_norm)
+
+
+def complexity_of(margin: Tensor, layers: Sequence[LayerSpectrum], jac_norm: Tensor) -> Complexity:
+    """From what is known: margins (N,), layers, log Jac-Norm (N,)."""
+    twice = 2 * _log_positive(margin)
     return Complexity(margin, log_spec_fro(layers) - twice, log_spec_l1(layers) - twice, jac_norm)
 
 

@@ -1,0 +1,109 @@
+"""What is measured and on what: a network, images with labels, how many of them, and the words for all that."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evaluation.errors import EvaluationError
+from evaluation.generalization.classifier import asked, margin_of
+from evaluation.generalization.spectra import LayerSpectrum, layer_spectra
+from evaluation.images import fingerprint
+
+VERSION = 1  # of how the measures are computed; raise it with any change to a value
+LARGEST = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """How much is measured. All but `batch_size` decide values.
+
+    Of more images than these counts a part is drawn by the seed; of fewer all are taken.
+
+    Raises:
+        EvaluationError: a count below 1, or a negative seed.
+    """
+
+    num_points: int = 10_000  # images for accuracy, margins and complexities
+    num_noise: int = 1_000  # images for noise sensitivity
+    draws: int = 32  # of noise, for each of them
+    num_local: int = 1_000  # images for local Lipschitz constants
+    num_pairs: int = 2_000  # pairs of images for global ones
+    batch_size: int = 100  # images in one pass
+    seed: int = 0  # of the choice of images and pairs, of noise, of resamples for intervals
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least = 0 if name == "seed" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
+                raise EvaluationError(f"measures' {name}: got {value!r}, expected a whole number of at least {least}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and what it is asked; what several measures need is computed once.
+
+    data, labelled: what decides values through the images, and through the labels.
+    as_used: what decides values through how the network is used, whatever its weights.
+    """
+
+    network: nn.Module
+    images: Tensor  # float32 or float64 (N, ...), in the network's input range
+    labels: Tensor  # int64 (N,)
+    settings: MeasureSettings
+    data: Mapping[str, Any] = field(default_factory=dict)
+    labelled: Mapping[str, Any] = field(default_factory=dict)
+    as_used: Mapping[str, Any] = field(default_factory=dict)
+
+    def rows(self, count: int) -> Tensor:
+        """Which images are measured, int64, ascending."""
+        if count >= len(self.images):
+            return torch.arange(len(self.images), device="cpu")
+        generator = torch.Generator("cpu").manual_seed(self.settings.seed)
+        return torch.randperm(len(self.images), generator=generator, device="cpu")[:count].sort().values
+
+    def some(self, count: int) -> tuple[Tensor, Tensor]:
+        """Images and labels of these rows."""
+        rows = self.rows(count)
+        return self.images[rows.to(self.images.device)], self.labels[rows.to(self.labels.device)]
+
+    def fields(self, count: int, *, labels: bool) -> dict[str, Any]:
+        """What decides a value of that many images, with or without their labels, the measure itself aside."""
+        rows = self.rows(count)
+        drawn = {"num_images": len(rows), "images_rows": fingerprint(rows)}
+        return {**self.network_fields, **self.data, **drawn, **(self.labelled if labels else {})}
+
+    @property
+    def network_fields(self) -> dict[str, Any]:
+        """What decides a value of the network alone."""
+        return {
+            "measures_version": VERSION,
+            "network": dict(self.as_used),
+            "network_mode": "eval",
+            "precision": str(self.images.dtype).removeprefix("torch."),
+            "tf32": False,
+        }
+
+    @cached_property
+    def points(self) -> tuple[Tensor, Tensor]:
+        """The images and labels of accuracy, margins and complexities."""
+        return self.some(self.settings.num_points)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """At the points, float64 (n, K), on the CPU."""
+        images, labels = self.points
+        with asked(self.network, images, labels) as ask, torch.no_grad():
+            return torch.cat([ask(some).double().cpu() for some in images.split(self.settings.batch_size)])
+
+    @cached_property
+    def margins(self) -> Tensor:
+        """At the points, float64 (n,), on the CPU."""
+        return margin_of(self.logits, self.points[1].cpu())
+
+    @cached_property
+    def layers(self) -> list[LayerSpectrum]:
+        return layer_spectra(self.network)

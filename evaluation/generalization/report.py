@@ -1,0 +1,138 @@
+"""Names of measures, a network and images -> a report."""
+
+import difflib
+import hashlib
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evaluation.errors import EvaluationError
+from evaluation.generalization.case import Case, MeasureSettings
+from evaluation.generalization.classifier import asked, device_of
+from evaluation.generalization.registry import MEASURES
+from evaluation.generalization.spectra import weight_layers
+from evaluation.images import check_inputs, check_labels, fingerprint
+from evaluation.isolation import isolated
+from evaluation.report import Report, Value, protocol_hash
+
+DEFAULTS = MeasureSettings()
+PACKAGES = ("torch", "numpy")
+NOTHING: Mapping[str, Any] = {}
+
+
+def measure(
+    names: Sequence[str],
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    settings: MeasureSettings = DEFAULTS,
+    data_name: str = "",
+    split: str = "",
+    data_fingerprint: str = "",
+    label_kind: str = "given",
+    network_protocol: Mapping[str, Any] = NOTHING,
+    subject: Mapping[str, Any] = NOTHING,
+    class_names: Sequence[str] = (),
+) -> Report:
+    """Measures a classifier where it is; the network, random states and precision flags are left as found.
+
+    Every value's protocol holds what decides it: images, labels, counts, seeds, definitions, but not the network, which
+    is what is compared. So reports of different networks on the same images have equal hashes.
+
+    Args:
+        names: keys of MEASURES.
+        network: images -> logits (N, K), on its device. Switched to eval mode and back.
+        images: all of a split, float32 (N, ...) in the network's input range; float64 too.
+        labels: int64 (N,).
+        data_name, split: such as "cifar100" and "train".
+        data_fingerprint: of what the images were made of, such as their pixels; unless given, of the images themselves.
+        label_kind: where labels are from, such as "random, seed 0".
+        network_protocol: what decides values through how the network is used, such as its input's scale or whether
+            normalized weights are exact.
+        subject: what is known of the network, such as experiment, step, checkpoint.
+        class_names: by label.
+
+    Raises:
+        EvaluationError: unknown names, inputs of another form, a network that is no classifier of single images, or
+            one that a measure is not defined for.
+    """
+    check_measures(names)
+    check_inputs(images, "classifier's")
+    check_labels(labels, len(images), "classifier's")
+    protocol_hash("network", dict(network_protocol))  # refuses what cannot be hashed before anything is measured
+    images = images.detach()
+    with isolated():
+        with asked(network, images, labels):  # refuses what is no classifier
+            pass
+        if any(MEASURES[name].layers for name in names):
+            weight_layers(network)
+        case = Case(
+            network,
+            images,
+            labels,
+            settings,
+            data={"data": data_name, "split": split, "images_fingerprint": data_fingerprint or fingerprint(images)},
+            labelled={"labels": label_kind, "labels_fingerprint": fingerprint(labels)},
+            as_used=network_protocol,
+        )
+        values: list[Value] = []
+        seconds: dict[str, float] = {}
+        for name in dict.fromkeys(names):
+            start = time.monotonic()
+            values += MEASURES[name].values(case)
+            seconds[name] = round(time.monotonic() - start, 3)
+    return Report.of(
+        values,
+        arrays={},
+        title=", ".join(text for text in (data_name, split) if text),
+        subject={**subject, **_described(network)},
+        machine=_machine(device_of(network, images), settings, seconds),
+        class_names=class_names,
+    )
+
+
+def check_measures(names: Sequence[str]) -> None:
+    """Refuses an unknown measure, or none.
+
+    Raises:
+        EvaluationError: naming the nearest valid name and all of them.
+    """
+    known = ", ".join(MEASURES)
+    if isinstance(names, str) or not names:
+        raise EvaluationError(f"measures: got {names!r}, expected a list of names out of {known}")
+    for name in names:
+        if name not in MEASURES:
+            near = difflib.get_close_matches(name, MEASURES, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise EvaluationError(f"measures: got {name!r}, expected names out of {known}{hint}")
+
+
+def _described(network: nn.Module) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return {
+        "network": type(network).__name__,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "weights_fingerprint": digest.hexdigest(),
+    }
+
+
+def _machine(device: torch.device, settings: MeasureSettings, seconds: dict[str, float]) -> dict[str, Any]:
+    return {
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "batch_size": settings.batch_size,
+        "seconds": seconds,
+        "extractors": [],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
