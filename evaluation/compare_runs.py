@@ -130,12 +130,27 @@ def comparison_figures(comparison: Comparison, runs: Mapping[str, Run]) -> dict[
     values = _by_name({label: values_over_steps(comparison, run) for label, run in runs.items()})
     if values:
         figures["Values over steps"] = plots.overlaid_figure(values, order=order, marker="o")
+    reports = {label: run.report for label, run in runs.items()}
     compared = {row.key for row in comparison.rows}
-    for kind in histograms.NAMES:
-        found = {label: run.report for label, run in runs.items() if kind in histograms.histograms(run.report)}
-        if found and f"{kind}/p95" in compared:
-            figures[kind.replace("/", " ")] = histograms.runs_figure(found, kind, order=order)
+    for title, kinds in _histograms(reports).items():
+        drawn = [kind for kind in kinds if histograms.line_of(kind) in compared]
+        if drawn:
+            figures[title] = histograms.runs_figure(reports, drawn, order=order)
+    layers = {label: plots.layer_curves(report.arrays) for label, report in reports.items()}
+    if any(layers.values()):
+        figures["Layers"] = plots.layers_figure(layers)
     return figures
+
+
+def _histograms(reports: Mapping[str, Report]) -> dict[str, list[str]]:
+    """Kinds that some report holds, by the title of their figure."""
+    titles: dict[str, list[str]] = {}
+    for kind in histograms.NAMES:
+        if any(kind in histograms.histograms(report) for report in reports.values()):
+            family = kind.split("/")[0]
+            title = family if histograms.FAMILIES[family].panels else kind.replace("/", " ")
+            titles.setdefault(title, []).append(kind)
+    return titles
 
 
 def _by_name(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 ARROWS = {"lower": "↓ lower", "higher": "↑ higher", "": ""}
 SAMPLE_PIXELS = 2**18  # of a page's sample grid: 256 images of 32x32
 SIDE = 64  # pixels to which larger images are reduced on a page
-FAMILIES = {"elhist": "Empirical Lipschitz constants", "jacobian": "Jacobian norms"}
 
 # A page asks nothing of any other place, whatever is in it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -160,6 +160,7 @@ def report_page(report: "Report", *, training_log: str | Path | None = None) -> 
         _classes(report),
         *(_per_class(report, name) for name in report.arrays if name.endswith("/per_class")),
         *(_histograms(report, family) for family in histograms.families(report)),
+        _layers(report),
         _training(training_log),
         *(_critics(report, name) for name in report.arrays if name.endswith("/losses")),
         _protocols(report),
@@ -185,7 +186,7 @@ def _values(report: "Report") -> Markup:
         "Mean ± standard deviation over splits, subsets or critics. Two values may be compared when their protocol "
         "hashes are equal, and not otherwise."
     )
-    return section("Values", lead, table(["metric", "value", "95 % interval", "images", "better", "protocol"], rows))
+    return section("Values", lead, table(["metric", "value", "95 % interval", "count", "better", "protocol"], rows))
 
 
 def _value_row(report: "Report", number: int, key: str) -> list[Markup]:
@@ -283,9 +284,29 @@ def _class_counts(report: "Report", key: str, num_classes: int) -> list[str]:
 
 
 def _histograms(report: "Report", family: str) -> Markup:
-    drawn = histograms.kinds_figure(report, family)
-    title = FAMILIES[family]
-    return section(title, "Density over pairs or points; the dashed lines are 95th percentiles.", figure(drawn, title))
+    drawn, known = histograms.kinds_figure(report, family), histograms.FAMILIES[family]
+    lead = f"Density over pairs or points; the dashed lines are {known.line_name}s."
+    return section(known.title, lead, figure(drawn, known.title))
+
+
+def _layers(report: "Report") -> str:
+    curves = plots.layer_curves(report.arrays)
+    if not curves:
+        return ""
+    drawn = plots.layers_figure({report.protocol["title"]: curves})
+    details = tag("details", tag("summary", "layer by layer"), _layer_table(report, curves))
+    lead = "Of the weights as they are used, from exact singular values."
+    return section("Layers", lead, figure(drawn, "Layers"), details)
+
+
+def _layer_table(report: "Report", curves: plots.Curves) -> Markup:
+    records = (entry["record"] for entry in report.protocol["values"].values())
+    names: list[str] = next((record["layers"] for record in records if "layers" in record), [])
+    rows = [
+        [tag("td", str(number)), tag("td", name), *(tag("td", f"{value:.6g}") for value in values)]
+        for number, name, *values in zip(count(1), names, *(values for _, values in curves.values()), strict=False)
+    ]
+    return table(["layer", "name", *curves], rows)
 
 
 def _training(training_log: str | Path | None) -> str:

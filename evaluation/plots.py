@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
@@ -22,6 +23,11 @@ CURVES = (("d_loss", "g_loss"), ("real_logit", "fake_logit"))  # one panel each
 # Okabe and Ito's palette, told apart by colour-blind people, without its yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MAX_COLUMNS = 2  # panels beside each other
+LAYERS = {  # of a classifier: what is drawn over its layers, and the arrays of a report that have it
+    "spectral norm": "spectra/spectral_norm",
+    "stable rank": "spectra/stable_rank",
+    "stable rank / min(rows, columns)": "spectra/normalized_stable_rank",
+}
 LARGEST = 1e300  # of a curve; matplotlib's axes have no room for larger ones
 
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> steps and values, in order of the steps
@@ -109,9 +115,13 @@ def curves_figure(curves: Curves) -> Figure:
 
 
 def overlaid_figure(
-    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], *, order: Sequence[str], marker: str = ""
+    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    *,
+    order: Sequence[str],
+    marker: str = "",
+    axis: str = "generator steps",
 ) -> Figure:
-    """A panel for each name, in which every run has its curve: panel -> run -> steps and values.
+    """A panel for each name, in which every run has its curve: panel -> run -> steps, or what `axis` says, and values.
 
     Args:
         order: of all runs, drawn or not: a run's place in it decides its colour, in every figure.
@@ -122,9 +132,23 @@ def overlaid_figure(
             colour = colour_of(order.index(run))
             axes.plot(steps, values, label=plain(run), color=colour, linewidth=1, marker=marker, markersize=4)
         axes.set_title(plain(title))
-        axes.set_xlabel("generator steps")
-        axes.legend()
+        axes.set_xlabel(axis)
+        if any(curves):  # a run without a name has no legend
+            axes.legend()
     return figure
+
+
+def layer_curves(arrays: Mapping[str, np.ndarray]) -> Curves:
+    """Of a report's arrays, by the names in LAYERS: layers, counted from 1, and values; empty where there are none."""
+    found = {name: arrays[array] for name, array in LAYERS.items() if array in arrays}
+    return {name: (np.arange(1, len(values) + 1), values) for name, values in found.items()}
+
+
+def layers_figure(runs: Mapping[str, Curves]) -> Figure:
+    """`layer_curves` of runs by name, a panel for each curve."""
+    names = dict.fromkeys(name for curves in runs.values() for name in curves)
+    panels = {name: {run: curves[name] for run, curves in runs.items() if name in curves} for name in names}
+    return overlaid_figure(panels, order=list(runs), marker="o", axis="layer")
 
 
 def _record(line: str) -> dict[str, float] | None:
@@ -202,6 +226,7 @@ def _figure(panels: int) -> Figure:
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.set_prop_cycle(color=COLOURS)
         axes.grid(color="0.92", linewidth=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # steps and layers
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

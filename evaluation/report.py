@@ -37,7 +37,7 @@ class Value:
     key: str
     value: float
     std: float | None
-    count: int  # generated or real images in the mean
+    count: int  # images in the mean, generated or real; pairs of them; a classifier's layers
     better: str
     fields: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
@@ -168,6 +168,8 @@ class Report:
                 plots.plot_critics(losses, steps, label, file, chance=chance)
         for family in histograms.families(self):
             histograms.plot_kinds(self, family, folder / f"{family}.png")
+        if layers := plots.layer_curves(self.arrays):
+            plots.save_figure(plots.layers_figure({self.protocol["title"]: layers}), folder / "layers.png")
 
     def critic_run(self, label: str) -> tuple[int, float]:
         """Updates of the critics whose terms are called "label/...", and the loss of one that says nothing."""
@@ -193,11 +195,11 @@ class Report:
         return cls(values, arrays, protocol)
 
     def table(self) -> str:
-        """The values for a terminal: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash.
+        """The values for a terminal: mean ± std, 95 % interval, count, direction, 8 digits of the protocol hash.
 
         Values by class follow in a table of their own.
         """
-        rows = [("metric", "value", "95 % interval", "images", "better", "protocol")]
+        rows = [("metric", "value", "95 % interval", "count", "better", "protocol")]
         for key, value in self.values.items():
             entry = self.protocol["values"][key]
             shown = with_spread(value, entry["std"]), interval_text(entry["interval"])
@@ -308,6 +310,9 @@ def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
             classes = arrays.get(f"{name.removesuffix('/per_class')}/classes")
             if array.ndim != 1 or (classes is not None and classes.shape != array.shape):
                 raise ValueError(f"{name}: {array.shape}, expected a number for each class")
+    layers = [arrays[name] for name in plots.LAYERS.values() if name in arrays]
+    if any(array.ndim != 1 or len(array) != len(layers[0]) or not len(array) for array in layers):
+        raise ValueError(f"spectra: {[array.shape for array in layers]}, expected a number for each layer")
     samples, labels = arrays.get("samples"), arrays.get("sample_labels")
     if samples is not None:
         check_images(torch.from_numpy(samples), "sample")

@@ -17,8 +17,8 @@ from evaluation.generalization.measures import (
 )
 from evaluation.generalization.noise import NoiseSensitivity, noise_sensitivity, sensitivity_to
 from evaluation.generalization.plots import plot_complexity
-from evaluation.generalization.registry import MEASURES
-from evaluation.generalization.report import check_measures, measure
+from evaluation.generalization.registry import MEASURES, check_measures
+from evaluation.generalization.report import measure
 from evaluation.generalization.spectra import LayerSpectrum, layer_spectra
 
 __all__ = [

@@ -1,7 +1,7 @@
 """What is measured and on what: a network, images with labels, how many of them, and the words for all that."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -54,9 +54,9 @@ class Case:
     images: Tensor  # float32 or float64 (N, ...), in the network's input range
     labels: Tensor  # int64 (N,)
     settings: MeasureSettings
-    data: Mapping[str, Any] = field(default_factory=dict)
-    labelled: Mapping[str, Any] = field(default_factory=dict)
-    as_used: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any]
+    labelled: Mapping[str, Any]
+    as_used: Mapping[str, Any]
 
     def rows(self, count: int) -> Tensor:
         """Which images are measured, int64, ascending."""
@@ -73,8 +73,17 @@ class Case:
     def fields(self, count: int, *, labels: bool) -> dict[str, Any]:
         """What decides a value of that many images, with or without their labels, the measure itself aside."""
         rows = self.rows(count)
-        drawn = {"num_images": len(rows), "images_rows": fingerprint(rows)}
-        return {**self.network_fields, **self.data, **drawn, **(self.labelled if labels else {})}
+        drawn = {
+            "num_images": len(rows),
+            "images_rows": fingerprint(rows),
+            "images_seed": self.settings.seed if len(rows) < len(self.images) else None,
+        }
+        return {**self.image_fields, **drawn, **(self.labelled if labels else {})}
+
+    @property
+    def image_fields(self) -> dict[str, Any]:
+        """What decides a value through the network and the images."""
+        return {**self.network_fields, **self.data}
 
     @property
     def network_fields(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Names of measures, a network and images -> a report."""
 
-import difflib
 import hashlib
 import platform
 import time
@@ -11,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evaluation.errors import EvaluationError
 from evaluation.generalization.case import Case, MeasureSettings
 from evaluation.generalization.classifier import asked, device_of
-from evaluation.generalization.registry import MEASURES
+from evaluation.generalization.registry import MEASURES, check_measures
 from evaluation.generalization.spectra import weight_layers
 from evaluation.images import check_inputs, check_labels, fingerprint
 from evaluation.isolation import isolated
@@ -95,22 +93,6 @@ def measure(
         machine=_machine(device_of(network, images), settings, seconds),
         class_names=class_names,
     )
-
-
-def check_measures(names: Sequence[str]) -> None:
-    """Refuses an unknown measure, or none.
-
-    Raises:
-        EvaluationError: naming the nearest valid name and all of them.
-    """
-    known = ", ".join(MEASURES)
-    if isinstance(names, str) or not names:
-        raise EvaluationError(f"measures: got {names!r}, expected a list of names out of {known}")
-    for name in names:
-        if name not in MEASURES:
-            near = difflib.get_close_matches(name, MEASURES, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise EvaluationError(f"measures: got {name!r}, expected names out of {known}{hint}")
 
 
 def _described(network: nn.Module) -> dict[str, Any]:

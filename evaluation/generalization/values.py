@@ -1,0 +1,276 @@
+"""What each measure gives of a case: values with their protocols, and arrays of all images behind them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+from evaluation.generalization.case import Case
+from evaluation.generalization.lipschitz import global_lipschitz, local_lipschitz
+from evaluation.generalization.measures import complexity_of, log_jac_norm
+from evaluation.generalization.noise import noise_sensitivity
+from evaluation.pairs import pairs_within
+from evaluation.percentiles import RESAMPLES, Statistic, summarize
+from evaluation.report import Value
+
+MARGIN = "f(x)[y] - max over j != y of f(x)[j]"
+EXACT = {
+    "layers": "linear and convolution layers; without biases, batch normalization, shortcuts that have no weight",
+    "matrix": "(output units, everything else)",
+    "singular_values": "exact, float64",
+}
+
+
+def accuracy(case: Case) -> list[Value]:
+    """The share of images whose largest logit is that of their label, with the share of each class, and the loss."""
+    logits, labels = case.logits, case.points[1].cpu()
+    right = (logits.argmax(1) == labels).double()
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    classes, counts = labels.unique(return_counts=True)
+    shares = torch.stack([right[labels == label].mean() for label in classes])
+    fields = case.fields(case.settings.num_points, labels=True)
+    return [
+        _value(
+            case,
+            "accuracy",
+            _summary(case, right)["mean"],
+            len(right),
+            {**fields, "right": "the largest logit, the first of equals, is the label's"},
+            better="higher",
+            record={"classes": [{"images": count} for count in counts.tolist()]},
+            arrays={"accuracy/per_class": shares.numpy(), "accuracy/classes": classes.numpy()},
+        ),
+        _value(
+            case,
+            "loss",
+            _summary(case, losses)["mean"],
+            len(losses),
+            {**fields, "loss": "mean cross-entropy of softmax, natural logarithm, in float64"},
+            better="lower",
+            arrays={"loss/by_image": losses.numpy()},
+        ),
+    ]
+
+
+def margin(case: Case) -> list[Value]:
+    """The margins' mean and percentiles, which scale with the logits, and the share that is not positive."""
+    margins = case.margins
+    fields = {**case.fields(case.settings.num_points, labels=True), "margin": MARGIN}
+    found = _summary(case, margins)
+    statistics = {"mean": found["mean"], "p10": _negated(_summary(case, -margins)["p90"])}
+    statistics |= {name: found[name] for name in ("p50", "p90")}
+    wrong = _summary(case, (margins <= 0).double())["mean"]
+    return [
+        *_values(case, "margin", statistics, len(margins), fields, arrays={"value": margins}),
+        _value(case, "margin/not_positive", wrong, len(margins), fields, better="lower"),
+    ]
+
+
+def complexity(case: Case) -> list[Value]:
+    """The 90th percentiles of the logarithms of Spec-Fro, Spec-L1 and Jac-Norm, and the fraction without a value."""
+    images, labels = case.points
+    jac_norm = log_jac_norm(case.network, images, labels, batch_size=case.settings.batch_size)
+    found = complexity_of(case.margins, case.layers, jac_norm)
+    common = {
+        **case.fields(case.settings.num_points, labels=True),
+        "margin": MARGIN,
+        "margin_not_positive": "left out",
+        "logarithm": "natural",
+    }
+    definitions: dict[str, dict[str, Any]] = {
+        "spec_fro": EXACT,
+        "spec_l1": {**EXACT, "norm_21": "sum of the norms of rows", "over_spectral_norm": True},
+        "jac_norm": {
+            "hidden": "inputs of linear and convolution layers, but of the first called; an input that is shared, once",
+            "gradients": "of the margin, along all paths",
+        },
+    }
+    values: list[Value] = []
+    for name, definition in definitions.items():
+        kind, logs = f"complexity/{name}", getattr(found, name)
+        kept = logs[logs.isfinite()]
+        values += _values(
+            case,
+            kind,
+            {"p90": _summary(case, kept)["p90"]},
+            len(kept),
+            {**common, **definition},
+            better="lower",
+            record={"left_out": len(logs) - len(kept), "note": "" if len(kept) else f"{kind}: no image has a value"},
+            arrays={"log": logs},
+        )
+    share = _summary(case, (found.margin <= 0).double())["mean"]
+    return [*values, _value(case, "complexity/excluded", share, len(images), common, better="lower")]
+
+
+def noise(case: Case) -> list[Value]:
+    """The noise sensitivity: its maximum, mean and 90th percentile over images."""
+    settings = case.settings
+    images, _ = case.some(settings.num_noise)
+    found = noise_sensitivity(
+        case.network, images, draws=settings.draws, seed=settings.seed, batch_size=settings.batch_size
+    )
+    finite = found.sensitivity.isfinite()
+    summary, zero = _summary(case, found.sensitivity[finite]), int((~finite).sum())
+    fields = {
+        **case.fields(settings.num_noise, labels=False),
+        "sensitivity": "E |f(x + eta |x|) - f(x)|^2 / |f(x)|^2",
+        "eta": "standard normal",
+        "draws": settings.draws,
+        "noise_seed": settings.seed,
+    }
+    record = {
+        "bias": "a maximum of estimates grows with their errors",
+        "mean_standard_error": float(found.standard_error[finite].mean()) if settings.draws > 1 else None,
+        "note": f"noise: {zero} images are left out, their logits are 0" if zero else "",
+    }
+    return _values(
+        case,
+        "noise",
+        {name: summary[name] for name in ("max", "mean", "p90")},
+        int(finite.sum()),
+        fields,
+        better="lower",
+        record=record,
+        arrays=found._asdict(),
+    )
+
+
+def local_constants(case: Case) -> list[Value]:
+    """Local Lipschitz constants: the spectral and the Frobenius norm of the logits' Jacobian at each image."""
+    settings = case.settings
+    images, _ = case.some(settings.num_local)
+    found = local_lipschitz(case.network, images, batch_size=settings.batch_size)
+    fields = {**case.fields(settings.num_local, labels=False), "jacobian": "of the logits by the image, Euclidean"}
+    values: list[Value] = []
+    for name, norms in found._asdict().items():
+        summary = _summary(case, norms)
+        statistics = {one: summary[one] for one in ("mean", "p95", "max")}
+        values += _values(case, f"local/{name}", statistics, len(norms), fields, arrays={"norm": norms})
+    return values
+
+
+def global_constants(case: Case) -> list[Value]:
+    """Empirical Lipschitz constants of random pairs of different images.
+
+    Raises:
+        EvaluationError: there is one image only.
+    """
+    settings, count = case.settings, len(case.images)
+    if count < 2:
+        raise EvaluationError("measure global: got 1 image, expected at least 2 for pairs")
+    generator = torch.Generator("cpu").manual_seed(settings.seed)
+    one_class = torch.zeros(settings.num_pairs, dtype=torch.int64, device="cpu")
+    rows = pairs_within([torch.arange(count, device="cpu")], one_class, generator)  # (P, 2)
+    x, y = (case.images[side.to(case.images.device)] for side in rows.unbind(1))
+    found = global_lipschitz(case.network, x, y, batch_size=settings.batch_size)
+    kept = found.ratio[found.ratio.isfinite()]
+    summary, equal = _summary(case, kept), len(rows) - len(kept)
+    fields = {
+        **case.image_fields,
+        "num_images": count,
+        "num_pairs": settings.num_pairs,
+        "pairs": "two images out of all, at random; none again before all have come",
+        "pairs_seed": settings.seed,
+        "ratio": "|f(x) - f(y)|_2 / |x - y|_2",
+    }
+    return _values(
+        case,
+        "global",
+        {name: summary[name] for name in ("mean", "p95", "max")},
+        len(kept),
+        fields,
+        record={"note": f"global: {equal} pairs are left out, their images are equal" if equal else ""},
+        arrays=found._asdict(),
+        over="pairs",
+    )
+
+
+def spectra(case: Case) -> list[Value]:
+    """Sums over layers of stable ranks and of logarithms of spectral norms, and the mean share of the possible rank."""
+    layers = case.layers
+    norms = np.array([layer.spectral_norm for layer in layers])
+    ranks = np.array([layer.stable_rank for layer in layers])
+    shapes = np.array([layer.shape for layer in layers])  # (L, 2)
+    shares = ranks / shapes.min(axis=1)
+    totals = {
+        "stable_rank_sum": ranks.sum(),
+        "log_spectral_norm_sum": np.log(norms).sum(),
+        "normalized_stable_rank_mean": shares.mean(),
+    }
+    arrays = {"spectral_norm": norms, "stable_rank": ranks, "normalized_stable_rank": shares, "shape": shapes}
+    fields = {**case.network_fields, **EXACT, "normalized": "over min(rows, columns)"}
+    return _values(
+        case,
+        "spectra",
+        {name: Statistic(float(total), None) for name, total in totals.items()},
+        len(layers),
+        fields,
+        record={"layers": [layer.name for layer in layers]},
+        arrays=arrays,
+    )
+
+
+def _summary(case: Case, values: Tensor) -> dict[str, Statistic]:
+    """Mean, maximum and percentiles of finite values (n,); NaN where there are none."""
+    if not len(values):
+        return dict.fromkeys(("mean", "max", "p50", "p90", "p95"), Statistic(math.nan, None))
+    return summarize(values.numpy(), seed=case.settings.seed)
+
+
+def _negated(statistic: Statistic) -> Statistic:
+    """The 10th percentile, from the 90th of the negated values."""
+    low, high = statistic.interval or (math.nan, math.nan)
+    return Statistic(-statistic.value, (-high, -low))
+
+
+def _values(
+    case: Case,
+    kind: str,
+    statistics: Mapping[str, Statistic],
+    count: int,
+    fields: Mapping[str, Any],
+    *,
+    arrays: Mapping[str, Tensor | np.ndarray],
+    better: str = "",
+    record: Mapping[str, Any] | None = None,
+    over: str = "images",
+) -> list[Value]:
+    """Statistics of one distribution, called "kind/statistic", with its arrays, called "kind/array"."""
+    named = {f"{kind}/{name}": np.asarray(array) for name, array in arrays.items()}
+    return [
+        _value(case, f"{kind}/{name}", one, count, fields, better=better, record=record, arrays=named, over=over)
+        for name, one in statistics.items()
+    ]
+
+
+def _value(
+    case: Case,
+    key: str,
+    statistic: Statistic,
+    count: int,
+    fields: Mapping[str, Any],
+    *,
+    better: str,
+    record: Mapping[str, Any] | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    over: str = "images",
+) -> Value:
+    interval = statistic.interval
+    obtained = f"95 %, percentile bootstrap over {over}, {RESAMPLES:,} resamples, seed {case.settings.seed}"
+    return Value(
+        key=key,
+        value=statistic.value,
+        std=None,
+        count=count,
+        better=better,
+        fields=dict(fields),
+        record={**(record or {}), **({"interval": obtained} if interval else {})},
+        arrays=dict(arrays or {}),
+        interval=interval,
+    )
