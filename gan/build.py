@@ -1,6 +1,7 @@
 """Names in a configuration -> objects. The only module that knows all families."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from gan.checkpoint import Checkpoint, read_checkpoint
-from gan.config import Config, load_config, nearest, validate
+from gan.classifier_config import ClassifierConfig, validate_classifier
+from gan.classifier_state import ClassifierState
+from gan.classifiers import CLASSIFIERS
+from gan.config import Config, NormalizationSettings, load_config, validate
 from gan.data import DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
+from gan.data.random_labels import with_random_labels
+from gan.data.subset import balanced_rows, part_of
 from gan.distributed import ALONE, Processes
 from gan.ema import averaged_copy
 from gan.errors import CheckpointError, ConfigError
@@ -20,7 +26,8 @@ from gan.losses import LOSSES, DiscriminatorPenalty, Loss
 from gan.memory import physical_memory
 from gan.models import DISCRIMINATORS, GENERATORS
 from gan.noise import random_generator
-from gan.normalization import NORMALIZATIONS, PENALTIES, normalize
+from gan.normalization import NORMALIZATIONS, PENALTIES, normalize, orthogonal_penalty
+from gan.settings import nearest
 from gan.state import TOTALS, TrainState
 
 Entry = TypeVar("Entry")
@@ -38,6 +45,16 @@ REGISTRIES: dict[str, Mapping[str, object]] = {
 }
 """What can be written at which place of a configuration."""
 
+CLASSIFIER_REGISTRIES: dict[str, Mapping[str, object]] = {
+    "data.name": DATASETS,
+    "classifier.name": CLASSIFIERS,
+    "classifier.normalization": NORMALIZATIONS,
+}
+"""Likewise, of a classifier."""
+
+SIZES = ("depth", "channels", "width", "growth", "shortcut_bn")
+"""Settings of a classifier's architecture; which of them it has, its class says."""
+
 
 def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
     """An entry of a registry.
@@ -52,14 +69,18 @@ def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
 
 def check_names(config: Config) -> None:
     """Raises ConfigError if a name in the configuration stands for nothing, or one penalty would be added twice."""
-    settings = config.model_dump()
-    for place, registry in REGISTRIES.items():
-        section, key = place.split(".")
-        choose(registry, settings[section][key], place)
+    _choose_all(config, REGISTRIES)
     _penalty_names(config)
 
 
-def load_images(config: Config, split: str) -> ImageData:
+def _choose_all(config: Config | ClassifierConfig, registries: Mapping[str, Mapping[str, object]]) -> None:
+    settings = config.model_dump()
+    for place, registry in registries.items():
+        section, key = place.split(".")
+        choose(registry, settings[section][key], place)
+
+
+def load_images(config: Config | ClassifierConfig, split: str) -> ImageData:
     """The images of a split as the configuration asks for them.
 
     Raises:
@@ -132,19 +153,30 @@ def build_discriminator(config: Config, num_classes: int) -> nn.Module:
     """
     wanted = config.discriminator
     make = choose(DISCRIMINATORS, wanted.name, "discriminator.name")
-    normalization = choose(NORMALIZATIONS, wanted.normalization, "discriminator.normalization")
-    settings = {name: getattr(wanted, name) for name in normalization.settings}
     with _seeded(config, "discriminator weights"):
         network = make(config.data.image_size, wanted.channels, num_classes)
+    return _normalized(network, config, wanted, "discriminator")
+
+
+def _normalized(
+    network: nn.Module, config: Config | ClassifierConfig, wanted: NormalizationSettings, section: str
+) -> nn.Module:
+    """A network with the singular vectors of the run's seed.
+
+    Raises:
+        ConfigError: an unknown normalization, or a layer that cannot be normalized as asked.
+    """
+    normalization = choose(NORMALIZATIONS, wanted.normalization, f"{section}.normalization")
+    settings = {name: getattr(wanted, name) for name in normalization.settings}
     try:
         with _seeded(config, "singular vectors"):
             return normalize(network, wanted.normalization, **settings)
     except ValueError as error:
-        raise ConfigError(f"discriminator.normalization: {wanted.normalization}: {error}") from None
+        raise ConfigError(f"{section}.normalization: {wanted.normalization}: {error}") from None
 
 
 @contextmanager
-def _seeded(config: Config, stream: str) -> Iterator[None]:
+def _seeded(config: Config | ClassifierConfig, stream: str) -> Iterator[None]:
     """Initialisers draw from the global generator: seed it for them and give it back as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_generator(config.train.seed, stream).initial_seed())
@@ -239,13 +271,20 @@ def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | st
     Raises:
         CheckpointError: the checkpoint does not fit the configuration.
     """
-    try:
+    with _fitting(checkpoint):
         state = build_state(config, device, checkpoint.state["num_classes"])
         state.load_state_dict(checkpoint.state)
+    return state
+
+
+@contextmanager
+def _fitting(checkpoint: Checkpoint) -> Iterator[None]:
+    """Raises CheckpointError for what a state that does not fit raises inside."""
+    try:
+        yield
     except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{checkpoint.path}: does not fit its configuration: {reason}") from None
-    return state
 
 
 def checkpoint_config(checkpoint: Checkpoint) -> Config:
@@ -274,21 +313,158 @@ def load_discriminator(checkpoint: str | Path, device: torch.device | str = "cpu
     return load_state(read, checkpoint_config(read), device).discriminator.eval().requires_grad_(False)
 
 
+def check_classifier_names(config: ClassifierConfig) -> None:
+    """Raises ConfigError if a name stands for nothing, or a setting is not one of the architecture or not for it."""
+    _choose_all(config, CLASSIFIER_REGISTRIES)
+    _architecture(config)
+    build_weight_penalty(config)
+
+
+def _architecture(config: ClassifierConfig) -> Callable[[int], nn.Module]:
+    """Number of classes -> network, of the sizes that the configuration gives.
+
+    Raises:
+        ConfigError: the architecture has no such size.
+    """
+    wanted = config.classifier
+    make = choose(CLASSIFIERS, wanted.name, "classifier.name")
+    known = [name for name in inspect.signature(make).parameters if name in SIZES]
+    given = {name: value for name in SIZES if (value := getattr(wanted, name)) is not None}
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"classifier.{name}: {wanted.name} has none; its sizes are {', '.join(known)}")
+    return partial(make, **given)
+
+
+def build_classifier(config: ClassifierConfig, num_classes: int) -> nn.Module:
+    """A classifier, normalized, with the initial weights of its seed, on the CPU.
+
+    Raises:
+        ConfigError: an unknown name, a size that the architecture does not have or take, or that is too large for this
+            machine, or a layer that cannot be normalized as asked.
+    """
+    make, wanted = _architecture(config), config.classifier
+    try:
+        if max(getattr(wanted, name) or 0 for name in SIZES) > WIDE:
+            with torch.device("meta"):
+                _check_room(make(num_classes))
+        with _seeded(config, "classifier weights"):
+            network = make(num_classes)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"classifier: {wanted.name}: {error}") from None
+    return _normalized(network, config, wanted, "classifier")
+
+
+def _check_room(network: nn.Module) -> None:
+    """Raises ConfigError if weights, gradients and momentum of a network on the meta device have no room here."""
+    needed = 12 * sum(parameter.numel() for parameter in network.parameters())
+    if needed > physical_memory():
+        raise ConfigError(
+            f"classifier: weights, gradients and momentum take {needed / 1e9:,.0f} GB, and this machine has "
+            f"{physical_memory() / 1e9:,.0f} GB; choose a smaller network"
+        )
+
+
+def build_weight_penalty(config: ClassifierConfig) -> Callable[[nn.Module], Tensor] | None:
+    """What a classifier's normalization adds to its loss.
+
+    Raises:
+        ConfigError: something that needs generated images.
+    """
+    wanted = config.classifier
+    name = choose(NORMALIZATIONS, wanted.normalization, "classifier.normalization").penalty
+    if name == "none":
+        return None
+    if name != "orthogonal":
+        raise ConfigError(
+            f"classifier.normalization: {wanted.normalization} compares real images with generated ones, and a "
+            "classifier sees none; choose another"
+        )
+    return partial(orthogonal_penalty, coefficient=wanted.ortho_coefficient)
+
+
+def build_classifier_state(
+    config: ClassifierConfig, device: torch.device | str = "cpu", num_classes: int | None = None
+) -> ClassifierState:
+    """A run before its first step: the same numbers on every device.
+
+    Args:
+        num_classes: where the caller knows it; otherwise that of the data set, which is read where nothing else tells.
+    """
+    check_classifier_names(config)
+    known = DATASETS[config.data.name].num_classes if num_classes is None else num_classes
+    num_classes = load_images(config, "train").num_classes if known is None else known
+    if num_classes < 2:
+        raise ConfigError(
+            f"data.name: {config.data.name} at {config.data.root} has {num_classes} class; a classifier needs 2"
+        )
+    return ClassifierState.begin(_placed(build_classifier(config, num_classes), device), config.train, num_classes)
+
+
+def load_labelled_images(config: ClassifierConfig, split: str) -> ImageData:
+    """The images of a split; those of training with the labels and in the number that the configuration says.
+
+    Raises:
+        ConfigError, DataError: unknown, missing or unsuitable.
+    """
+    data, seed, wanted = load_images(config, split), config.train.seed, config.data
+    if split != "train":
+        return data
+    labelled = with_random_labels(data, seed) if wanted.labels == "random" else data
+    return part_of(labelled, balanced_rows(data, wanted.num_train, seed)) if wanted.num_train else labelled
+
+
+def classifier_config(checkpoint: Checkpoint) -> ClassifierConfig:
+    """The configuration that a classifier's checkpoint was trained with."""
+    return validate_classifier(checkpoint.config, str(checkpoint.path))
+
+
+def load_classifier_state(
+    checkpoint: Checkpoint, config: ClassifierConfig, device: torch.device | str = "cpu"
+) -> ClassifierState:
+    """The state of a classifier's checkpoint, in a network as the configuration says.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit the configuration.
+    """
+    with _fitting(checkpoint):
+        state = build_classifier_state(config, device, checkpoint.state["num_classes"])
+        state.load_state_dict(checkpoint.state)
+    return state
+
+
+def load_classifier(checkpoint: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """The classifier of a checkpoint file or a run folder, normalized, in eval mode."""
+    read = read_checkpoint(Path(checkpoint))
+    return load_classifier_state(read, classifier_config(read), device).network.eval().requires_grad_(False)
+
+
 __all__ = [
+    "CLASSIFIER_REGISTRIES",
     "REGISTRIES",
     "build_batches",
+    "build_classifier",
+    "build_classifier_state",
     "build_discriminator",
     "build_generator",
     "build_loss",
     "build_state",
+    "build_weight_penalty",
+    "check_classifier_names",
     "check_names",
     "checkpoint_config",
     "choose",
+    "classifier_config",
     "count_classes",
+    "load_classifier",
+    "load_classifier_state",
     "load_config",
     "load_discriminator",
     "load_generator",
     "load_images",
+    "load_labelled_images",
     "load_state",
     "second_derivatives",
 ]

@@ -232,16 +232,19 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0][:120]
 
 
-def newest_run(runs: Path = Path("runs"), identity: str = "") -> Path:
-    """The run under `runs` whose newest checkpoint was written last; only of this identity, if one is given.
+def newest_run(runs: Path = Path("runs"), identity: str = "", kind: str = "gan") -> Path:
+    """The run under `runs` whose newest checkpoint was written last, of this kind; see `kind_of`.
+
+    Args:
+        identity: only runs of this one, if it is given.
 
     Raises:
-        CheckpointError: no run there has a checkpoint.
+        CheckpointError: no such run has a checkpoint.
     """
     candidates = [
         (checkpoints[-1].stat().st_mtime, run)
         for run in (runs.iterdir() if runs.is_dir() else ())
-        if (checkpoints := list_checkpoints(run)) and (not identity or identity_of(run) == identity)
+        if (checkpoints := list_checkpoints(run)) and kind_of(run) == kind and identity in ("", identity_of(run))
     ]
     if not candidates:
         raise CheckpointError(
@@ -252,7 +255,18 @@ def newest_run(runs: Path = Path("runs"), identity: str = "") -> Path:
 
 def identity_of(run: Path) -> str:
     """The identity of the configuration that made a run, from its folder; empty if it has none."""
+    return str(_record(run).get("identity", ""))
+
+
+def kind_of(run: Path) -> str:
+    """What a run trains, "gan" or "classifier"; runs of earlier versions, which do not say so, train GANs."""
+    return str(_record(run).get("kind", "gan"))
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """What run.json holds; nothing where it is missing, damaged or another program's."""
     try:
-        return str(json.loads((run / "run.json").read_text())["identity"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
+        record = json.loads((run / "run.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}

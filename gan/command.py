@@ -1,6 +1,6 @@
 """What the commands share: errors as one sentence, a device by name, the registries as a list."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -9,6 +9,7 @@ import torch
 from gan.determinism import explain_nondeterminism
 from gan.distributed import is_connection_lost, recorded
 from gan.errors import ConfigError, UserError
+from gan.normalization import LayerSpectrum
 
 
 class Command(click.Command):
@@ -88,3 +89,16 @@ def choose_device(name: str) -> torch.device:
 def describe(registries: Mapping[str, Iterable[str]]) -> str:
     """One line per registry: where its names are written, and the names."""
     return "\n".join(f"{place}: {', '.join(names)}" for place, names in registries.items())
+
+
+def normalization_summary(network: str, normalization: str, c: float, layers: Sequence[LayerSpectrum]) -> str:
+    """What a normalization does to the weights of a network, called by this word."""
+    bounded = [layer for layer in layers if layer.target_rank is not None]
+    if not bounded:
+        return f"{network} weights: {normalization}"
+    active = sum(layer.active for layer in bounded)
+    text = f"{network} weights: srn, c = {c:g}, active on {active} of {len(bounded)} layers now"
+    spectral = [layer.name for layer in layers if layer.target_rank is None]
+    if spectral:
+        text += f"; spectral normalization only, because c * min(rows, columns) <= 1: {', '.join(spectral)}"
+    return text

@@ -38,7 +38,7 @@ from evaluation.runner import check_metrics
 from gan.build import checkpoint_config, choose, load_images, load_state
 from gan.checkpoint import find_checkpoint, read_checkpoint
 from gan.command import Command, choose_device, describe
-from gan.config import Config, differences, load_config, override_config
+from gan.config import Config, load_config
 from gan.data import ImageData
 from gan.determinism import determinism
 from gan.distributed import ALONE, Processes, own_device, started
@@ -53,6 +53,7 @@ from gan.sample import (
     make_sampler,
     standing_statistics,
 )
+from gan.settings import differences, override_config
 from gan.state import TrainState
 
 EXAMPLES = """

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -20,18 +20,36 @@ from gan.health import Alarm
 from gan.normalization import LayerSpectrum
 from gan.pixels import encode_png
 
-SHOWN = {"d_loss": "D", "g_loss": "G", "real_logit": "D(x)", "fake_logit": "D(G(z))"}
 JSONL = "metrics.jsonl"
-TAGS = {
-    "d_loss": "loss/discriminator",
-    "g_loss": "loss/generator",
-    "real_logit": "logits/real",
-    "fake_logit": "logits/fake",
+COMMON = {
     "learning_rate": "train/learning_rate",
-    "attempt": "train/attempt",
     "images_per_second": "train/images_per_second",
     "data_share": "train/data_share_of_time",
 }
+
+
+class Scalars(NamedTuple):
+    """What a line of the log holds besides layers. tags: names in TensorBoard. shown: on a terminal, and how."""
+
+    tags: Mapping[str, str]
+    shown: Mapping[str, str]
+
+
+GAN = Scalars(
+    {
+        "d_loss": "loss/discriminator",
+        "g_loss": "loss/generator",
+        "real_logit": "logits/real",
+        "fake_logit": "logits/fake",
+        "attempt": "train/attempt",
+        **COMMON,
+    },
+    {"d_loss": "D {:+.3f}", "g_loss": "G {:+.3f}", "real_logit": "D(x) {:+.3f}", "fake_logit": "D(G(z)) {:+.3f}"},
+)
+CLASSIFIER = Scalars(
+    {"loss": "train/loss", "accuracy": "train/accuracy", "epoch": "train/epoch", **COMMON},
+    {"epoch": "epoch {:.0f}", "loss": "loss {:.4f}", "accuracy": "accuracy {:.4f}", "learning_rate": "rate {:.3g}"},
+)
 
 
 class Logger:
@@ -47,15 +65,15 @@ class Logger:
     Args:
         run: the folder.
         steps: of the whole run, for the estimate of the time left.
-        images_per_step: real images that the discriminator sees per iteration.
+        images_per_step: real images that are seen per step.
         first_step: completed steps at the start.
+        scalars: what lines hold.
     """
 
-    def __init__(self, run: Path, *, steps: int, images_per_step: int, first_step: int) -> None:
-        self.run, self.steps, self.images_per_step = run, steps, images_per_step
+    def __init__(self, run: Path, *, steps: int, images_per_step: int, first_step: int, scalars: Scalars = GAN) -> None:
+        self.run, self.steps, self.images_per_step, self.scalars = run, steps, images_per_step, scalars
         self._jsonl = run / JSONL
         with writing(run):
-            (run / "samples").mkdir(exist_ok=True)
             _drop_later_lines(self._jsonl, first_step)
             self.board = SummaryWriter(str(run), purge_step=first_step + 1 if first_step else 0)
         self._bar: tqdm[Any] | None = None
@@ -105,10 +123,10 @@ class Logger:
         scalars = scalars | {"images_per_second": rate * self.images_per_step, "data_share": share}
         with writing(self.run):
             for name, value in scalars.items():
-                self.board.add_scalar(TAGS[name], value, step)
+                self.board.add_scalar(self.scalars.tags[name], value, step)
         self.layers(step, layers)
         self._append({"step": step, **scalars, "layers": [layer._asdict() for layer in layers]})
-        shown = "  ".join(f"{short} {scalars[name]:+.3f}" for name, short in SHOWN.items())
+        shown = "  ".join(form.format(scalars[name]) for name, form in self.scalars.shown.items())
         left = _clock((self.steps - step) / rate)
         text = f"step {step}/{self.steps}  {shown}  {scalars['images_per_second']:.0f} images/s"
         if self._bar is not None:
@@ -153,6 +171,8 @@ class Logger:
 
     def grid(self, step: int, image: Tensor) -> None:
         """A sample grid, uint8 (3, H, W), into samples/ and TensorBoard."""
+        with writing(self.run):
+            (self.run / "samples").mkdir(exist_ok=True)
         write_atomically(self.run / "samples" / f"step-{step:08d}.png", encode_png(image))
         with writing(self.run):
             self.board.add_image("samples", image, step)

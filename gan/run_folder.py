@@ -27,26 +27,30 @@ from gan.checkpoint import (
     set_damaged_aside,
     step_of,
 )
-from gan.config import Config, differences, validate
-from gan.errors import CheckpointError, DivergenceError
+from gan.classifier_config import ClassifierConfig
+from gan.config import Config
+from gan.errors import CheckpointError, ConfigError, DivergenceError
 from gan.files import remove_parts, write_atomically
 from gan.logger import JSONL, evaluated
+from gan.settings import Kind, differences, load, override_config, validated
 from gan.trainer import evaluation_due
+
+AnyConfig = Config | ClassifierConfig
 
 _OF_A_STEP = re.compile(r"reports/(?P<report>\d+)|samples/step-(?P<grid>\d+)\.png")
 
 
-def choose_run(config: Config, run: Path | None, resume: bool) -> Path:
+def choose_run(config: AnyConfig, run: Path | None, resume: bool) -> Path:
     """The folder as given, that of the newest run to resume, or a new one under `runs`, which is not made yet."""
     if run is not None:
         return run
     if resume:
         with contextlib.suppress(CheckpointError):  # none yet: the first of many calls of a job script
-            return newest_run(identity=config.identity())
+            return newest_run(identity=config.identity(), kind=config.kind)
     return Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def write_checkpoint(config: Config, run: Path, stored: dict[str, Any], state: dict[str, Any]) -> Path:
+def write_checkpoint(config: AnyConfig, run: Path, stored: dict[str, Any], state: dict[str, Any]) -> Path:
     """Saves a state with the configuration `stored`; those before stay as train.keep_last and keep_every say."""
     return save_checkpoint(run, stored, state, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
 
@@ -62,13 +66,40 @@ def steps_to_go_back_to(run: Path) -> list[int]:
     return [step_of(path) for path in list_checkpoints(run)]
 
 
+def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) -> None:
+    """Raises CheckpointError if a run's state, by the fingerprint stored in it, was trained on other images."""
+    if stored != fingerprint:
+        raise CheckpointError(
+            f"{checkpoint}: was trained on other images than {root!r} holds now "
+            f"(fingerprint {stored[:12]}, now {fingerprint[:12]})"
+        )
+
+
+def resolve_config(
+    kind: type[Kind], name: str | None, overrides: tuple[str, ...], run: Path | None, resume: bool
+) -> Kind:
+    """The configuration of a name or file; without one that of the run to resume.
+
+    Raises:
+        ConfigError: neither is there, or see `gan.settings.load`.
+    """
+    if name is not None:
+        return load(kind, name, overrides)
+    if not (resume and run is not None):
+        raise ConfigError("--config is missing: give a file or a name (see --list), or --run DIR --resume")
+    stored = run / "config.yaml"
+    if not stored.is_file():
+        raise ConfigError(f"{run}: no config.yaml there, so there is no run to resume; start it with --config")
+    return override_config(load(kind, stored), overrides, str(stored))
+
+
 def is_complete(config: Config, run: Path, step: int) -> bool:
     """Whether a run whose newest checkpoint is of this step has come to its end, with its last evaluation."""
     train = config.train
     return step >= train.steps and (evaluated(run, step) or not evaluation_due(train, step))
 
 
-def checkpoint_to_continue(config: Config, run: Path, resume: bool) -> Checkpoint | None:
+def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkpoint | None:
     """The newest one, None to start from the beginning; what a killed process left half done is cleared away.
 
     Raises:
@@ -84,7 +115,7 @@ def checkpoint_to_continue(config: Config, run: Path, resume: bool) -> Checkpoin
         _tidy(config, run)
         return None
     checkpoint = read_checkpoint(checkpoints[-1])
-    changed = differences(config, validate(checkpoint.config, str(checkpoint.path)))
+    changed = differences(config, validated(type(config), checkpoint.config, str(checkpoint.path)))
     if changed:
         raise CheckpointError(
             f"{checkpoint.path}: trained with other settings (now, then): {'; '.join(changed)}; "
@@ -94,7 +125,7 @@ def checkpoint_to_continue(config: Config, run: Path, resume: bool) -> Checkpoin
     return checkpoint
 
 
-def _tidy(config: Config, run: Path) -> None:
+def _tidy(config: AnyConfig, run: Path) -> None:
     """Removes what a process that was killed had begun to write, or was about to remove."""
     remove_parts(run, run / FOLDER, run / "samples")
     remove_superseded(run, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
@@ -147,7 +178,7 @@ def _last_words(good: Checkpoint | None, retries: int, config: Config) -> str:
     return f"the run has stopped{tried}; {saved}; {keep}a lower train.learning_rate or another normalization may help"
 
 
-def earlier_commands(config: Config, run: Path) -> list[str]:
+def earlier_commands(config: AnyConfig, run: Path) -> list[str]:
     """The command lines that have worked on a run so far."""
     if (run / "run.json").exists() and identity_of(run) == config.identity():
         return _texts(json.loads((run / "run.json").read_text()).get("commands"))
@@ -155,7 +186,7 @@ def earlier_commands(config: Config, run: Path) -> list[str]:
 
 
 def describe_run(
-    config: Config, run: Path, *, device: torch.device, processes: int, step: str, commands: list[str]
+    config: AnyConfig, run: Path, *, device: torch.device, processes: int, step: str, commands: list[str]
 ) -> None:
     """config.yaml, and run.json: what a reader needs to make this run again.
 
@@ -164,6 +195,7 @@ def describe_run(
     """
     write_atomically(run / "config.yaml", config.to_yaml().encode())
     record = {
+        "kind": config.kind,
         "identity": config.identity(),
         "commands": commands,
         "commit": _git("rev-parse", "HEAD"),

@@ -85,29 +85,38 @@ class TrainState:
 
     def _check(self, state: dict[str, Any]) -> None:
         """Refuses what torch would load and fail on later, or convert: other types, shapes, names that are no names."""
-        if type(state["step"]) is not int or state["step"] < 0:
-            raise ValueError(f"step: got {state['step']!r}, expected completed steps")
-        names = state["class_names"]
-        if not isinstance(names, list) or len(names) not in (0, self.num_classes):
-            raise ValueError(f"class_names: expected a list of {self.num_classes}")
-        for name in names:
-            if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):  # gan-sample makes folders of them
-                raise ValueError(f"class_names: got {name!r}, expected a name without slashes")
-        if not isinstance(state["data_fingerprint"], str):
-            raise ValueError("data_fingerprint: expected a text")
+        check_origin(state, self.num_classes)
         for part in ("generator", "discriminator", "average"):
             network = getattr(self, part)
             if network is not None:
-                _check_tensors(part, network.state_dict(), state[part])
+                check_tensors(part, network.state_dict(), state[part])
         for part, network in (("g_optimizer", self.generator), ("d_optimizer", self.discriminator)):
             for index, parameter in enumerate(network.parameters()):
                 moments = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter)
                 if index in state[part]["state"]:
-                    _check_tensors(f"{part}.{index}", moments, state[part]["state"][index])
-        _check_tensors("state", {"totals": self.totals}, state)
+                    check_tensors(f"{part}.{index}", moments, state[part]["state"][index])
+        check_tensors("state", {"totals": self.totals}, state)
 
 
-def _check_tensors(place: str, expected: Mapping[str, Tensor], given: Any) -> None:
+def check_origin(state: dict[str, Any], num_classes: int) -> None:
+    """Raises KeyError or ValueError if what says which run a state is of has another type or form.
+
+    Those are "step", "class_names", none or `num_classes`, and "data_fingerprint".
+    """
+    if type(state["step"]) is not int or state["step"] < 0:
+        raise ValueError(f"step: got {state['step']!r}, expected completed steps")
+    names = state["class_names"]
+    if not isinstance(names, list) or len(names) not in (0, num_classes):
+        raise ValueError(f"class_names: expected a list of {num_classes}")
+    for name in names:
+        if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):  # gan-sample makes folders of them
+            raise ValueError(f"class_names: got {name!r}, expected a name without slashes")
+    if not isinstance(state["data_fingerprint"], str):
+        raise ValueError("data_fingerprint: expected a text")
+
+
+def check_tensors(place: str, expected: Mapping[str, Tensor], given: Any) -> None:
+    """Raises KeyError or ValueError if a tensor is missing, or of another type or shape than the expected one."""
     for name, tensor in expected.items():
         found = given[name]
         if not isinstance(found, Tensor) or (found.dtype, found.shape) != (tensor.dtype, tensor.shape):

@@ -2,15 +2,13 @@
 
 import math
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import click
 import numpy
@@ -22,27 +20,29 @@ from evaluation.histograms import histograms
 from gan import build
 from gan.best import Best
 from gan.checkpoint import Checkpoint, save_best
-from gan.command import Command, choose_device, describe, read_seeds
-from gan.config import Config, TrainSettings, available_configs, load_config, override_config
+from gan.command import Command, choose_device, describe, normalization_summary, read_seeds
+from gan.config import Config, TrainSettings, available_configs, load_config
 from gan.data import ImageData
 from gan.determinism import determinism
-from gan.distributed import Processes, is_connection_lost, num_processes, own_device, started
-from gan.errors import CheckpointError, ConfigError, DivergenceError
+from gan.distributed import Processes, num_processes, own_device, started
+from gan.errors import ConfigError, DivergenceError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
 from gan.files import locked, remove_parts, writing
 from gan.health import spread
 from gan.logger import JSONL, Logger, Silence, quiet_writer
 from gan.memory import keep_freed_memory
 from gan.noise import attempt_seed
-from gan.normalization import LayerSpectrum, spectra
+from gan.normalization import spectra
 from gan.profiling import traced
 from gan.run_folder import (
+    check_images_of,
     checkpoint_to_continue,
     checkpoint_to_retry,
     choose_run,
     describe_run,
     earlier_commands,
     is_complete,
+    resolve_config,
     skip_damaged_checkpoints,
     steps_to_go_back_to,
     write_checkpoint,
@@ -52,10 +52,8 @@ from gan.several import Planned, plan, run_all
 from gan.slurm import parse_resources, submit
 from gan.state import TrainState
 from gan.step import choose_step
+from gan.stopping import Limits, exit_after, stopping
 from gan.trainer import Trainer
-
-Limits = AbstractContextManager[Callable[[int], str]]
-"""Inside, a function of the step that says why to stop, or ""."""
 
 LIMITS = {"stop-after": "stop_after", "max-minutes": "max_minutes"}
 FLAGS = ("resume", "skip-damaged", "deterministic", "profile", "dry-run", "print-config")
@@ -148,7 +146,7 @@ def main(
     if seeds or len(config_names) > 1:
         _train_several(config_names, seeds, at_once)
         return
-    config = _resolve_config(next(iter(config_names), None), overrides, run_folder, resume)
+    config = resolve_config(Config, next(iter(config_names), None), overrides, run_folder, resume)
     build.check_names(config)
     check_evaluation(config)
     if print_config:
@@ -175,9 +173,8 @@ def main(
         images = _load_images(config, processes)
         commands = [*earlier_commands(config, folder), " ".join(["gan-train", *sys.argv[1:]])]
         run = Run(config, folder, images, place, processes, commands, profile)
-        reason = _train(run, checkpoint, partial(_stop, stop_after, max_minutes))
-    if reason.startswith("signal"):
-        raise SystemExit(128 + int(reason.split()[1]))
+        reason = _train(run, checkpoint, partial(stopping, stop_after, max_minutes))
+    exit_after(reason)
 
 
 def _train_several(config_names: tuple[str, ...], seeds: tuple[int, ...], at_once: int | None) -> None:
@@ -239,17 +236,6 @@ def _plan_several(
     return planned
 
 
-def _resolve_config(name: str | None, overrides: tuple[str, ...], run: Path | None, resume: bool) -> Config:
-    if name is not None:
-        return load_config(name, overrides)
-    if not (resume and run is not None):
-        raise ConfigError("--config is missing: give a file or a name (see --list), or --run DIR --resume")
-    stored = run / "config.yaml"
-    if not stored.is_file():
-        raise ConfigError(f"{run}: no config.yaml there, so there is no run to resume; start it with --config")
-    return override_config(load_config(stored), overrides, str(stored))
-
-
 def _is_done(config: Config, folder: Path, checkpoint: Checkpoint, processes: Processes) -> bool:
     """Whether nothing is left to do after a run's newest checkpoint; says so then.
 
@@ -284,7 +270,7 @@ def _train(run: Run, checkpoint: Checkpoint | None, limits: Callable[[float], Li
     """Trains from a checkpoint, or from the beginning, and again after a divergence; returns the reason to stop.
 
     Args:
-        limits: see `_stop`, of the seconds spent so far.
+        limits: see `stopping`, of the seconds spent so far.
 
     Raises:
         DivergenceError: as often as train.retries, and once more.
@@ -350,11 +336,7 @@ def _first_state(run: Run) -> TrainState:
 def _stored_state(run: Run, checkpoint: Checkpoint) -> TrainState:
     """Raises CheckpointError if it was trained on other images."""
     state = build.load_state(checkpoint, run.config, run.device)
-    if state.data_fingerprint != run.images.fingerprint:
-        raise CheckpointError(
-            f"{checkpoint.path}: was trained on other images than {run.config.data.root!r} holds now "
-            f"(fingerprint {state.data_fingerprint[:12]}, now {run.images.fingerprint[:12]})"
-        )
+    check_images_of(checkpoint.path, state.data_fingerprint, run.images.fingerprint, run.config.data.root)
     return state
 
 
@@ -454,42 +436,6 @@ def _best(run: Run, state: TrainState) -> Best:
     )
 
 
-@contextmanager
-def _stop(stop_after: int | None, max_minutes: float | None, spent: float) -> Iterator[Callable[[int], str]]:
-    """A function of the step that says why to stop, or "".
-
-    `spent` seconds count as if they had passed inside.
-    The first Ctrl-C or SIGTERM is a reason, the second ends the program at once.
-    """
-    received: list[int] = []
-    deadline = time.monotonic() + 60 * max_minutes - spent if max_minutes is not None else None
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    def reason(step: int) -> str:
-        if received:
-            return f"signal {received[0]}"
-        if stop_after is not None and step >= stop_after:
-            return f"--stop-after {stop_after}"
-        if deadline is not None and time.monotonic() >= deadline:
-            return f"--max-minutes {max_minutes:g}"
-        return ""
-
-    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield reason
-    except Exception as error:
-        if is_connection_lost(error):
-            del previous[signal.SIGTERM]  # torchrun sends it to those that are left: they say their sentence first
-        raise
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def _summary(config: Config, state: TrainState) -> str:
     """Sizes of the networks, and what their normalization does to each layer."""
     size = config.data.image_size
@@ -498,7 +444,8 @@ def _summary(config: Config, state: TrainState) -> str:
     for name, network in (("generator", state.generator), ("discriminator", state.discriminator)):
         count = sum(parameter.numel() for parameter in network.parameters())
         lines.append(f"{name}: {getattr(config, name).name}, {classes}, {count:,} parameters")
-    lines.append(_normalization_summary(config, spectra(state.discriminator)))
+    wanted = config.discriminator
+    lines.append(normalization_summary("discriminator", wanted.normalization, wanted.c, spectra(state.discriminator)))
     train = config.train
     if train.lr_decay != "none" and train.lr_decay_start >= train.steps:
         lines.append(
@@ -506,19 +453,6 @@ def _summary(config: Config, state: TrainState) -> str:
             f"step, {train.steps}"
         )
     return "\n".join(lines)
-
-
-def _normalization_summary(config: Config, layers: list[LayerSpectrum]) -> str:
-    wanted = config.discriminator
-    bounded = [layer for layer in layers if layer.target_rank is not None]
-    if not bounded:
-        return f"discriminator weights: {wanted.normalization}"
-    active = sum(layer.active for layer in bounded)
-    text = f"discriminator weights: srn, c = {wanted.c:g}, active on {active} of {len(bounded)} layers now"
-    spectral = [layer.name for layer in layers if layer.target_rank is None]
-    if spectral:
-        text += f"; spectral normalization only, because c * min(rows, columns) <= 1: {', '.join(spectral)}"
-    return text
 
 
 if __name__ == "__main__":

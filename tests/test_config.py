@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan.config import Config, available_configs, differences, find_config, load_config, override_config
+from gan.config import Config, available_configs, load_config
 from gan.errors import ConfigError
+from gan.settings import differences, find_config, override_config
 
 
 def write(folder: Path, name: str, text: str) -> Path:

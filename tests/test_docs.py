@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gan.build import REGISTRIES
-from gan.config import Config, _leaves
+from gan.config import Config
+from gan.settings import leaves
 from gan.train import main as gan_train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ def test_every_setting_is_documented() -> None:
     """Each leaf's last name, or a dotted form of it, is in the table of docs/configuration.md."""
     text = (ROOT / "docs" / "configuration.md").read_text()
     missing = [
-        place for place, _, _ in _leaves(Config()) if f".{place.split('.')[-1]}`" not in text and place not in text
+        place for place, _, _ in leaves(Config()) if f".{place.split('.')[-1]}`" not in text and place not in text
     ]
     assert not missing
 

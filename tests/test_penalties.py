@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from gan import build
-from gan.config import Config, load_config, override_config
+from gan.config import Config, load_config
 from gan.errors import ConfigError
 from gan.logger import Logger
 from gan.losses import Loss
 from gan.normalization import PENALTIES, LayerSpectrum, normalize, orthogonal_penalty, spectra
+from gan.settings import override_config
 from gan.trainer import Trainer
 
 Smoke = Callable[..., Config]

@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gan import build, step
-from gan.config import Config, override_config
+from gan.config import Config
 from gan.errors import ConfigError
 from gan.normalization import NORMALIZATIONS
+from gan.settings import override_config
 from gan.step import FastStep, choose_step, obstacle
 from gan.trainer import Trainer
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from gan import build
-from gan.config import MAX_FILE_BYTES, Config, load_config, override_config, validate
+from gan.config import Config, load_config, validate
 from gan.errors import ConfigError, UserError
 from gan.evaluate import check_evaluation
+from gan.settings import MAX_FILE_BYTES, override_config
 
 
 def places(settings: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

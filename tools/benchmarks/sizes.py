@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 
 from gan import build
-from gan.config import Config, override_config
+from gan.config import Config
 from gan.data import ImageData
+from gan.settings import override_config
 from gan.step import Choice, choose_step
 from gan.trainer import Trainer
 

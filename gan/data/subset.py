@@ -1,0 +1,38 @@
+"""A part of a data set, for experiments that are to be short or are about few images."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from gan.data.image_data import ImageData
+from gan.errors import DataError
+from gan.noise import random_generator
+
+
+def balanced_rows(data: ImageData, count: int, seed: int) -> Tensor:
+    """Positions of `count` images, as many of each class up to one, int64 (count,), rising: the first of each class in
+    an order drawn from the seed. So a smaller part is a part of a larger one.
+
+    Raises:
+        DataError: the data have fewer images, or a class has too few.
+    """
+    order = torch.randperm(len(data), generator=random_generator(seed, "data subset"))
+    places = torch.empty(len(data), dtype=torch.int64)  # of each image among those of its class
+    for label in range(data.num_classes):
+        own = order[data.labels[order] == label]
+        places[own] = torch.arange(len(own))
+    share, rest = divmod(count, data.num_classes)
+    wanted = share + (data.labels < rest).long()
+    rows = (places < wanted).nonzero()[:, 0]
+    if len(rows) < count:
+        raise DataError(
+            f"data.num_train: got {count} of {len(data)} images, of which not all {data.num_classes} classes have "
+            f"{share + bool(rest)}; choose fewer, or 0 for all"
+        )
+    return rows
+
+
+def part_of(data: ImageData, rows: Tensor) -> ImageData:
+    """The images and labels at these positions, in their order."""
+    return replace(data, images=data.images[rows], labels=data.labels[rows], stored_fingerprint="")
