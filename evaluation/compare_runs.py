@@ -126,10 +126,10 @@ def comparison_figures(comparison: Comparison, runs: Mapping[str, Run]) -> dict[
     curves = {label: run.curves() for label, run in runs.items()}
     training = _by_name(curves)
     if training:
-        figures["Training"] = plots.overlaid_figure(training, order=order)
+        figures["Training"] = plots.overlaid_figure(training, order=order, axis="steps")
     values = _by_name({label: values_over_steps(comparison, run) for label, run in runs.items()})
     if values:
-        figures["Values over steps"] = plots.overlaid_figure(values, order=order, marker="o")
+        figures["Values over steps"] = plots.overlaid_figure(values, order=order, marker="o", axis="steps")
     reports = {label: run.report for label, run in runs.items()}
     compared = {row.key for row in comparison.rows}
     for title, kinds in _histograms(reports).items():

@@ -316,7 +316,7 @@ def _training(training_log: str | Path | None) -> str:
         curves = plots.read_curves(training_log)
     except EvaluationError:
         return section("Training", "The run has logged no losses.")
-    return section("Training", "", figure(plots.curves_figure(curves), "losses and mean logits over generator steps"))
+    return section("Training", "", figure(plots.curves_figure(curves), "what the log says of the training"))
 
 
 def _critics(report: "Report", name: str) -> Markup:

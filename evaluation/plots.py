@@ -19,7 +19,12 @@ from evaluation.files import replacing
 from evaluation.images import check_images
 
 GAP = 2  # white pixels between images
-CURVES = (("d_loss", "g_loss"), ("real_logit", "fake_logit"))  # one panel each
+CURVES = {  # one panel each: what a GAN's log has, or a classifier's, and over what
+    ("d_loss", "g_loss"): "generator steps",
+    ("real_logit", "fake_logit"): "generator steps",
+    ("loss", "test_loss"): "steps",
+    ("accuracy", "test_accuracy"): "steps",
+}
 # Okabe and Ito's palette, told apart by colour-blind people, without its yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MAX_COLUMNS = 2  # panels beside each other
@@ -71,7 +76,7 @@ def _rows_of_grid(count: int, labels: Tensor | None, columns: int) -> list[list[
 
 
 def read_curves(metrics_jsonl: str | Path) -> Curves:
-    """Losses and logits over the steps of a run's metrics.jsonl.
+    """The curves in CURVES over the steps of a run's metrics.jsonl; those of the test images are among its "metrics".
 
     Lines without a step, with other keys, cut short (a run that was killed) or with values that are no numbers are
     passed over.
@@ -102,14 +107,14 @@ def plot_curves(metrics_jsonl: str | Path, out_png: str | Path) -> None:
 
 
 def curves_figure(curves: Curves) -> Figure:
-    """Losses of both networks in one panel, their logits in another."""
-    panels = [[name for name in names if name in curves] for names in CURVES]
-    panels = [names for names in panels if names]
+    """Losses in one panel; logits, or accuracies, in another."""
+    panels = [([name for name in names if name in curves], axis) for names, axis in CURVES.items()]
+    panels = [(names, axis) for names, axis in panels if names]
     figure = _figure(len(panels))
-    for axes, names in zip(figure.axes, panels, strict=True):
+    for axes, (names, axis) in zip(figure.axes, panels, strict=True):
         for name in names:
             axes.plot(*curves[name], label=name, linewidth=1)
-        axes.set_xlabel("generator steps")
+        axes.set_xlabel(axis)
         axes.legend()
     return figure
 
@@ -152,16 +157,18 @@ def layers_figure(runs: Mapping[str, Curves]) -> Figure:
 
 
 def _record(line: str) -> dict[str, float] | None:
-    """The finite numbers of one line, None where it is no object with a step."""
+    """The finite numbers of one line and of its "metrics", None where it is no object with a step."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict):
         return None
+    measured = record.get("metrics")
+    items = {**measured, **record} if isinstance(measured, dict) else record
     numbers = {
         name: float(value)
-        for name, value in record.items()
+        for name, value in items.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
     }
     return numbers if "step" in numbers else None

@@ -1,0 +1,543 @@
+"""Reports of classifiers: every measure's values, what decides them, files, figures, comparisons, refusals."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from headless import HOSTILE, Parts
+from matplotlib.colors import to_hex
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from evaluation import EvaluationError, Report
+from evaluation.compare import compare
+from evaluation.compare_runs import Run, compare_folders, comparison_figures
+from evaluation.generalization import (
+    MEASURES,
+    MeasureSettings,
+    complexity,
+    global_lipschitz,
+    layer_spectra,
+    local_lipschitz,
+    margins,
+    measure,
+    noise_sensitivity,
+)
+from evaluation.histograms import kinds_figure
+from evaluation.plots import COLOURS, LAYERS, read_curves
+from evaluation.report import protocol_hash
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "generalization.md"
+SMALL = MeasureSettings(num_points=11, num_noise=7, draws=3, num_local=5, num_pairs=9, batch_size=4)
+LABELLED = {"accuracy", "margin", "complexity"}
+
+
+def a_network(seed: int = 0) -> nn.Module:
+    """Smooth, with batch normalization and a parametrization that iterates in training mode; float64."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3, stride=2)),
+            nn.BatchNorm2d(4),
+            nn.Softplus(),
+            nn.Flatten(),
+            nn.Linear(36, 5),
+            nn.Tanh(),
+            nn.Linear(5, 4, bias=False),
+        ).double()
+    network[4].weight.data *= 9  # so that it answers several classes
+    return network.train()
+
+
+def points(count: int = 13, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return 2 * torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=dtype) - 1
+
+
+def labels_of(network: nn.Module, images: Tensor) -> Tensor:
+    """The network's own answers, but for the first three images."""
+    with torch.no_grad():
+        labels = network.eval()(images).argmax(1)
+    network.train()
+    labels[:3] = (labels[:3] + 1) % 4
+    return labels
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    return a_network()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return points()
+
+
+@pytest.fixture
+def labels(network: nn.Module, images: Tensor) -> Tensor:
+    return labels_of(network, images)
+
+
+@pytest.fixture
+def report(network: nn.Module, images: Tensor, labels: Tensor) -> Report:
+    return measure(
+        list(MEASURES), network, images, labels, settings=SMALL, data_name="drawn", split="train", class_names="abcd"
+    )
+
+
+def hashes(report: Report) -> dict[str, str]:
+    return {key: entry["hash"] for key, entry in report.protocol["values"].items()}
+
+
+def measures_of(keys: set[str]) -> set[str]:
+    """The measures behind keys of values."""
+    return {"accuracy" if key == "loss" else key.split("/")[0] for key in keys}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_gives_values_that_carry_what_decides_them(
+    name: str, network: nn.Module, images: Tensor, labels: Tensor, tmp_path: Path
+) -> None:
+    report = measure([name], network, images, labels, settings=SMALL)
+    assert measures_of(set(report.values)) == {name}
+    for key, entry in report.protocol["values"].items():
+        assert math.isfinite(report.values[key])
+        assert entry["hash"] == protocol_hash(key, entry["fields"])
+        assert entry["better"] in ("higher", "lower", "")
+        assert entry["count"] > 0
+        assert entry["interval"] is None or entry["interval"][0] <= report.values[key] <= entry["interval"][1]
+    again = Report.load(report.save(tmp_path))
+    assert again.values == report.values
+    assert again.protocol == json.loads(json.dumps(report.protocol))
+    assert set(again.arrays) == set(report.arrays)
+    assert again.table() == report.table()
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_values_and_hashes_depend_on_no_batches(name: str, network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    one, other = (
+        measure([name], network, images, labels, settings=replace(SMALL, batch_size=size)) for size in (1, 100)
+    )
+    assert one.values == pytest.approx(other.values, rel=1e-9)  # float64
+    assert hashes(one) == hashes(other)
+    for array, found in one.arrays.items():
+        np.testing.assert_allclose(found, other.arrays[array], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_leaves_no_trace(name: str, network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    shown, random = images.clone(), torch.random.get_rng_state()
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    network[4].eval()
+    try:
+        measure([name], network, images, labels, settings=SMALL)
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+    assert [module.training for module in network] == [True, True, True, True, False, True, True]
+    assert all(torch.equal(before[key], tensor) for key, tensor in network.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in network.modules())
+    assert torch.equal(images, shown)
+    assert torch.equal(torch.random.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_networks_on_the_same_images_are_comparable(
+    name: str, network: nn.Module, images: Tensor, labels: Tensor
+) -> None:
+    reports = [measure([name], one, images, labels, settings=SMALL) for one in (network, a_network(1))]
+    assert hashes(reports[0]) == hashes(reports[1])
+    assert reports[0].values != reports[1].values
+    prints = [report.protocol["subject"]["weights_fingerprint"] for report in reports]
+    assert prints[0] != prints[1]
+    comparison = compare(dict(zip("ab", reports, strict=True)))
+    assert {row.key for row in comparison.rows} == set(reports[0].values)
+    assert not comparison.left_out
+
+
+ALL = set(MEASURES)
+DECIDES: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "num_points": ({"settings": replace(SMALL, num_points=12)}, LABELLED),
+    "num_noise": ({"settings": replace(SMALL, num_noise=8)}, {"noise"}),
+    "draws": ({"settings": replace(SMALL, draws=2)}, {"noise"}),
+    "num_local": ({"settings": replace(SMALL, num_local=6)}, {"local"}),
+    "num_pairs": ({"settings": replace(SMALL, num_pairs=10)}, {"global"}),
+    "batch_size": ({"settings": replace(SMALL, batch_size=5)}, set()),
+    "seed": ({"settings": replace(SMALL, seed=1)}, ALL - {"spectra"}),
+    "images": ({"images": points(seed=1)}, ALL - {"spectra"}),
+    "data_fingerprint": ({"data_fingerprint": "a" * 64}, ALL - {"spectra"}),
+    "data_name": ({"data_name": "cifar100"}, ALL - {"spectra"}),
+    "split": ({"split": "test"}, ALL - {"spectra"}),
+    "labels": ({"labels": torch.arange(13) % 4}, LABELLED),
+    "label_kind": ({"label_kind": "random, seed 0"}, LABELLED),
+    "network_protocol": ({"network_protocol": {"weights": "exact"}}, ALL),
+    "subject": ({"subject": {"step": 3}}, set()),
+    "class_names": ({"class_names": "wxyz"}, set()),
+}
+
+
+@pytest.mark.parametrize("what", DECIDES)
+def test_what_decides_a_value_changes_its_hash_and_nothing_else_does(
+    what: str, report: Report, network: nn.Module, images: Tensor, labels: Tensor
+) -> None:
+    change, changed = DECIDES[what]
+    plain = {"images": images, "labels": labels, "settings": SMALL, "data_name": "drawn", "split": "train"}
+    other = measure(list(MEASURES), network, **{**plain, **change})
+    differing = {key for key, value in hashes(report).items() if value != hashes(other)[key]}
+    assert measures_of(differing) == changed
+    assert {key for key in report.values if measures_of({key}) <= changed} == differing
+
+
+def test_a_set_that_is_measured_whole_has_no_seed(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    one, other = (
+        measure(["accuracy", "local"], network, images, labels, settings=MeasureSettings(seed=seed)) for seed in (0, 1)
+    )
+    assert hashes(one) == hashes(other)
+    entry = one.protocol["values"]["accuracy"]
+    assert (entry["count"], entry["fields"]["num_images"], entry["fields"]["images_seed"]) == (13, 13, None)
+
+
+def test_parts_of_a_set_are_drawn_by_the_seed(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    found = [
+        measure(["margin"], network, images, labels, settings=replace(SMALL, seed=seed)).arrays["margin/value"]
+        for seed in (0, 0, 1)
+    ]
+    assert found[0].tolist() == found[1].tolist() != found[2].tolist()
+    gaps = margins(network, images, labels).numpy()
+    places = [int(np.abs(gaps - value).argmin()) for value in found[2]]
+    assert places == sorted(set(places))  # without replacement, in the set's order
+    assert gaps[places] == pytest.approx(found[2], rel=1e-9)
+
+
+def test_values_are_those_of_the_functions_behind_them(
+    network: nn.Module, images: Tensor, labels: Tensor, report: Report
+) -> None:
+    """On all images; NumPy's own percentiles and logarithms."""
+    settings = replace(SMALL, num_points=13, num_noise=13, num_local=13)
+    found = measure(list(MEASURES), network, images, labels, settings=settings, class_names="abcd")
+    with torch.no_grad():
+        logits = network.eval()(images).numpy()
+    odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    right = logits.argmax(1) == labels.numpy()
+    expected = {"accuracy": right.mean(), "loss": -np.log(odds[np.arange(13), labels.numpy()]).mean()}
+    gaps = margins(network, images, labels).numpy()
+    expected |= {f"margin/p{percent}": np.percentile(gaps, percent) for percent in (10, 50, 90)}
+    expected |= {"margin/mean": gaps.mean(), "margin/not_positive": 3 / 13, "complexity/excluded": 3 / 13}
+    percentiles = complexity(network, images, labels).percentile(90)
+    expected |= {f"complexity/{name}/p90": value for name, value in percentiles.items()}
+    phi = noise_sensitivity(network, images, draws=3).sensitivity.numpy()
+    expected |= {"noise/max": phi.max(), "noise/mean": phi.mean(), "noise/p90": np.percentile(phi, 90)}
+    for name, norms in local_lipschitz(network, images)._asdict().items():
+        statistics = {"mean": norms.mean(), "p95": np.percentile(norms, 95), "max": norms.max()}
+        expected |= {f"local/{name}/{one}": float(value) for one, value in statistics.items()}
+    weights = [dict(network.named_modules())[layer.name].weight.detach().flatten(1) for layer in layer_spectra(network)]
+    ranks = [float(torch.linalg.matrix_norm(w) / torch.linalg.matrix_norm(w, 2)) ** 2 for w in weights]
+    expected["spectra/stable_rank_sum"] = sum(ranks)
+    expected["spectra/log_spectral_norm_sum"] = sum(math.log(torch.linalg.matrix_norm(w, 2)) for w in weights)
+    expected["spectra/normalized_stable_rank_mean"] = np.mean(
+        [r / min(w.shape) for r, w in zip(ranks, weights, strict=True)]
+    )
+    others = {key for key in found.values if key.startswith("global/")}
+    assert set(found.values) == set(report.values) == set(expected) | others
+    assert {key: found.values[key] for key in expected} == pytest.approx(expected, rel=1e-9)
+
+
+def test_pairs_are_of_different_images_and_use_all(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Six pairs of twelve images: each image is in one, as its distance tells."""
+    found = measure(["global"], network, images[:12], labels[:12], settings=replace(SMALL, num_pairs=6))
+    every = torch.cdist(images[:12].flatten(1), images[:12].flatten(1))
+    members = [(every - distance).abs().argmin() for distance in found.arrays["global/distance"]]
+    assert sorted(int(row) for member in members for row in (member // 12, member % 12)) == list(range(12))
+    x, y = (images[torch.stack(members) // 12], images[torch.stack(members) % 12])
+    ratios = global_lipschitz(network, x, y).ratio.numpy()
+    assert found.arrays["global/ratio"] == pytest.approx(ratios, rel=1e-9)
+    statistics = {"global/mean": ratios.mean(), "global/p95": np.percentile(ratios, 95), "global/max": ratios.max()}
+    assert found.values == pytest.approx(statistics, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_toy_network_of_two_identities_through_a_report(dtype: torch.dtype) -> None:
+    """W1 = W2 = I, x = (3, 1), y = 0: Spec-Fro 1, Spec-L1 8, Jac-Norm sqrt(5), to 1e-6."""
+    network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)).to(dtype)
+    for layer in network:
+        layer.weight.data = torch.eye(2, dtype=dtype)
+    x = torch.tensor([[3.0, 1.0]], dtype=dtype)
+    found = measure(["accuracy", "margin", "complexity", "spectra"], network, x, torch.tensor([0])).values
+    assert found["accuracy"] == 1
+    assert found["loss"] == pytest.approx(math.log(1 + math.exp(-2)), abs=1e-12)
+    assert found["margin/mean"] == 2
+    logs = [found[f"complexity/{name}/p90"] for name in ("spec_fro", "spec_l1", "jac_norm")]
+    assert [math.exp(one) for one in logs] == pytest.approx([1, 8, 5**0.5], abs=1e-6)
+    assert found["spectra/stable_rank_sum"] == pytest.approx(4)
+    assert found["spectra/normalized_stable_rank_mean"] == pytest.approx(1)
+    assert found["spectra/log_spectral_norm_sum"] == pytest.approx(0, abs=1e-12)
+
+
+def test_accuracy_is_by_class_too(report: Report, labels: Tensor, tmp_path: Path) -> None:
+    header, *rows = report.by_class()
+    assert header == ["class", "accuracy"]
+    measured = report.arrays["accuracy/classes"]
+    assert [row[0] for row in rows] == [*("abcd"[label] for label in measured), "mean"]
+    counts = [entry["images"] for entry in report.protocol["values"]["accuracy"]["record"]["classes"]]
+    shares = [float(row[1]) for row in rows[:-1]]
+    assert sum(counts) == 11
+    assert np.average(shares, weights=counts) == pytest.approx(report.values["accuracy"], rel=1e-5)
+    assert f"{counts[0]} images" in Parts((report.save(tmp_path) / "report.html").read_text()).text
+
+
+def test_directions_are_of_what_does_not_scale_with_the_logits(report: Report) -> None:
+    better = {key: entry["better"] for key, entry in report.protocol["values"].items()}
+    assert {key for key, direction in better.items() if direction == "higher"} == {"accuracy"}
+    lower = {key for key, direction in better.items() if direction == "lower"}
+    assert measures_of(lower) == {"accuracy", "margin", "complexity", "noise"}
+    assert {key for key in lower if key.startswith("margin")} == {"margin/not_positive"}
+
+
+@pytest.mark.parametrize("title", ["drawn", HOSTILE], ids=["plain", "hostile"])
+def test_a_report_is_one_folder_with_figures_and_a_page(
+    title: str, network: nn.Module, images: Tensor, labels: Tensor, tmp_path: Path
+) -> None:
+    report = measure(
+        list(MEASURES), network, images, labels, settings=SMALL, data_name=title, class_names=[title, *"bcd"]
+    )
+    names = {file.name for file in report.save(tmp_path / "report").iterdir()}
+    figures = {f"{name}.png" for name in ("complexity", "margin", "noise", "local", "global", "layers")}
+    assert names == figures | {"report.json", "report.txt", "report.html", "arrays.npz", "classes.csv"}
+    parts = Parts((tmp_path / "report" / "report.html").read_text())
+    assert parts.tags.count("img") == len(figures)
+    for shown in ("Sample complexities", "Margins", "Noise sensitivity", "Layers", "layer by layer"):
+        assert shown in parts.text
+    assert all(entry["hash"] in parts.text for entry in report.protocol["values"].values())
+    assert "script" not in parts.tags
+    assert not parts.handlers
+
+
+def test_figure_4_has_a_panel_for_each_complexity(report: Report) -> None:
+    figure = kinds_figure(report, "complexity")
+    assert [axes.get_title() for axes in figure.axes] == ["log Jac-Norm", "log Spec-L1", "log Spec-Fro"]
+    for axes, name in zip(figure.axes, ("jac_norm", "spec_l1", "spec_fro"), strict=True):
+        (line,) = axes.lines
+        assert line.get_xdata()[0] == report.values[f"complexity/{name}/p90"]
+        logs = report.arrays[f"complexity/{name}/log"]
+        heights, edges, _ = next(patch for patch in axes.patches if not patch.get_fill()).get_data()
+        assert edges[0] < np.nanmin(logs)
+        assert (heights * np.diff(edges)).sum() == pytest.approx(1)
+
+
+def test_layers_are_drawn_and_listed_in_their_order(report: Report, network: nn.Module) -> None:
+    assert report.protocol["values"]["spectra/stable_rank_sum"]["record"]["layers"] == ["0", "4", "6"]
+    assert report.arrays["spectra/shape"].tolist() == [[4, 27], [5, 36], [4, 5]]
+    layers = layer_spectra(network)
+    assert report.arrays["spectra/stable_rank"].tolist() == [layer.stable_rank for layer in layers]
+    assert report.arrays["spectra/spectral_norm"].tolist() == [layer.spectral_norm for layer in layers]
+
+
+@pytest.mark.slow
+def test_runs_of_classifiers_are_compared(network: nn.Module, images: Tensor, labels: Tensor, tmp_path: Path) -> None:
+    folders = []
+    for seed, name in enumerate(("vanilla", "srn30")):
+        for step, names in ((10, ["accuracy"]), (20, list(MEASURES))):
+            found = measure(names, a_network(seed), images, labels, settings=SMALL, subject={"step": step})
+            found.save(tmp_path / name / "reports" / f"{step:08d}")
+        lines = [
+            {"step": 10, "loss": 2.0, "accuracy": 0.5, "epoch": 1},
+            {"step": 10, "metrics": {"test_accuracy": 0.4}},
+        ]
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        folders.append(tmp_path / name)
+    comparison = compare_folders(folders, tmp_path / "out")
+    assert not comparison.left_out
+    names = {file.stem for file in (tmp_path / "out").glob("*.png")}
+    kinds = {"complexity", "margin", "noise", "local-spectral", "local-frobenius", "global"}
+    assert names == {"training", "values-over-steps", "layers"} | kinds
+    figures = comparison_figures(comparison, {folder.name: Run.read(folder) for folder in folders})
+    assert len(figures["complexity"].axes) == 3
+    for axes in figures["complexity"].axes:
+        outlines = [patch for patch in axes.patches if not patch.get_fill()]
+        assert [patch.get_label().split(":")[0] for patch in outlines] == ["vanilla", "srn30"]
+        assert [to_hex(patch.get_edgecolor()) for patch in outlines] == list(COLOURS[:2])
+    assert [axes.get_title() for axes in figures["Layers"].axes] == list(LAYERS)
+    assert {axes.get_title() for axes in figures["Training"].axes} == {"loss", "accuracy", "test_accuracy"}
+
+
+def test_reports_on_other_labels_are_not_compared(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    one = measure(["margin"], network, images, labels)
+    other = measure(["margin"], network, images, labels.flip(0), label_kind="random, seed 0")
+    with pytest.raises(EvaluationError, match=r"margin/mean: runs a and b differ in labels \(given, random, seed 0\)"):
+        compare({"a": one, "b": other})
+
+
+def test_the_curves_of_a_classifiers_log_are_read(tmp_path: Path) -> None:
+    lines = [
+        {"step": 10, "loss": 2.0, "accuracy": 0.5, "epoch": 1},
+        {"step": 10, "metrics": {"test_accuracy": 0.4, "step": 99, "test_loss": "x"}},
+        {"step": 20, "loss": 1.0, "accuracy": 0.75, "metrics": [1]},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    curves = {
+        name: [part.tolist() for part in curve] for name, curve in read_curves(tmp_path / "metrics.jsonl").items()
+    }
+    assert curves == {
+        "loss": [[10, 20], [2, 1]],
+        "accuracy": [[10, 20], [0.5, 0.75]],
+        "test_accuracy": [[10], [0.4]],
+    }
+
+
+def test_what_has_no_value_says_so(tmp_path: Path) -> None:
+    """A single layer has no hidden one; a wrong image no complexity; equal images no ratio; zero logits no Phi."""
+    network = nn.Linear(2, 2, bias=False)
+    network.weight.data = torch.eye(2)
+    x = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 1.0]])
+    found = measure(list(MEASURES), network, x, torch.tensor([0, 1, 1]), settings=replace(SMALL, num_pairs=3))
+    assert all(math.isnan(found.values[f"complexity/{name}/p90"]) for name in ("spec_fro", "spec_l1", "jac_norm"))
+    assert found.values["complexity/excluded"] == 1
+    assert found.values["noise/max"] > 0
+    assert found.notes[:3] == [
+        f"complexity/{name}: no image has a value" for name in ("spec_fro", "spec_l1", "jac_norm")
+    ]
+    assert "noise: 2 images are left out, their logits are 0" in found.notes
+    again = Report.load(found.save(tmp_path))
+    assert again.table() == found.table()
+    assert not (tmp_path / "complexity.png").exists()
+    single = measure(["complexity"], network, x[2:], torch.tensor([0]))
+    assert single.values["complexity/spec_fro/p90"] == pytest.approx(math.log(2 / 4), abs=1e-6)
+    assert math.isnan(single.values["complexity/jac_norm/p90"])
+    equal = measure(["global"], network, torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
+    assert math.isnan(equal.values["global/max"])
+    assert equal.notes == ["global: 2000 pairs are left out, their images are equal"]
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", None, 2**63])
+@pytest.mark.parametrize("name", ["num_points", "num_noise", "draws", "num_local", "num_pairs", "batch_size"])
+def test_settings_are_whole_numbers_from_one(name: str, value: object) -> None:
+    with pytest.raises(EvaluationError, match=re.escape(f"measures' {name}: got {value!r}, expected a whole number")):
+        MeasureSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_seed_may_be_zero_but_not_negative() -> None:
+    assert MeasureSettings(seed=0).seed == 0
+    with pytest.raises(EvaluationError, match="measures' seed: got -1, expected a whole number of at least 0"):
+        MeasureSettings(seed=-1)
+
+
+class Positions(nn.Module):
+    """Has a weight outside of its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position, self.head = nn.Parameter(torch.randn(1, 6)), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x + self.position)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_network_that_a_measure_of_layers_does_not_know_is_refused_at_once(name: str) -> None:
+    x, labels = torch.randn(4, 6), torch.zeros(4, dtype=torch.int64)
+    if MEASURES[name].layers:
+        with pytest.raises(EvaluationError, match="got the weight position"):
+            measure([name], Positions(), x, labels, settings=SMALL)
+    else:
+        assert measure([name], Positions(), x, labels, settings=SMALL).values
+
+
+def plain(**changes: Any) -> dict[str, Any]:
+    return {
+        "names": ["accuracy"],
+        "network": nn.Linear(2, 2),
+        "images": torch.zeros(3, 2),
+        "labels": torch.zeros(3, dtype=torch.int64),
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (plain(names=[]), r"measures: got \[\], expected a list of names out of accuracy, margin, "),
+        (plain(names="accuracy"), "measures: got 'accuracy', expected a list"),
+        (plain(names=["acuracy"]), "measures: got 'acuracy', .* did you mean accuracy?"),
+        (plain(images=torch.zeros(3, 2, dtype=torch.uint8)), "classifier's images: got uint8, expected float32"),
+        (plain(labels=torch.zeros(2, dtype=torch.int64)), r"classifier's labels: got int64 \(2,\)"),
+        (plain(labels=torch.tensor([0, 1, 2])), "labels: got 2 for 2 logits"),
+        (plain(network=nn.Linear(2, 1)), r"got \(2, 1\) for 2 images, expected logits"),
+        (plain(network_protocol={"x": torch.zeros(1)}), "protocol of network: .* expected text, numbers"),
+        (plain(names=["global"], images=torch.zeros(1, 2), labels=torch.tensor([0])), "got 1 image, expected at least"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        measure(**arguments)
+
+
+def test_damaged_spectra_are_refused(report: Report, tmp_path: Path) -> None:
+    report.arrays["spectra/stable_rank"] = np.ones(2)
+    report.arrays["spectra/spectral_norm"] = np.ones(3)
+    np.savez(tmp_path / "arrays.npz", **{name.replace("/", "|"): array for name, array in report.arrays.items()})
+    report.arrays.clear()
+    stored = (tmp_path / "arrays.npz").read_bytes()
+    report.save(tmp_path)
+    (tmp_path / "arrays.npz").write_bytes(stored)
+    with pytest.raises(EvaluationError, match="expected a number for each layer"):
+        Report.load(tmp_path)
+
+
+def test_a_network_of_torchvision_in_three_lines() -> None:
+    """All of MEASURES, as a page of the documentation shows it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = resnet18(num_classes=10)
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    labels = labels_of(network, images)
+
+    report = measure(list(MEASURES), network, images, labels)
+
+    assert report.values["accuracy"] == 0.5
+    assert report.values["complexity/excluded"] == 0.5
+    assert all(math.isfinite(value) for value in report.values.values())
+    assert len(report.arrays["spectra/stable_rank"]) == 21
+    assert report.protocol["subject"]["parameters"] == sum(one.numel() for one in network.parameters())
+
+
+def test_the_python_of_the_page_runs(
+    network: nn.Module, images: Tensor, labels: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    names: dict[str, object] = {
+        "network": network,
+        "other": a_network(1),
+        "images": images,
+        "labels": labels,
+        "fingerprint": "a" * 64,
+    }
+    for block in blocks:
+        exec(block, names)
+    assert "accuracy" in capsys.readouterr().out
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_every_measure_and_setting_is_on_the_page() -> None:
+    text = PAGE.read_text()
+    for name in (*MEASURES, *vars(MeasureSettings())):
+        assert f"`{name}`" in text, name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", MEASURES)
+def test_values_do_not_depend_on_the_device(name: str, network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    here = measure([name], network, images, labels, settings=SMALL)
+    there = measure([name], network.cuda(), images, labels, settings=SMALL)
+    assert there.values == pytest.approx(here.values, rel=1e-8)
+    assert hashes(there) == hashes(here)
+    assert there.protocol["machine"]["device"].startswith("cuda")
