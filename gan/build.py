@@ -409,11 +409,11 @@ def load_labelled_images(config: ClassifierConfig, split: str) -> ImageData:
     Raises:
         ConfigError, DataError: unknown, missing or unsuitable.
     """
-    data, seed, wanted = load_images(config, split), config.train.seed, config.data
+    data, wanted = load_images(config, split), config.data
     if split != "train":
         return data
-    labelled = with_random_labels(data, seed) if wanted.labels == "random" else data
-    return part_of(labelled, balanced_rows(data, wanted.num_train, seed)) if wanted.num_train else labelled
+    labelled = with_random_labels(data, wanted.seed) if wanted.labels == "random" else data
+    return part_of(labelled, balanced_rows(data, wanted.num_train, wanted.seed)) if wanted.num_train else labelled
 
 
 def classifier_config(checkpoint: Checkpoint) -> ClassifierConfig:

@@ -45,9 +45,10 @@ class LabelledDataSettings(DataSettings):
 
     name: Name = setting("cifar100", "a key of gan.data.DATASETS")
     labels: Literal["given", "random"] = setting(
-        "given", "random: of the training images, each drawn once, uniformly over the classes, from train.seed"
+        "given", "random: of the training images, each drawn once, uniformly over the classes"
     )
-    num_train: Images = setting(0, "training images, as many of each class, the first of a seeded order; 0: all")
+    num_train: Images = setting(0, "training images, as many of each class, the first of a random order; 0: all")
+    seed: Seed = setting(0, "of random labels and of that order: the same for all that are to be compared")
 
 
 class ClassifierSettings(NormalizationSettings):

@@ -53,7 +53,7 @@ from gan.sample import (
     make_sampler,
     standing_statistics,
 )
-from gan.settings import differences, override_config
+from gan.settings import Experiment, differences, override_config
 from gan.state import TrainState
 
 EXAMPLES = """
@@ -383,7 +383,7 @@ def main(
         click.echo(describe({"--metrics": METRICS, "eval.extractor": EXTRACTORS}))
         return
     if compare or runs:
-        _compare(runs, out, compare, skip_mixed)
+        compare_runs(runs, out, compare, skip_mixed)
         return
     if inception_weights is not None:
         overrides = (*overrides, f"eval.inception_weights={json.dumps(str(inception_weights))}")
@@ -406,7 +406,8 @@ def main(
         click.echo(f"report: {folder}")
 
 
-def _compare(runs: tuple[Path, ...], out: Path | None, asked: bool, skip_mixed: bool) -> None:
+def compare_runs(runs: tuple[Path, ...], out: Path | None, asked: bool, skip_mixed: bool) -> None:
+    """What --compare does; `asked` tells whether it was given, or folders alone."""
     if not asked:
         raise ConfigError(f"{runs[0]}: run folders are named by --run, or follow --compare")
     folder = out or fresh_folder(Path("reports") / "comparison")
@@ -450,11 +451,7 @@ def _evaluate_checkpoint(
     read = processes.first(lambda: read_checkpoint(path))
     trained = checkpoint_config(read)
     config = override_config(trained, overrides, str(path))
-    changed = differences(config, trained)
-    if changed:
-        raise ConfigError(
-            f"--set: these were fixed when {path} was trained: {'; '.join(changed)}; change eval.* or data.root"
-        )
+    refuse_changes(config, trained, path)
     names = parse_metrics(metrics or config.eval.metrics)
     check_evaluation(config)
     state = load_state(read, config, device)
@@ -472,6 +469,15 @@ def _evaluate_checkpoint(
         return folder
 
     return report, processes.first(save)
+
+
+def refuse_changes(config: Experiment, trained: Experiment, path: Path) -> None:
+    """Raises ConfigError if --set changes what a checkpoint was trained with."""
+    changed = differences(config, trained)
+    if changed:
+        raise ConfigError(
+            f"--set: these were fixed when {path} was trained: {'; '.join(changed)}; change eval.* or data.root"
+        )
 
 
 def _save(report: Report, folder: Path, training_log: Path | None = None) -> Path:
