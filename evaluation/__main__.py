@@ -88,6 +88,11 @@ class Count(click.ParamType):
 )
 @click.option("--inception-weights", type=click.Path(path_type=Path), help="Weights file; else $INCEPTION_WEIGHTS.")
 @click.option("--clip-weights", type=click.Path(path_type=Path), help="Weights file; else $CLIP_WEIGHTS.")
+@click.option(
+    "--classifier-weights",
+    type=click.Path(path_type=Path),
+    help="Weights file for resnet; else $CLASSIFIER_WEIGHTS, else the bundled one.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json, arrays.npz and plots.")
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="srn2020", help="Numbers of images.")
 @click.option("--num-real", type=Count(), help="Reference images for fid; the protocol's if not given.")
@@ -118,6 +123,7 @@ def main(
     extractor: str,
     inception_weights: Path | None,
     clip_weights: Path | None,
+    classifier_weights: Path | None,
     out: Path | None,
     device: str,
     protocol: str,
@@ -152,7 +158,8 @@ def main(
         place, labelled = _device(device), any(METRICS[name].labels for name in names)
         context = _context(generated, reference, reference_statistics, test, place, settings, store, labelled)
         if any(METRICS[name].extractor for name in names):
-            extractors = build_extractors(extractor, _sources(context, inception_weights, clip_weights))
+            sources = _sources(context, inception_weights, clip_weights, classifier_weights)
+            extractors = build_extractors(extractor, sources)
             context = context.of(context.generated, context.generated_labels, extractor=extractors)
         report = evaluate(names, context)
         click.echo(report.table())
@@ -234,11 +241,14 @@ def _holds_statistics_only(reference: Path) -> bool:
     return {"mu", "sigma"} <= arrays and not {"images", "arr_0"} & arrays
 
 
-def _sources(context: Context, inception_weights: Path | None, clip_weights: Path | None) -> Sources:
+def _sources(
+    context: Context, inception_weights: Path | None, clip_weights: Path | None, classifier_weights: Path | None
+) -> Sources:
     return Sources(
         device=context.device,
         weights=inception_weights,
         clip_weights=clip_weights,
+        classifier_weights=classifier_weights,
         images=context.reference,
         labels=context.reference_labels,
         test_images=context.test,

@@ -33,7 +33,7 @@ class Sources:
     """What an extractor may be made from. Each takes what it needs and refuses by name what is missing.
 
     images, labels: the training split, from which `classifier` learns; test_images, test_labels: its accuracy.
-    weights: a file for `inception`; clip_weights: one for `clip`.
+    weights: a file for `inception`; clip_weights: one for `clip`; classifier_weights: one for `resnet`.
     cache: folder of trained classifiers, None for the user's cache folder.
     seed, classifier_steps: of the classifier's training.
     """
@@ -41,6 +41,7 @@ class Sources:
     device: torch.device | str = "cpu"
     weights: Path | None = None
     clip_weights: Path | None = None
+    classifier_weights: Path | None = None
     images: Tensor | None = None
     labels: Tensor | None = None
     test_images: Tensor | None = None
@@ -60,6 +61,12 @@ def _classifier(sources: Sources) -> Extractor:
     from evaluation.extractors.classifier import trained_classifier
 
     return trained_classifier(sources)
+
+
+def _resnet(sources: Sources) -> Extractor:
+    from evaluation.extractors.resnet import load_resnet
+
+    return load_resnet(sources.classifier_weights, device=sources.device)
 
 
 def _pixels(sources: Sources) -> Extractor:
@@ -83,6 +90,7 @@ def _dinov2(sources: Sources) -> Extractor:
 EXTRACTORS: dict[str, Callable[[Sources], Extractor]] = {
     "inception": _inception,
     "classifier": _classifier,
+    "resnet": _resnet,
     "pixels": _pixels,
     "dinov2": _dinov2,
     "clip": _clip,

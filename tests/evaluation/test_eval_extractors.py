@@ -38,7 +38,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_an_unknown_extractor_is_refused_with_all_names():
-    with pytest.raises(EvaluationError, match="got 'vgg', expected one of inception, classifier, pixels"):
+    with pytest.raises(EvaluationError, match=f"got 'vgg', expected one of {', '.join(EXTRACTORS)}"):
         build_extractor("vgg", Sources())
 
 
