@@ -1,0 +1,567 @@
+"""The ResNet of a file: the classifier's own numbers, its name, damaged files, and the tool that writes it."""
+
+import importlib
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+from evaluation import EvaluationError, Report, Sources, build_extractor
+from evaluation.__main__ import main
+from evaluation.extractors import resnet
+from evaluation.extractors.resnet import ResNetExtractor, Weights, load_weights, shapes, write_weights
+from evaluation.features import extract
+from gan.build import build_classifier_state, load_labelled_images
+from gan.checkpoint import save_checkpoint
+from gan.classifier_config import ClassifierConfig
+from gan.classifiers import VGG, ResNet
+from gan.data import ImageData
+from gan.data.packed import pack
+from gan.errors import ConfigError
+from gan.normalization import bake, normalize, update_
+from gan.pixels import to_float
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return importlib.import_module("make_extractor")
+
+
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLASSIFIER_WEIGHTS", raising=False)
+
+
+def classifier(depth: int = 8, channels: int = 4, num_classes: int = 3) -> ResNet:
+    """Random weights, and batch norms as after training: neither means nor variances nor scales are trivial."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = ResNet(num_classes, depth, channels)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.5)
+                module.running_var.uniform_(0.5, 2)
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, 0, 0.5)
+        nn.init.normal_(network.linear.bias)
+    return network.eval()
+
+
+def representable(network: ResNet) -> ResNet:
+    """Every folded weight is a float16 number: scales are powers of two, all else has few digits."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 2**-10
+            module.running_var.fill_(1 - module.eps)
+            module.weight.data.copy_(2 ** module.weight.data.log2().round())
+            for values in (module.running_mean, module.bias.data):
+                values.copy_((values * 64).round() / 64)
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            for parameter in module.parameters():
+                parameter.data.copy_((parameter.data * 512).round() / 512)
+    return network
+
+
+def own_answers(network: ResNet, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What a classifier feeds to its last layer, after the mean, and its logits."""
+    fed: list[Tensor] = []
+    handle = network.linear.register_forward_pre_hook(lambda _, given: fed.append(given[0]))
+    with torch.inference_mode():
+        logits = network(to_float(images))
+    handle.remove()
+    return fed[0], logits
+
+
+def deviation(one: Tensor, other: Tensor) -> float:
+    """Largest difference, relative to the largest value."""
+    return float((one - other).abs().max() / other.abs().max())
+
+
+def random_weights(seed: int = 0, **settings: Any) -> Weights:
+    header = {"depth": 8, "channels": 2, "num_classes": 3, "image_size": 32, **settings}
+    generator = torch.Generator().manual_seed(seed)
+    sizes = shapes(header["depth"], header["channels"], header["num_classes"])
+    state = {name: torch.randn(shape, generator=generator).half() for name, shape in sizes.items()}
+    return Weights(**header, state=state, record={"data": "drawn", "test_accuracy": 0.5, "test_images": 20})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    write_weights(tmp_path / "weights.pt", random_weights())
+    return tmp_path / "weights.pt"
+
+
+@pytest.mark.parametrize(("depth", "channels"), [(8, 4), (20, 6)])
+def test_it_computes_what_the_classifier_computes(tool: ModuleType, drawn, depth: int, channels: int):
+    network, images = representable(classifier(depth, channels)), drawn(9, seed=5)[0]
+    folded = tool.folded(network)
+    assert all(torch.equal(tensor, tensor.half().float()) for tensor in folded.values())
+    features, logits = ResNetExtractor(tool.rounded(network, 32))(images)
+    expected_features, expected_logits = own_answers(network, images)
+    assert features.shape == (9, 4 * channels)
+    assert features.dtype == logits.dtype == torch.float32
+    # The same weights in another order of float32 sums.
+    assert deviation(features, expected_features) < 1e-5
+    assert deviation(logits, expected_logits) < 1e-5
+
+
+@pytest.mark.parametrize("choice", ["none", "sn", "srn"])
+def test_rounding_to_float16_changes_the_third_digit_at_most(tool: ModuleType, drawn, choice: str):
+    network, images = normalize(classifier(20, 8, 10), choice), drawn(9, seed=5)[0]
+    for _ in range(3):
+        update_(network)
+    plain = bake(network)
+    features, logits = ResNetExtractor(tool.rounded(plain, 32))(images)
+    expected_features, expected_logits = own_answers(plain, images)
+    # float16 rounds each weight by up to 5e-4 of itself; 20 layers of many weights each average that out.
+    assert deviation(features, expected_features) < 3e-3
+    assert deviation(logits, expected_logits) < 3e-3
+
+
+def test_the_answer_for_one_image_is_its_mean_of_activations_through_the_last_layer(file: Path, drawn):
+    weights, images = load_weights(file), drawn(4, seed=5)[0]
+    features, logits = ResNetExtractor(weights)(images)
+    linear, bias = weights.state["linear.weight"].float(), weights.state["linear.bias"].float()
+    assert torch.allclose(logits, features @ linear.T + bias, rtol=1e-5)
+    assert features.min() >= 0  # means of what a ReLU lets through
+    assert features.max() > 0
+
+
+def test_values_depend_neither_on_the_batch_size_nor_on_the_layout(file: Path, drawn):
+    extractor, images = build_extractor("resnet", Sources(classifier_weights=file)), drawn(50, seed=5)[0]
+    one, many = (extract(images, extractor, batch_size=size, device="cpu") for size in (7, 50))
+    last = extract(images.to(memory_format=torch.channels_last), extractor, batch_size=50, device="cpu")
+    # float32 sums in another order.
+    assert deviation(one.features, many.features) < 1e-6
+    assert deviation(one.logits, many.logits) < 1e-6
+    assert torch.equal(last.features, many.features)
+
+
+def test_it_is_named_after_its_depth_and_weights(file: Path):
+    before = torch.get_rng_state()
+    extractor = build_extractor("resnet", Sources(classifier_weights=file))
+    assert torch.equal(before, torch.get_rng_state())
+    assert extractor.has_logits
+    assert extractor.name == f"resnet8-{extractor.fingerprint[:8]}"
+    assert extractor.protocol == {"extractor": "resnet8-v1", "extractor_weights": extractor.fingerprint}
+    assert extractor.record == {
+        "data": "drawn",
+        "test_accuracy": 0.5,
+        "test_images": 20,
+        "weights_file": str(file),
+    }
+    weights = load_weights(file)
+    same = ResNetExtractor(replace(weights, record={}))
+    assert same.fingerprint == extractor.fingerprint
+    weights.state["blocks.2.conv2.bias"][1] += 1
+    assert ResNetExtractor(weights).fingerprint != extractor.fingerprint
+    assert ResNetExtractor(random_weights(depth=14)).name.startswith("resnet14-")
+
+
+def test_a_file_holds_what_was_written_and_nothing_else(tmp_path: Path):
+    weights = random_weights(image_size=64, channels=3)
+    # Weights as a network in channels-last layout with gradients has them, each a part of a larger tensor.
+    weights.state["conv.bias"] = torch.cat([weights.state["conv.bias"], torch.zeros(10**5).half()])[:3]
+    weights.state["linear.bias"].requires_grad_()
+    write_weights(tmp_path / "one.pt", weights)
+    write_weights(tmp_path / "two.pt", weights)
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "two.pt").read_bytes()
+    assert (tmp_path / "one.pt").stat().st_size < 30_000
+    read = load_weights(tmp_path / "one.pt")
+    assert read.state.keys() == weights.state.keys()
+    assert all(torch.equal(read.state[name], tensor) for name, tensor in weights.state.items())
+    for name in ("depth", "channels", "num_classes", "image_size", "record"):
+        assert getattr(read, name) == getattr(weights, name)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"one.pt", "two.pt"}
+
+
+def test_resnet_20_takes_less_than_a_mebibyte(tmp_path: Path):
+    write_weights(tmp_path / "weights.pt", random_weights(depth=20, channels=16, num_classes=10))
+    assert (tmp_path / "weights.pt").stat().st_size < 2**20
+
+
+def test_images_of_another_size_are_refused(file: Path, drawn):
+    extractor = build_extractor("resnet", Sources(classifier_weights=file))
+    with pytest.raises(EvaluationError, match=r"extractor resnet8-.*: got images of 64x64, expected 32x32"):
+        extractor(drawn(2, seed=5, side=64)[0])
+    with pytest.raises(EvaluationError, match="got images of 32x16"):
+        extractor(drawn(2, seed=5)[0][..., :16])
+
+
+def test_weights_are_looked_for_in_order(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    names = {}
+    for seed, place in enumerate(("bundled", "variable", "option")):
+        write_weights(tmp_path / f"{place}.pt", random_weights(seed))
+        names[place] = ResNetExtractor(random_weights(seed)).name
+    monkeypatch.setattr(resnet, "BUNDLED", tmp_path / "bundled.pt")
+    assert build_extractor("resnet", Sources()).name == names["bundled"]
+    monkeypatch.setenv("CLASSIFIER_WEIGHTS", str(tmp_path / "variable.pt"))
+    assert build_extractor("resnet", Sources()).name == names["variable"]
+    assert build_extractor("resnet", Sources(classifier_weights=tmp_path / "option.pt")).name == names["option"]
+
+
+def test_weights_that_are_not_there_are_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resnet, "BUNDLED", tmp_path / "bundled.pt")
+    advice = (
+        r"make one .* by tools/make_extractor\.py, and name it by --classifier-weights, eval\.classifier_weights or"
+    )
+    with pytest.raises(EvaluationError, match=rf"ResNet weights that come .*: no file .*bundled\.pt; {advice}"):
+        build_extractor("resnet", Sources())
+    with pytest.raises(EvaluationError, match=rf"ResNet weights: no file .*nowhere\.pt; {advice}"):
+        build_extractor("resnet", Sources(classifier_weights=tmp_path / "nowhere.pt"))
+    monkeypatch.setenv("CLASSIFIER_WEIGHTS", str(tmp_path))
+    with pytest.raises(EvaluationError, match=r"ResNet weights \(\$CLASSIFIER_WEIGHTS\): no file"):
+        build_extractor("resnet", Sources())
+
+
+def test_the_bundled_file_is_small_and_named_in_the_documentation():
+    if not resnet.BUNDLED.is_file():
+        pytest.skip("no classifier has been trained for this package yet")
+    assert resnet.BUNDLED.stat().st_size < 2**20
+    assert build_extractor("resnet", Sources()).name in (ROOT / "docs" / "metrics.md").read_text()
+
+
+def _without(name: str) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content.pop(name)
+
+
+def _with(name: str, value: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content.update({name: value})
+
+
+def _state(name: str, value: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content["state"].update({name: value})
+
+
+NOT_FINITE = torch.tensor([0, float("inf")]).half()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (_without("format"), "it names no format"),
+        (_with("format", 2), "format: got 2, expected 1"),
+        (_with("format", 1.0), "format: got 1.0, expected 1"),
+        (_with("format", torch.ones(2)), "format: got Tensor, expected 1"),
+        (_without("record"), "got other entries, expected depth, channels"),
+        (_with("more", 1), "got other entries"),
+        (_with("depth", 12), r"depth: got 12, expected 6 n \+ 2"),
+        (_with("depth", 2), "depth: got 2, expected a whole number from 8 to 1202"),
+        (_with("depth", 6 * 10**9 + 2), "depth: got 6000000002, expected"),
+        (_with("depth", 2**100), "depth: got int, expected"),
+        (_with("depth", "8"), "depth: got '8', expected"),
+        (_with("depth", 14), "state: got other names, expected the 32 tensors"),
+        (_with("channels", 4), r"state: conv.weight: got torch.float16 \(2, 3, 3, 3\), expected .*\(4, 3, 3, 3\)"),
+        (_with("channels", 2**40), "channels: got 1099511627776, expected"),
+        (_with("num_classes", 1), "num_classes: got 1, expected"),
+        (_with("num_classes", 4), "state: linear.weight: got"),
+        (_with("image_size", True), "image_size: got True, expected"),
+        (_with("image_size", 2), "image_size: got 2, expected"),
+        (_with("state", [1]), "state: got other names"),
+        (_state("linear.bias", [1.0] * 3), "state: linear.bias: got list, expected"),
+        (_state("linear.bias", torch.zeros(3)), "state: linear.bias: got torch.float32"),
+        (_state("linear.bias", torch.zeros(3, device="meta").half()), "state: linear.bias: got values elsewhere"),
+        (_state("linear.bias", torch.zeros(1).half().expand(3)), "state: linear.bias: got values elsewhere"),
+        (_state("conv.bias", NOT_FINITE), "state: conv.bias: got values that float16 does not hold"),
+        (_with("record", ["a"]), "record: got list, expected at most 50"),
+        (_with("record", {str(index): 1 for index in range(51)}), "record: got dict, expected at most 50"),
+        (_with("record", {1: 2}), "record: got 1 for a name"),
+        (_with("record", {"name": "fid"}), "record: got 'name' for a name"),
+        (_with("record", {"a\nb": 1}), "record: got .* for a name, expected one line"),
+        (_with("record", {"a": "b\nc"}), "record: a: got .*, expected a number or one line"),
+        (_with("record", {"a": "\ud800"}), "record: a: got"),
+        (_with("record", {"a": "x" * 1001}), "record: a: got str, expected"),
+        (_with("record", {"a": float("nan")}), "record: a: got nan"),
+        (_with("record", {"a": True}), "record: a: got True"),
+        (_with("record", {"a": None}), "record: a: got NoneType"),
+        (_with("record", {"a": -(2**63)}), "record: a: got int"),
+        (_with("record", {"a": [1]}), "record: a: got list"),
+    ],
+)
+def test_a_file_with_other_content_is_refused(
+    damage: Callable[[dict[str, Any]], object], reason: str, file: Path, tmp_path: Path
+):
+    content = torch.load(file, weights_only=True)
+    damage(content)
+    other = tmp_path / "other.pt"
+    torch.save(content, other)
+    pattern = rf"ResNet weights: .*other\.pt is not a file of tools/make_extractor\.py \({reason}.*\); make it again"
+    with pytest.raises(EvaluationError, match=pattern) as caught:
+        build_extractor("resnet", Sources(classifier_weights=other))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+class Touch:
+    """What a pickle can hold: a call that is made when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("content", ["empty", "text", "truncated", "tensor", "pickle", "older pickle", "bomb"])
+def test_a_file_of_something_else_is_refused(content: str, file: Path, tmp_path: Path):
+    other = tmp_path / "other.pt"
+    if content == "truncated":
+        other.write_bytes(file.read_bytes()[:2000])
+    elif content == "tensor":
+        torch.save(torch.zeros(3), other)
+    elif content == "pickle":
+        torch.save({"format": Touch(tmp_path / "touched")}, other)
+    elif content == "older pickle":
+        torch.save(torch.load(file), other, _use_new_zipfile_serialization=False)
+    elif content == "bomb":
+        torch.save({"format": 1, "state": torch.zeros(2**25)}, tmp_path / "large.pt")
+        with (
+            zipfile.ZipFile(tmp_path / "large.pt") as large,
+            zipfile.ZipFile(other, "w", zipfile.ZIP_DEFLATED) as small,
+        ):
+            for name in large.namelist():
+                small.writestr(name, large.read(name))
+        assert other.stat().st_size < 2**20
+    else:
+        other.write_text("" if content == "empty" else "no weights")
+    with pytest.raises(EvaluationError, match=r"other\.pt is not a file of tools/make_extractor\.py \(.*\)") as caught:
+        build_extractor("resnet", Sources(classifier_weights=other))
+    assert "\n" not in str(caught.value)
+    assert ("unpacks to" in str(caught.value)) == (content == "bomb")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(file: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("evaluation.extractors.resnet.zipfile.ZipFile", refuse)
+    with pytest.raises(EvaluationError, match=r"weights\.pt .*\(it cannot be read: Permission denied\)"):
+        load_weights(file)
+
+
+def test_sparse_weights_are_refused(file: Path):
+    weights = load_weights(file)
+    state = {**weights.state, "linear.bias": weights.state["linear.bias"].to_sparse()}
+    with pytest.raises(EvaluationError, match=r"state: linear\.bias: got values elsewhere or left out"):
+        replace(weights, state=state)
+
+
+def test_a_bit_that_has_flipped_is_noticed(file: Path, tmp_path: Path):
+    whole, weights = file.read_bytes(), load_weights(file)
+    generator, refused = torch.Generator().manual_seed(0), 0
+    for position in torch.randint(len(whole), (300,), generator=generator).tolist():
+        changed = bytearray(whole)
+        changed[position] ^= 1 << position % 8
+        (tmp_path / "changed.pt").write_bytes(changed)
+        try:
+            read = load_weights(tmp_path / "changed.pt")
+        except EvaluationError:
+            refused += 1
+            continue
+        # Bytes between the entries of an archive, and in its lists of what there is, may change without harm.
+        assert all(torch.equal(read.state[name], tensor) for name, tensor in weights.state.items())
+        assert read.record == weights.record
+    assert refused > 100
+
+
+def test_it_measures_where_gan_cannot_be_imported(file: Path, drawn, tmp_path: Path):
+    for name, seed in (("generated", 40), ("real", 41)):
+        images, labels = drawn(30, seed=seed)
+        np.savez(tmp_path / f"{name}.npz", images=images.permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
+    code = (
+        "import sys; sys.modules['gan'] = None\n"
+        "import runpy; sys.argv[0] = 'evaluation'; runpy.run_module('evaluation', run_name='__main__', alter_sys=True)"
+    )
+    arguments = ["--generated", tmp_path / "generated.npz", "--reference", tmp_path / "real.npz", "--metrics", "fid,is"]
+    arguments += ["--extractor", "resnet", "--classifier-weights", file, "--num-real", "all", "--num-fid", "all"]
+    arguments += ["--num-is", "all", "--splits", "2", "--out", tmp_path / "out"]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report, name = Report.load(tmp_path / "out"), ResNetExtractor(random_weights()).name
+    assert {key.split("/")[1] for key in report.values if "/" in key} == {name}
+    assert report.values[f"fid/{name}"] > 0
+    fields = report.protocol["values"][f"fid/{name}"]["fields"]
+    assert fields["extractor"] == "resnet8-v1"
+    assert fields["extractor_weights"].startswith(name.removeprefix("resnet8-"))
+    assert report.protocol["machine"]["extractors"][0]["test_accuracy"] == 0.5
+    assert report.protocol["machine"]["extractors"][0]["name"] == name
+
+
+def test_the_command_says_what_is_wrong_with_the_file_in_one_sentence(tmp_path: Path, drawn):
+    images = drawn(10, seed=1)[0].permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "images.npz", images=images)
+    sets = ["--generated", str(tmp_path / "images.npz"), "--metrics", "is", "--num-is", "all", "--splits", "1"]
+    result = CliRunner().invoke(main, [*sets, "--extractor", "resnet", "--classifier-weights", str(tmp_path / "no.pt")])
+    assert result.exit_code == 2
+    assert result.output.startswith("error: ResNet weights: no file")
+    assert result.output.count("\n") == 1
+
+
+@pytest.fixture
+def test_images(drawn) -> ImageData:
+    images, labels = drawn(40, seed=2)
+    return ImageData(images, labels, ("bright", "dark", "other"), "drawn", "test")
+
+
+def test_export_writes_what_the_classifier_says(tool: ModuleType, test_images: ImageData, tmp_path: Path):
+    network = normalize(classifier(14, 4).to(memory_format=torch.channels_last), "srn", c=0.5)
+    for _ in range(3):
+        update_(network)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    exported = tool.export(network, test_images, record={"data": "drawn"}, out=tmp_path / "out.pt")
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    extractor = build_extractor("resnet", Sources(classifier_weights=tmp_path / "out.pt"))
+    assert (exported.name, exported.fingerprint) == (extractor.name, extractor.fingerprint)
+    assert exported.num_bytes == (tmp_path / "out.pt").stat().st_size
+    logits = own_answers(bake(network), test_images.images)[1]
+    assert deviation(extractor(test_images.images)[1], logits) < 3e-3
+    right = int((logits.argmax(1) == test_images.labels).sum())
+    assert exported.on_test.right_before == right
+    assert extractor.record["test_accuracy"] == exported.on_test.right / 40
+    assert extractor.record["test_images"] == exported.num_test == 40
+    assert extractor.record["data"] == "drawn"
+
+
+@pytest.fixture
+def run(tmp_path: Path, small_shapes: Path) -> Callable[..., Path]:
+    """A run folder whose classifier has made no step."""
+
+    def make(**settings: Any) -> Path:
+        data = {"name": "shapes", "root": str(small_shapes), "title": "Shapes"}
+        wanted = {"name": "resnet", "depth": 8, "channels": 4, "normalization": "srn", **settings}
+        config = ClassifierConfig(name="tiny", data=data, classifier=wanted)
+        state = build_classifier_state(config)
+        state.class_names = load_labelled_images(config, "test").classes
+        state.data_fingerprint = "1a2b"
+        save_checkpoint(tmp_path / "run", config.model_dump(), state.state_dict(), keep_last=1)
+        return tmp_path / "run"
+
+    (tmp_path / "run").mkdir()
+    return make
+
+
+def test_the_tool_makes_an_extractor_of_a_run(tool: ModuleType, run: Callable[..., Path], tmp_path: Path):
+    folder, out = run(), tmp_path / "made" / "out.pt"
+    result = CliRunner().invoke(tool.main, ["--run", str(folder), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    extractor = build_extractor("resnet", Sources(classifier_weights=out))
+    assert result.output.startswith(f"{extractor.name}: {out}, 0.0")
+    assert extractor.fingerprint in result.output
+    assert f"test accuracy {extractor.record['test_accuracy']:.2%} on 300 images" in result.output
+    assert extractor.record["data"] == "Shapes"
+    assert extractor.record["data_fingerprint"] == "1a2b"
+    assert extractor.record["experiment"] == "tiny"
+    assert extractor.record["normalization"] == "srn"
+    again = CliRunner().invoke(tool.main, ["--run", str(next(folder.rglob("*.pt"))), "--out", str(tmp_path / "b.pt")])
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "b.pt").read_bytes() == out.read_bytes()
+
+
+def test_the_tool_refuses_in_one_sentence(
+    tool: ModuleType, run: Callable[..., Path], test_images: ImageData, tmp_path: Path
+):
+    def refused(*arguments: object) -> str:
+        result = CliRunner().invoke(tool.main, [str(argument) for argument in arguments])
+        assert result.exit_code == 2, result.output
+        assert result.output.count("\n") == 1, result.output
+        return result.output
+
+    out = tmp_path / "out.pt"
+    assert "no such checkpoint" in refused("--run", tmp_path / "nowhere", "--out", out)
+    vgg = run(name="vgg", depth=11, channels=2)
+    assert "the classifier is a VGG, expected a ResNet" in refused("--run", vgg, "--out", out)
+    whole = run()
+    (tmp_path / "file").write_text("")
+    assert "file" in refused("--run", whole, "--out", tmp_path / "file" / "out.pt")
+    known = ImageData(test_images.images, test_images.labels, ("bright", "dark"), "shapes", "test")
+    other = pack({"test": known}, tmp_path / "other", image_size=32, crop=0, resize="none", overwrite=False)
+    sentence = refused("--run", whole, "--out", out, "--data-root", other)
+    assert f"the test images at {other} have the classes bright, dark, expected those of training: circle" in sentence
+    assert not out.exists()
+
+
+def test_export_counts_answers(tool: ModuleType, test_images: ImageData):
+    class Constant(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.tensor([[0.0, 4.0, 1.0]]).expand(len(images), 3)
+
+    def extractor(images: Tensor) -> tuple[Tensor, Tensor]:
+        dark = (images.float().mean((1, 2, 3)) > 128).float()
+        return dark, torch.stack([6 * (1 - dark), torch.full_like(dark, 4), torch.ones_like(dark)], 1)
+
+    bright = test_images.labels == 0
+    found = tool.compared(Constant(), extractor, test_images.images, test_images.labels)
+    assert found == tool.Agreement(deviation=6, largest=4, changed=20, right=40, right_before=20)
+    assert int(bright.sum()) == 20
+
+
+def test_export_refuses_what_is_no_resnet(tool: ModuleType, test_images: ImageData, tmp_path: Path):
+    with pytest.raises(ConfigError, match="the classifier is a VGG, expected a ResNet"):
+        tool.export(VGG(3, 11, 2), test_images, record={}, out=tmp_path / "out.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_refuses_weights_that_float16_does_not_hold(tool: ModuleType, test_images: ImageData, tmp_path: Path):
+    network = classifier()
+    network.linear.weight.data[0, 0] = 1e5
+    with pytest.raises(EvaluationError, match=r"state: linear\.weight: got values that float16 does not hold"):
+        tool.export(network, test_images, record={}, out=tmp_path / "out.pt")
+    network = classifier()
+    network.linear.weight.data *= 1e-9  # float16 has nothing between 0 and 6e-8
+    network.linear.bias.data.zero_()
+    with pytest.raises(ConfigError, match=r"in float16 logits of random images change by up to"):
+        tool.export(network, test_images, record={}, out=tmp_path / "out.pt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("on_noise", "on_test", "sentence"),
+    [
+        ({"deviation": 0.02}, {}, "logits of random images change by up to 0.02, where the largest is 1, expected"),
+        ({}, {"deviation": 0.02}, "logits of the test images change by up to 0.02"),
+        ({}, {"deviation": float("nan")}, "logits of the test images change by up to nan"),
+        ({"changed": 40}, {"changed": 2}, "2 of 40 answers on the test images change"),
+    ],
+)
+def test_export_refuses_other_answers(
+    tool: ModuleType,
+    on_noise: dict[str, float],
+    on_test: dict[str, float],
+    sentence: str,
+    test_images: ImageData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    answers = [tool.Agreement(0.01, 1.0, 1, 0, 0)._replace(**changes) for changes in (on_noise, on_test)]
+    monkeypatch.setattr(tool, "compared", lambda *_: answers.pop(0))
+    with pytest.raises(ConfigError, match=f"in float16 {sentence}"):
+        tool.export(classifier(), test_images, record={}, out=tmp_path / "out.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_accuracy_in_the_file_is_that_of_its_own_weights(
+    tool: ModuleType, test_images: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tool, "compared", lambda *_: tool.Agreement(0.0, 1.0, 1, right=29, right_before=30))
+    tool.export(classifier(), test_images, record={}, out=tmp_path / "out.pt")
+    assert load_weights(tmp_path / "out.pt").record == {"test_images": 40, "test_accuracy": 29 / 40}
