@@ -59,8 +59,8 @@ def sensitivity_to(
         scale = lengths.view(-1, *(1 for _ in images.shape[1:]))  # (N, 1, ...)
         changes = []
         for noise in noises:
-            noisy = images + noise.to(images.device) * scale
-            logits = torch.cat([ask(some).double() for some in noisy.split(batch_size)])
+            parts = zip(images.split(batch_size), noise.split(batch_size), scale.split(batch_size), strict=True)
+            logits = torch.cat([ask(some + eta.to(some.device) * length).double() for some, eta, length in parts])
             changes.append((logits - clean).square().sum(1) / clean.square().sum(1))
     drawn = torch.stack(changes).cpu()  # (draws, N)
     errors = drawn.std(0) / math.sqrt(len(drawn)) if len(drawn) > 1 else torch.full_like(drawn[0], torch.nan)

@@ -435,18 +435,22 @@ class Positions(nn.Module):
         super().__init__()
         self.position, self.head = nn.Parameter(torch.randn(1, 6)), nn.Linear(6, 3)
 
+        self.calls = 0
+
     def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
         return self.head(x + self.position)
 
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_a_network_that_a_measure_of_layers_does_not_know_is_refused_at_once(name: str) -> None:
-    x, labels = torch.randn(4, 6), torch.zeros(4, dtype=torch.int64)
+    network, x, labels = Positions(), torch.randn(4, 6), torch.zeros(4, dtype=torch.int64)
     if MEASURES[name].layers:
         with pytest.raises(EvaluationError, match="got the weight position"):
-            measure([name], Positions(), x, labels, settings=SMALL)
+            measure(["noise", name], network, x, labels, settings=SMALL)
+        assert network.calls == 3  # to see whether it is a classifier; nothing is measured
     else:
-        assert measure([name], Positions(), x, labels, settings=SMALL).values
+        assert measure([name], network, x, labels, settings=SMALL).values
 
 
 def plain(**changes: Any) -> dict[str, Any]:
