@@ -195,11 +195,16 @@ def test_what_decides_a_value_changes_its_hash_and_nothing_else_does(
     assert {key for key in report.values if measures_of({key}) <= changed} == differing
 
 
-def test_a_set_that_is_measured_whole_has_no_seed(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+def test_a_set_that_is_measured_whole_has_no_seed_but_for_noise_and_pairs(
+    network: nn.Module, images: Tensor, labels: Tensor
+) -> None:
     one, other = (
-        measure(["accuracy", "local"], network, images, labels, settings=MeasureSettings(seed=seed)) for seed in (0, 1)
+        measure(list(MEASURES), network, images, labels, settings=MeasureSettings(draws=2, num_pairs=9, seed=seed))
+        for seed in (0, 1)
     )
-    assert hashes(one) == hashes(other)
+    differing = {key for key, value in hashes(one).items() if value != hashes(other)[key]}
+    assert measures_of(differing) == {"noise", "global"}
+    assert {key for key in one.values if one.values[key] != other.values[key]} == differing
     entry = one.protocol["values"]["accuracy"]
     assert (entry["count"], entry["fields"]["num_images"], entry["fields"]["images_seed"]) == (13, 13, None)
 
@@ -331,6 +336,12 @@ def test_figure_4_has_a_panel_for_each_complexity(report: Report) -> None:
         assert (heights * np.diff(edges)).sum() == pytest.approx(1)
 
 
+def test_margins_below_zero_are_drawn(report: Report) -> None:
+    (axes,) = kinds_figure(report, "margin").axes
+    assert axes.get_xlim()[0] < report.arrays["margin/value"].min() < 0
+    assert axes.lines[0].get_xdata()[0] == report.values["margin/p50"]
+
+
 def test_layers_are_drawn_and_listed_in_their_order(report: Report, network: nn.Module) -> None:
     assert report.protocol["values"]["spectra/stable_rank_sum"]["record"]["layers"] == ["0", "4", "6"]
     assert report.arrays["spectra/shape"].tolist() == [[4, 27], [5, 36], [4, 5]]
@@ -398,7 +409,7 @@ def test_what_has_no_value_says_so(tmp_path: Path) -> None:
     x = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 1.0]])
     found = measure(list(MEASURES), network, x, torch.tensor([0, 1, 1]), settings=replace(SMALL, num_pairs=3))
     assert all(math.isnan(found.values[f"complexity/{name}/p90"]) for name in ("spec_fro", "spec_l1", "jac_norm"))
-    assert found.values["complexity/excluded"] == 1
+    assert found.values["complexity/excluded"] == found.values["margin/not_positive"] == 1  # two margins are 0
     assert found.values["noise/max"] > 0
     assert found.notes[:3] == [
         f"complexity/{name}: no image has a value" for name in ("spec_fro", "spec_l1", "jac_norm")
