@@ -15,11 +15,18 @@ from evaluation.errors import EvaluationError
 from gan.config import available_configs, load_config
 from gan.errors import UserError
 from gan.evaluate import main as gan_eval
+from gan.evaluate_classifier import main as gan_eval_classifier
 from gan.several import Ended, Planned
 from gan.train import main as gan_train
+from gan.train_classifier import main as gan_train_classifier
 
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
-COMMANDS = {"gan.train": gan_train, "gan.evaluate": gan_eval}
+COMMANDS = {
+    "gan.train": gan_train,
+    "gan.evaluate": gan_eval,
+    "gan.train_classifier": gan_train_classifier,
+    "gan.evaluate_classifier": gan_eval_classifier,
+}
 TINY = (
     *("data.name=shapes", "data.title=shapes", "train.steps=4", "train.log_every=1", "train.batch_size=2"),
     *("generator.channels=4", "discriminator.channels=4", "eval.extractor=pixels", "eval.num_fid=20"),
@@ -70,8 +77,9 @@ def call(reproduce: ModuleType, processes: InProcess, tmp_path: Path, small_shap
 
 
 def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -> None:
-    artefacts = [reproduce.artefact("table", number) for number in reproduce.TABLES]
-    artefacts += [reproduce.artefact("figure", number) for number in reproduce.FIGURES]
+    paper = importlib.import_module("reproducing.paper")
+    artefacts = [reproduce.artefact("table", number) for number in paper.TABLES]
+    artefacts += [reproduce.artefact("figure", number) for number in paper.FIGURES]
     known = available_configs()
     for scale in reproduce.SCALES.values():
         for model, _ in (need for artefact in artefacts for need in artefact.needs):
@@ -84,11 +92,12 @@ def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -
 
 
 def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
+    kinds, tables = (importlib.import_module(f"reproducing.{name}") for name in ("kinds", "tables"))
     for table in reproduce.TABLES.values():
         for line in table.lines:
             assert set(line.printed) <= set(table.columns)
-            assert all(float(text.split()[0]) > 0 for text in line.printed.values())
-        assert set(table.protocol) <= set(importlib.import_module("reproducing.tables").CONDITIONS)
+            assert all(tables._number(text) > 0 for text in line.printed.values())
+            assert {*table.protocol, *line.protocol} <= set(kinds.kind_of(line.model).CONDITIONS)
 
 
 def test_lines_that_the_paper_quotes_say_so(reproduce: ModuleType) -> None:
@@ -145,9 +154,9 @@ def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleTyp
 )
 def test_other_data_do_not_keep_the_title(reproduce: ModuleType, overrides: tuple[str, ...], title: str) -> None:
     model = reproduce.TABLES["2"].lines[2].model
-    runs, tables = (importlib.import_module(f"reproducing.{name}") for name in ("runs", "tables"))
+    runs, conditions = (importlib.import_module(f"reproducing.{name}") for name in ("runs", "conditions"))
     run = runs.Run.of(model, 0, reproduce.SCALES["cpu"], overrides, Path("runs"))
-    assert tables.title_of(run.config) == title
+    assert conditions.title_of(run.config) == title
 
 
 def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Path) -> None:
@@ -282,20 +291,20 @@ def test_the_plan_says_what_is_missing_and_how_long_it_takes(
 
 def test_iterations_with_a_penalty_are_estimated_by_their_own(reproduce: ModuleType) -> None:
     """WGAN-GP's differentiates twice, Ortho-GAN's is a product of weights."""
-    estimate = importlib.import_module("reproducing.estimate")
-    works = [estimate._work(load_config(f"cifar10_{name}")) for name in ("sn", "srn70", "ortho", "wgan_gp")]
+    gans = importlib.import_module("reproducing.gans")
+    works = [gans.work(load_config(f"cifar10_{name}")) for name in ("sn", "srn70", "ortho", "wgan_gp")]
     assert works[0] == works[1]
     assert len(set(works)) == 3
 
 
 def test_generated_images_are_counted(reproduce: ModuleType) -> None:
     """The published protocol: 3 critics of 100,000 updates on 128 images, then 1,000,000; FID's are IS's, too."""
-    estimate = importlib.import_module("reproducing.estimate")
+    gans = importlib.import_module("reproducing.gans")
     config = load_config("cifar10_sn")
-    assert estimate.num_generated(config, ("fid", "is")) == 50_000
-    assert estimate.num_generated(config, ("nd",)) == 3 * 100_000 * 128 + 1_000_000
-    assert estimate.num_generated(config, ("elhist",)) == 4_000
-    assert estimate.num_generated(config, ()) == 0
+    assert gans.num_images(config, ("fid", "is")) == 50_000
+    assert gans.num_images(config, ("nd",)) == 3 * 100_000 * 128 + 1_000_000
+    assert gans.num_images(config, ("elhist",)) == 4_000
+    assert gans.num_images(config, ()) == 0
 
 
 def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> None:

@@ -21,12 +21,14 @@ from typing import Any
 
 import click
 import torch
+from reproducing.catalogue import FIGURES, TABLES
+from reproducing.content import AnyModel, Bars, Line, Table
 from reproducing.estimate import Estimates
 from reproducing.figures import figure_markdown
 from reproducing.jobs import Jobs
-from reproducing.paper import FIGURES, TABLES, Line, Model, Table
+from reproducing.paper_classifiers import ARCHITECTURES
 from reproducing.plan import Artefact, Metrics, Plan, artefact, minutes
-from reproducing.runs import SCALES
+from reproducing.scales import SCALES
 from reproducing.tables import Seeds, table_document, table_markdown
 
 from evaluation.errors import EvaluationError
@@ -41,12 +43,13 @@ def write(each: Artefact, plan: Plan, errors: Mapping[str, str], folder: Path, s
     seeds = {model: _seeds(plan, model, groups, errors) for model, groups in each.needs}
     content = each.content
     title = f"### {each.name.replace('-', ' ').capitalize()}, scale {scale}: {content.title}"
-    if isinstance(content, Table):
+    if isinstance(content, Table | Bars):
         lines: list[tuple[Line, Seeds]] = [(line, seeds[line.model]) for line in content.lines]
-        body = table_markdown(content, lines)
-        document: list[dict[str, Any]] = table_document(lines)
+        document: list[dict[str, Any]] = table_document(content.columns, lines)
         text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
         write_atomically(folder / f"{each.name}-{scale}.json", (text + "\n").encode())
+    if isinstance(content, Table):
+        body = table_markdown(content, lines)
     else:
         panels = {title: {model: seeds[model] for model in models} for title, models in content.panels.items()}
         body = figure_markdown(content, panels, lambda letter: folder / f"{each.name}{letter}-{scale}.png")
@@ -55,8 +58,10 @@ def write(each: Artefact, plan: Plan, errors: Mapping[str, str], folder: Path, s
     return markdown
 
 
-def _seeds(plan: Plan, model: Model, groups: Iterable[Metrics], errors: Mapping[str, str]) -> Seeds:
+def _seeds(plan: Plan, model: AnyModel, groups: Iterable[Metrics], errors: Mapping[str, str]) -> Seeds:
     runs, groups = plan.runs_of(model), list(groups)
+    if plan.is_left_out(model):
+        return Seeds(runs[0].config, [], "left out by --architecture")
     measured = [found for found in (run.measured(groups) for run in runs) if found is not None]
     reason = next((errors[run.identity] for run in runs if run.identity in errors), "interrupted")
     return Seeds(runs[0].config, measured, reason)
@@ -103,6 +108,13 @@ def _numbers(kind: str) -> Any:
 @click.option("--all", "everything", is_flag=True, help="Every table and figure.")
 @click.option("--scale", type=click.Choice(list(SCALES)), default="paper", help="How much of the paper's work.")
 @click.option("--seeds", callback=read_seeds, default="0,1,2", help="One run for each; mean and deviation.")
+@click.option(
+    "--architecture",
+    "architectures",
+    type=click.Choice(list(ARCHITECTURES.values())),
+    multiple=True,
+    help="Of classifiers: only these; may be repeated. [default: all]",
+)
 @click.option("--variant", help="Of the configurations, such as jpeg. [default: the scale's]")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes a setting of all runs.")
 @click.option("--folder", type=click.Path(path_type=Path), default="reproduction", help="Of runs, tables, figures.")
@@ -117,6 +129,7 @@ def main(
     everything: bool,
     scale: str,
     seeds: tuple[int, ...],
+    architectures: tuple[str, ...],
     variant: str | None,
     overrides: tuple[str, ...],
     folder: Path,
@@ -136,7 +149,7 @@ def main(
         for each in artefacts:
             put_into(into, f"{each.name}-{scale}", None)  # now, not after hours of training
     chosen = SCALES[scale] if variant is None else SCALES[scale]._replace(variant=variant)
-    plan = Plan(artefacts, seeds, chosen, overrides, folder / "runs")
+    plan = Plan(artefacts, seeds, chosen, overrides, folder / "runs", architectures)
     place = choose_device(device)
     gpus = torch.cuda.device_count() if place.type == "cuda" else 0
     devices = [f"cuda:{i}" for i in range(gpus)] if gpus and device == "auto" else [str(place)]

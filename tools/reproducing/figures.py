@@ -1,20 +1,31 @@
-"""Figures of the paper from our runs: histograms, losses over the steps, samples."""
+"""Figures of the paper from our runs: histograms, losses over the steps, samples, bars."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 
 from PIL import Image
 
 from evaluation.errors import EvaluationError
-from evaluation.histograms import plot_histograms
+from evaluation.histograms import FAMILIES, NAMES, histograms, line_of, plot_histograms
 from evaluation.plots import overlaid_figure, save_figure
 from evaluation.tables import markdown_table
+from reproducing.bars import Bar, bars_figure
+from reproducing.catalogue import COLUMNS
+from reproducing.conditions import title_of
+from reproducing.content import AnyModel, Bars, Claim, Curves, Figure, Histograms, Samples
+from reproducing.kinds import Kind, kind_of
 from reproducing.measured import Measured, steadiness
-from reproducing.paper import COLUMNS, Claim, Curves, Figure, Histograms, Model, Samples
 from reproducing.results import Spread, claim_rows, of_all, over_seeds
-from reproducing.tables import CONDITIONS, MISSING, Seeds, conditions, title_of
+from reproducing.tables import MISSING, Seeds, conditions, head
 
-Panels = Mapping[str, Mapping[Model, Seeds]]
+Panels = Mapping[str, Mapping[AnyModel, Seeds]]
+NOT_PRINTED = "not printed"
+INTERVALS = (
+    "Behind ± and as lines on the bars: the 75 % confidence interval of the mean over seeds, by Student's t; dots are "
+    "seeds; the axis does not begin at 0. The spread in the last column of claims is that of both intervals together."
+)
 
 
 def figure_markdown(figure: Figure, panels: Panels, file: Callable[[str], Path]) -> str:
@@ -23,55 +34,100 @@ def figure_markdown(figure: Figure, panels: Panels, file: Callable[[str], Path])
     Args:
         file: the PNG file of a panel, by a letter, or "" of the only one.
     """
-    drawers: dict[type, Callable[..., list[str]]] = {Histograms: _histograms, Curves: _curves, Samples: _samples}
-    parts = drawers[type(figure)](figure, panels, file)
-    claims = getattr(figure, "claims", ())
-    if claims:
-        parts.append(markdown_table(_claims(claims, panels)))
-    reasons = {
-        f"{model.label} ({seeds.config.name}): not run: {seeds.reason}"
-        for members in panels.values()
-        for model, seeds in members.items()
-        if not seeds.runs
+    drawers: dict[type, Callable[..., list[str]]] = {
+        Histograms: _histograms,
+        Curves: _curves,
+        Samples: _samples,
+        Bars: _bars,
     }
-    return "\n\n".join([*parts, *sorted(reasons)])
+    parts = drawers[type(figure)](figure, panels, file)
+    claims = _claims(getattr(figure, "claims", ()), panels)
+    if claims:
+        parts.append(markdown_table(claims))
+    if not isinstance(figure, Bars):  # whose lines say it themselves
+        parts += sorted(
+            {
+                f"{model.label} ({seeds.config.name}): not run: {seeds.reason}"
+                for members in panels.values()
+                for model, seeds in members.items()
+                if not seeds.runs
+            }
+        )
+    return "\n\n".join(parts)
+
+
+def _kind(panels: Panels) -> Kind:
+    """All models of a figure are of one."""
+    return kind_of(next(model for members in panels.values() for model in members))
 
 
 def _claims(claims: Sequence[Claim], panels: Panels) -> list[list[str]]:
-    """Each panel with the claims of which it has both models: other panels' models may have the same labels."""
+    """Each panel with the claims of which it has both models: other panels' models may have the same labels.
+
+    A panel of which nothing was run has nothing to say of them.
+    """
     rows: list[list[str]] = []
     for title, members in panels.items():
+        if not any(seeds.runs for seeds in members.values()):
+            continue
         runs: dict[str, Sequence[Measured]] = {model.label: seeds.runs for model, seeds in members.items()}
-        head, *found = claim_rows([claim for claim in claims if {claim.smaller, claim.larger} <= runs.keys()], runs)
-        rows = rows or [["panel", *head]]
+        here = [
+            claim
+            for claim in claims
+            if {claim.smaller, claim.larger} <= runs.keys() and title in (claim.panels or (title,))
+        ]
+        heads, *found = claim_rows(here, runs, _kind(panels).REACH)
+        rows = rows or ([["panel", *heads]] if found else [])
         rows += [[title, *row] for row in found]
     return rows
 
 
 def _histograms(figure: Histograms, panels: Panels, file: Callable[[str], Path]) -> list[str]:
-    parts = []
-    for letter, (title, members) in zip("abcdefg", panels.items(), strict=False):
-        drawn = {model.label: seeds.runs[0].report for model, seeds in members.items() if seeds.runs}
+    parts, letters = [], iter(ascii_lowercase)
+    for title, members in panels.items():
+        drawn = False
+        for kind in figure.kinds:
+            letter = next(letters) if len(panels) * len(figure.kinds) > 1 else ""
+            reports = {
+                model.label: seeds.runs[0].report
+                for model, seeds in members.items()
+                if seeds.runs and model.label not in figure.omitted.get((title, kind), ())
+            }
+            reports = {label: report for label, report in reports.items() if kind in histograms(report)}
+            if reports:
+                plot_histograms(reports, kind, file(letter))
+                parts.append(f"![{figure.title}, {title}]({file(letter).name})")
+                drawn = True
         if drawn:
-            drawing = file(letter if len(panels) > 1 else "")
-            plot_histograms(drawn, figure.kind, drawing)
-            parts += [f"![{figure.title}, {title}]({drawing.name})", _percentiles(figure, title, members)]
-    return parts
+            parts.append(_percentiles(figure, title, members))
+    return [*parts, *filter(None, [figure.note])]
 
 
-def _percentiles(figure: Histograms, title: str, members: Mapping[Model, Seeds]) -> str:
+def _percentiles(figure: Histograms, title: str, members: Mapping[AnyModel, Seeds]) -> str:
     """A table of what the figure shows of the first seed, over all seeds, each row with its protocol."""
-    patterns = {"95th percentile": rf"{figure.kind}/p95"}
-    patterns |= {name: COLUMNS[name].key for name in COLUMNS if COLUMNS[name].metric in figure.metrics}
-    paper = [*("" for _ in patterns), *(figure.protocol.get(name, "") for name in CONDITIONS)]
-    rows = [[title, *patterns, *CONDITIONS], ["paper", *paper]]
+    several = len(figure.kinds) > 1
+    patterns = {
+        f"{NAMES[kind]}, {_line_name(kind)}" if several else _line_name(kind): line_of(kind) for kind in figure.kinds
+    }
+    patterns |= {
+        name: column.key
+        for name, column in COLUMNS.items()
+        if column.metric in figure.metrics and not set(patterns.values()) & {column.key}
+    }
+    kind = _kind({title: members})
+    paper = [*("" for _ in patterns), *(figure.protocol.get(name, "") for name in kind.CONDITIONS)]
+    rows = [[title, *patterns, *kind.CONDITIONS], ["paper", *paper]]
     for model, seeds in members.items():
         if seeds.runs:
             found = {name: over_seeds(seeds.runs, pattern) for name, pattern in patterns.items()}
-            shown = [str(value.spread) if value else MISSING for value in found.values()]
+            shown = [value.spread.text(kind.REACH) if value else MISSING for value in found.values()]
             values = [value for value in found.values() if value]
-            rows.append([model.label, *shown, *conditions(seeds, values).values()])
+            rows.append([model.label, *shown, *conditions(model, seeds, values)])
     return markdown_table(rows)
+
+
+def _line_name(kind: str) -> str:
+    return FAMILIES[kind.partition("/")[0]].line_name
 
 
 def _curves(figure: Curves, panels: Panels, file: Callable[[str], Path]) -> list[str]:
@@ -88,13 +144,14 @@ def _curves(figure: Curves, panels: Panels, file: Callable[[str], Path]) -> list
         return []
     order = list(dict.fromkeys(model.label for members in panels.values() for model in members))
     save_figure(overlaid_figure(curves, order=order), file(""))
-    rows = [["", "model", "spread around a line, last half", *CONDITIONS]]
-    rows.append(["", "paper", "", *(figure.protocol.get(name, "") for name in CONDITIONS)])
+    names = _kind(panels).CONDITIONS
+    rows = [["", "model", "spread around a line, last half", *names]]
+    rows.append(["", "paper", "", *(figure.protocol.get(name, "") for name in names)])
     for title, members in panels.items():
         for model, seeds in members.items():
             if seeds.runs:
                 spread = str(Spread.of(of_all(seeds.runs, steadiness)))
-                rows.append([title, model.label, spread, *conditions(seeds, []).values()])
+                rows.append([title, model.label, spread, *conditions(model, seeds, [])])
     picture = f"![{figure.title}]({file('').name})"
     return [
         picture,
@@ -106,7 +163,7 @@ def _curves(figure: Curves, panels: Panels, file: Callable[[str], Path]) -> list
 def _samples(figure: Samples, panels: Panels, file: Callable[[str], Path]) -> list[str]:
     rows, parts = [], []
     for members in panels.values():
-        for letter, (model, seeds) in zip("abcdefg", members.items(), strict=False):
+        for letter, (model, seeds) in zip(ascii_lowercase, members.items(), strict=False):
             if seeds.runs:
                 grid = file(letter if len(members) > 1 else "")
                 _grid(seeds.runs[0], grid)
@@ -126,3 +183,33 @@ def _grid(run: Measured, file: Path) -> None:
     if not grids:
         raise EvaluationError(f"{run.folder}: got no sample grid, expected samples/step-*.png")
     Image.open(grids[-1]).save(file)
+
+
+def _bars(figure: Bars, panels: Panels, file: Callable[[str], Path]) -> list[str]:
+    """A picture for each column, with a panel for each section; a table with a row for each line."""
+    kind, pictures = _kind(panels), []
+    drawn: dict[str, dict[str, list[Bar]]] = {name: {} for name in figure.columns}
+    rows = [["", "model", *(cell for name in figure.columns for cell in ("paper", head(name))), *kind.CONDITIONS]]
+    rows.append(
+        ["", "paper", *[""] * 2 * len(figure.columns), *(figure.protocol.get(name, "") for name in kind.CONDITIONS)]
+    )
+    for line in figure.lines:
+        seeds = panels[line.section][line.model]
+        found = {name: over_seeds(seeds.runs, COLUMNS[name].key) for name in figure.columns}
+        cells = []
+        for name, value in found.items():
+            missing = MISSING if seeds.runs else f"not run: {seeds.reason}"
+            cells += [line.printed.get(name, NOT_PRINTED), value.spread.text(kind.REACH) if value else missing]
+            if value:
+                reach = kind.REACH(value.spread)
+                bar = Bar(line.model.label, value.spread.mean, 0.0 if math.isnan(reach) else reach, value.values)
+                drawn[name].setdefault(line.section, []).append(bar)
+        values = [value for value in found.values() if value]
+        own = conditions(line.model, seeds, values) if seeds.runs else [""] * len(kind.CONDITIONS)
+        rows.append([line.section, line.model.label, *cells, *own])
+    for letter, (name, sections) in zip(ascii_lowercase, drawn.items(), strict=False):
+        if sections:
+            picture = file(letter if len(figure.columns) > 1 else "")
+            save_figure(bars_figure(sections, axis=name), picture)
+            pictures.append(f"![{figure.title}: {name}]({picture.name})")
+    return [*pictures, *filter(None, [INTERVALS, figure.note]), markdown_table(rows)]

@@ -5,9 +5,6 @@ from pathlib import Path
 
 import click
 
-from gan.config import Config
-from gan.errors import UserError
-from gan.evaluate import Evaluation, one_sentence
 from gan.several import Planned, run_all
 from reproducing.measured import add_seconds
 from reproducing.plan import Metrics
@@ -36,15 +33,17 @@ class Jobs:
                 self.errors.setdefault(_identity(folder.name), f"{planned.module} ended with status {status}")
 
     def usable(self, groups: Mapping[Run, Iterable[Metrics]]) -> dict[Run, Iterable[Metrics]]:
-        """Without runs whose evaluation would lack something: why is known now, not after hours of training."""
+        """Without runs that would lack something: why is known now, not after hours of training."""
         answers: dict[tuple[str, ...], str] = {}
         for run, wanted in groups.items():
             missing = sorted({name for metrics in wanted if not run.is_measured(metrics) for name in metrics})
-            kind = (run.config.data.model_dump_json(), str(run.config.conditional), run.protocol, *missing)
-            if kind not in answers:
-                answers[kind] = _obstacle(run.config, missing, self.devices[0]) if missing else ""
-            if answers[kind]:
-                self.errors[run.identity] = answers[kind]
+            if run.is_trained and not missing:
+                continue
+            needed = (run.kind.needed(run.config), run.protocol, *missing)
+            if needed not in answers:
+                answers[needed] = run.obstacle(missing, self.devices[0])
+            if answers[needed]:
+                self.errors[run.identity] = answers[needed]
         return {run: wanted for run, wanted in groups.items() if run.identity not in self.errors}
 
     def train(self, runs: Iterable[Run]) -> None:
@@ -72,16 +71,6 @@ class Jobs:
         name, _, text = line.partition("] ")
         if "error: " in text:
             self.errors[_identity(name)] = text.partition("error: ")[2]
-
-
-def _obstacle(config: Config, metrics: list[str], device: str) -> str:
-    """Why these metrics cannot be measured, "" if they can: data, weights, an extractor without probabilities."""
-    try:
-        with one_sentence():
-            Evaluation(config, device).ready(metrics)
-    except (UserError, OSError) as error:
-        return str(error)
-    return ""
 
 
 def _identity(name: str) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ from gan.files import write_atomically
 RECORD = "reproduce.json"
 LAST_PART = 0.5  # of a run, over which a loss is called steady or not
 
+Values = Mapping[str, tuple[float, dict[str, Any]]]
+"""By key: a value, and its entry in a report's protocol, of which "fields" and "hash" are used here."""
+NOTHING: Values = {}
+
 
 class Measured:
     """A run that is trained and evaluated.
@@ -25,10 +29,11 @@ class Measured:
     Args:
         folder: of the run.
         reports: folders of its reports.
+        logged: values that its training has logged.
     """
 
-    def __init__(self, folder: Path, reports: Sequence[Path]) -> None:
-        self.folder, self.reports = folder, list(reports)
+    def __init__(self, folder: Path, reports: Sequence[Path], logged: Values = NOTHING) -> None:
+        self.folder, self.reports, self.logged = folder, list(reports), logged
 
     @cached_property
     def report(self) -> Report:
@@ -39,10 +44,18 @@ class Measured:
         arrays = {name: array for part in parts for name, array in part.arrays.items()}
         return Report(values, arrays, parts[0].protocol | {"values": entries})
 
+    @cached_property
+    def values(self) -> Values:
+        """Of all reports, and those that training has logged."""
+        if not self.reports:
+            return self.logged
+        entries = self.report.protocol["values"]
+        return {**self.logged, **{key: (value, entries[key]) for key, value in self.report.values.items()}}
+
     def find(self, pattern: str) -> tuple[str, float, dict[str, Any]] | None:
         """The first value whose key matches: key, value, entry."""
-        key = next((key for key in self.report.values if re.fullmatch(pattern, key)), None)
-        return None if key is None else (key, self.report.values[key], self.report.protocol["values"][key])
+        key = next((key for key in self.values if re.fullmatch(pattern, key)), None)
+        return None if key is None else (key, *self.values[key])
 
     @cached_property
     def curves(self) -> Curves:

@@ -4,88 +4,9 @@ Numbers stand here as they are printed. Orders that a text claims are `Claim`s, 
 """
 
 import itertools
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
-from reproducing.measured import Measured, steadiness, unevenness, value_of
-
-Measure = Callable[[Measured], float]
-
-
-class Model(NamedTuple):
-    """What is trained. config: the name of the configuration of the paper's setting. untrained: as initialized."""
-
-    label: str
-    config: str
-    untrained: bool = False
-
-
-class Line(NamedTuple):
-    """One line of a table. printed: by column. protocol: where the line's is not the table's, by name."""
-
-    model: Model
-    printed: Mapping[str, str]
-    section: str = ""
-    protocol: Mapping[str, str] = {}
-
-
-class Column(NamedTuple):
-    """A value of a model. metric: of gan-eval. key: a regular expression of the value's key."""
-
-    metric: str
-    key: str
-    better: str
-
-
-class Table(NamedTuple):
-    """protocol: what the paper says of how its numbers were obtained, by name."""
-
-    title: str
-    columns: tuple[str, ...]
-    lines: tuple[Line, ...]
-    protocol: Mapping[str, str]
-    note: str = ""
-
-
-class Claim(NamedTuple):
-    """A model's measure is smaller than another's, the paper says."""
-
-    text: str
-    measure: Measure
-    smaller: str
-    larger: str
-
-
-class Histograms(NamedTuple):
-    """kind: as in evaluation.histograms.NAMES. metrics: of gan-eval. panels: models by what is written above them."""
-
-    title: str
-    kind: str
-    panels: Mapping[str, tuple[Model, ...]]
-    protocol: Mapping[str, str]
-    claims: tuple[Claim, ...] = ()
-    metrics: tuple[str, ...] = ("elhist",)
-
-
-class Curves(NamedTuple):
-    """A loss over the steps, from the runs' logs."""
-
-    title: str
-    key: str
-    panels: Mapping[str, tuple[Model, ...]]
-    protocol: Mapping[str, str]
-    claims: tuple[Claim, ...] = ()
-
-
-class Samples(NamedTuple):
-    """Grids of generated images, unselected. paper: how the paper's were made."""
-
-    title: str
-    panels: Mapping[str, tuple[Model, ...]]
-    paper: str
-
-
-Figure = Histograms | Curves | Samples
+from reproducing.content import Claim, Column, Curves, Figure, Histograms, Line, Measure, Model, Samples, Table
+from reproducing.measured import steadiness, unevenness, value_of
 
 COLUMNS = {
     "IS": Column("is", r"is(/.*)?", "higher"),
@@ -191,7 +112,7 @@ UNSEEN = "No caption of this figure was at hand: these models are what the paper
 FIGURES: dict[str, Figure] = {
     "5": Histograms(
         "Empirical Lipschitz constants of unconditional GANs on CIFAR-10",
-        "elhist/real_fake",
+        ("elhist/real_fake",),
         {
             "a: stable rank constraints": (SRN90, SRN70, SRN50, SRN30, SRN10),
             "b: approaches": (RANDOM, ORTHO, WGAN_GP, SN, SRN70),
@@ -217,7 +138,7 @@ FIGURES: dict[str, Figure] = {
     ),
     "12": Histograms(
         "Empirical Lipschitz constants of conditional GANs on CIFAR-100",
-        "elhist/real_fake",
+        ("elhist/real_fake",),
         {
             CONDITIONAL: (
                 Model("SN-GAN", "cifar100_cond_sn"),
@@ -229,19 +150,19 @@ FIGURES: dict[str, Figure] = {
     ),
     "13": Histograms(
         "Empirical Lipschitz constants between generated images, CIFAR-10",
-        "elhist/fake_fake",
+        ("elhist/fake_fake",),
         {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": COMPARED},
         PAIRS,
     ),
     "14": Histograms(
         "Empirical Lipschitz constants between real images, CIFAR-10",
-        "elhist/real_real",
+        ("elhist/real_real",),
         {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": COMPARED},
         PAIRS,
     ),
     "15": Histograms(
         "Jacobian norms near generated images, CIFAR-10",
-        "jacobian/fake_near",
+        ("jacobian/fake_near",),
         {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": (*COMPARED, WGAN_GP)},
         POINTS,
         (
@@ -253,7 +174,7 @@ FIGURES: dict[str, Figure] = {
     ),
     "16": Histograms(
         "Jacobian norms near real images, CIFAR-10",
-        "jacobian/real_near",
+        ("jacobian/real_near",),
         {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": (*COMPARED, WGAN_GP)},
         POINTS,
     ),

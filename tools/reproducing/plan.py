@@ -4,12 +4,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from reproducing.catalogue import COLUMNS, FIGURES, TABLES
+from reproducing.content import AnyModel, Bars, Classifier, Figure, Histograms, Table
 from reproducing.estimate import Estimates
-from reproducing.paper import COLUMNS, FIGURES, TABLES, Figure, Histograms, Model, Table
-from reproducing.runs import Run, Scale
+from reproducing.kinds import kind_of
+from reproducing.runs import Run
+from reproducing.scales import Scale
 
 Metrics = tuple[str, ...]
-SCORES = ("fid", "is")
 
 
 class Artefact(NamedTuple):
@@ -17,48 +19,63 @@ class Artefact(NamedTuple):
 
     name: str
     content: Table | Figure
-    needs: Sequence[tuple[Model, tuple[Metrics, ...]]]
-
-
-def groups_of(metrics: Iterable[str], model: Model) -> tuple[Metrics, ...]:
-    """Metrics that are measured together: scores share their images' features; the others stand alone."""
-    scores = (*SCORES, "intra_fid") if "_cond_" in model.config else SCORES
-    found = dict.fromkeys(scores if metric in scores else (metric,) for metric in metrics)
-    return tuple(found)
+    needs: Sequence[tuple[AnyModel, tuple[Metrics, ...]]]
 
 
 def artefact(kind: str, number: str) -> Artefact:
     """Table or figure of a number."""
     content: Table | Figure = TABLES[number] if kind == "table" else FIGURES[number]
-    if isinstance(content, Table):
-        needs = [
-            (line.model, groups_of([COLUMNS[name].metric for name in line.printed], line.model))
-            for line in content.lines
-        ]
+    wanted: dict[AnyModel, dict[str, None]] = {}
+    if isinstance(content, Table | Bars):
+        for line in content.lines:
+            shown = line.printed if isinstance(content, Table) else content.columns
+            wanted.setdefault(line.model, {}).update(dict.fromkeys(COLUMNS[name].metric for name in shown))
     else:
-        metrics = content.metrics if isinstance(content, Histograms) else ()
-        models = dict.fromkeys(model for members in content.panels.values() for model in members)
-        needs = [(model, groups_of(metrics, model)) for model in models]
+        metrics = dict.fromkeys(content.metrics if isinstance(content, Histograms) else ())
+        wanted = {model: metrics for members in content.panels.values() for model in members}
+    needs = [(model, kind_of(model).groups_of(metrics, model)) for model, metrics in wanted.items()]
     return Artefact(f"{kind}-{number}", content, needs)
 
 
 class Plan:
-    """Every run that some tables and figures need, once, and what of it is to be measured."""
+    """Every run that some tables and figures need, once, and what of it is to be measured.
+
+    Args:
+        overrides: of the settings of all runs.
+        root: where runs are kept.
+        architectures: of classifiers; others are left out, unless there is none.
+    """
 
     def __init__(
-        self, artefacts: Sequence[Artefact], seeds: Sequence[int], scale: Scale, overrides: tuple[str, ...], root: Path
+        self,
+        artefacts: Sequence[Artefact],
+        seeds: Sequence[int],
+        scale: Scale,
+        overrides: tuple[str, ...],
+        root: Path,
+        architectures: Sequence[str] = (),
     ) -> None:
         self.seeds, self.scale, self.overrides, self.root = seeds, scale, overrides, root
+        self.architectures = architectures
+        self._runs: dict[AnyModel, list[Run]] = {}
         self.groups: dict[Run, dict[Metrics, None]] = {}
         known: dict[tuple[str, str], Run] = {}
         for model, groups in (need for each in artefacts for need in each.needs):
-            for run in self.runs_of(model):
+            for run in () if self.is_left_out(model) else self.runs_of(model):
                 same = known.setdefault((run.identity, run.protocol), run)
                 self.groups.setdefault(same, {}).update(dict.fromkeys(groups))
 
-    def runs_of(self, model: Model) -> list[Run]:
+    def runs_of(self, model: AnyModel) -> list[Run]:
         """One for each seed."""
-        return [Run.of(model, seed, self.scale, self.overrides, self.root) for seed in self.seeds]
+        if model not in self._runs:
+            self._runs[model] = [Run.of(model, seed, self.scale, self.overrides, self.root) for seed in self.seeds]
+        return self._runs[model]
+
+    def is_left_out(self, model: AnyModel) -> bool:
+        """A classifier of another architecture than those that are asked for."""
+        if not (self.architectures and isinstance(model, Classifier)):
+            return False
+        return self.runs_of(model)[0].config.classifier.name not in self.architectures
 
     def rows(self, estimates: Estimates) -> Sequence[tuple[str, ...]]:
         """The plan as a table, with an estimate of the time for each run."""
@@ -67,7 +84,8 @@ class Plan:
             missing = _missing(run, groups)
             parts = [estimates.evaluation(run, metrics) for metrics in missing]
             known = "" if all(whole for _, whole in parts) else "over "
-            state = "trained" if run.is_trained else f"step {run.step or 0} of {run.config.train.steps}"
+            done = f"{round(run.progress.done, 1):.10g}"
+            state = "trained" if run.is_trained else f"{run.kind.UNIT} {done} of {run.length}"
             training = "" if run.is_trained else minutes(estimates.training(run))
             names = "; ".join(",".join(metrics) for metrics in missing)
             evaluation = known + minutes(sum(seconds for seconds, _ in parts)) if missing else ""

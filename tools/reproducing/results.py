@@ -2,13 +2,17 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+from scipy.stats import t as student
 
 from evaluation.errors import EvaluationError
 from evaluation.ranking import DIGITS, differences
+from reproducing.content import Claim, Measure
 from reproducing.measured import Measured
-from reproducing.paper import Claim, Measure
+
+CONFIDENCE = 0.75  # of the paper's intervals
 
 
 class Spread(NamedTuple):
@@ -24,9 +28,30 @@ class Spread(NamedTuple):
         return cls(statistics.fmean(values) if values else math.nan, std, len(values))
 
     def __str__(self) -> str:
+        return self.text(deviation)
+
+    def text(self, reach: "Reach") -> str:
+        """Such as "8.53 ± 0.12"; the mean alone where there is one seed."""
         if math.isnan(self.mean):
             return "–"
-        return f"{self.mean:.4g}" + ("" if math.isnan(self.std) else f" ± {self.std:.2g}")
+        return f"{self.mean:.4g}" + ("" if math.isnan(reach(self)) else f" ± {reach(self):.2g}")
+
+
+Reach = Callable[[Spread], float]
+"""What stands behind ±."""
+
+
+def deviation(spread: Spread) -> float:
+    """The standard deviation over seeds."""
+    return spread.std
+
+
+def half_interval(spread: Spread) -> float:
+    """Half of the mean's 75 % confidence interval, t_{0.875, n - 1} std / sqrt(n) by Student's t; NaN of one seed."""
+    if spread.num_seeds < 2:
+        return math.nan
+    quantile = float(student.ppf((1 + CONFIDENCE) / 2, spread.num_seeds - 1))
+    return quantile * spread.std / math.sqrt(spread.num_seeds)
 
 
 class Ours(NamedTuple):
@@ -56,15 +81,15 @@ def over_seeds(runs: Sequence[Measured], pattern: str) -> Ours | None:
     return Ours(Spread.of(values), values, key, entry["fields"], entry["hash"][:DIGITS])
 
 
-def verdict(smaller: Sequence[float], larger: Sequence[float]) -> str:
-    """Whether one number is smaller than another over seeds, and by more than both standard deviations together."""
+def verdict(smaller: Sequence[float], larger: Sequence[float], reach: Reach = deviation) -> str:
+    """Whether one number is smaller than another over seeds, and by more than what stands behind both ±, together."""
     one, other = Spread.of(smaller), Spread.of(larger)
     if math.isnan(one.mean) or math.isnan(other.mean):
         return "not measured"
     if one.mean == other.mean:
         return "equal"
     direction = "as in the paper" if one.mean < other.mean else "the other way round"
-    if not abs(one.mean - other.mean) > one.std + other.std:
+    if not abs(one.mean - other.mean) > reach(one) + reach(other):
         return f"{direction}, within the spread"
     return direction
 
@@ -74,11 +99,13 @@ def of_all(runs: Sequence[Measured], measure: Measure) -> list[float]:
     return [value for value in map(measure, runs) if not math.isnan(value)]
 
 
-def claim_rows(claims: Sequence[Claim], runs: dict[str, Sequence[Measured]]) -> list[list[str]]:
+def claim_rows(
+    claims: Sequence[Claim], runs: dict[str, Sequence[Measured]], reach: Reach = deviation
+) -> list[list[str]]:
     """A table: what the paper says, both models' measures, the verdict."""
     rows = [["the paper says", "smaller there", "ours", "larger there", "ours", "here"]]
     for claim in claims:
         smaller, larger = (of_all(runs.get(label, ()), claim.measure) for label in (claim.smaller, claim.larger))
-        one, other = str(Spread.of(smaller)), str(Spread.of(larger))
-        rows.append([claim.text, claim.smaller, one, claim.larger, other, verdict(smaller, larger)])
+        one, other = (Spread.of(values).text(reach) for values in (smaller, larger))
+        rows.append([claim.text, claim.smaller, one, claim.larger, other, verdict(smaller, larger, reach)])
     return rows

@@ -6,55 +6,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gan.checkpoint import list_checkpoints
-from gan.config import Config, available_configs, load_config
 from gan.errors import ConfigError
 from gan.several import Planned
+from reproducing.content import AnyModel
+from reproducing.kinds import KINDS, Kind, kind_of
 from reproducing.measured import Measured
-from reproducing.paper import Model
+from reproducing.scales import Scale
+from reproducing.work import Progress
 
 
-class Scale(NamedTuple):
-    """variant: of the configurations' names, as "small" in cifar10_small_sn. overrides: of their settings."""
-
-    variant: str
-    overrides: tuple[str, ...]
-
-
-ADAM = "train.adam_beta2=0.999"
-"""As Appendix E.1 states; the SN-GAN authors' code, which the configurations follow, has 0.9."""
-
-SCALES = {
-    "paper": Scale("", (ADAM,)),
-    "gpu-hour": Scale(
-        "",
-        (
-            ADAM,
-            *("train.steps=10000", "train.lr_decay_start=0", "train.precision=bf16", "train.fast=auto"),
-            *("eval.nd.steps=10000", "eval.nd.num_samples=100000"),
-        ),
-    ),
-    "cpu": Scale("small", (ADAM,)),
-}
-UNTRAINED = "train.steps=0"
-
-
-def variant_of(config: str, variant: str) -> str:
-    """ "cifar10_cond_sn" and "small" -> "cifar10_small_cond_sn"; the configuration itself where it has no such variant.
-
-    Raises:
-        ConfigError: no configuration has such a variant.
-    """
-    data, _, rest = config.partition("_")
-    known = [name.removesuffix(".yaml") for name in available_configs()]
-    if variant and not any(f"_{variant}_" in name for name in known):
+def check_variant(variant: str) -> None:
+    """Raises ConfigError if no configuration has such a variant."""
+    names = [name for kind in KINDS.values() for name in kind.names()]
+    if variant and not any(f"_{variant}_" in name for name in names):
         raise ConfigError(
             f"--variant: got {variant!r}, of which there is no configuration such as cifar10_{variant}_sn"
         )
-    found = f"{data}_{variant}_{rest}"
-    return found if found in known else config
 
 
 @dataclass(frozen=True)
@@ -64,32 +34,40 @@ class Run:
     Its folder's name ends with the identity of its settings: two tables that need one run share it, under any name.
 
     Args:
+        kind: what it trains.
         name: of the configuration.
         overrides: of its settings.
         root: where runs are kept.
     """
 
+    kind: Kind
     name: str
     overrides: tuple[str, ...]
     seed: int
     root: Path
 
     @classmethod
-    def of(cls, model: Model, seed: int, scale: Scale, overrides: tuple[str, ...], root: Path) -> "Run":
-        more = (UNTRAINED,) if model.untrained else ()
+    def of(cls, model: AnyModel, seed: int, scale: Scale, overrides: tuple[str, ...], root: Path) -> "Run":
+        """By the scale's settings, then those of all runs, then the model's own, which may be relative to them."""
+        kind = kind_of(model)
+        check_variant(scale.variant)
+        name = kind.variant_of(model.config, scale.variant)
+        settings = (*kind.scaled(model, kind.load(name, ()), scale), *overrides)
+        more = kind.changed(model, kind.load(name, settings))
         places = {override.partition("=")[0].strip() for override in overrides}
         if places & {"data.name", "data.root"} and "data.title" not in places:
             more = (*more, "data.title=''")  # the configuration's is that of other data
-        return cls(variant_of(model.config, scale.variant), (*scale.overrides, *overrides, *more), seed, root)
+        return cls(kind, name, (*settings, *more), seed, root)
 
     @cached_property
-    def config(self) -> Config:
-        return load_config(self.name, (*self.overrides, f"train.seed={self.seed}"))
+    def config(self) -> Any:
+        """Of the kind's own type."""
+        return self.kind.load(self.name, (*self.overrides, f"train.seed={self.seed}"))
 
     @cached_property
     def identity(self) -> str:
         """Of its settings, shortened."""
-        return self.config.identity()[:8]
+        return str(self.config.identity()[:8])
 
     @cached_property
     def protocol(self) -> str:
@@ -109,8 +87,17 @@ class Run:
         return int(checkpoints[-1].stem.rpartition("-")[2]) if checkpoints else None
 
     @property
+    def progress(self) -> Progress:
+        return self.kind.progress(self.config, self.folder, self.step)
+
+    @property
+    def length(self) -> int:
+        """In units of the kind."""
+        return self.kind.length(self.config)
+
+    @property
     def is_trained(self) -> bool:
-        return self.step is not None and self.step >= self.config.train.steps
+        return self.progress.is_whole
 
     def report(self, metrics: Iterable[str]) -> Path:
         """The folder of the report of some metrics by this configuration's protocol."""
@@ -119,25 +106,30 @@ class Run:
     def is_measured(self, metrics: Iterable[str]) -> bool:
         return (self.report(metrics) / "report.json").is_file()
 
+    def obstacle(self, metrics: list[str], device: str) -> str:
+        """Why it cannot be trained, or these metrics not be measured; "" if nothing is in the way."""
+        return self.kind.obstacle(self.config, metrics, device)
+
     def training(self, device: str) -> Planned:
         """The command that trains it, or goes on where it stopped."""
         settings = [f"--set={override}" for override in (*self.overrides, f"train.seed={self.seed}")]
         arguments = ["--config", self.name, *settings, "--run", str(self.folder), "--resume", "--device", device]
-        return Planned(self.folder, arguments)
+        return Planned(self.folder, arguments, self.kind.TRAINING)
 
     def evaluation(self, metrics: Iterable[str], device: str) -> Planned:
         """The command that measures it, by the protocol of the configuration as it is now."""
         settings = [f"--set={setting}" for setting in _settings("eval", self.config.eval.model_dump())]
         arguments = ["--run", str(self.folder), "--metrics", ",".join(metrics), *settings]
         arguments += ["--out", str(self.report(metrics)), "--device", device]
-        return Planned(self.folder, arguments, "gan.evaluate")
+        return Planned(self.folder, arguments, self.kind.EVALUATION)
 
     def measured(self, groups: Iterable[tuple[str, ...]]) -> Measured | None:
         """What it has to show of some groups of metrics; None where something is missing."""
         groups = list(groups)
         if not self.is_trained or not all(self.is_measured(metrics) for metrics in groups):
             return None
-        return Measured(self.folder, [self.report(metrics) for metrics in groups])
+        logged = self.kind.logged(self.config, self.folder)
+        return Measured(self.folder, [self.report(metrics) for metrics in groups], logged)
 
 
 def _settings(place: str, values: Mapping[str, Any]) -> Iterable[str]:
