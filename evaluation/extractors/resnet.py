@@ -236,19 +236,21 @@ def load_weights(path: Path) -> Weights:
 
 
 def _read(path: Path) -> Any:
-    """What a file holds. PyTorch inflates whatever is packed and passes over checksums, so both are looked at before.
+    """What a file holds. PyTorch inflates what is packed, and passes over checksums: it is handed what has passed both.
 
     Raises:
-        EvaluationError: the file is damaged, too large, or no such file.
+        EvaluationError: the file cannot be read, is damaged, too large, or no such file.
     """
+    whole = io.BytesIO()
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = max(path.stat().st_size, sum(entry.file_size for entry in archive.infolist()))
+        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(whole, "w") as checked:
+            size = sum(entry.file_size for entry in archive.infolist())
             if size > MAX_BYTES:
                 raise EvaluationError(f"it unpacks to {size:,} bytes, expected at most {MAX_BYTES:,}")
-            if archive.testzip() is not None:
-                raise EvaluationError("it is damaged")
-        return torch.load(path, map_location="cpu", weights_only=True)
+            for entry in archive.infolist():
+                checked.writestr(entry.filename, archive.read(entry))
+        whole.seek(0)
+        return torch.load(whole, map_location="cpu", weights_only=True)
     except EvaluationError:
         raise
     except OSError as error:
