@@ -186,7 +186,7 @@ def _values(report: "Report") -> Markup:
         "Mean ± standard deviation over splits, subsets or critics. Two values may be compared when their protocol "
         "hashes are equal, and not otherwise."
     )
-    return section("Values", lead, table(["metric", "value", "95 % interval", "count", "better", "protocol"], rows))
+    return section("Values", lead, table(["metric", "value", "95 % interval", "images", "better", "protocol"], rows))
 
 
 def _value_row(report: "Report", number: int, key: str) -> list[Markup]:
@@ -197,7 +197,7 @@ def _value_row(report: "Report", number: int, key: str) -> list[Markup]:
         tag("td", tag("code", key)),
         tag("td", with_spread(report.values[key], entry["std"]), tag("small", floor) if floor else ""),
         tag("td", interval_text(entry["interval"]), tag("small", str(obtained)) if obtained else ""),
-        tag("td", f"{entry['count']:,}"),
+        tag("td", report.counted(key)),
         tag("td", ARROWS.get(entry["better"], entry["better"]), class_="short"),
         tag("td", tag("a", tag("code", entry["hash"][:8]), href=f"#protocol-{number}")),
     ]

@@ -37,7 +37,7 @@ class Value:
     key: str
     value: float
     std: float | None
-    count: int  # images in the mean, generated or real; pairs of them; a classifier's layers
+    count: int  # generated or real images in the mean, or what record["counted"] says, such as "layers"
     better: str
     fields: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
@@ -195,19 +195,24 @@ class Report:
         return cls(values, arrays, protocol)
 
     def table(self) -> str:
-        """The values for a terminal: mean ± std, 95 % interval, count, direction, 8 digits of the protocol hash.
+        """The values for a terminal: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash.
 
         Values by class follow in a table of their own.
         """
-        rows = [("metric", "value", "95 % interval", "count", "better", "protocol")]
+        rows = [("metric", "value", "95 % interval", "images", "better", "protocol")]
         for key, value in self.values.items():
             entry = self.protocol["values"][key]
             shown = with_spread(value, entry["std"]), interval_text(entry["interval"])
-            rows.append((key, *shown, f"{entry['count']:,}", entry["better"], entry["hash"][:8]))
+            rows.append((key, *shown, self.counted(key), entry["better"], entry["hash"][:8]))
         title = [self.protocol["title"]] if self.protocol["title"] else []
         by_class = self.by_class()
         classes = ["", *text_table(by_class)] if by_class else []
         return "\n".join([*title, *text_table(rows), *(f"note: {note}" for note in self.notes), *classes])
+
+    def counted(self, key: str) -> str:
+        """How many images are in a value, such as "5,000"; "21 layers" where others than images are counted."""
+        entry = self.protocol["values"][key]
+        return f"{entry['count']:,} {entry['record'].get('counted', '')}".rstrip()
 
     def by_class(self) -> list[list[str]]:
         """A header, a row for each class and one of their means; a column for each value that has one by class.

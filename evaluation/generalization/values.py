@@ -185,7 +185,10 @@ def global_constants(case: Case) -> list[Value]:
         {name: summary[name] for name in ("mean", "p95", "max")},
         len(kept),
         fields,
-        record={"note": f"global: {equal} pairs are left out, their images are equal" if equal else ""},
+        record={
+            "counted": "pairs",
+            "note": f"global: {equal} pairs are left out, their images are equal" if equal else "",
+        },
         arrays=found._asdict(),
         over="pairs",
     )
@@ -211,7 +214,7 @@ def spectra(case: Case) -> list[Value]:
         {name: Statistic(float(total), None) for name, total in totals.items()},
         len(layers),
         fields,
-        record={"layers": [layer.name for layer in layers]},
+        record={"counted": "layers", "layers": [layer.name for layer in layers]},
         arrays=arrays,
     )
 

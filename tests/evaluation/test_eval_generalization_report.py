@@ -297,6 +297,16 @@ def test_accuracy_is_by_class_too(report: Report, labels: Tensor, tmp_path: Path
     assert f"{counts[0]} images" in Parts((report.save(tmp_path) / "report.html").read_text()).text
 
 
+def test_pairs_and_layers_are_not_called_images(report: Report, tmp_path: Path) -> None:
+    assert [report.counted(key) for key in ("noise/max", "global/max", "spectra/stable_rank_sum")] == [
+        "7",
+        "9 pairs",
+        "3 layers",
+    ]
+    page = Parts((report.save(tmp_path) / "report.html").read_text()).text
+    assert all(text in both for both in (report.table(), page) for text in ("9 pairs", "3 layers"))
+
+
 def test_directions_are_of_what_does_not_scale_with_the_logits(report: Report) -> None:
     better = {key: entry["better"] for key, entry in report.protocol["values"].items()}
     assert {key for key, direction in better.items() if direction == "higher"} == {"accuracy"}
