@@ -316,11 +316,11 @@ def load_discriminator(checkpoint: str | Path, device: torch.device | str = "cpu
 def check_classifier_names(config: ClassifierConfig) -> None:
     """Raises ConfigError if a name stands for nothing, or a setting is not one of the architecture or not for it."""
     _choose_all(config, CLASSIFIER_REGISTRIES)
-    _architecture(config)
+    architecture(config)
     build_weight_penalty(config)
 
 
-def _architecture(config: ClassifierConfig) -> Callable[[int], nn.Module]:
+def architecture(config: ClassifierConfig) -> Callable[[int], nn.Module]:
     """Number of classes -> network, of the sizes that the configuration gives.
 
     Raises:
@@ -343,7 +343,7 @@ def build_classifier(config: ClassifierConfig, num_classes: int) -> nn.Module:
         ConfigError: an unknown name, a size that the architecture does not have or take, or that is too large for this
             machine, or a layer that cannot be normalized as asked.
     """
-    make, wanted = _architecture(config), config.classifier
+    make, wanted = architecture(config), config.classifier
     try:
         if max(getattr(wanted, name) or 0 for name in SIZES) > WIDE:
             with torch.device("meta"):

@@ -153,6 +153,10 @@ class EvalSettings(Settings):
     extractor: Text = setting("inception", "keys of evaluation.EXTRACTORS, separated by commas")
     inception_weights: Text = without_effect("", "file; empty: $INCEPTION_WEIGHTS, then torch-fidelity's download")
     clip_weights: Text = without_effect("", "file; empty: $CLIP_WEIGHTS, then torch hub's folder")
+    classifier_weights: Text = without_effect(
+        "",
+        "extractor resnet: file of tools/make_extractor.py; empty: $CLASSIFIER_WEIGHTS, then the one that is included",
+    )
     protocol: Name = setting("srn2020", "a key of evaluation.PROTOCOLS; unless given, it sets the five below")
     reference: Literal["train", "test"] | None = setting(None, "the split that generated images are compared with")
     reference_statistics: Text = setting("", "FID: an .npz file of mu and sigma, in place of reference images")

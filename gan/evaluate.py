@@ -94,6 +94,7 @@ class Evaluation:
                 device=self.device,
                 weights=Path(wanted.inception_weights) if wanted.inception_weights else None,
                 clip_weights=Path(wanted.clip_weights) if wanted.clip_weights else None,
+                classifier_weights=Path(wanted.classifier_weights) if wanted.classifier_weights else None,
                 images=train.images if train else None,
                 labels=train.labels if train else None,
                 test_images=test.images if test else None,

@@ -38,8 +38,8 @@ EXAMPLES = """
 Examples:
 
   gan-train-classifier --config classifier_cifar100_resnet_srn30    the paper's ResNet-110 with SRN-30, into runs/
-  gan-train-classifier --config classifier_cifar10_small --run runs/mine       ResNet-20, for a CPU
-  gan-train-classifier --config classifier_cifar10_small --set data.labels=random   labels that say nothing
+  gan-train-classifier --config classifier_cifar10_small_resnet --run runs/mine     ResNet-20, minutes on a CPU
+  gan-train-classifier --config classifier_cifar10_small_resnet --set data.labels=random   labels that say nothing
   gan-train-classifier --run runs/mine --resume                     continues bit for bit
   gan-train-classifier --config classifier_smoke --set train.stop_accuracy=0.99   until it knows its training images
   gan-eval-classifier --run runs/mine                               margins, complexities, spectra

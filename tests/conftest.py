@@ -31,6 +31,7 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.getbasetemp() / "torch"))
     monkeypatch.delenv("INCEPTION_WEIGHTS", raising=False)
+    monkeypatch.delenv("CLASSIFIER_WEIGHTS", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from gan.build import REGISTRIES
+from gan.build import CLASSIFIER_REGISTRIES, REGISTRIES
+from gan.classifier_config import ClassifierConfig
 from gan.config import Config
 from gan.settings import leaves
 from gan.train import main as gan_train
@@ -49,9 +50,27 @@ def test_every_setting_is_documented() -> None:
     assert not missing
 
 
+def test_every_setting_of_classifiers_is_documented() -> None:
+    """In docs/classifiers.md, but for those of data, which are as of GANs."""
+    text = (ROOT / "docs" / "classifiers.md").read_text()
+    shared = {place for place, _, _ in leaves(Config()) if place.startswith("data.")}
+    places = {place for place, _, _ in leaves(ClassifierConfig())} - shared
+    assert not [place for place in places if f".{place.split('.')[-1]}`" not in text and place not in text]
+
+
+def test_the_python_of_the_classifiers_page_runs(
+    small_shapes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "classifiers.md").read_text()
+    (code,) = (found for found in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "take_epoch" in found)
+    small = f'"data.root={small_shapes}", "train.epochs=1", "data.num_train=100", "classifier.normalization=sn"'
+    exec(code.replace('"classifier.normalization=sn"', small), {})
+    assert "Epoch(epoch=1" in capsys.readouterr().out
+
+
 def test_every_registered_name_is_documented() -> None:
     text = "".join(page.read_text() for page in PAGES)
-    for place, registry in REGISTRIES.items():
+    for place, registry in (REGISTRIES | CLASSIFIER_REGISTRIES).items():
         for name in registry:
             assert f"`{name}`" in text, (place, name)
 

@@ -1,0 +1,422 @@
+"""gan-train-classifier and gan-eval-classifier as people type them: runs, resumption, reports, refusals."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gan import build
+from gan.checkpoint import kind_of, list_checkpoints, newest_run, read_checkpoint
+from gan.classifier_config import ClassifierConfig, available_classifier_configs, load_classifier_config
+from gan.config import available_configs
+from gan.data import ImageData
+from gan.data.packed import pack
+from gan.errors import CheckpointError, ConfigError
+from gan.evaluate import main as gan_eval
+from gan.evaluate_classifier import main as gan_eval_classifier
+from gan.normalization import NORMALIZATIONS
+from gan.train import main as gan_train
+from gan.train_classifier import main as gan_train_classifier
+
+COMMANDS = {
+    "gan-train": gan_train,
+    "gan-eval": gan_eval,
+    "gan-train-classifier": gan_train_classifier,
+    "gan-eval-classifier": gan_eval_classifier,
+}
+SMALLEST = {
+    "resnet": ("depth=8", "channels=4"),
+    "wide_resnet": ("depth=10", "width=1"),
+    "densenet": ("depth=10", "growth=4"),
+    "vgg": ("depth=11", "channels=4"),
+    "alexnet": ("channels=4",),
+}
+Train = Callable[..., Result]
+
+
+def call(command: str, *arguments: object) -> Result:
+    return CliRunner().invoke(COMMANDS[command], [str(argument) for argument in arguments], prog_name=command)
+
+
+def done(result: Result) -> Result:
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def refused(result: Result, *parts: str) -> None:
+    """Exit status 2 and one sentence that holds these parts; no traceback."""
+    assert result.exit_code == 2, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    for part in parts:
+        assert part in result.output, result.output
+
+
+def same(one: object, other: object) -> bool:
+    """Equal, tensors bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list):
+        return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def last_state(run: Path) -> dict:
+    return read_checkpoint(list_checkpoints(run)[-1]).state
+
+
+def records(run: Path) -> list[dict]:
+    """Lines of the log, without what depends on the time."""
+    timed = ("images_per_second", "data_share")
+    lines = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in timed} for line in lines]
+
+
+@pytest.fixture
+def train(tmp_path: Path, small_shapes: Path) -> Train:
+    """gan-train-classifier on a smaller smoke configuration in `tmp_path / run`."""
+
+    def run(name: str, *arguments: object) -> Result:
+        small = ["data.num_train=100", f"data.root={small_shapes}", "train.batch_size=20", "train.epochs=2"]
+        small += ["classifier.channels=4", "train.milestones=[1]"]
+        start = ["--config", "classifier_smoke", *(f"--set={setting}" for setting in small), "--device", "cpu"]
+        return call("gan-train-classifier", *start, "--run", tmp_path / name, *arguments)
+
+    return run
+
+
+@pytest.mark.parametrize("command", ["gan-train-classifier", "gan-eval-classifier"])
+def test_help_has_worked_examples(command: str) -> None:
+    output = call(command, "--help").output
+    assert output.count(f"  {command} ") >= 3, output
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("cifar100_resnet_srn30", ["1,736,564", "100 classes", "srn, c = 0.3", "of 112 layers"]),
+        ("cifar100_densenet_sn", ["800,032", "classifier weights: sn"]),
+        ("cifar10_alexnet", ["2,472,266", "10 classes", "classifier weights: none"]),
+    ],
+)
+def test_dry_run_builds_without_data(name: str, parts: list[str]) -> None:
+    output = done(call("gan-train-classifier", "--config", f"classifier_{name}", "--dry-run", "--device=cpu")).output
+    for part in parts:
+        assert part in output, output
+
+
+@pytest.mark.parametrize("name", available_classifier_configs())
+def test_a_configuration_names_what_there_is(name: str) -> None:
+    config = load_classifier_config(name)
+    build.check_classifier_names(config)
+    if "cifar100" in name:
+        counts = {"resnet": 1_736_564, "wide_resnet": 36_536_884, "densenet": 800_032, "vgg": 20_086_692}
+        with torch.device("meta"):
+            network = build.architecture(config)(100)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        assert count == (counts | {"alexnet": 2_495_396})[config.classifier.name]
+
+
+def test_shortcuts_with_batch_normalization_have_the_papers_count() -> None:
+    config = load_classifier_config("classifier_cifar100_wide_resnet", ["classifier.shortcut_bn=true"])
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in build.architecture(config)(100).parameters()) == 36_539_124
+
+
+def test_configurations_of_both_kinds_are_told_apart() -> None:
+    assert not set(available_configs()) & set(available_classifier_configs())
+    assert "classifier_smoke.yaml" in done(call("gan-train-classifier", "--list")).output
+    assert "classifier_smoke" not in done(call("gan-train", "--list")).output
+    refused(call("gan-train", "--config", "classifier_smoke"), "section classifier", "gan-train-classifier")
+    refused(call("gan-train-classifier", "--config", "smoke"), "section generator", "for gan-train")
+
+
+@pytest.fixture(scope="session")
+def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random images in three classes, 12 to train and 12 to test."""
+    splits = {}
+    for seed, split in enumerate(("train", "test")):
+        random = torch.Generator().manual_seed(seed)
+        images = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8, generator=random)
+        splits[split] = ImageData(images, torch.arange(12) % 3, ("a", "b", "c"), "folder", split)
+    folder = tmp_path_factory.mktemp("random") / "packed"
+    return pack(splits, folder, image_size=32, crop=0, resize="none", overwrite=False)
+
+
+@pytest.mark.parametrize("name", [name for name in available_classifier_configs() if "small" in name])
+def test_a_configuration_trains_resumes_and_is_measured(name: str, tmp_path: Path, three_classes: Path) -> None:
+    architecture = load_classifier_config(name).classifier.name
+    narrow = [
+        *("data.name=folder", f"data.root={three_classes}", "data.num_train=0", "train.batch_size=4"),
+        *(f"classifier.{size}" for size in SMALLEST[architecture]),
+        *("train.epochs=3", "train.checkpoint_every=1", "train.warmup=0"),
+    ]
+    settings = ["--config", name, "--device=cpu", *(f"--set={override}" for override in narrow)]
+    done(call("gan-train-classifier", *settings, "--run", tmp_path / "whole"))
+    done(call("gan-train-classifier", *settings, "--run", tmp_path / "parts", "--stop-after=4"))
+    assert last_state(tmp_path / "parts")["step"] == 4
+    done(call("gan-train-classifier", *settings, "--run", tmp_path / "parts", "--resume"))
+    assert last_state(tmp_path / "whole")["step"] == 9
+    assert same(last_state(tmp_path / "whole"), last_state(tmp_path / "parts"))
+    assert records(tmp_path / "whole") == records(tmp_path / "parts")
+    report = tmp_path / "report"
+    metrics = "accuracy,margin,complexity,spectra"
+    done(call("gan-eval-classifier", "--run", tmp_path / "whole", "--metrics", metrics, "--out", report))
+    values = json.loads((report / "report.json").read_text())["values"]
+    assert {"accuracy", "complexity/spec_fro/p90", "spectra/stable_rank_sum"} <= values.keys()
+
+
+@pytest.mark.parametrize("choice", [name for name in NORMALIZATIONS if name != "wgan_gp"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_normalization_trains_and_resumes(choice: str, precision: str, train: Train, tmp_path: Path) -> None:
+    settings = [f"--set=classifier.normalization={choice}", f"--set=train.precision={precision}"]
+    done(train("whole", *settings))
+    done(train("parts", *settings, "--stop-after=3"))
+    done(train("parts", *settings, "--resume"))
+    assert same(last_state(tmp_path / "whole"), last_state(tmp_path / "parts"))
+
+
+def test_the_orthonormal_penalty_is_part_of_the_gradient() -> None:
+    config = load_classifier_config("classifier_smoke", ["classifier.normalization=ortho"])
+    network = build.build_classifier(config, 3)
+    penalty = build.build_weight_penalty(config)
+    assert penalty is not None
+    assert float(penalty(network)) > 0
+    assert build.build_weight_penalty(load_classifier_config("classifier_smoke")) is None
+
+
+WRONG = {
+    "unknown architecture": (["classifier.name=resnett"], ["classifier.name", "did you mean 'resnet'"]),
+    "unknown normalization": (["classifier.normalization=snr"], ["classifier.normalization", "did you mean"]),
+    "generated images": (["classifier.normalization=wgan_gp"], ["wgan_gp", "a classifier sees none"]),
+    "size of another": (["classifier.growth=12"], ["classifier.growth", "resnet has none", "depth, channels"]),
+    "odd depth": (["classifier.depth=21"], ["21", "6 n + 2"]),
+    "rising milestones": (["train.milestones=[2,1]"], ["milestones in rising order"]),
+    "milestones as text": (["train.milestones=many"], ["train.milestones"]),
+    "momentum": (["train.nesterov=true", "train.momentum=0"], ["momentum above 0"]),
+    "accuracy": (["train.stop_accuracy=99"], ["train.stop_accuracy", "less than or equal to 1"]),
+    "labels": (["data.labels=true"], ["data.labels", "'given' or 'random'"]),
+    "setting of GANs": (["train.steps=3"], ["train.steps: unknown setting"]),
+    "too many images": (["data.num_train=5000000"], ["data.num_train", "choose fewer"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_settings_are_one_sentence(case: str, train: Train) -> None:
+    overrides, parts = WRONG[case]
+    refused(train("run", *(f"--set={override}" for override in overrides)), *parts)
+
+
+def test_a_network_that_cannot_fit_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan.build.physical_memory", lambda: 10**9)
+    wide = ["--config", "classifier_smoke", "--set", "classifier.channels=4096", "--dry-run"]
+    refused(call("gan-train-classifier", *wide), "has 1 GB", "smaller network")
+
+
+def test_a_run_folder_explains_itself(train: Train, tmp_path: Path) -> None:
+    done(train("run"))
+    run = tmp_path / "run"
+    assert {"config.yaml", "run.json", "checkpoints", "metrics.jsonl"} <= {path.name for path in run.iterdir()}
+    record = json.loads((run / "run.json").read_text())
+    assert record["kind"] == "classifier"
+    assert record["commands"][0].startswith("gan-train-classifier ")
+    first, line, tested = records(run)[:3]
+    assert (first["step"], line["step"], tested["step"]) == (0, 5, 5)
+    assert {"epoch", "loss", "accuracy", "learning_rate", "layers"} <= line.keys()
+    assert tested["metrics"].keys() == {"test_accuracy", "test_loss"}
+    events = EventAccumulator(str(run))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    expected = ("train/loss", "train/accuracy", "train/learning_rate", "metrics/test_accuracy", "sigma/linear")
+    for tag in (*expected, "srn_active/blocks.0.conv1"):
+        assert tag in tags, tags
+
+
+def test_a_finished_run_says_so_and_a_changed_one_is_refused(train: Train) -> None:
+    done(train("run"))
+    assert "all 10 steps are done" in done(train("run", "--resume")).output
+    refused(train("run"), "--resume")
+    refused(train("run", "--resume", "--set", "train.seed=1"), "train.seed: 1, 0")
+    refused(train("run", "--resume", "--set", "classifier.c=0.3"), "classifier.c: 0.3, 0.5")
+
+
+def test_other_images_are_refused(train: Train, three_classes: Path) -> None:
+    done(train("run", "--stop-after=2"))
+    other = [f"--set=data.root={three_classes}", "--set=data.name=folder", "--set=data.num_train=0"]
+    refused(train("run", "--resume", *other), "data.name")
+    refused(train("run", "--resume", "--set", "data.root=nowhere"), "nowhere")
+
+
+def test_training_stops_at_an_accuracy_for_good(train: Train, tmp_path: Path) -> None:
+    settings = ["--set=train.stop_accuracy=0.02", "--set=train.epochs=9"]
+    output = done(train("run", *settings)).output
+    assert "training accuracy 0.02 is reached" in output
+    assert last_state(tmp_path / "run")["step"] == 5
+    assert last_state(tmp_path / "run")["reached"]
+    assert "are done" in done(train("run", *settings, "--resume")).output
+    assert last_state(tmp_path / "run")["step"] == 5
+
+
+def test_no_epochs_leave_the_network_as_it_is_initialized(train: Train, tmp_path: Path) -> None:
+    done(train("run", "--set=train.epochs=0"))
+    state = last_state(tmp_path / "run")
+    assert state["step"] == 0
+    config = build.classifier_config(read_checkpoint(tmp_path / "run"))
+    assert same(build.build_classifier(config, 10).state_dict(), state["network"])
+
+
+def test_random_labels_are_fixed_for_each_image(small_shapes: Path) -> None:
+    def images(*overrides: str, split: str = "train") -> ImageData:
+        config = load_classifier_config("classifier_smoke", [f"data.root={small_shapes}", *overrides])
+        return build.load_labelled_images(config, split)
+
+    whole, part = images("data.labels=random", "data.num_train=0"), images("data.labels=random", "data.num_train=100")
+    given = images("data.num_train=100")
+    assert torch.equal(given.images, part.images)
+    assert torch.equal(given.labels.bincount(), torch.full((10,), 10))
+    assert not torch.equal(given.labels, part.labels)
+    labels = {image.numpy().tobytes(): int(label) for image, label in zip(whole.images, whole.labels, strict=True)}
+    assert [labels[image.numpy().tobytes()] for image in part.images] == part.labels.tolist()
+    assert images("data.labels=random", "train.seed=5").fingerprint == images("data.labels=random").fingerprint
+    assert images("data.labels=random", "data.seed=5").fingerprint != images("data.labels=random").fingerprint
+    assert images("data.labels=random", split="test").fingerprint == images(split="test").fingerprint
+
+
+def test_a_smaller_part_is_part_of_a_larger_one(small_shapes: Path) -> None:
+    def pixels(count: int) -> set[bytes]:
+        overrides = [f"data.root={small_shapes}", f"data.num_train={count}"]
+        data = build.load_labelled_images(load_classifier_config("classifier_smoke", overrides), "train")
+        assert len(data) == count
+        counts = data.labels.bincount(minlength=10)
+        assert int(counts.max() - counts.min()) <= 1
+        return {image.numpy().tobytes() for image in data.images}
+
+    assert pixels(37) < pixels(101) < pixels(600)
+
+
+def test_without_a_test_split_there_is_no_test_accuracy(tmp_path: Path, train: Train) -> None:
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8, generator=random)
+    data = ImageData(images, torch.arange(12) % 2, ("a", "b"), "folder", "train")
+    folder = pack({"train": data}, tmp_path / "packed", image_size=32, crop=0, resize="none", overwrite=False)
+    result = done(train("run", "--set=data.name=folder", f"--set=data.root={folder}", "--set=data.num_train=0"))
+    assert "no test accuracy: " in result.output
+    assert not any("metrics" in record for record in records(tmp_path / "run"))
+
+
+def test_reports_carry_protocol_and_subject(train: Train, tmp_path: Path) -> None:
+    done(train("run", "--set=data.labels=random"))
+    result = done(call("gan-eval-classifier", "--run", tmp_path / "run", "--device=cpu"))
+    folder = tmp_path / "run" / "reports" / "00000010"
+    assert f"report: {folder}" in result.output
+    report = json.loads((folder / "report.json").read_text())
+    assert report["subject"]["experiment"] == "classifier_smoke"
+    fields = report["values"]["accuracy"]["fields"]
+    assert "random, seed 0" in json.dumps(fields)
+    again = ["--run", tmp_path / "run", "--set=eval.split=test", "--metrics=accuracy", "--out", tmp_path / "test"]
+    done(call("gan-eval-classifier", *again))
+    other = json.loads((tmp_path / "test" / "report.json").read_text())["values"]["accuracy"]
+    assert "random" not in json.dumps(other["fields"])
+    assert other["hash"] != report["values"]["accuracy"]["hash"]
+    assert other["value"] == pytest.approx(records(tmp_path / "run")[-1]["metrics"]["test_accuracy"], abs=1e-6)
+
+
+def test_reports_of_two_classifiers_are_compared(train: Train, tmp_path: Path) -> None:
+    for name in ("sn", "srn"):
+        done(train(name, f"--set=classifier.normalization={name}"))
+        done(call("gan-eval-classifier", "--run", tmp_path / name, "--metrics=accuracy,spectra"))
+    runs = [tmp_path / "sn", tmp_path / "srn"]
+    for command in ("gan-eval-classifier", "gan-eval"):
+        result = done(call(command, "--compare", *runs, "--out", tmp_path / command))
+        assert "spectra/stable_rank_sum" in result.output
+
+
+def test_commands_refuse_checkpoints_of_the_other_kind(train: Train, tmp_path: Path, small_shapes: Path) -> None:
+    done(train("classifier"))
+    gan = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--set=train.steps=1", "--device=cpu"]
+    done(call("gan-train", *gan, "--run", tmp_path / "gan"))
+    refused(call("gan-eval", "--run", tmp_path / "classifier", "--metrics=fid"), "for gan-train-classifier")
+    refused(call("gan-eval-classifier", "--run", tmp_path / "gan"), "for gan-train, gan-eval")
+    with pytest.raises(ConfigError, match="section classifier"):
+        build.load_generator(tmp_path / "classifier")
+    assert [kind_of(tmp_path / name) for name in ("classifier", "gan")] == ["classifier", "gan"]
+
+
+def test_the_newest_run_is_of_the_right_kind(
+    train: Train, tmp_path: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gan = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--set=train.steps=1", "--device=cpu"]
+    done(call("gan-train", *gan, "--run", tmp_path / "runs" / "gan"))
+    with pytest.raises(CheckpointError, match="no run with a checkpoint"):
+        newest_run(tmp_path / "runs", kind="classifier")
+    done(train("runs/classifier"))
+    monkeypatch.chdir(tmp_path)
+    assert newest_run() == Path("runs/gan")
+    first = done(call("gan-eval-classifier", "--metrics=accuracy")).output.splitlines()[0]
+    assert first == "checkpoint: runs/classifier/checkpoints/step-00000010.pt"
+
+
+WRONG_MEASURING = {
+    "unknown metric": (("--metrics", "acuracy"), ["'acuracy'", "accuracy"]),
+    "changed training": (("--set", "classifier.c=0.3"), ["classifier.c", "change eval.*"]),
+    "no points": (("--set", "eval.num_points=0"), ["eval.num_points"]),
+    "both": (("--checkpoint", "x.pt"), ["--checkpoint and --run"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_MEASURING)
+def test_wrong_measuring_is_one_sentence(case: str, train: Train, tmp_path: Path) -> None:
+    done(train("run", "--set=train.epochs=0"))
+    arguments, parts = WRONG_MEASURING[case]
+    refused(call("gan-eval-classifier", "--run", tmp_path / "run", *arguments), *parts)
+
+
+def test_a_divergence_is_told_with_what_may_help(train: Train) -> None:
+    result = train("run", "--set=train.learning_rate=1000", "--set=classifier.normalization=none")
+    refused(result, "not finite", "a lower train.learning_rate")
+
+
+def test_a_changed_state_is_refused(train: Train, tmp_path: Path) -> None:
+    """Tensors of another shape or type, texts that are none: none is loaded, all in one sentence."""
+    done(train("run", "--stop-after=2"))
+    checkpoint = read_checkpoint(tmp_path / "run")
+    config = build.classifier_config(checkpoint)
+
+    def changed(**changes: object) -> None:
+        state = {**checkpoint.state, **changes}
+        with pytest.raises(CheckpointError, match="does not fit its configuration"):
+            build.load_classifier_state(checkpoint._replace(state=state), config)
+
+    network = dict(checkpoint.state["network"])
+    name = next(iter(network))
+    changed(network={**network, name: network[name].double()})
+    changed(network={**network, name: network[name].flatten()})
+    changed(step=-1)
+    changed(step="2")
+    changed(reached=1)
+    changed(class_names=["../x"] * 10)
+    changed(data_fingerprint=7)
+    changed(totals=torch.zeros(3, dtype=torch.float64))
+    changed(num_classes=3)
+    moments = {index: {"momentum_buffer": torch.zeros(1)} for index in checkpoint.state["optimizer"]["state"]}
+    changed(optimizer={**checkpoint.state["optimizer"], "state": moments})
+    build.load_classifier_state(checkpoint, config)
+
+
+def test_a_classifier_is_loaded_for_use(train: Train, tmp_path: Path) -> None:
+    done(train("run"))
+    network = build.load_classifier(tmp_path / "run")
+    assert not network.training
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_the_defaults_are_the_papers_resnet() -> None:
+    config = ClassifierConfig()
+    paper = load_classifier_config("classifier_cifar100_resnet")
+    assert config.identity() == paper.identity()
