@@ -1,11 +1,8 @@
 """Names of metrics and a context -> a report."""
 
 import difflib
-import platform
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +11,7 @@ from torch import Tensor
 from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.isolation import isolated
+from evaluation.machine import machine
 from evaluation.metrics import METRICS
 from evaluation.metrics.needs import Metric
 from evaluation.neighbours import sample_neighbours
@@ -22,7 +20,6 @@ from evaluation.report import Report, Value
 
 NUM_SAMPLES = 64
 SAMPLES_PER_CLASS = 8
-PACKAGES = ("torch", "torch-fidelity", "numpy", "pillow")
 
 
 def evaluate(metrics: Sequence[str], context: Context) -> Report:
@@ -47,7 +44,12 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
         arrays=_samples(context) | neighbours,
         title=context.title,
         subject={**context.subject, "generated_fingerprint": context.generated_fingerprint},
-        machine=_machine(context, seconds),
+        machine=machine(
+            context.device,
+            batch_size=context.settings.batch_size,
+            seconds=seconds,
+            extractors=[{"name": extractor.name, **extractor.record} for extractor in context.extractors],
+        ),
         class_names=context.class_names,
         neighbours=found_by,
     )
@@ -96,24 +98,3 @@ def _by_class(labels: Tensor) -> Tensor:
     labels = labels.cpu()
     rows = [(labels == label).nonzero()[:SAMPLES_PER_CLASS, 0] for label in labels.unique()[:NUM_SAMPLES]]
     return torch.cat(rows)
-
-
-def _machine(context: Context, seconds: dict[str, float]) -> dict[str, Any]:
-    device = torch.device(context.device)
-    return {
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "batch_size": context.settings.batch_size,
-        "seconds": seconds,
-        "extractors": [{"name": extractor.name, **extractor.record} for extractor in context.extractors],
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -1,10 +1,8 @@
 """Names of measures, a network and images -> a report."""
 
 import hashlib
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -16,10 +14,10 @@ from evaluation.generalization.registry import MEASURES, check_measures
 from evaluation.generalization.spectra import weight_layers
 from evaluation.images import check_inputs, check_labels, fingerprint
 from evaluation.isolation import isolated
+from evaluation.machine import machine
 from evaluation.report import Report, Value, protocol_hash
 
 DEFAULTS = MeasureSettings()
-PACKAGES = ("torch", "numpy")
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -90,7 +88,7 @@ def measure(
         arrays={},
         title=", ".join(text for text in (data_name, split) if text),
         subject={**subject, **_described(network)},
-        machine=_machine(device_of(network, images), settings, seconds),
+        machine=machine(device_of(network, images), batch_size=settings.batch_size, seconds=seconds),
         class_names=class_names,
     )
 
@@ -104,17 +102,4 @@ def _described(network: nn.Module) -> dict[str, Any]:
         "network": type(network).__name__,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "weights_fingerprint": digest.hexdigest(),
-    }
-
-
-def _machine(device: torch.device, settings: MeasureSettings, seconds: dict[str, float]) -> dict[str, Any]:
-    return {
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "batch_size": settings.batch_size,
-        "seconds": seconds,
-        "extractors": [],
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

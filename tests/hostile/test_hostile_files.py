@@ -398,7 +398,7 @@ def test_tags_of_tensorboard_leave_no_folder(name: str, tmp_path: Path) -> None:
     logger.metrics(1, {name: 1.0}, {name: np.ones(3)})
     logger.close()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert {path.name.split(".")[0] for path in (tmp_path / "run").iterdir()} == {"samples", "metrics", "events"}
+    assert {path.name.split(".")[0] for path in (tmp_path / "run").iterdir()} == {"metrics", "events"}
 
 
 @pytest.mark.parametrize("entry", [{"step": "x"}, {"value": "x"}, {"value": None}, {"key": 3}, {"checkpoint": []}])

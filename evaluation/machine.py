@@ -1,0 +1,39 @@
+"""Where and when something was measured: what a report records besides protocols."""
+
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torch-fidelity", "numpy", "pillow")
+
+
+def machine(
+    device: torch.device | str, *, batch_size: int, seconds: dict[str, float], extractors: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """A report's "machine".
+
+    Args:
+        seconds: that each metric took, by name. extractors: what is known of each.
+    """
+    device = torch.device(device)
+    return {
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "batch_size": batch_size,
+        "seconds": seconds,
+        "extractors": list(extractors),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
