@@ -1,6 +1,9 @@
 """gan-train-classifier and gan-eval-classifier as people type them: runs, resumption, reports, refusals."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -421,3 +424,33 @@ def test_the_defaults_are_the_papers_resnet() -> None:
     config = ClassifierConfig()
     paper = load_classifier_config("classifier_cifar100_resnet")
     assert config.identity() == paper.identity()
+
+
+def test_a_signal_saves_and_the_run_goes_on_in_the_same_bits(train: Train, tmp_path: Path, small_shapes: Path) -> None:
+    """SIGTERM to a process of its own; status 128 + 15."""
+    done(train("whole", "--set=train.epochs=60"))
+    config = tmp_path / "whole" / "config.yaml"
+    command = [sys.executable, "-m", "gan.train_classifier", "--config", str(config), "--run", str(tmp_path / "parts")]
+    with subprocess.Popen([*command, "--device=cpu"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("step "):
+                process.send_signal(signal.SIGTERM)
+                break
+        told = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert f"continue with: gan-train-classifier --run {tmp_path / 'parts'} --resume" in told
+    assert last_state(tmp_path / "parts")["step"] < last_state(tmp_path / "whole")["step"]
+    done(call("gan-train-classifier", "--run", tmp_path / "parts", "--resume", "--device=cpu"))
+    assert same(last_state(tmp_path / "whole"), last_state(tmp_path / "parts"))
+    assert records(tmp_path / "whole") == records(tmp_path / "parts")
+
+
+def test_a_damaged_checkpoint_is_set_aside(train: Train, tmp_path: Path) -> None:
+    done(train("whole"))
+    done(train("run"))
+    newest = list_checkpoints(tmp_path / "run")[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    refused(train("run", "--resume"), "--skip-damaged")
+    done(train("run", "--resume", "--skip-damaged"))
+    assert same(last_state(tmp_path / "whole"), last_state(tmp_path / "run"))
