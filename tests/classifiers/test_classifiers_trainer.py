@@ -206,3 +206,35 @@ def test_bf16_rounds_the_forward_pass() -> None:
     assert not same(one.state.network, other.state.network)
     for first, second in zip(one.state.network.parameters(), other.state.network.parameters(), strict=True):
         torch.testing.assert_close(first, second, rtol=0, atol=0.05)
+
+
+def batched(choice: str, device: str = "cpu") -> ClassifierTrainer:
+    """As `trainer`, on a device, with all normalized weights computed together, as on a GPU."""
+    network = classifier(choice).to(device)
+    return ClassifierTrainer(ClassifierState.begin(network, SHORT, 2), drawn(), SHORT, batched=True)
+
+
+@pytest.mark.parametrize("choice", ["none", "sn", "srn", "bsn"])
+def test_weights_that_are_computed_together_differ_by_rounding(choice: str) -> None:
+    one, other = trainer(choice), batched(choice)
+    for each in (one, other):
+        for _ in range(3):
+            each.train_step()
+    pairs = zip(one.state.network.parameters(), other.state.network.parameters(), strict=True)
+    for first, second in pairs:
+        torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_trains_as_a_cpu(precision: str) -> None:
+    one, other = trainer("srn", precision=precision), batched("srn", "cuda")
+    other.settings = one.settings
+    for each in (one, other):
+        for _ in range(3):
+            each.train_step()
+    tolerance = 1e-3 if precision == "fp32" else 5e-2
+    pairs = zip(one.state.network.parameters(), other.state.network.parameters(), strict=True)
+    for first, second in pairs:
+        torch.testing.assert_close(first, second.cpu(), rtol=tolerance, atol=tolerance)
