@@ -69,6 +69,14 @@ def test_train_goes_through_the_choice_of_the_step(measure: Callable[..., dict[s
     assert list(record["iteration"]) == ["wgan_gp tf32"]
 
 
+def test_classify_measures_every_variant_beside_the_usual_loop(measure: Callable[..., dict[str, Any]]) -> None:
+    small = ("--set=classifier.depth=8", "--set=classifier.channels=4", "--repeats=2")
+    record = measure("classify", *small, "--normalization=none,srn", "--precision=fp32")
+    assert list(record["update"]) == ["the usual loop fp32", "none fp32", "srn fp32"]
+    assert record["update"]["the usual loop fp32"]["ratio"] == 1
+    assert list(measure("classify", *small, "--normalization=sn", "--no-peer")["update"]) == ["sn fp32", "sn bf16"]
+
+
 def test_a_gpu_is_measured_with_both_steps(benchmark: ModuleType) -> None:
     """And where one is chosen, with that one; in all of them the arithmetic is counted with the plain step."""
     training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from benchmarks.classifiers import measure_classify
 from benchmarks.data import measure_data
 from benchmarks.evaluation import measure_evaluate
 from benchmarks.normalization import measure_normalize
 from benchmarks.scale import measure_scale
 from benchmarks.training import TECHNIQUES, measure_train
 
-COMMANDS = (measure_train, measure_normalize, measure_evaluate, measure_data, measure_scale)
+COMMANDS = (measure_train, measure_normalize, measure_evaluate, measure_data, measure_scale, measure_classify)
 UNCOMPILED = ",".join(name for name in TECHNIQUES if name != "compiled")
 ALL: dict[str, tuple[click.Command, dict[str, Any]]] = {
     "train, full": (measure_train, {"size": "full", "repeats": 3, "memory": False}),
@@ -29,6 +30,7 @@ ALL: dict[str, tuple[click.Command, dict[str, Any]]] = {
     "evaluate": (measure_evaluate, {"nd": True, "images": 32}),
     "data": (measure_data, {}),
     "scale": (measure_scale, {}),
+    "classify": (measure_classify, {}),
 }
 """What `all` runs, under ten minutes on two idle cores."""
 
