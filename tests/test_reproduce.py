@@ -119,8 +119,8 @@ def test_every_claim_has_a_panel_with_both_its_models(reproduce: ModuleType) -> 
 
 def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleType) -> None:
     """Labels of conditional and unconditional models are equal; their runs are not."""
-    figures, paper = (importlib.import_module(f"reproducing.{name}") for name in ("figures", "paper"))
-    claims = (
+    claims, paper = (importlib.import_module(f"reproducing.{name}") for name in ("claims", "paper"))
+    claimed = (
         paper.Claim("less", lambda run: run.value, "SN-GAN", "WGAN-GP"),
         paper.Claim("more", lambda run: run.value, "Ortho-GAN", "WGAN-GP"),
     )
@@ -134,9 +134,11 @@ def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleTyp
         "unconditional": seeds(("SN-GAN", 1.0), ("WGAN-GP", 2.0)),
         "conditional": seeds(("SN-GAN", 3.0), ("WGAN-GP", 2.0), ("Ortho-GAN", 4.0)),
     }
-    rows = figures._claims(claims, panels)
+    table, tally = claims.claims_markdown(claimed, panels)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert rows[0][:2] == ["panel", "the paper says"]
-    assert [(row[0], row[1], row[3], row[-1].partition(",")[0]) for row in rows[1:]] == [
+    assert tally == "- less: 1 of 2 as in the paper, 0 beyond the spread."
+    assert [(row[0], row[1], row[3], row[-1].partition(",")[0]) for row in rows[2:]] == [
         ("unconditional", "less", "1", "as in the paper"),
         ("conditional", "less", "3", "the other way round"),
         ("conditional", "more", "4", "the other way round"),
@@ -320,8 +322,8 @@ def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ([], ["--table or --figure", "2, 3, 4"]),
-        (["--table=7"], ["got '7'", "2, 3, 4"]),
+        ([], ["--table or --figure", "1, 2, 3, 4, 5, 6, 7"]),
+        (["--table=8"], ["got '8'", "1, 2, 3, 4, 5, 6, 7"]),
         (["--figure=12-99"], ["got '23'"]),
         (["--figure=12-13-14"], ["got '12-13-14'"]),
         (["--figure=-14"], ["got '-14'"]),
@@ -332,8 +334,9 @@ def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> No
     ],
 )
 def test_what_is_wrong_is_one_sentence(
-    reproduce: ModuleType, arguments: list[str], parts: list[str], tmp_path: Path
+    reproduce: ModuleType, processes: InProcess, arguments: list[str], parts: list[str], tmp_path: Path
 ) -> None:
+    processes.statuses = [1] * 99  # nothing is trained, whatever is understood
     result = CliRunner().invoke(reproduce.main, [*arguments, "--folder", str(tmp_path), "--scale=cpu"])
     assert result.exit_code == 2
     assert all(part in result.output for part in parts), result.output

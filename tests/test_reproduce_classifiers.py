@@ -6,10 +6,11 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import test_reproduce
+import torch
 from click.testing import CliRunner, Result
 from scipy.special import stdtr
 from test_reproduce import InProcess
@@ -113,6 +114,177 @@ def test_intervals_that_overlap_decide_nothing(reproduce: ModuleType) -> None:
     assert results.verdict(small, closer, results.half_interval) == "as in the paper, within the spread"
 
 
+@pytest.mark.parametrize(
+    ("artefact", "line", "scale", "expected"),
+    [
+        (("table", "1"), ("weight decay", "SRN-30"), "paper", {"epochs": 200, "milestones": (150, 250)}),
+        (("table", "1"), ("no weight decay", "SN"), "paper", {"learning_rate": 0.01, "weight_decay": 0.0}),
+        (("table", "1"), ("weight decay", "SN"), "gpu-hour", {"epochs": 20, "milestones": (15, 25)}),
+        (("table", "1"), ("weight decay", "SN"), "cpu", {"epochs": 13, "milestones": (10, 16), "augment": False}),
+        (("table", "6"), ("", "Vanilla"), "paper", {"epochs": 50, "milestones": (60, 120, 160), "weight_decay": 5e-4}),
+        (("table", "6"), ("", "Vanilla"), "gpu-hour", {"epochs": 5, "milestones": (6, 12, 16), "precision": "bf16"}),
+        (("table", "7"), ("weight decay", "Vanilla"), "cpu", {"epochs": 13, "learning_rate": 0.01, "augment": True}),
+        (("figure", "2"), ("WideResNet", "SN"), "gpu-hour", {"epochs": 20, "weight_decay": 1e-4}),
+        (("figure", "3"), ("WideResNet", "SN"), "paper", {"epochs": 400, "milestones": (60, 120, 160)}),
+        (("figure", "3"), ("VGG", "SRN-50"), "paper", {"epochs": 600, "learning_rate": 0.01}),
+        (("figure", "3"), ("DenseNet", "SRN-50"), "gpu-hour", {"epochs": 60, "learning_rate": 0.1}),
+        (("figure", "6"), ("AlexNet", "SN, no WD"), "paper", {"learning_rate": 0.1, "weight_decay": 0.0}),
+        (("figure", "7"), ("AlexNet", "SN, WD"), "paper", {"learning_rate": 0.01, "weight_decay": 5e-4, "epochs": 200}),
+        (("figure", "8"), ("AlexNet", "SN"), "paper", {"stop_accuracy": 0.55, "epochs": 300}),
+        (("figure", "8"), ("VGG", "SN"), "cpu", {"stop_accuracy": 0.99, "epochs": 20}),
+        (("figure", "9"), ("AlexNet", "SN"), "gpu-hour", {"stop_accuracy": 0.85, "epochs": 30}),
+        (("figure", "11"), ("ResNet", "SRN-30"), "paper", {"epochs": 600, "learning_rate": 0.1}),
+    ],
+)
+def test_settings_are_the_papers_at_every_scale(
+    reproduce: ModuleType, artefact: tuple[str, str], line: tuple[str, str], scale: str, expected: dict[str, object]
+) -> None:
+    """Epochs are shares of the configuration's, milestones stay those of the recipe."""
+    run = runs_of(reproduce, *artefact, scale)[line]
+    assert {name: getattr(run.config.train, name) for name in expected} == expected
+
+
+def test_what_a_model_changes_it_changes_of_what_is_set(reproduce: ModuleType) -> None:
+    """--set train.epochs=3 leaves twice as many for random labels, and no learning rate replaces Table 1's."""
+    shattered = runs_of(reproduce, "figure", "3", "cpu", "train.epochs=3", "train.augment=true")["ResNet", "SN"]
+    assert (shattered.config.train.epochs, shattered.config.train.augment) == (6, True)
+    slow = runs_of(reproduce, "table", "1", "gpu-hour", "train.epochs=3", "train.learning_rate=1.0")
+    train = slow["weight decay", "SN"].config.train
+    assert (train.epochs, train.learning_rate, train.milestones) == (2, 0.01, (15, 25))
+
+
+def test_tables_and_figures_share_classifiers(reproduce: ModuleType, tmp_path: Path) -> None:
+    """Table 5, Figures 1, 2 and 4 are of the same clean runs, Figure 7 has those of Table 1; at the scale of a CPU
+    Figures 10 and 11, which are on CIFAR-10, add nothing to Figures 2 and 3."""
+
+    def count(scale: str, *wanted: tuple[str, str]) -> int:
+        artefacts = [reproduce.artefact(*each) for each in wanted]
+        return len(reproduce.Plan(artefacts, [0, 1], reproduce.SCALES[scale], (), tmp_path).groups)
+
+    clean = [("figure", "2"), ("figure", "1"), ("figure", "4"), ("table", "5")]
+    assert count("paper", *clean) == count("paper", clean[0]) == 2 * 20
+    assert count("paper", ("figure", "7"), ("table", "1")) == 2 * 16
+    ten = [("figure", "10"), ("figure", "11")]
+    assert count("cpu", clean[0], ("figure", "3"), *ten) == 2 * 40
+    assert count("paper", clean[0], ("figure", "3"), *ten) == 2 * (40 + 16 + 8)
+
+
+def test_only_what_is_not_logged_is_measured(reproduce: ModuleType) -> None:
+    paper = module("paper_classifiers")
+    wanted = [("table", number) for number in paper.TABLES] + [("figure", number) for number in paper.FIGURES]
+    groups = {each: {group for _, groups in reproduce.artefact(*each).needs for group in groups} for each in wanted}
+    assert {each: found for each, found in groups.items() if found} == {
+        ("table", "5"): {("complexity",)},
+        ("figure", "1"): {("noise",)},
+        ("figure", "4"): {("complexity",)},
+    }
+
+
+def test_claims_are_about_what_is_shown(reproduce: ModuleType) -> None:
+    """Each names models and panels that are there, and a column, or a kind of histogram, of its table or figure."""
+    paper, claimed = module("paper_classifiers"), 0
+    for content in (*paper.TABLES.values(), *paper.FIGURES.values()):
+        panels: dict[str, set[str]] = {}
+        for section, label in (
+            [(line.section, line.model.label) for line in content.lines]
+            if hasattr(content, "lines")
+            else [(name, model.label) for name, models in content.panels.items() for model in models]
+        ):
+            panels.setdefault(section, set()).add(label)
+        columns = getattr(content, "columns", tuple(paper.COMPLEXITIES))
+        for claim in content.claims:
+            claimed += 1
+            assert set(claim.panels) <= set(panels), claim
+            assert any({claim.smaller, claim.larger} <= labels for labels in panels.values()), claim
+            assert claim.of in columns, claim
+            seen: list[str] = []
+            claim.measure(SimpleNamespace(find=seen.append))
+            assert seen == [paper.COLUMNS[claim.of].key]
+    assert claimed > 50
+
+
+def log(folder: Path, *epochs: float, tested: float | None = None) -> Path:
+    """A run's log of training accuracies, ten updates to an epoch, with a test after the last; half a line follows."""
+    lines: list[dict[str, object]] = [{"step": 0, "layers": []}]
+    lines += [{"step": 10 * n, "epoch": float(n), "accuracy": accuracy} for n, accuracy in enumerate(epochs, start=1)]
+    lines += [{"step": 10 * len(epochs), "metrics": {"test_accuracy": tested}}] if tested is not None else []
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text + '{"step": 99, "epo')
+    return folder
+
+
+def test_a_run_ends_with_its_epochs_or_at_its_accuracy(reproduce: ModuleType, tmp_path: Path) -> None:
+    classifiers = module("classifiers")
+
+    def progress(step: int | None, *settings: str) -> tuple[float, bool]:
+        return tuple(classifiers.progress(load_classifier_config("classifier_smoke", settings), tmp_path, step))
+
+    assert progress(None) == (0, False)
+    assert progress(0) == (0, False), "a checkpoint, and no epoch in the log"
+    assert progress(0, "train.epochs=0") == (0, True)
+    log(tmp_path, 0.5, 0.75, 0.9)
+    assert progress(30) == (3, True)
+    assert progress(25) == (2.5, False), "the log is ahead of the checkpoint: a killed process goes on from there"
+    assert progress(30, "train.epochs=6") == (3, False)
+    assert progress(30, "train.epochs=6", "train.stop_accuracy=0.9") == (3, True)
+    assert progress(30, "train.epochs=6", "train.stop_accuracy=0.91") == (3, False)
+
+
+def test_accuracies_are_read_from_the_log(reproduce: ModuleType, tmp_path: Path) -> None:
+    classifiers, config = module("classifiers"), load_classifier_config("classifier_smoke")
+    measured = module("measured").Measured(
+        tmp_path, [], classifiers.logged(config, log(tmp_path, 0.5, 0.875, tested=0.75))
+    )
+    values = {key: value for key, (value, _) in measured.values.items()}
+    assert values == {
+        "training/accuracy": 87.5,
+        "training/error": 12.5,
+        "test/accuracy": 75.0,
+        "test/error": 25.0,
+        "generalization/error": 12.5,
+    }
+    assert module("measured").value_of("test/accuracy")(measured) == 75
+    hashes = {entry["hash"] for _, entry in measured.values.values()}
+    assert len(hashes) == 5, "each value has a protocol of its own"
+    augmented = classifiers.logged(load_classifier_config("classifier_smoke", ["train.augment=false"]), tmp_path)
+    assert augmented["training/error"][1]["hash"] not in hashes
+    assert set(classifiers.logged(config, log(tmp_path, 0.5))) == {"training/accuracy", "training/error"}
+    stopping = load_classifier_config("classifier_smoke", ["train.stop_accuracy=0.9"])
+    assert classifiers.logged(stopping, log(tmp_path, 0.5, 0.875, tested=0.75)) == {}, "it was not reached"
+    assert classifiers.logged(stopping, log(tmp_path, 0.5, 0.9, tested=0.75))["test/accuracy"][0] == 75
+
+
+def test_what_stops_at_an_accuracy_says_where(reproduce: ModuleType, tmp_path: Path) -> None:
+    """Two seeds, of which one did not get there: its accuracy is none of the figure's."""
+    classifiers, results = module("classifiers"), module("results")
+    config = load_classifier_config("classifier_smoke", ["train.stop_accuracy=0.9"])
+    runs = []
+    for name, accuracies in (("reached", (0.5, 0.95)), ("missed", (0.5, 0.6, 0.7))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text('{"device": "a", "threads": 1}')
+        logged = classifiers.logged(config, log(tmp_path / name, *accuracies, tested=0.5))
+        runs.append(module("measured").Measured(tmp_path / name, [], logged))
+    value = results.over_seeds(runs, "test/accuracy")
+    assert value.values == (50.0,)
+    found = classifiers.conditions(config, runs, [value])
+    assert found["epochs"] == "2, 3 until accuracy 0.9, not reached by 1 of 2"
+    assert found["seeds"] == "1 of 2, no interval"
+    assert found["time per run"] == "not noted + 0.0 min", "they were trained by hand"
+
+
+def test_bars_are_hatched_and_coloured_by_their_labels(reproduce: ModuleType) -> None:
+    bars = module("bars")
+    labels = ("SN, WD", "SRN, WD", "SN, no WD", "SRN, no WD")
+    figure = bars.bars_figure({"ResNet": [bars.Bar(label, 2.0, 0.5, (1.8, 2.2)) for label in labels]}, axis="error")
+    (axes,) = figure.axes
+    colours = [bar.get_facecolor() for bar in axes.patches]
+    assert colours[:2] == colours[2:]
+    assert colours[0] != colours[1]
+    assert [bar.get_hatch() or "" for bar in axes.patches] == ["", "", "//", "//"]
+    assert axes.get_ylim() == pytest.approx((1.5 - 0.15, 2.5 + 0.15)), "around intervals and seeds"
+    assert bars._limits([bars.Bar("", 1.0, 0.9, (1.0,))])[0] == 0, "an error is never below it"
+
+
 @pytest.mark.slow
 def test_bars_are_made_once(
     call: Callable[..., Result], processes: InProcess, reproduce: ModuleType, tmp_path: Path
@@ -138,7 +310,7 @@ def test_bars_are_made_once(
     assert set(last) == {4, 8}, "a random label's run is twice as long"
     assert 100 * last[4]["test_accuracy"] in values
     assert ours["test accuracy, % ↑"] == f"{sum(values) / 2:.4g} ± {abs(values[0] - values[1]) / 2 * (1 + 2**0.5):.2g}"
-    assert "not run: left out by --architecture" in [row["test accuracy, % ↑"] for row in rows if row[""] == "VGG"]
+    assert "not run: left out by --architecture" in [row["test accuracy, % ↑"] for row in rows if row["panel"] == "VGG"]
     random = next(row for row in cells((out / "figure-3-cpu.md").read_text()) if row["model"] == "SN")
     assert (random["labels"], random["epochs"]) == ("random, seed 0", "4")
     assert "no crops or flips" in random["recipe"]
@@ -153,3 +325,101 @@ def test_bars_are_made_once(
     shutil.rmtree(next((out / "runs").glob("classifier_cifar10_small_resnet_sn-seed1-*")))
     assert call("--figure=2,3").exit_code == 0
     assert len(processes.commands) == done + 1
+
+
+@pytest.mark.slow
+def test_complexities_and_noise_are_measured_once(
+    call: Callable[..., Result], processes: InProcess, tmp_path: Path
+) -> None:
+    """Table 5 and Figure 4 are of the same reports; Figure 1 takes its accuracies from the log."""
+    assert call("--table=5", "--figure=1,4", "--seeds=0").exit_code == 0
+    modules = [run.module for run in processes.commands]
+    assert modules.count("gan.train_classifier") == 3
+    assert modules.count("gan.evaluate_classifier") == 6
+    out = tmp_path / "out"
+    rows = cells((out / "table-5-cpu.md").read_text())
+    paper, ours = next((one, rows[n + 1]) for n, one in enumerate(rows) if one["model"] == "Vanilla")
+    assert (paper["log Spec-L1 ↓"], ours[""]) == ("∞", "ours")
+    document = json.loads((out / "table-5-cpu.json").read_text())[0]["ours"]["log Spec-L1"]
+    assert ours["log Spec-L1 ↓"] == f"{document['values'][0]:.4g}", "no interval of one seed"
+    assert ours["seeds"] == "1, no interval"
+    assert document["protocol"] in ours["protocol"]
+    assert ours["measured"] == "50 train images"
+    text = (out / "table-5-cpu.md").read_text()
+    assert "SRN-30 is better than SN (the paper: SRN is, in 7 of 9 cases): " in text
+    assert "- ResNet, log Jac-Norm: " in text
+    figure = (out / "figure-4-cpu.md").read_text()
+    assert [name for name in "abcdefghi" if f"(figure-4{name}-cpu.png)" in figure] == ["a", "b", "c"]
+    assert "SN (classifier_cifar10_small_densenet_sn): not run: left out by --architecture" in figure
+    assert "10 train images, 2 draws each; all images of the test split" in (out / "figure-1-cpu.md").read_text()
+
+
+@pytest.mark.slow
+def test_what_was_begun_by_hand_goes_on(
+    call: Callable[..., Result], processes: InProcess, reproduce: ModuleType, tmp_path: Path, small_shapes: Path
+) -> None:
+    """A run of these settings in a folder whose name ends with its identity, stopped within its second epoch."""
+    overrides = (*SETTINGS, f"data.root={small_shapes}")
+    run = module("runs").Run.of(
+        reproduce.artefact("table", "7").content.lines[0].model, 0, reproduce.SCALES["cpu"], overrides, tmp_path
+    )
+    folder = tmp_path / "out" / "runs" / f"mine-{run.identity}"
+    arguments = [*run.training("cpu").arguments, "--stop-after", "1"]
+    arguments[arguments.index("--run") + 1] = str(folder)
+    assert CliRunner().invoke(test_reproduce.COMMANDS["gan.train_classifier"], arguments).exit_code == 0
+    processes.statuses = [143, -1]
+    assert call("--table=7").exit_code == 130
+    assert not list((tmp_path / "out").glob("table*"))
+    assert call("--table=7").exit_code == 0
+    mine = [command for command in processes.commands if command.folder == folder]
+    assert mine
+    assert all("--resume" in command.arguments for command in mine)
+    assert [path.name for path in sorted((folder / "checkpoints").iterdir())][-1] == "step-00000002.pt"
+    assert len(json.loads((folder / "run.json").read_text())["commands"]) == 2, "it went on, and did not begin again"
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 16
+
+
+def test_what_cannot_be_loaded_is_not_trained(
+    call: Callable[..., Result], processes: InProcess, tmp_path: Path
+) -> None:
+    assert call("--figure=2", "--set=data.root=nowhere.zip", "--set=data.name=folder").exit_code == 1
+    assert call("--table=1", "--set=data.num_train=5000").exit_code == 1
+    assert processes.commands == []
+    text = (tmp_path / "out" / "figure-2-cpu.md").read_text()
+    assert "| ResNet | SN | 71.5 (text) | not run: " in text
+    assert "nowhere.zip" in text
+    assert "the paper says" not in text, "nothing was run, so no claim was looked at"
+    assert "not run: data.num_train: " in (tmp_path / "out" / "table-1-cpu.md").read_text()
+
+
+def test_architectures_that_are_left_out_are_not_planned(
+    call: Callable[..., Result], processes: InProcess, tmp_path: Path
+) -> None:
+    result = call("--figure=2", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert processes.commands == []
+    lines = [line.split() for line in result.output.splitlines()]
+    assert {line[0].partition("-seed")[0] for line in lines[2:10]} == {
+        f"classifier_cifar10_small_resnet{suffix}" for suffix in ("", "_sn", "_srn50", "_srn30")
+    }
+    assert lines[2][1:5] == ["epoch", "0", "of", "2"]
+    assert lines[-1][:2] == ["8", "runs,"]
+    assert call("--figure=2", "--architecture=lenet").exit_code == 2
+    assert call("--table=6").exit_code == 0, "which is of WideResNets"
+    assert "not run: left out by --architecture" in (tmp_path / "out" / "table-6-cpu.md").read_text()
+
+
+def test_an_epoch_is_estimated_by_its_updates(reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update of 16 images that takes 2 s, and one of all 128: 500 images are four batches."""
+    classifiers, seconds = module("classifiers"), iter([2.0, 4.0])
+    monkeypatch.setattr(classifiers, "mean_seconds", lambda run: next(seconds))
+    config = load_classifier_config("classifier_smoke", ["train.batch_size=128"])
+    costs = classifiers.tried(config, torch.device("cpu"))
+    assert costs == (2.0 / 16 * 128 * 4, 4.0 / 16)
+    assert classifiers.num_images(config, ("noise",)) == 20 * (1 + 4)
+    assert classifiers.num_images(config, ("accuracy", "complexity")) == 200 + 200 * 4
+    works = [
+        classifiers.work(load_classifier_config(f"classifier_{name}")) for name in ("cifar100_resnet", "cifar100_vgg")
+    ]
+    assert works[0] != works[1]
+    assert works[0] == classifiers.work(load_classifier_config("classifier_cifar100_resnet_srn30"))

@@ -1,14 +1,20 @@
-"""The tables and figures of the SRN paper's GAN experiments, trained and measured anew, with the paper's beside ours.
+"""The tables and figures of the SRN paper's experiments, trained and measured anew, with the paper's beside ours.
+
+GANs: tables 2 to 4, figures 5 and 12 to 22. Classifiers: tables 1 and 5 to 7, figures 1 to 4 and 6 to 11.
 
 python tools/reproduce.py --table 2 --scale cpu --seeds 0,1
 python tools/reproduce.py --table 4 --figure 5 --figure 17 --scale gpu-hour --seeds 0,1,2
+python tools/reproduce.py --figure 2,3 --scale cpu --seeds 0,1 --architecture resnet
 python tools/reproduce.py --all --scale paper --dry-run
 python tools/reproduce.py --table 3 --scale cpu --set data.name=folder --set data.root=data/cifar10-jpeg
 
-Scales: paper, the configurations of the paper's setting; gpu-hour, the same with 10,000 iterations in bf16, meant for a
-table in about an hour of a large GPU (not measured yet); cpu, narrow networks and 600 iterations, minutes a run. Where
-the published data cannot be had, --variant jpeg takes the configurations of a local copy, and --set changes any setting
-of all runs; the tables name what was used.
+Scales: paper, the configurations of the paper's setting; gpu-hour, the same with 10,000 iterations of GANs, or a tenth
+of classifiers' epochs, in bf16, meant for a table in about an hour of a large GPU (not measured yet); cpu, narrow
+networks and 600 iterations, or shallow classifiers, 5,000 training images and 20 epochs, minutes a run. There random
+labels are trained on without crops and flips. Where the published data cannot be had, --variant jpeg takes the
+configurations of a local copy, and --set changes any setting of all runs; the tables name what was used.
+What a model of the paper changes of its recipe, such as twice the epochs for random labels, it changes of what --set
+says.
 
 Nothing is done twice: runs and reports are found again by their settings, and what was interrupted goes on.
 """
@@ -28,8 +34,9 @@ from reproducing.figures import figure_markdown
 from reproducing.jobs import Jobs
 from reproducing.paper_classifiers import ARCHITECTURES
 from reproducing.plan import Artefact, Metrics, Plan, artefact, minutes
+from reproducing.results import Seeds
 from reproducing.scales import SCALES
-from reproducing.tables import Seeds, table_document, table_markdown
+from reproducing.tables import table_document, table_markdown
 
 from evaluation.errors import EvaluationError
 from evaluation.tables import text_table
@@ -102,12 +109,22 @@ def _numbers(kind: str) -> Any:
     return read
 
 
-@click.command(cls=Command, context_settings={"show_default": True})
+EXAMPLES = """
+Examples:
+
+  python tools/reproduce.py --table 2 --scale cpu --seeds 0,1            GANs: Inception score and FID
+  python tools/reproduce.py --figure 2,3 --scale cpu --seeds 0,1 --architecture resnet    classifiers: bars
+  python tools/reproduce.py --table 1,5-7 --scale gpu-hour               classifiers: errors, complexities
+  python tools/reproduce.py --all --scale paper --dry-run                what there would be to do, and how long
+"""
+
+
+@click.command(cls=Command, context_settings={"show_default": True}, epilog=EXAMPLES)
 @click.option("--table", "tables", multiple=True, callback=_numbers("table"), help=f"Some of {', '.join(TABLES)}.")
 @click.option("--figure", "figures", multiple=True, callback=_numbers("figure"), help=f"Some of {', '.join(FIGURES)}.")
 @click.option("--all", "everything", is_flag=True, help="Every table and figure.")
 @click.option("--scale", type=click.Choice(list(SCALES)), default="paper", help="How much of the paper's work.")
-@click.option("--seeds", callback=read_seeds, default="0,1,2", help="One run for each; mean and deviation.")
+@click.option("--seeds", callback=read_seeds, default="0,1,2", help="One run for each; mean and spread.")
 @click.option(
     "--architecture",
     "architectures",
@@ -139,7 +156,10 @@ def main(
     device: str,
     dry_run: bool,
 ) -> None:
-    """Train and measure what tables and figures of the SRN paper need, and write them with ours beside the paper's."""
+    """Train and measure what tables and figures of the SRN paper need, and write them with ours beside the paper's.
+
+    GANs: tables 2 to 4, figures 5 and 12 to 22. Classifiers: tables 1 and 5 to 7, figures 1 to 4 and 6 to 11.
+    """
     wanted = [("table", number) for number in (TABLES if everything else tables)]
     wanted += [("figure", number) for number in (FIGURES if everything else figures)]
     if not wanted:
@@ -181,7 +201,9 @@ def main(
 
 def _show(plan: Plan, estimates: Estimates, at_once: int) -> None:
     click.echo("\n".join(text_table(plan.rows(estimates))))
-    click.echo('"over": the time of the generated images alone, where nothing like it has been measured here')
+    click.echo(
+        '"over": the time of generated images, or of forward passes, where nothing like it has been measured here'
+    )
     training, evaluation = (seconds / at_once for seconds in plan.seconds(estimates))
     work = f"{minutes(training)} of training and {minutes(evaluation)} of evaluation"
     click.echo(f"{len(plan.groups)} runs, {work} if {at_once} at once do not slow each other")

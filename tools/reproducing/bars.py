@@ -21,8 +21,11 @@ class Bar(NamedTuple):
 
 
 def bars_figure(panels: Mapping[str, Sequence[Bar]], *, axis: str) -> Figure:
-    """A panel for each name. A label has its colour in all of them, by its place among all labels."""
-    order = list(dict.fromkeys(bar.label for bars in panels.values() for bar in bars))
+    """A panel for each name. What labels begin with, up to a comma, has its colour in all of them; what follows in the
+    first label is solid, anything else is hatched."""
+    labels = dict.fromkeys(bar.label for bars in panels.values() for bar in bars)
+    order = list(dict.fromkeys(label.partition(",")[0] for label in labels))
+    solid = next(iter(labels)).partition(",")[2]
     figure = Figure(figsize=(1.2 + sum(0.9 + 0.6 * len(bars) for bars in panels.values()), 4), dpi=150)
     figure.set_layout_engine("constrained")
     FigureCanvasAgg(figure)
@@ -30,11 +33,14 @@ def bars_figure(panels: Mapping[str, Sequence[Bar]], *, axis: str) -> Figure:
     grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
     for axes, (title, bars) in zip(grid, panels.items(), strict=True):
         places = range(len(bars))
-        colours = [colour_of(order.index(bar.label)) for bar in bars]
-        axes.bar(places, [bar.mean for bar in bars], color=colours, alpha=0.6, width=0.7)
+        names = [bar.label.partition(",") for bar in bars]
+        colours = [colour_of(order.index(name)) for name, _, _ in names]
+        hatches = ["" if rest == solid else "//" for _, _, rest in names]
+        means = [bar.mean for bar in bars]
+        axes.bar(places, means, color=colours, hatch=hatches, edgecolor="white", alpha=0.6, width=0.7)
         axes.errorbar(
             places,
-            [bar.mean for bar in bars],
+            means,
             yerr=[bar.reach for bar in bars],
             fmt="none",
             ecolor="black",

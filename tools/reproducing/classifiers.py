@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,10 @@ from reproducing.work import Costs, Progress, mean_seconds, one_thread
 TRAINING, EVALUATION = "gan.train_classifier", "gan.evaluate_classifier"
 UNIT = "epoch"
 REACH = half_interval
+NOTE = (
+    "Behind ±, in ours: the 75 % confidence interval of the mean over seeds, by Student's t; one seed has none. Two "
+    "means are within the spread where their intervals overlap."
+)
 CONDITIONS = (
     *("data", "labels", "network", "recipe", "epochs", "measured"),
     *("seeds", "time per run", "device", "protocol"),
@@ -46,6 +51,7 @@ BACKWARD = 3  # times a forward pass: one with its gradients
 TAIL = 1 << 20  # bytes at the end of a log in which its last epoch is
 
 
+@cache
 def names() -> list[str]:
     return [name.removesuffix(".yaml") for name in available_classifier_configs()]
 
@@ -61,7 +67,8 @@ def variant_of(config: str, variant: str) -> str:
     )
 
 
-def load(name: str, overrides: Sequence[str]) -> ClassifierConfig:
+@cache
+def load(name: str, overrides: tuple[str, ...]) -> ClassifierConfig:
     return load_classifier_config(name, overrides)
 
 
@@ -150,8 +157,12 @@ def is_reached(config: ClassifierConfig, last: LastEpoch) -> bool:
 
 
 def logged(config: ClassifierConfig, folder: Path) -> Values:
-    """Accuracies and errors in per cent, and their difference, of training's last epoch and of the test after it."""
-    if not config.train.epochs:
+    """Accuracies and errors in per cent, and their difference, of training's last epoch and of the test after it.
+
+    Nothing of a run that was to stop at a training accuracy and did not get there.
+    """
+    last = last_epoch(folder)
+    if last is None or (config.train.stop_accuracy and not is_reached(config, last)):
         return NOTHING
     curves = read_curves(folder / JSONL)
     (steps, training), (test_steps, test) = (curves.get(name, ((), ())) for name in ("accuracy", "test_accuracy"))
@@ -255,7 +266,7 @@ def conditions(config: ClassifierConfig, runs: Sequence[Measured], values: Seque
         "recipe": _recipe(config),
         "epochs": _epochs(config, runs),
         "measured": "; ".join(dict.fromkeys(map(_measured, values))),
-        "seeds": str(len(runs)) + (", no interval" if len(runs) == 1 else ""),
+        "seeds": _seeds(runs, values),
         "time per run": time_of(runs),
         "device": devices_of(runs),
         "protocol": ", ".join(f"`{value.protocol}`" for value in values),
@@ -291,8 +302,16 @@ def _epochs(config: ClassifierConfig, runs: Sequence[Measured]) -> str:
     if not stop:
         return str(config.train.epochs)
     ends = [last for run in runs if (last := last_epoch(run.folder)) is not None]
-    shown = [str(last.epoch) if is_reached(config, last) else f"{last.epoch} (not reached)" for last in ends]
-    return f"{', '.join(shown)} until accuracy {stop:g}"
+    missed = sum(not is_reached(config, last) for last in ends)
+    failures = f", not reached by {missed} of {len(ends)}" if missed else ""
+    return f"{', '.join(str(last.epoch) for last in ends)} until accuracy {stop:g}{failures}"
+
+
+def _seeds(runs: Sequence[Measured], values: Sequence[Ours]) -> str:
+    """How many, and of how many of them there are values."""
+    count = min((value.spread.num_seeds for value in values), default=0)
+    shown = str(len(runs)) if count == len(runs) else f"{count} of {len(runs)}"
+    return f"{shown}, no interval" if count == 1 else shown
 
 
 def _measured(value: Ours) -> str:

@@ -46,13 +46,17 @@ class Column(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A model's measure is smaller than another's, the paper says. panels: where it says so; none: everywhere."""
+    """A model's measure is smaller than another's, the paper says.
+
+    panels: where it says so; none: everywhere. of: what is measured, where a figure or table shows several things.
+    """
 
     text: str
     measure: Measure
     smaller: str
     larger: str
     panels: tuple[str, ...] = ()
+    of: str = ""
 
 
 class Table(NamedTuple):

@@ -1,7 +1,7 @@
 """Figures of the paper from our runs: histograms, losses over the steps, samples, bars."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -13,19 +13,16 @@ from evaluation.plots import overlaid_figure, save_figure
 from evaluation.tables import markdown_table
 from reproducing.bars import Bar, bars_figure
 from reproducing.catalogue import COLUMNS
+from reproducing.claims import Panels, claims_markdown
 from reproducing.conditions import title_of
-from reproducing.content import AnyModel, Bars, Claim, Curves, Figure, Histograms, Samples
+from reproducing.content import AnyModel, Bars, Curves, Figure, Histograms, Samples
 from reproducing.kinds import Kind, kind_of
 from reproducing.measured import Measured, steadiness
-from reproducing.results import Spread, claim_rows, of_all, over_seeds
-from reproducing.tables import MISSING, Seeds, conditions, head
+from reproducing.results import Seeds, Spread, of_all, over_seeds
+from reproducing.tables import MISSING, conditions, head
 
-Panels = Mapping[str, Mapping[AnyModel, Seeds]]
 NOT_PRINTED = "not printed"
-INTERVALS = (
-    "Behind ± and as lines on the bars: the 75 % confidence interval of the mean over seeds, by Student's t; dots are "
-    "seeds; the axis does not begin at 0. The spread in the last column of claims is that of both intervals together."
-)
+DRAWN = "Drawn are the means and their intervals; dots are seeds; the axis does not begin at 0."
 
 
 def figure_markdown(figure: Figure, panels: Panels, file: Callable[[str], Path]) -> str:
@@ -41,9 +38,7 @@ def figure_markdown(figure: Figure, panels: Panels, file: Callable[[str], Path])
         Bars: _bars,
     }
     parts = drawers[type(figure)](figure, panels, file)
-    claims = _claims(getattr(figure, "claims", ()), panels)
-    if claims:
-        parts.append(markdown_table(claims))
+    parts += claims_markdown(getattr(figure, "claims", ()), panels)
     if not isinstance(figure, Bars):  # whose lines say it themselves
         parts += sorted(
             {
@@ -59,27 +54,6 @@ def figure_markdown(figure: Figure, panels: Panels, file: Callable[[str], Path])
 def _kind(panels: Panels) -> Kind:
     """All models of a figure are of one."""
     return kind_of(next(model for members in panels.values() for model in members))
-
-
-def _claims(claims: Sequence[Claim], panels: Panels) -> list[list[str]]:
-    """Each panel with the claims of which it has both models: other panels' models may have the same labels.
-
-    A panel of which nothing was run has nothing to say of them.
-    """
-    rows: list[list[str]] = []
-    for title, members in panels.items():
-        if not any(seeds.runs for seeds in members.values()):
-            continue
-        runs: dict[str, Sequence[Measured]] = {model.label: seeds.runs for model, seeds in members.items()}
-        here = [
-            claim
-            for claim in claims
-            if {claim.smaller, claim.larger} <= runs.keys() and title in (claim.panels or (title,))
-        ]
-        heads, *found = claim_rows(here, runs, _kind(panels).REACH)
-        rows = rows or ([["panel", *heads]] if found else [])
-        rows += [[title, *row] for row in found]
-    return rows
 
 
 def _histograms(figure: Histograms, panels: Panels, file: Callable[[str], Path]) -> list[str]:
@@ -100,7 +74,7 @@ def _histograms(figure: Histograms, panels: Panels, file: Callable[[str], Path])
                 drawn = True
         if drawn:
             parts.append(_percentiles(figure, title, members))
-    return [*parts, *filter(None, [figure.note])]
+    return [*parts, *filter(None, [_kind(panels).NOTE, figure.note])] if parts else []
 
 
 def _percentiles(figure: Histograms, title: str, members: Mapping[AnyModel, Seeds]) -> str:
@@ -189,7 +163,7 @@ def _bars(figure: Bars, panels: Panels, file: Callable[[str], Path]) -> list[str
     """A picture for each column, with a panel for each section; a table with a row for each line."""
     kind, pictures = _kind(panels), []
     drawn: dict[str, dict[str, list[Bar]]] = {name: {} for name in figure.columns}
-    rows = [["", "model", *(cell for name in figure.columns for cell in ("paper", head(name))), *kind.CONDITIONS]]
+    rows = [["panel", "model", *(cell for name in figure.columns for cell in ("paper", head(name))), *kind.CONDITIONS]]
     rows.append(
         ["", "paper", *[""] * 2 * len(figure.columns), *(figure.protocol.get(name, "") for name in kind.CONDITIONS)]
     )
@@ -212,4 +186,5 @@ def _bars(figure: Bars, panels: Panels, file: Callable[[str], Path]) -> list[str
             picture = file(letter if len(figure.columns) > 1 else "")
             save_figure(bars_figure(sections, axis=name), picture)
             pictures.append(f"![{figure.title}: {name}]({picture.name})")
-    return [*pictures, *filter(None, [INTERVALS, figure.note]), markdown_table(rows)]
+    notes = [DRAWN] if pictures else []
+    return [*pictures, *notes, markdown_table(rows), *filter(None, [kind.NOTE, figure.note])]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from reproducing.work import Costs, Progress, mean_seconds, one_thread
 TRAINING, EVALUATION = "gan.train", "gan.evaluate"
 UNIT = "step"
 REACH = deviation
+NOTE = ""
 CONDITIONS = ("data", "extractor", "iterations", "networks", "images", "seeds", "time per run", "device", "protocol")
 
 SCORES = ("fid", "is")
@@ -34,6 +36,7 @@ COUNTS |= {"num_generated_per_class": "generated", "pairs": "pairs"}
 """Fields of protocols that count images."""
 
 
+@cache
 def names() -> list[str]:
     return [name.removesuffix(".yaml") for name in available_configs()]
 
@@ -45,7 +48,8 @@ def variant_of(config: str, variant: str) -> str:
     return found if found in names() else config
 
 
-def load(name: str, overrides: Sequence[str]) -> Config:
+@cache
+def load(name: str, overrides: tuple[str, ...]) -> Config:
     return load_config(name, overrides)
 
 

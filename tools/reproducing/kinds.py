@@ -20,7 +20,7 @@ class Kind(Protocol):
 
     TRAINING, EVALUATION: modules of the commands.
     UNIT: what the length of training is counted in.
-    REACH: what stands behind ± in tables, and how far apart two means have to be.
+    REACH: what stands behind ± in tables, and how far apart two means have to be. NOTE: says so under them.
     CONDITIONS: columns of every table, what numbers depend on besides the model.
     """
 
@@ -28,6 +28,7 @@ class Kind(Protocol):
     EVALUATION: str
     UNIT: str
     REACH: Callable[[Spread], float]
+    NOTE: str
     CONDITIONS: tuple[str, ...]
 
     def names(self) -> list[str]:
@@ -36,7 +37,7 @@ class Kind(Protocol):
     def variant_of(self, config: str, variant: str) -> str:
         """The name of a configuration's variant; its own where there is none."""
 
-    def load(self, name: str, overrides: Sequence[str]) -> Experiment:
+    def load(self, name: str, overrides: tuple[str, ...]) -> Experiment:
         """See `gan.settings.load`."""
 
     def scaled(self, model: Any, config: Any, scale: Scale) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from scipy.stats import t as student
 
 from evaluation.errors import EvaluationError
 from evaluation.ranking import DIGITS, differences
-from reproducing.content import Claim, Measure
+from reproducing.content import Measure
 from reproducing.measured import Measured
 
 CONFIDENCE = 0.75  # of the paper's intervals
@@ -52,6 +52,14 @@ def half_interval(spread: Spread) -> float:
         return math.nan
     quantile = float(student.ppf((1 + CONFIDENCE) / 2, spread.num_seeds - 1))
     return quantile * spread.std / math.sqrt(spread.num_seeds)
+
+
+class Seeds(NamedTuple):
+    """A line's runs: the configuration they share but for the seed, those that are measured, why others are not."""
+
+    config: Any
+    runs: Sequence[Measured]
+    reason: str
 
 
 class Ours(NamedTuple):
@@ -97,15 +105,3 @@ def verdict(smaller: Sequence[float], larger: Sequence[float], reach: Reach = de
 def of_all(runs: Sequence[Measured], measure: Measure) -> list[float]:
     """A measure of every seed that has it."""
     return [value for value in map(measure, runs) if not math.isnan(value)]
-
-
-def claim_rows(
-    claims: Sequence[Claim], runs: dict[str, Sequence[Measured]], reach: Reach = deviation
-) -> list[list[str]]:
-    """A table: what the paper says, both models' measures, the verdict."""
-    rows = [["the paper says", "smaller there", "ours", "larger there", "ours", "here"]]
-    for claim in claims:
-        smaller, larger = (of_all(runs.get(label, ()), claim.measure) for label in (claim.smaller, claim.larger))
-        one, other = (Spread.of(values).text(reach) for values in (smaller, larger))
-        rows.append([claim.text, claim.smaller, one, claim.larger, other, verdict(smaller, larger, reach)])
-    return rows

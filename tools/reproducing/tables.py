@@ -3,25 +3,17 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 from evaluation.tables import markdown_table
 from reproducing.catalogue import COLUMNS
+from reproducing.claims import claims_markdown
 from reproducing.content import AnyModel, Line, Table
 from reproducing.kinds import kind_of
-from reproducing.measured import Measured
-from reproducing.results import Ours, Reach, over_seeds, verdict
+from reproducing.results import Ours, Reach, Seeds, over_seeds, verdict
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 MISSING = "–"
-
-
-class Seeds(NamedTuple):
-    """A line's runs: the configuration they share but for the seed, those that are measured, why others are not."""
-
-    config: Any
-    runs: Sequence[Measured]
-    reason: str
 
 
 def table_markdown(table: Table, lines: Sequence[tuple[Line, Seeds]]) -> str:
@@ -39,7 +31,11 @@ def table_markdown(table: Table, lines: Sequence[tuple[Line, Seeds]]) -> str:
         rows.append([line.model.label, "paper", *printed, *paper])
         rows.append(["", *_our_cells(table, line.model, seeds, found)])
     orders = "\n".join(f"- {order}" for order in _orders(lines, ours, kind.REACH))
-    return "\n\n".join(filter(None, [markdown_table(rows), table.note, orders]))
+    sections: dict[str, dict[AnyModel, Seeds]] = {}
+    for line, seeds in lines:
+        sections.setdefault(line.section, {})[line.model] = seeds
+    parts = [markdown_table(rows), kind.NOTE, table.note, orders, *claims_markdown(table.claims, sections)]
+    return "\n\n".join(filter(None, parts))
 
 
 def head(column: str) -> str:

@@ -1,0 +1,74 @@
+"""What the paper claims, and whether our runs agree."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from evaluation.tables import markdown_table
+from reproducing.content import AnyModel, Claim
+from reproducing.kinds import kind_of
+from reproducing.results import Reach, Seeds, Spread, of_all, verdict
+
+Panels = Mapping[str, Mapping[AnyModel, Seeds]]
+"""Of a figure, or sections of a table: their models with what is known of them."""
+HEADS = ("panel", "the paper says", "smaller there", "ours", "larger there", "ours", "here")
+
+
+class Checked(NamedTuple):
+    """A claim in one panel. smaller, larger: ours, of the models that are there."""
+
+    panel: str
+    claim: Claim
+    smaller: str
+    larger: str
+    verdict: str
+
+
+def claims_markdown(claims: Sequence[Claim], panels: Panels) -> list[str]:
+    """A table, and how often claims hold that are made more than once; empty where nothing was run."""
+    found = check(claims, panels)
+    if not found:
+        return []
+    rows = [
+        [
+            *(one.panel, f"{one.claim.text}: {one.claim.of}" if one.claim.of else one.claim.text),
+            *(one.claim.smaller, one.smaller, one.claim.larger, one.larger, one.verdict),
+        ]
+        for one in found
+    ]
+    return [markdown_table([HEADS, *rows]), *filter(None, ["\n".join(_tally(found))])]
+
+
+def check(claims: Sequence[Claim], panels: Panels) -> list[Checked]:
+    """Each panel with the claims of which it has both models: other panels' models may have the same labels.
+
+    A panel of which nothing was run has nothing to say of them.
+    """
+    found = []
+    for title, members in panels.items():
+        seeds = {model.label: of_model for model, of_model in members.items()}
+        if any(of_model.runs for of_model in seeds.values()):
+            reach = kind_of(next(iter(members))).REACH
+            found += [
+                _checked(title, claim, seeds, reach)
+                for claim in claims
+                if {claim.smaller, claim.larger} <= seeds.keys() and title in (claim.panels or (title,))
+            ]
+    return found
+
+
+def _checked(panel: str, claim: Claim, seeds: Mapping[str, Seeds], reach: Reach) -> Checked:
+    smaller, larger = (of_all(seeds[label].runs, claim.measure) for label in (claim.smaller, claim.larger))
+    one, other = (Spread.of(values).text(reach) for values in (smaller, larger))
+    return Checked(panel, claim, one, other, verdict(smaller, larger, reach))
+
+
+def _tally(found: Sequence[Checked]) -> list[str]:
+    """For each text that was measured more than once, in how many places it is as in the paper."""
+    sentences = []
+    for text in dict.fromkeys(one.claim.text for one in found):
+        verdicts = [one.verdict for one in found if one.claim.text == text and one.verdict != "not measured"]
+        same = [verdict for verdict in verdicts if verdict.startswith("as in the paper")]
+        beyond = sum("within the spread" not in verdict for verdict in same)
+        if len(verdicts) > 1:
+            sentences.append(f"- {text}: {len(same)} of {len(verdicts)} as in the paper, {beyond} beyond the spread.")
+    return sentences
