@@ -4,11 +4,13 @@ import importlib
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from evaluation.errors import EvaluationError
@@ -289,6 +291,14 @@ def test_the_plan_says_what_is_missing_and_how_long_it_takes(
     assert lines[2][1:5] == ["step", "0", "of", "4"]
     assert float(lines[2][5]) >= 0
     assert result.output.splitlines()[-1].startswith("4 runs, ")
+
+
+def test_a_busy_machine_is_no_slower_in_estimates(reproduce: ModuleType) -> None:
+    """On a CPU what waits takes no time; where a GPU works, waiting for it is all there is to see."""
+    work = importlib.import_module("reproducing.work")
+    waited = {name: work.mean_seconds(lambda: time.sleep(0.05), torch.device(name)) for name in ("cpu", "cuda")}
+    assert waited["cuda"] >= 0.05
+    assert waited["cpu"] < 0.025
 
 
 def test_iterations_with_a_penalty_are_estimated_by_their_own(reproduce: ModuleType) -> None:

@@ -410,12 +410,18 @@ def test_architectures_that_are_left_out_are_not_planned(
 
 
 def test_an_epoch_is_estimated_by_its_updates(reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An update of 16 images that takes 2 s, and one of all 128: 500 images are four batches."""
-    classifiers, seconds = module("classifiers"), iter([2.0, 4.0])
-    monkeypatch.setattr(classifiers, "mean_seconds", lambda run: next(seconds))
+    """500 images are four batches of 128. Updates of 2 images, of 16, of all, until one takes over a second."""
+    classifiers = module("classifiers")
     config = load_classifier_config("classifier_smoke", ["train.batch_size=128"])
-    costs = classifiers.tried(config, torch.device("cpu"))
-    assert costs == (2.0 / 16 * 128 * 4, 4.0 / 16)
+
+    def costs(*seconds: float) -> tuple[float, float]:
+        found = iter(seconds)
+        monkeypatch.setattr(classifiers, "mean_seconds", lambda run, device: next(found))
+        return tuple(classifiers.tried(config, torch.device("cpu")))
+
+    assert costs(3.0, 0.5) == (3.0 / 2 * 128 * 4, 0.5 / 2)
+    assert costs(0.5, 3.0, 2.0) == (3.0 / 16 * 128 * 4, 2.0 / 16)
+    assert costs(0.1, 0.2, 0.7, 0.5) == (0.7 * 4, 0.5 / 128)
     assert classifiers.num_images(config, ("noise",)) == 20 * (1 + 4)
     assert classifiers.num_images(config, ("accuracy", "complexity")) == 200 + 200 * 4
     works = [

@@ -3,7 +3,7 @@
 import inspect
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from evaluation.plots import read_curves
 from evaluation.report import protocol_hash
 from gan import build
 from gan.classifier_config import ClassifierConfig, available_classifier_configs, load_classifier_config
+from gan.classifier_state import ClassifierState
 from gan.classifier_trainer import ClassifierTrainer
 from gan.classifiers import CLASSIFIERS
 from gan.data import DATASETS, ImageData
@@ -46,7 +47,8 @@ CONDITIONS = (
 RANDOM = "data.labels=random"
 CIFAR = 50_000  # training images, where no configuration says how many
 CLASSES = 10  # of the random images that updates are tried on, where the data set alone knows
-TRIED_IMAGES = 16  # at most, on a CPU: the time of an update grows with their number
+PARTS = (2, 16)  # images of a batch that updates are tried on first, on a CPU
+LONG = 1.0  # seconds of an update; of a whole batch it takes as many times longer as there are more images
 BACKWARD = 3  # times a forward pass: one with its gradients
 TAIL = 1 << 20  # bytes at the end of a log in which its last epoch is
 
@@ -205,38 +207,45 @@ def work(config: ClassifierConfig) -> str:
 
 
 def tried(config: ClassifierConfig, device: torch.device) -> Costs:
-    """Of an epoch, and of an image's forward pass."""
+    """Of an epoch, and of an image's forward pass; of whole batches, or of as large a part as does not take long."""
     if device.type == "cpu":
         keep_freed_memory()
-    count = config.train.batch_size if device.type == "cuda" else min(config.train.batch_size, TRIED_IMAGES)
+    whole = config.train.batch_size
+    counts = (whole,) if device.type == "cuda" else (*(count for count in PARTS if count < whole), whole)
     num_classes = DATASETS[config.data.name].num_classes or CLASSES
-    size = config.data.image_size
-    pixels = torch.randint(
-        0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
-    images = ImageData(
-        pixels, torch.arange(count) % num_classes, tuple(map(str, range(num_classes))), "random", "train"
-    )
-    settings = config.train.model_copy(update={"batch_size": count})
     with one_thread():
         state = build.build_classifier_state(config, device, num_classes)
-        trainer = ClassifierTrainer(
-            state,
-            images,
-            settings,
-            penalty=build.build_weight_penalty(config),
-            batched=device.type == "cuda",
-        )
+        for count in counts:
+            update, forward = _calls(config, state, count)
+            seconds = mean_seconds(update, device)
+            if seconds > LONG:
+                break
+        return Costs(seconds / count * _images_per_epoch(config), mean_seconds(forward, device) / count)
 
-        def update() -> None:
-            trainer.train_step()
-            state.totals.tolist()  # waits for a GPU
 
-        def forward() -> None:
-            with torch.no_grad():
-                state.network.eval()(to_float(pixels.to(device))).sum().item()
+def _calls(config: ClassifierConfig, state: ClassifierState, count: int) -> tuple[Callable[[], None], ...]:
+    """An update by random images, and their forward pass."""
+    device, size, classes = state.totals.device, config.data.image_size, state.num_classes
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
+    images = ImageData(pixels, torch.arange(count) % classes, tuple(map(str, range(classes))), "random", "train")
+    trainer = ClassifierTrainer(
+        state,
+        images,
+        config.train.model_copy(update={"batch_size": count}),
+        penalty=build.build_weight_penalty(config),
+        batched=device.type == "cuda",
+    )
 
-        return Costs(mean_seconds(update) / count * _images_per_epoch(config), mean_seconds(forward) / count)
+    def update() -> None:
+        trainer.train_step()
+        state.totals.tolist()  # waits for a GPU
+
+    def forward() -> None:
+        with torch.no_grad():
+            state.network.eval()(to_float(pixels.to(device))).sum().item()
+
+    return update, forward
 
 
 def _images_per_epoch(config: ClassifierConfig) -> int:

@@ -119,7 +119,7 @@ def tried(config: Config, device: torch.device) -> Costs:
         def sample() -> None:
             generate(trainer.state.generator, latents, labels, batch_size=len(latents), device=device)
 
-        return Costs(mean_seconds(iterate), mean_seconds(sample) / len(latents))
+        return Costs(mean_seconds(iterate, device), mean_seconds(sample, device) / len(latents))
 
 
 def num_images(config: Config, metrics: Iterable[str]) -> int:
