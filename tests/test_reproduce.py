@@ -395,6 +395,20 @@ def test_seeds_of_different_protocols_have_no_mean(reproduce: ModuleType) -> Non
         results.over_seeds([measured(1), measured(2)], "nd")
 
 
+def test_a_seed_without_a_value_has_no_part_in_a_mean(reproduce: ModuleType) -> None:
+    """Such as a complexity where no image is classified rightly: NaN in its report."""
+    results = importlib.import_module("reproducing.results")
+    entry = {"hash": "0" * 64, "fields": {}}
+
+    def over_seeds(*values: float) -> object:
+        return results.over_seeds(
+            [SimpleNamespace(find=lambda _, value=value: ("k", value, entry)) for value in values], "k"
+        )
+
+    assert over_seeds(1.0, math.nan, 3.0).values == (1.0, 3.0)
+    assert over_seeds(math.nan) is None
+
+
 def test_a_loss_around_its_line(reproduce: ModuleType, tmp_path: Path) -> None:
     """A line has no spread whatever its slope; an alternation of ±1 around one has 1."""
     measured = importlib.import_module("reproducing.measured")

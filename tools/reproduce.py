@@ -10,7 +10,7 @@ python tools/reproduce.py --table 3 --scale cpu --set data.name=folder --set dat
 
 Scales: paper, the configurations of the paper's setting; gpu-hour, the same with 10,000 iterations of GANs, or a tenth
 of classifiers' epochs, in bf16, meant for a table in about an hour of a large GPU (not measured yet); cpu, narrow
-networks and 600 iterations, or shallow classifiers, 5,000 training images and 20 epochs, minutes a run. There random
+networks and 600 iterations, or shallow classifiers, 2,500 training images and 20 epochs, minutes a run. There random
 labels are trained on without crops and flips. Where the published data cannot be had, --variant jpeg takes the
 configurations of a local copy, and --set changes any setting of all runs; the tables name what was used.
 What a model of the paper changes of its recipe, such as twice the epochs for random labels, it changes of what --set

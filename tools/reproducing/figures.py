@@ -70,7 +70,8 @@ def _histograms(figure: Histograms, panels: Panels, file: Callable[[str], Path])
             reports = {label: report for label, report in reports.items() if kind in histograms(report)}
             if reports:
                 plot_histograms(reports, kind, file(letter))
-                parts.append(f"![{figure.title}, {title}]({file(letter).name})")
+                what = f", {NAMES[kind]}" if len(figure.kinds) > 1 else ""
+                parts.append(f"![{figure.title}, {title}{what}]({file(letter).name})")
                 drawn = True
         if drawn:
             parts.append(_percentiles(figure, title, members))

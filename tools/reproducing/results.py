@@ -73,12 +73,12 @@ class Ours(NamedTuple):
 
 
 def over_seeds(runs: Sequence[Measured], pattern: str) -> Ours | None:
-    """The value whose key matches, of every seed; None where no run has it.
+    """The value whose key matches, of every seed that has one; None where none has.
 
     Raises:
         EvaluationError: seeds that were measured by different protocols.
     """
-    found = [value for value in (run.find(pattern) for run in runs) if value is not None]
+    found = [value for value in (run.find(pattern) for run in runs) if value is not None and not math.isnan(value[1])]
     if not found:
         return None
     key, _, entry = found[0]
