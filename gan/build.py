@@ -21,7 +21,7 @@ from gan.data.random_labels import with_random_labels
 from gan.data.subset import balanced_rows, part_of
 from gan.distributed import ALONE, Processes
 from gan.ema import averaged_copy
-from gan.errors import CheckpointError, ConfigError
+from gan.errors import CheckpointError, ConfigError, DataError
 from gan.losses import LOSSES, DiscriminatorPenalty, Loss
 from gan.memory import physical_memory
 from gan.models import DISCRIMINATORS, GENERATORS
@@ -48,7 +48,9 @@ REGISTRIES: dict[str, Mapping[str, object]] = {
 CLASSIFIER_REGISTRIES: dict[str, Mapping[str, object]] = {
     "data.name": DATASETS,
     "classifier.name": CLASSIFIERS,
-    "classifier.normalization": NORMALIZATIONS,
+    "classifier.normalization": {  # no penalties that compare real images with generated ones
+        name: entry for name, entry in NORMALIZATIONS.items() if entry.penalty in ("none", "orthogonal")
+    },
 }
 """Likewise, of a classifier."""
 
@@ -332,7 +334,10 @@ def architecture(config: ClassifierConfig) -> Callable[[int], nn.Module]:
     given = {name: value for name in SIZES if (value := getattr(wanted, name)) is not None}
     for name in given:
         if name not in known:
-            raise ConfigError(f"classifier.{name}: {wanted.name} has none; its sizes are {', '.join(known)}")
+            raise ConfigError(
+                f"classifier.{name}: {wanted.name} has none; its sizes are {', '.join(known)}; "
+                f"--set classifier.{name}=null takes away what the configuration says"
+            )
     return partial(make, **given)
 
 
@@ -371,17 +376,13 @@ def build_weight_penalty(config: ClassifierConfig) -> Callable[[nn.Module], Tens
     """What a classifier's normalization adds to its loss.
 
     Raises:
-        ConfigError: something that needs generated images.
+        ConfigError: an unknown normalization, or one that needs generated images.
     """
     wanted = config.classifier
-    name = choose(NORMALIZATIONS, wanted.normalization, "classifier.normalization").penalty
-    if name == "none":
+    allowed = CLASSIFIER_REGISTRIES["classifier.normalization"]
+    choose(allowed, wanted.normalization, "classifier.normalization")
+    if NORMALIZATIONS[wanted.normalization].penalty == "none":
         return None
-    if name != "orthogonal":
-        raise ConfigError(
-            f"classifier.normalization: {wanted.normalization} compares real images with generated ones, and a "
-            "classifier sees none; choose another"
-        )
     return partial(orthogonal_penalty, coefficient=wanted.ortho_coefficient)
 
 
@@ -414,6 +415,15 @@ def load_labelled_images(config: ClassifierConfig, split: str) -> ImageData:
         return data
     labelled = with_random_labels(data, wanted.seed) if wanted.labels == "random" else data
     return part_of(labelled, balanced_rows(data, wanted.num_train, wanted.seed)) if wanted.num_train else labelled
+
+
+def check_classes(config: ClassifierConfig, state: ClassifierState, images: ImageData) -> None:
+    """Raises DataError if images are of other classes than those that a classifier was trained on."""
+    if images.classes != state.class_names:
+        raise DataError(
+            f"{config.data.root}: the {images.split} images have the classes {', '.join(images.classes[:10])}, "
+            f"expected those of training: {', '.join(state.class_names[:10])}; name the right data by data.root"
+        )
 
 
 def classifier_config(checkpoint: Checkpoint) -> ClassifierConfig:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gan.config import DataSettings, NormalizationSettings
 from gan.settings import (
@@ -32,11 +32,27 @@ from gan.settings import (
     without_effect,
 )
 
+
+def _as_tuple(given: Any) -> Any:
+    """YAML has lists."""
+    if not isinstance(given, list | tuple):
+        raise ValueError("a list such as [150, 250]")
+    return tuple(given)
+
+
+def _rising(milestones: tuple[int, ...]) -> tuple[int, ...]:
+    if list(milestones) != sorted(set(milestones)):
+        raise ValueError("milestones in rising order")
+    return milestones
+
+
 Milestones = Annotated[
     tuple[Annotated[int, Field(ge=1, le=10**6)], ...],
-    BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),  # YAML has lists
+    BeforeValidator(_as_tuple),
     Field(max_length=100),
+    AfterValidator(_rising),
 ]
+Depth = Annotated[int, Field(ge=1, le=1202)]  # the deepest of He et al. 2016
 Epochs = Annotated[int, Field(ge=0, le=10**6)]
 
 
@@ -55,7 +71,7 @@ class ClassifierSettings(NormalizationSettings):
     """The classifier's architecture, and how its weights are normalized. See docs/classifiers.md."""
 
     name: Name = setting("resnet", "a key of gan.classifiers.CLASSIFIERS")
-    depth: Count | None = setting(None, "resnet, wide_resnet, densenet, vgg: layers; unless given, the paper's")
+    depth: Depth | None = setting(None, "resnet, wide_resnet, densenet, vgg: layers; unless given, the paper's")
     channels: Width | None = setting(None, "resnet, vgg, alexnet: first width; unless given, the paper's")
     width: Width | None = setting(None, "wide_resnet: factor of the widths; unless given, the paper's")
     growth: Width | None = setting(None, "densenet: channels that a layer adds; unless given, the paper's")
@@ -93,14 +109,12 @@ class ClassifierTrainSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "ClassifierTrainSettings":
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones in rising order, not {list(self.milestones)}")
         if self.nesterov and not self.momentum:
             raise ValueError("momentum above 0 with nesterov=true")
         return self
 
 
-class MeasureSettings(Settings):
+class ClassifierEvalSettings(Settings):
     """What is measured of a trained classifier, on which images. See docs/generalization.md."""
 
     metrics: Text = without_effect("accuracy,margin,complexity,spectra", "of gan-eval-classifier, separated by commas")
@@ -125,7 +139,7 @@ class ClassifierConfig(Experiment):
     data: LabelledDataSettings = LabelledDataSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     train: ClassifierTrainSettings = ClassifierTrainSettings()
-    eval: MeasureSettings = MeasureSettings()
+    eval: ClassifierEvalSettings = ClassifierEvalSettings()
 
 
 def load_classifier_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> ClassifierConfig:

@@ -174,6 +174,8 @@ class ClassifierTrainer:
             logger.layers(0, spectra(state.network))
             logger.before_saving()
             logger.saved(save())  # a disk that is full is found now
+            if self.is_done and test is not None:
+                logger.metrics(0, test(), {})
         logger.start(state.step)
         reason = stop(state.step) if state.step else ""
         while not self.is_done and not reason:

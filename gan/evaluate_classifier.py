@@ -10,6 +10,7 @@ from evaluation import Report
 from evaluation.generalization import MEASURES, MeasureSettings, check_measures, measure
 from evaluation.images import fingerprint
 from gan import build
+from gan.build import check_classes
 from gan.checkpoint import Checkpoint, find_checkpoint, newest_run, read_checkpoint
 from gan.classifier_config import ClassifierConfig
 from gan.command import Command, choose_device, describe
@@ -19,6 +20,7 @@ from gan.evaluate import compare_runs, one_sentence, refuse_changes
 from gan.logger import JSONL
 from gan.memory import keep_freed_memory
 from gan.pixels import to_float
+from gan.run_folder import check_images_of
 from gan.sample import fresh_folder
 from gan.settings import override_config
 
@@ -98,10 +100,17 @@ def _chosen(checkpoint: Path | None, run: Path | None) -> Path:
 
 
 def _measured(names: list[str], config: ClassifierConfig, checkpoint: Checkpoint, device: torch.device) -> Report:
-    """Measures of a checkpoint's network, on the images and labels that the configuration names."""
+    """Measures of a checkpoint's network, on the images and labels that the configuration names.
+
+    Raises:
+        CheckpointError, DataError: they are not those of training, or of other classes.
+    """
     wanted, data = config.eval, config.data
     state = build.load_classifier_state(checkpoint, config, device)
     images = build.load_labelled_images(config, wanted.split)
+    if wanted.split == "train":
+        check_images_of(checkpoint.path, state.data_fingerprint, images.fingerprint, data.root)
+    check_classes(config, state, images)
     random = data.labels == "random" and wanted.split == "train"
     return measure(
         names,
@@ -125,6 +134,9 @@ def _measured(names: list[str], config: ClassifierConfig, checkpoint: Checkpoint
         subject={
             "experiment": config.name,
             "identity": config.identity(),
+            "classifier": {name: value for name, value in config.classifier.model_dump().items() if value is not None},
+            "trained_on_labels": data.labels,
+            "train_seed": config.train.seed,
             "step": state.step,
             "checkpoint": str(checkpoint.path),
             "checkpoint_sha256": hashlib.sha256(checkpoint.path.read_bytes()).hexdigest(),

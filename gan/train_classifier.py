@@ -41,7 +41,7 @@ Examples:
   gan-train-classifier --config classifier_cifar10_small_resnet --run runs/mine     ResNet-20, minutes on a CPU
   gan-train-classifier --config classifier_cifar10_small_resnet --set data.labels=random   labels that say nothing
   gan-train-classifier --run runs/mine --resume                     continues bit for bit
-  gan-train-classifier --config classifier_smoke --set train.stop_accuracy=0.99   until it knows its training images
+  gan-train-classifier --config classifier_smoke --set train.stop_accuracy=0.5 --set train.epochs=100   until then
   gan-eval-classifier --run runs/mine                               margins, complexities, spectra
   tensorboard --logdir runs                                         to watch
 """
@@ -187,8 +187,7 @@ def _tester(config: ClassifierConfig, state: ClassifierState, logger: Logger) ->
     except DataError as error:
         logger.say(f"no test accuracy: {error}")
         return None
-    if images.classes != state.class_names:
-        raise DataError(f"{config.data.root}: the test split has other classes than the training split")
+    build.check_classes(config, state, images)
     return lambda: {f"test_{name}": value for name, value in accuracy_and_loss(state.network, images).items()}
 
 

@@ -14,6 +14,9 @@ from evaluation.generalization.classifier import BATCH_SIZE, asked, gradient_of
 from evaluation.images import check_inputs
 from evaluation.metrics.lipschitz import Ratios
 
+NUMBERS = 2**27
+"""Of the Jacobians that are in memory at once: 1 GiB in float64, and as much again while it is made."""
+
 
 class JacobianNorms(NamedTuple):
     """Of the logits' Jacobian (K, entries) at each image, float64 (N,)."""
@@ -50,7 +53,8 @@ def global_lipschitz(network: nn.Module, x: Tensor, y: Tensor, *, batch_size: in
 def local_lipschitz(network: nn.Module, images: Tensor, *, batch_size: int = BATCH_SIZE) -> JacobianNorms:
     """The norms of the logits' Jacobian at each image, exact: K backward passes for each batch.
 
-    A batch's Jacobians are in memory at once, batch_size * K * entries numbers. Gradients of parameters are neither
+    A batch's Jacobians are in memory at once, batch_size * K * entries numbers; batches are smaller where that would be
+    more than `NUMBERS`. Gradients of parameters are neither
     computed nor changed. Arguments as for `global_lipschitz`.
 
     Raises:
@@ -58,7 +62,9 @@ def local_lipschitz(network: nn.Module, images: Tensor, *, batch_size: int = BAT
     """
     parts = []
     with asked(network, images) as ask:
-        for some in images.split(batch_size):
+        with torch.no_grad():
+            numbers = ask(images[:1]).shape[1] * images[0].numel()
+        for some in images.split(max(1, min(batch_size, NUMBERS // numbers))):
             points = some.detach().clone().requires_grad_()
             logits = ask(points)
             rows = [gradient_of(one.sum(), points) for one in logits.unbind(1)]

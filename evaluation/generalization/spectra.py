@@ -1,5 +1,6 @@
 """The singular values of every layer, of the weights that a network uses now."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ _ELEMENTWISE = (nn.LayerNorm,)  # their weights scale single entries, whatever t
 
 
 class LayerSpectrum(NamedTuple):
-    """One layer's weight W, read as a matrix (output units, everything else), (m, n).
+    """One layer's weight W, read as a matrix (output units, everything else), (m, n); of groups, with a block for each.
 
     singular_values: float64 (min(m, n),), descending; below 1e-8 of the largest they are rounding.
     norm_21_rows: the sum over output units of the Euclidean norms of W's rows; norm_21_columns: of its columns.
@@ -75,20 +76,31 @@ def weight_layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _spectrum(name: str, layer: nn.Module) -> LayerSpectrum:
-    weight = layer.weight.detach().double().cpu()  # type: ignore[operator, union-attr]
-    if isinstance(layer, _ConvTransposeNd):
-        weight = weight.transpose(0, 1)
-    matrix = weight.flatten(1)
-    scale = float(matrix.abs().max())
+    blocks = _blocks(layer)
+    scale = max(float(block.abs().max()) for block in blocks)
     if not 0 < scale < torch.inf:
         raise EvaluationError(f"classifier: the weight of {name or 'the layer'} is all zero or not finite")
-    narrow = matrix / scale  # squares of very large or small entries would leave the range of float64
-    narrow = narrow if len(narrow) <= narrow.shape[1] else narrow.T
-    squares = torch.linalg.eigvalsh(narrow @ narrow.T).flip(0).clamp_min(0)
+    values = torch.cat([_singular_values(block / scale) for block in blocks])
     return LayerSpectrum(
         name,
-        (matrix.shape[0], matrix.shape[1]),
-        scale * squares.sqrt(),
-        float(torch.linalg.vector_norm(matrix, dim=1).sum()),
-        float(torch.linalg.vector_norm(matrix, dim=0).sum()),
+        (sum(block.shape[0] for block in blocks), sum(block.shape[1] for block in blocks)),
+        scale * values.sort(descending=True).values,
+        math.fsum(float(torch.linalg.vector_norm(block, dim=1).sum()) for block in blocks),
+        math.fsum(float(torch.linalg.vector_norm(block, dim=0).sum()) for block in blocks),
     )
+
+
+def _blocks(layer: nn.Module) -> list[Tensor]:
+    """A layer's weight as blocks of one matrix, each (output units, everything else): one for each group."""
+    weight = layer.weight.detach().double().cpu()  # type: ignore[operator, union-attr]
+    groups = layer.groups if isinstance(layer, _ConvNd) else 1
+    parts = weight.chunk(groups)
+    if isinstance(layer, _ConvTransposeNd):
+        parts = tuple(part.transpose(0, 1) for part in parts)
+    return [part.flatten(1) for part in parts]
+
+
+def _singular_values(matrix: Tensor) -> Tensor:
+    """Of a matrix whose entries are at most 1: squares of very large or small ones would leave the range of float64."""
+    narrow = matrix if len(matrix) <= matrix.shape[1] else matrix.T
+    return torch.linalg.eigvalsh(narrow @ narrow.T).clamp_min(0).sqrt()

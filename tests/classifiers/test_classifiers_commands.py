@@ -1,5 +1,6 @@
 """gan-train-classifier and gan-eval-classifier as people type them: runs, resumption, reports, refusals."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from evaluation.generalization import MeasureSettings
 from gan import build
 from gan.checkpoint import kind_of, list_checkpoints, newest_run, read_checkpoint
 from gan.classifier_config import ClassifierConfig, available_classifier_configs, load_classifier_config
@@ -197,11 +199,12 @@ def test_the_orthonormal_penalty_is_part_of_the_gradient() -> None:
 WRONG = {
     "unknown architecture": (["classifier.name=resnett"], ["classifier.name", "did you mean 'resnet'"]),
     "unknown normalization": (["classifier.normalization=snr"], ["classifier.normalization", "did you mean"]),
-    "generated images": (["classifier.normalization=wgan_gp"], ["wgan_gp", "a classifier sees none"]),
+    "generated images": (["classifier.normalization=wgan_gp"], ["wgan_gp", "expected one of none, sn"]),
+    "depth": (["classifier.depth=99999998"], ["classifier.depth", "less than or equal to 1202"]),
     "size of another": (["classifier.growth=12"], ["classifier.growth", "resnet has none", "depth, channels"]),
     "odd depth": (["classifier.depth=21"], ["21", "6 n + 2"]),
     "rising milestones": (["train.milestones=[2,1]"], ["milestones in rising order"]),
-    "milestones as text": (["train.milestones=many"], ["train.milestones"]),
+    "milestones as text": (["train.milestones=many"], ["train.milestones", "expected a list such as [150, 250]"]),
     "momentum": (["train.nesterov=true", "train.momentum=0"], ["momentum above 0"]),
     "accuracy": (["train.stop_accuracy=99"], ["train.stop_accuracy", "less than or equal to 1"]),
     "labels": (["data.labels=true"], ["data.labels", "'given' or 'random'"]),
@@ -270,6 +273,7 @@ def test_no_epochs_leave_the_network_as_it_is_initialized(train: Train, tmp_path
     done(train("run", "--set=train.epochs=0"))
     state = last_state(tmp_path / "run")
     assert state["step"] == 0
+    assert records(tmp_path / "run")[-1]["metrics"].keys() == {"test_accuracy", "test_loss"}
     config = build.classifier_config(read_checkpoint(tmp_path / "run"))
     assert same(build.build_classifier(config, 10).state_dict(), state["network"])
 
@@ -328,6 +332,29 @@ def test_reports_carry_protocol_and_subject(train: Train, tmp_path: Path) -> Non
     assert "random" not in json.dumps(other["fields"])
     assert other["hash"] != report["values"]["accuracy"]["hash"]
     assert other["value"] == pytest.approx(records(tmp_path / "run")[-1]["metrics"]["test_accuracy"], abs=1e-6)
+
+
+def test_measuring_other_images_than_those_of_training_is_refused(
+    train: Train, tmp_path: Path, three_classes: Path
+) -> None:
+    done(train("run", "--set=train.epochs=0"))
+    random = torch.Generator().manual_seed(7)
+    images = torch.randint(0, 256, (600, 3, 32, 32), dtype=torch.uint8, generator=random)
+    config = build.classifier_config(read_checkpoint(tmp_path / "run"))
+    classes = build.load_labelled_images(config, "train").classes
+    data = ImageData(images, torch.arange(600) % 10, classes, "shapes", "train")
+    swapped = dataclasses.replace(data, classes=classes[::-1], split="test")
+    for one in (data, swapped):
+        pack({one.split: one}, tmp_path / one.split, image_size=32, crop=0, resize="none", overwrite=False)
+    measuring = ["--run", tmp_path / "run", "--metrics=accuracy"]
+    other = [f"--set=data.root={tmp_path / split}" for split in ("train", "test")]
+    refused(call("gan-eval-classifier", *measuring, other[0]), "was trained on other images")
+    refused(call("gan-eval-classifier", *measuring, other[1], "--set=eval.split=test"), "expected those of training")
+
+
+def test_defaults_of_measures_stand_twice_but_are_the_same() -> None:
+    ours, theirs = ClassifierConfig().eval, MeasureSettings()
+    assert {name: getattr(ours, name) for name in vars(theirs)} == vars(theirs)
 
 
 def test_reports_of_two_classifiers_are_compared(train: Train, tmp_path: Path) -> None:

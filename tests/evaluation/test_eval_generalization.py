@@ -483,3 +483,32 @@ def test_histograms_are_written_to_a_file(tmp_path: Path) -> None:
     nothing = Complexity(-torch.ones(3), *(torch.full((3,), torch.nan) for _ in range(3)))
     with pytest.raises(EvaluationError, match="got no finite log Jac-Norm of wrong"):
         plot_complexity({"wrong": nothing}, file)
+
+
+def test_groups_are_blocks_of_one_matrix() -> None:
+    """Of convolutions forwards and transposed, against the block-diagonal matrix written out."""
+    torch.manual_seed(0)
+    for layer in (nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(4, 6, 3, groups=2), nn.Conv2d(4, 4, 3, groups=4)):
+        weight = layer.weight.detach().double()
+        parts = weight.chunk(layer.groups)
+        if isinstance(layer, nn.ConvTranspose2d):
+            parts = tuple(part.transpose(0, 1) for part in parts)
+        whole = torch.block_diag(*(part.flatten(1) for part in parts))
+        (found,) = layer_spectra(nn.Sequential(layer))
+        assert found.shape == tuple(whole.shape)
+        assert found.shape[0] == layer.out_channels
+        torch.testing.assert_close(found.singular_values, torch.linalg.svdvals(whole), rtol=1e-9, atol=1e-12)
+        assert found.norm_21_rows == pytest.approx(float(whole.norm(dim=1).sum()))
+        assert found.norm_21_columns == pytest.approx(float(whole.norm(dim=0).sum()))
+
+
+def test_jacobians_larger_than_memory_are_taken_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network, images = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), torch.randn(5, 3, 2, 2)
+    whole = local_lipschitz(network, images)
+    sizes: list[int] = []
+    network.register_forward_hook(lambda module, arguments, output: sizes.append(len(output)))
+    monkeypatch.setattr("evaluation.generalization.lipschitz.NUMBERS", 2 * 3 * 12)
+    parts = local_lipschitz(network, images)
+    assert sizes[-3:] == [2, 2, 1]
+    torch.testing.assert_close(parts.spectral, whole.spectral, rtol=1e-6, atol=0)
