@@ -217,7 +217,8 @@ def test_a_run_ends_with_its_epochs_or_at_its_accuracy(reproduce: ModuleType, tm
     classifiers = module("classifiers")
 
     def progress(step: int | None, *settings: str) -> tuple[float, bool]:
-        return tuple(classifiers.progress(load_classifier_config("classifier_smoke", settings), tmp_path, step))
+        config = load_classifier_config("classifier_smoke", ["train.epochs=3", *settings])
+        return tuple(classifiers.progress(config, tmp_path, step))
 
     assert progress(None) == (0, False)
     assert progress(0) == (0, False), "a checkpoint, and no epoch in the log"
@@ -246,7 +247,7 @@ def test_accuracies_are_read_from_the_log(reproduce: ModuleType, tmp_path: Path)
     assert module("measured").value_of("test/accuracy")(measured) == 75
     hashes = {entry["hash"] for _, entry in measured.values.values()}
     assert len(hashes) == 5, "each value has a protocol of its own"
-    augmented = classifiers.logged(load_classifier_config("classifier_smoke", ["train.augment=false"]), tmp_path)
+    augmented = classifiers.logged(load_classifier_config("classifier_smoke", ["train.augment=true"]), tmp_path)
     assert augmented["training/error"][1]["hash"] not in hashes
     assert set(classifiers.logged(config, log(tmp_path, 0.5))) == {"training/accuracy", "training/error"}
     stopping = load_classifier_config("classifier_smoke", ["train.stop_accuracy=0.9"])
@@ -412,7 +413,7 @@ def test_architectures_that_are_left_out_are_not_planned(
 def test_an_epoch_is_estimated_by_its_updates(reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """500 images are four batches of 128. Updates of 2 images, of 16, of all, until one takes over a second."""
     classifiers = module("classifiers")
-    config = load_classifier_config("classifier_smoke", ["train.batch_size=128"])
+    config = load_classifier_config("classifier_smoke", ["train.batch_size=128", "data.num_train=500"])
 
     def costs(*seconds: float) -> tuple[float, float]:
         found = iter(seconds)

@@ -280,7 +280,8 @@ def test_no_epochs_leave_the_network_as_it_is_initialized(train: Train, tmp_path
 
 def test_random_labels_are_fixed_for_each_image(small_shapes: Path) -> None:
     def images(*overrides: str, split: str = "train") -> ImageData:
-        config = load_classifier_config("classifier_smoke", [f"data.root={small_shapes}", *overrides])
+        few = [f"data.root={small_shapes}", "data.num_train=300"]
+        config = load_classifier_config("classifier_smoke", [*few, *overrides])
         return build.load_labelled_images(config, split)
 
     whole, part = images("data.labels=random", "data.num_train=0"), images("data.labels=random", "data.num_train=100")
