@@ -231,7 +231,7 @@ def test_a_run_folder_explains_itself(train: Train, tmp_path: Path) -> None:
     assert {"config.yaml", "run.json", "checkpoints", "metrics.jsonl"} <= {path.name for path in run.iterdir()}
     record = json.loads((run / "run.json").read_text())
     assert record["kind"] == "classifier"
-    assert record["commands"][0].startswith("gan-train-classifier ")
+    assert record["commands"][0].split()[0] == "gan-train-classifier"
     first, line, tested = records(run)[:3]
     assert (first["step"], line["step"], tested["step"]) == (0, 5, 5)
     assert {"epoch", "loss", "accuracy", "learning_rate", "layers"} <= line.keys()
