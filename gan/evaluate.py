@@ -240,7 +240,7 @@ class Evaluation:
         critical = any(need.critic for need in needs.values())
         test = self.images("test") if "test" in roles else self._test_or_none() if critical else None
         trained_on = self.images("train") if critical and split != "train" else None
-        title = self.config.data.title or self.config.data.name
+        title = self.config.data.shown
         classes = next((images.classes for images in (reference, test) if images is not None), ())
         return Context(
             reference=reference.images if reference else None,

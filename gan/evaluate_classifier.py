@@ -10,7 +10,6 @@ from evaluation import Report
 from evaluation.generalization import MEASURES, MeasureSettings, check_measures, measure
 from evaluation.images import fingerprint
 from gan import build
-from gan.build import check_classes
 from gan.checkpoint import Checkpoint, find_checkpoint, newest_run, read_checkpoint
 from gan.classifier_config import ClassifierConfig
 from gan.command import Command, choose_device, describe
@@ -110,7 +109,7 @@ def _measured(names: list[str], config: ClassifierConfig, checkpoint: Checkpoint
     images = build.load_labelled_images(config, wanted.split)
     if wanted.split == "train":
         check_images_of(checkpoint.path, state.data_fingerprint, images.fingerprint, data.root)
-    check_classes(config, state, images)
+    build.check_classes(config, state, images)
     random = data.labels == "random" and wanted.split == "train"
     return measure(
         names,

@@ -41,7 +41,7 @@ Examples:
   gan-train-classifier --config classifier_cifar10_small_resnet --run runs/mine     ResNet-20, minutes on a CPU
   gan-train-classifier --config classifier_cifar10_small_resnet --set data.labels=random   labels that say nothing
   gan-train-classifier --run runs/mine --resume                     continues bit for bit
-  gan-train-classifier --config classifier_smoke --set train.stop_accuracy=0.5 --set train.epochs=100   until then
+  gan-train-classifier --config classifier_smoke --set train.stop_accuracy=0.5 --set train.epochs=100   half right
   gan-eval-classifier --run runs/mine                               margins, complexities, spectra
   tensorboard --logdir runs                                         to watch
 """

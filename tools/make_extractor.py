@@ -161,7 +161,7 @@ def _check_logits(found: Agreement, images: str) -> None:
 def describe(config: ClassifierConfig, state: ClassifierState) -> dict[str, str | int | float]:
     """What reports say of the extractor's training."""
     return {
-        "data": config.data.title or config.data.name,
+        "data": config.data.shown,
         "data_fingerprint": state.data_fingerprint,
         "labels": config.data.labels,
         "experiment": config.name,
