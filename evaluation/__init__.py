@@ -1,10 +1,9 @@
 """Metrics of generative image models on uint8 images, each value with the protocol that makes it comparable."""
 
-from evaluation.cache import Cache
 from evaluation.context import Context, Settings
 from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractor, build_extractors
-from evaluation.frechet import Moments, frechet_distance, frechet_distance_of_features
+from evaluation.images.cache import Cache
 from evaluation.metrics import METRICS
 from evaluation.metrics.fid_infinity import fid_infinity
 from evaluation.metrics.inception_score import inception_score
@@ -13,12 +12,13 @@ from evaluation.metrics.intra_kid import intra_kid
 from evaluation.metrics.intra_prdc import intra_prdc
 from evaluation.metrics.kid import kid, kid_of_all_pairs
 from evaluation.metrics.lipschitz import empirical_lipschitz, jacobian_norms
-from evaluation.metrics.neural_divergence import NeuralDivergence, neural_divergence
+from evaluation.metrics.neural_divergence.divergence import NeuralDivergence, neural_divergence
 from evaluation.metrics.precision_recall import prdc
 from evaluation.presets import PROTOCOLS
-from evaluation.report import Report
+from evaluation.reporting.report import Report
 from evaluation.runner import evaluate
-from evaluation.statistics import Statistics, read_statistics
+from evaluation.statistics.frechet import Moments, frechet_distance, frechet_distance_of_features
+from evaluation.statistics.moments_file import Statistics, read_statistics
 
 __all__ = [
     "EXTRACTORS",

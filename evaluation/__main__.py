@@ -8,17 +8,17 @@ from typing import Any
 import click
 import torch
 
-from evaluation.cache import Cache, default_folder
 from evaluation.context import Context, Settings
 from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractors
-from evaluation.files import array_names
-from evaluation.generated import match_classes, name_classes, read_generated
-from evaluation.images import read_images
+from evaluation.images.cache import Cache, default_folder
+from evaluation.images.generated import match_classes, name_classes, read_generated
+from evaluation.images.reader import read_images
 from evaluation.metrics import METRICS
 from evaluation.presets import PROTOCOLS
 from evaluation.runner import check_metrics, evaluate
-from evaluation.statistics import read_statistics
+from evaluation.runtime.files import array_names
+from evaluation.statistics.moments_file import read_statistics
 
 EXAMPLES = """
 Measures generated images against real ones. A set of images is a folder (plain, or one sub-folder per class) or an

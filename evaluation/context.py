@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evaluation.cache import Cache
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
-from evaluation.features import extract_as_made
-from evaluation.frechet import Gaussian
-from evaluation.image_set import ImageSet, Pass
-from evaluation.images import Sampler, check_images, check_labels, check_same_size, fingerprint
+from evaluation.images.cache import Cache
+from evaluation.images.features import extract_as_made
+from evaluation.images.image_set import ImageSet, Pass
+from evaluation.images.reader import Sampler, check_images, check_labels, check_same_size, fingerprint
 from evaluation.metrics.needs import Metric
 from evaluation.presets import check_settings, find_protocol
-from evaluation.statistics import Statistics
+from evaluation.statistics.frechet import Gaussian
+from evaluation.statistics.moments_file import Statistics
 
 PROTOCOL_VERSION = 2  # raise it with any change to how a value is computed
 
@@ -205,7 +205,7 @@ class Context:
     def of_batches(
         self, batches: Iterable[Tensor], labels: Tensor | None = None, *, count: int, **changes: Any
     ) -> "Context":
-        """`of`, with images seen by all extractors while they are made: see `evaluation.features.extract_as_made`.
+        """`of`, with images seen by all extractors as they are made: see `evaluation.images.features`.
 
         Args:
             batches: uint8 (B, 3, H, W) on the device, `count` images in all.

@@ -31,7 +31,7 @@ PROTOCOLS: dict[str, Protocol] = {
 class Preset:
     """How the critics of Neural Divergence are trained; steps are critic updates.
 
-    loss, convolution_init and linear_init are names in `evaluation.metrics.critic`.
+    loss, convolution_init and linear_init are names in `evaluation.metrics.neural_divergence.critic`.
     """
 
     channels: tuple[int, ...]

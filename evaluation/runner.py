@@ -10,13 +10,13 @@ from torch import Tensor
 
 from evaluation.context import Context
 from evaluation.errors import EvaluationError
-from evaluation.isolation import isolated
-from evaluation.machine import machine
 from evaluation.metrics import METRICS
 from evaluation.metrics.needs import Metric
-from evaluation.neighbours import sample_neighbours
-from evaluation.processes import by_the_first
-from evaluation.report import Report, Value
+from evaluation.reporting.neighbours import sample_neighbours
+from evaluation.reporting.report import Report, Value
+from evaluation.runtime.isolation import isolated
+from evaluation.runtime.machine import machine
+from evaluation.runtime.processes import by_the_first
 
 NUM_SAMPLES = 64
 SAMPLES_PER_CLASS = 8

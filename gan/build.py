@@ -10,25 +10,25 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from gan.checkpoint import Checkpoint, read_checkpoint
-from gan.classifier_config import ClassifierConfig, validate_classifier
-from gan.classifier_state import ClassifierState
-from gan.classifiers import CLASSIFIERS
 from gan.config import Config, NormalizationSettings, load_config, validate
+from gan.config.classifier import ClassifierConfig, validate_classifier
+from gan.config.loading import nearest
 from gan.data import DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
 from gan.data.random_labels import with_random_labels
 from gan.data.subset import balanced_rows, part_of
-from gan.distributed import ALONE, Processes
-from gan.ema import averaged_copy
 from gan.errors import CheckpointError, ConfigError, DataError
 from gan.losses import LOSSES, DiscriminatorPenalty, Loss
-from gan.memory import physical_memory
 from gan.models import DISCRIMINATORS, GENERATORS
+from gan.models.classifiers import CLASSIFIERS
 from gan.noise import random_generator
 from gan.normalization import NORMALIZATIONS, PENALTIES, normalize, orthogonal_penalty
-from gan.settings import nearest
-from gan.state import TOTALS, TrainState
+from gan.runs.checkpoint import Checkpoint, read_checkpoint
+from gan.runtime.distributed import ALONE, Processes
+from gan.runtime.memory import physical_memory
+from gan.training.classifier_state import ClassifierState
+from gan.training.ema import averaged_copy
+from gan.training.state import TOTALS, TrainState
 
 Entry = TypeVar("Entry")
 WIDE, LONG = 256, 4096
@@ -301,7 +301,7 @@ def load_generator(checkpoint: str | Path, ema: bool = True, device: torch.devic
         ema: the averaged generator where the checkpoint has one; otherwise, and without one, the raw one.
 
     Raises:
-        CheckpointError: see `gan.checkpoint.read_checkpoint`.
+        CheckpointError: see `gan.runs.checkpoint.read_checkpoint`.
     """
     read = read_checkpoint(Path(checkpoint))
     state = load_state(read, checkpoint_config(read), device)

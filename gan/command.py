@@ -6,10 +6,10 @@ from typing import Any
 import click
 import torch
 
-from gan.determinism import explain_nondeterminism
-from gan.distributed import is_connection_lost, recorded
 from gan.errors import ConfigError, UserError
 from gan.normalization import LayerSpectrum
+from gan.runtime.determinism import explain_nondeterminism
+from gan.runtime.distributed import is_connection_lost, recorded
 
 
 class Command(click.Command):

@@ -24,26 +24,27 @@ from evaluation import (
     evaluate,
     read_statistics,
 )
-from evaluation.cache import Cache, default_folder
-from evaluation.compare_runs import compare_folders
 from evaluation.extractors import Extractor
-from evaluation.generated import match_classes, name_classes, read_generated
-from evaluation.isolation import isolated
+from evaluation.images.cache import Cache, default_folder
+from evaluation.images.generated import match_classes, name_classes, read_generated
 from evaluation.metrics.needs import Metric
-from evaluation.metrics.unfinished import forget_finished
-from evaluation.plots import plot_curves
+from evaluation.metrics.neural_divergence.unfinished import forget_finished
 from evaluation.presets import find_protocol
-from evaluation.processes import own_part
+from evaluation.reporting.comparison import compare_folders
+from evaluation.reporting.plots import plot_curves
 from evaluation.runner import check_metrics
+from evaluation.runtime.isolation import isolated
+from evaluation.runtime.processes import own_part
 from gan.build import checkpoint_config, choose, load_images, load_state
-from gan.checkpoint import find_checkpoint, read_checkpoint
 from gan.command import Command, choose_device, describe
 from gan.config import Config, load_config
+from gan.config.loading import Experiment, differences, override_config
 from gan.data import ImageData
-from gan.determinism import determinism
-from gan.distributed import ALONE, Processes, own_device, started
 from gan.errors import ConfigError, DataError, UserError
-from gan.memory import keep_freed_memory
+from gan.runs.checkpoint import find_checkpoint, read_checkpoint
+from gan.runtime.determinism import determinism
+from gan.runtime.distributed import ALONE, Processes, own_device, started
+from gan.runtime.memory import keep_freed_memory
 from gan.sample import (
     choose_checkpoint,
     chosen_generator,
@@ -53,8 +54,7 @@ from gan.sample import (
     make_sampler,
     standing_statistics,
 )
-from gan.settings import Experiment, differences, override_config
-from gan.state import TrainState
+from gan.training.state import TrainState
 
 EXAMPLES = """
 Examples:

@@ -8,20 +8,20 @@ import torch
 
 from evaluation import Report
 from evaluation.generalization import MEASURES, MeasureSettings, check_measures, measure
-from evaluation.images import fingerprint
+from evaluation.images.reader import fingerprint
 from gan import build
-from gan.checkpoint import Checkpoint, find_checkpoint, newest_run, read_checkpoint
-from gan.classifier_config import ClassifierConfig
 from gan.command import Command, choose_device, describe
-from gan.determinism import determinism
+from gan.config.classifier import ClassifierConfig
+from gan.config.loading import override_config
 from gan.errors import ConfigError
 from gan.evaluate import compare_runs, one_sentence, refuse_changes
-from gan.logger import JSONL
-from gan.memory import keep_freed_memory
 from gan.pixels import to_float
-from gan.run_folder import check_images_of
+from gan.runs.checkpoint import Checkpoint, find_checkpoint, newest_run, read_checkpoint
+from gan.runs.folder import check_images_of
+from gan.runs.logger import JSONL
+from gan.runtime.determinism import determinism
+from gan.runtime.memory import keep_freed_memory
 from gan.sample import fresh_folder
-from gan.settings import override_config
 
 EXAMPLES = """
 Examples:

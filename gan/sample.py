@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
-from gan.best import read_best
 from gan.build import checkpoint_config, load_state
-from gan.checkpoint import FOLDER, newest_run, read_checkpoint
 from gan.command import Command, choose_device
 from gan.config import Config
-from gan.determinism import determinism
+from gan.config.loading import override_config
 from gan.errors import ConfigError, UserError
 from gan.interpolate import slerp
-from gan.memory import keep_freed_memory
 from gan.noise import balanced_labels, draw_labels, draw_latents, draw_truncated_latents, random_generator
 from gan.pixels import save_png, to_uint8
-from gan.settings import override_config
-from gan.state import TrainState
+from gan.runs.best import read_best
+from gan.runs.checkpoint import FOLDER, newest_run, read_checkpoint
+from gan.runtime.determinism import determinism
+from gan.runtime.memory import keep_freed_memory
+from gan.training.state import TrainState
 
 GRID_ROWS = 8
 NUM_IMAGES = 64

@@ -15,26 +15,22 @@ import numpy
 import torch
 from torchvision.utils import make_grid
 
-from evaluation import EXTRACTORS, METRICS, Report, ranking
-from evaluation.histograms import histograms
+from evaluation import EXTRACTORS, METRICS, Report
+from evaluation.reporting import ranking
+from evaluation.reporting.histograms import histograms
 from gan import build
-from gan.best import Best
-from gan.checkpoint import Checkpoint, save_best
 from gan.command import Command, choose_device, describe, normalization_summary, read_seeds
 from gan.config import Config, TrainSettings, available_configs, load_config
 from gan.data import ImageData
-from gan.determinism import determinism
-from gan.distributed import Processes, num_processes, own_device, started
 from gan.errors import ConfigError, DivergenceError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
-from gan.files import locked, remove_parts, writing
-from gan.health import spread
-from gan.logger import JSONL, Logger, Silence, quiet_writer
-from gan.memory import keep_freed_memory
+from gan.launch.several import Planned, plan, run_all
+from gan.launch.slurm import parse_resources, submit
 from gan.noise import attempt_seed
 from gan.normalization import spectra
-from gan.profiling import traced
-from gan.run_folder import (
+from gan.runs.best import Best
+from gan.runs.checkpoint import Checkpoint, save_best
+from gan.runs.folder import (
     check_images_of,
     checkpoint_to_continue,
     checkpoint_to_retry,
@@ -47,13 +43,18 @@ from gan.run_folder import (
     steps_to_go_back_to,
     write_checkpoint,
 )
+from gan.runs.logger import JSONL, Logger, Silence, quiet_writer
+from gan.runtime.determinism import determinism
+from gan.runtime.distributed import Processes, num_processes, own_device, started
+from gan.runtime.files import locked, remove_parts, writing
+from gan.runtime.memory import keep_freed_memory
+from gan.runtime.profiling import traced
 from gan.sample import GRID_ROWS, fixed_samples
-from gan.several import Planned, plan, run_all
-from gan.slurm import parse_resources, submit
-from gan.state import TrainState
-from gan.step import choose_step
-from gan.stopping import Limits, exit_after, stopping
-from gan.trainer import Trainer
+from gan.training.graph import choose_step
+from gan.training.health import spread
+from gan.training.state import TrainState
+from gan.training.stopping import Limits, exit_after, stopping
+from gan.training.trainer import Trainer
 
 LIMITS = {"stop-after": "stop_after", "max-minutes": "max_minutes"}
 FLAGS = ("resume", "skip-damaged", "deterministic", "profile", "dry-run", "print-config")
@@ -289,7 +290,7 @@ def _attempt(run: Run, checkpoint: Checkpoint | None, limits: Limits) -> str:
     """Trains from a checkpoint, or from the beginning, to the end or to a reason to stop, which is returned.
 
     Raises:
-        DivergenceError: see gan.trainer.Trainer.run.
+        DivergenceError: see gan.training.trainer.Trainer.run.
     """
     config, processes = run.config, run.processes
     state = _first_state(run) if checkpoint is None else _stored_state(run, checkpoint)

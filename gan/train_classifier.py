@@ -10,19 +10,13 @@ import click
 import torch
 
 from gan import build
-from gan.checkpoint import Checkpoint
-from gan.classifier_config import ClassifierConfig, available_classifier_configs
-from gan.classifier_state import ClassifierState
-from gan.classifier_trainer import ClassifierTrainer, accuracy_and_loss
 from gan.command import Command, choose_device, describe, normalization_summary
+from gan.config.classifier import ClassifierConfig, available_classifier_configs
 from gan.data import ImageData
-from gan.determinism import determinism
 from gan.errors import ConfigError, DataError
-from gan.files import locked
-from gan.logger import CLASSIFIER, Logger, quiet_writer
-from gan.memory import keep_freed_memory
 from gan.normalization import spectra
-from gan.run_folder import (
+from gan.runs.checkpoint import Checkpoint
+from gan.runs.folder import (
     check_images_of,
     checkpoint_to_continue,
     choose_run,
@@ -32,7 +26,13 @@ from gan.run_folder import (
     skip_damaged_checkpoints,
     write_checkpoint,
 )
-from gan.stopping import exit_after, stopping
+from gan.runs.logger import CLASSIFIER, Logger, quiet_writer
+from gan.runtime.determinism import determinism
+from gan.runtime.files import locked
+from gan.runtime.memory import keep_freed_memory
+from gan.training.classifier import ClassifierTrainer, accuracy_and_loss
+from gan.training.classifier_state import ClassifierState
+from gan.training.stopping import exit_after, stopping
 
 EXAMPLES = """
 Examples:

@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from evaluation.errors import EvaluationError
-from evaluation.processes import by_the_first, gathered, own_part
+from evaluation.runtime.processes import by_the_first, gathered, own_part
 from gan import build
 from gan.config import load_config
-from gan.distributed import Processes, started
 from gan.errors import UserError
 from gan.models.blocks import BatchNorm, ConditionalBatchNorm
-from gan.step import choose_step
-from gan.trainer import Trainer
+from gan.runtime.distributed import Processes, started
+from gan.training.graph import choose_step
+from gan.training.trainer import Trainer
 
 STEPS = 20
 CASES = {

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from gan import build
-from gan.checkpoint import save_checkpoint
 from gan.config import load_config
 from gan.data import Batches, ImageData
-from gan.logger import Logger
-from gan.memory import keep_freed_memory
-from gan.state import TrainState
+from gan.runs.checkpoint import save_checkpoint
+from gan.runs.logger import Logger
+from gan.runtime.memory import keep_freed_memory
 from gan.train import main as gan_train
-from gan.trainer import Trainer
+from gan.training.state import TrainState
+from gan.training.trainer import Trainer
 
 NUM_IMAGES = 50_000
 """As CIFAR-10."""

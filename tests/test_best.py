@@ -9,11 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from evaluation.ranking import differences, is_better
-from gan.best import Best, forget_best_after, read_best
-from gan.checkpoint import list_checkpoints, save_best
+from evaluation.reporting.ranking import differences, is_better
 from gan.errors import UserError
 from gan.evaluate import main as gan_eval
+from gan.runs.best import Best, forget_best_after, read_best
+from gan.runs.checkpoint import list_checkpoints, save_best
 
 FID = {"std": None, "better": "lower", "hash": "a", "fields": {"num_fid": 10}}
 

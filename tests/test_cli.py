@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from evaluation.__main__ import main as evaluation
-from gan.checkpoint import list_checkpoints
 from gan.config import available_configs, load_config
 from gan.data.shapes import SHAPES
 from gan.evaluate import main as gan_eval
+from gan.runs.checkpoint import list_checkpoints
 from gan.sample import main as gan_sample
 from gan.train import main as gan_train
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan.config import Config, available_configs, load_config
+from gan.config.loading import differences, find_config, override_config
 from gan.errors import ConfigError
-from gan.settings import differences, find_config, override_config
 
 
 def write(folder: Path, name: str, text: str) -> Path:

@@ -8,11 +8,11 @@ import torch
 from click.testing import CliRunner, Result
 from test_resume import same
 
-from gan.checkpoint import list_checkpoints, read_checkpoint
 from gan.config import available_configs, load_config
 from gan.data import ImageData
 from gan.data.packed import pack
 from gan.evaluate import main as gan_eval
+from gan.runs.checkpoint import list_checkpoints, read_checkpoint
 from gan.sample import main as gan_sample
 from gan.train import main as gan_train
 

@@ -22,21 +22,21 @@ from click.testing import CliRunner, Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from gan import files
 from gan import train as train_module
-from gan.best import Best
-from gan.checkpoint import (
+from gan.config import load_config
+from gan.errors import CheckpointError, ConfigError, DamagedCheckpointError
+from gan.evaluate import main as gan_eval
+from gan.runs.best import Best
+from gan.runs.checkpoint import (
     list_checkpoints,
     read_checkpoint,
     save_best,
     save_checkpoint,
     set_damaged_aside,
 )
-from gan.config import load_config
-from gan.errors import CheckpointError, ConfigError, DamagedCheckpointError
-from gan.evaluate import main as gan_eval
-from gan.files import locked, remove_parts, write_atomically
-from gan.logger import Logger, evaluated, quiet_writer
+from gan.runs.logger import Logger, evaluated, quiet_writer
+from gan.runtime import files
+from gan.runtime.files import locked, remove_parts, write_atomically
 from gan.sample import main as gan_sample
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
@@ -90,9 +90,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
         ("gan.train.save_best", 1),
         ("gan.train.histograms", 1),
         ("gan.train.histograms", 2),
-        ("evaluation.report.report_page", 2),
-        ("gan.best.write_atomically", 1),
-        ("gan.checkpoint.remove_superseded", 2),
+        ("evaluation.reporting.report.report_page", 2),
+        ("gan.runs.best.write_atomically", 1),
+        ("gan.runs.checkpoint.remove_superseded", 2),
     ],
 )
 def test_what_a_kill_left_undone_is_done(
@@ -182,7 +182,7 @@ def test_events_are_on_the_disk_before_the_checkpoint(
         return save_checkpoint(run, *arguments, **settings)
 
     monkeypatch.setattr(RecordWriter, "write", write_slowly)
-    monkeypatch.setattr("gan.run_folder.save_checkpoint", save)
+    monkeypatch.setattr("gan.runs.folder.save_checkpoint", save)
     assert train("run", "--set", "train.steps=2").exit_code == 0
     assert seen == [0, 2], "a grid is added right before"
 
@@ -190,16 +190,16 @@ def test_events_are_on_the_disk_before_the_checkpoint(
 @pytest.mark.parametrize(
     ("place", "times", "words"),
     [
-        ("gan.files.os.fsync", 1, "config.yaml"),
-        ("gan.files.os.fsync", 3, "run.json"),
+        ("gan.runtime.files.os.fsync", 1, "config.yaml"),
+        ("gan.runtime.files.os.fsync", 3, "run.json"),
         ("tensorboard.summary.writer.record_writer.RecordWriter.write", 1, "run"),
         ("tensorboard.summary.writer.record_writer.RecordWriter.write", 30, "run"),
         ("tensorboard.summary.writer.record_writer.RecordWriter.write", 150, "run"),
-        ("gan.logger.encode_png", 2, ""),
-        ("evaluation.files.Path.replace", 9, ""),
-        ("evaluation.report.np.savez_compressed", 2, "report"),
-        ("gan.checkpoint._write", 2, ""),
-        ("gan.logger.json.dumps", 4, ""),
+        ("gan.runs.logger.encode_png", 2, ""),
+        ("evaluation.runtime.files.Path.replace", 9, ""),
+        ("evaluation.reporting.report.np.savez_compressed", 2, "report"),
+        ("gan.runs.checkpoint._write", 2, ""),
+        ("gan.runs.logger.json.dumps", 4, ""),
     ],
 )
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -236,7 +236,7 @@ def test_a_vanished_folder_is_one_sentence_and_not_made_anew(
         if path == run / after:
             shutil.move(run, tmp_path / "elsewhere")
 
-    for module in ("gan.run_folder", "gan.checkpoint"):
+    for module in ("gan.runs.folder", "gan.runs.checkpoint"):
         monkeypatch.setattr(f"{module}.write_atomically", write)
     result = train("run", *EVALUATING)
     one_sentence(result, "No such file or directory")
@@ -383,7 +383,7 @@ def test_what_cannot_be_read_now_is_not_set_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     path = save_checkpoint(tmp_path, {}, {"step": 1}, keep_last=1)
-    place = "gan.checkpoint._check_seal" if isinstance(error, OSError) else "gan.checkpoint.torch.load"
+    place = "gan.runs.checkpoint._check_seal" if isinstance(error, OSError) else "gan.runs.checkpoint.torch.load"
     monkeypatch.setattr(place, fails(1, error, _resolved(place)))
     with pytest.raises(type(error)):
         set_damaged_aside(tmp_path)
@@ -405,7 +405,7 @@ def test_a_second_process_is_refused_and_readers_are_not(train: Train, tmp_path:
 
 
 def test_a_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from gan.files import locked\n"
+    code = "import sys; from pathlib import Path; from gan.runtime.files import locked\n"
     code += "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -11,12 +11,12 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from gan.checkpoint import read_checkpoint
-from gan.determinism import determinism
 from gan.errors import ConfigError
 from gan.evaluate import main as gan_eval
+from gan.runs.checkpoint import read_checkpoint
+from gan.runtime.determinism import determinism
 from gan.sample import main as gan_sample
-from gan.trainer import Trainer
+from gan.training.trainer import Trainer
 
 Train = Callable[..., Result]
 

@@ -16,10 +16,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from gan.checkpoint import list_checkpoints, read_checkpoint
-from gan.distributed import ALONE, Processes, own_device
 from gan.errors import ConfigError
 from gan.evaluate import main as gan_eval
+from gan.runs.checkpoint import list_checkpoints, read_checkpoint
+from gan.runtime.distributed import ALONE, Processes, own_device
 
 ROOT = Path(__file__).resolve().parent.parent
 Results = dict[str, dict[str, Any]]

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gan.build import CLASSIFIER_REGISTRIES, REGISTRIES
-from gan.classifier_config import ClassifierConfig
 from gan.config import Config
-from gan.settings import leaves
+from gan.config.classifier import ClassifierConfig
+from gan.config.loading import leaves
 from gan.train import main as gan_train
 
 ROOT = Path(__file__).resolve().parent.parent

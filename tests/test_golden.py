@@ -10,9 +10,9 @@ import yaml
 from click.testing import CliRunner
 
 from gan.build import checkpoint_config, load_discriminator, load_generator
-from gan.checkpoint import read_checkpoint
 from gan.data import ImageData
 from gan.data.packed import pack
+from gan.runs.checkpoint import read_checkpoint
 from gan.train import main as gan_train
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoint-format1.pt"

@@ -1,4 +1,4 @@
-"""gan.health and what follows it: signs of a collapse, alarms, and another attempt after a divergence."""
+"""gan.training.health and what follows it: signs of a collapse, alarms, and another attempt after a divergence."""
 
 import json
 from collections.abc import Callable
@@ -10,15 +10,15 @@ import torch
 from click.testing import Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan import health
-from gan.best import Best, read_best
-from gan.checkpoint import best_checkpoints, list_checkpoints, read_checkpoint
-from gan.health import Health, gradient_size, signs_of_line, signs_of_samples, spread
 from gan.losses import LOSSES
 from gan.noise import attempt_seed
 from gan.normalization import LayerSpectrum
-from gan.run_folder import _give_up_after
-from gan.trainer import Trainer
+from gan.runs.best import Best, read_best
+from gan.runs.checkpoint import best_checkpoints, list_checkpoints, read_checkpoint
+from gan.runs.folder import _give_up_after
+from gan.training import health
+from gan.training.health import Health, gradient_size, signs_of_line, signs_of_samples, spread
+from gan.training.trainer import Trainer
 
 Train = Callable[..., Result]
 LAYER = LayerSpectrum("head", 2.0, 3.0, None, False, 1.0, 3.0)

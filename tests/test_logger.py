@@ -1,4 +1,4 @@
-"""gan.logger: what a run leaves behind and tells."""
+"""gan.runs.logger: what a run leaves behind and tells."""
 
 import io
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan.logger import Logger
 from gan.normalization import LayerSpectrum
+from gan.runs.logger import Logger
 
 SCALARS = {"d_loss": 1.0, "g_loss": -0.5, "real_logit": 0.25, "fake_logit": -2.0, "learning_rate": 1e-4}
 LAYER = LayerSpectrum("head", 2.0, 3.0, 1.5, True, 1.0, 1.5)
@@ -67,7 +67,7 @@ def test_a_resumed_run_drops_what_comes_again(tmp_path: Path) -> None:
 def test_pauses_do_not_count_as_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """2 seconds of training and 98 of something else for 5 steps of 4 images."""
     clock = [0.0]
-    monkeypatch.setattr("gan.logger.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("gan.runs.logger.time.perf_counter", lambda: clock[0])
     log = logger(tmp_path)
     log.start(0)
     with log.pause():

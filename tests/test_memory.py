@@ -1,4 +1,4 @@
-"""gan.memory: freed memory is kept where glibc allows, and only there."""
+"""gan.runtime.memory: freed memory is kept where glibc allows, and only there."""
 
 import os
 import platform
@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 from click.testing import Result
 
-from gan import memory
+from gan.runtime import memory
 
 FAULTS = """
 import ctypes, resource, sys
-from gan.memory import keep_freed_memory
+from gan.runtime.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def faults():

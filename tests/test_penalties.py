@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from gan import build
 from gan.config import Config, load_config
+from gan.config.loading import override_config
 from gan.errors import ConfigError
-from gan.logger import Logger
 from gan.losses import Loss
 from gan.normalization import PENALTIES, LayerSpectrum, normalize, orthogonal_penalty, spectra
-from gan.settings import override_config
-from gan.trainer import Trainer
+from gan.runs.logger import Logger
+from gan.training.trainer import Trainer
 
 Smoke = Callable[..., Config]
 

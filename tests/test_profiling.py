@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from click.testing import CliRunner
 
-from gan.checkpoint import read_checkpoint
+from gan.runs.checkpoint import read_checkpoint
 from gan.train import main as gan_train
 
 

@@ -18,7 +18,7 @@ from gan.config import available_configs, load_config
 from gan.errors import UserError
 from gan.evaluate import main as gan_eval
 from gan.evaluate_classifier import main as gan_eval_classifier
-from gan.several import Ended, Planned
+from gan.launch.several import Ended, Planned
 from gan.train import main as gan_train
 from gan.train_classifier import main as gan_train_classifier
 
@@ -43,7 +43,7 @@ def reproduce(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 class InProcess:
-    """Stands in for gan.several.run_all: every command in this process; `statuses` are returned instead, in turn."""
+    """Stands in for run_all of gan.launch.several: commands in this process; `statuses` are returned in turn."""
 
     def __init__(self) -> None:
         self.commands: list[Planned] = []

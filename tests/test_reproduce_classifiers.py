@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from scipy.special import stdtr
 from test_reproduce import InProcess
 
-from gan.classifier_config import available_classifier_configs, load_classifier_config
+from gan.config.classifier import available_classifier_configs, load_classifier_config
 
 reproduce, processes = test_reproduce.reproduce, test_reproduce.processes  # fixtures
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from click.testing import Result
 
-from gan.trainer import Trainer
+from gan.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 2**20

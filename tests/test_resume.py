@@ -15,11 +15,11 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from gan import files
 from gan.build import load_discriminator, load_generator
-from gan.checkpoint import list_checkpoints, read_checkpoint
 from gan.errors import CheckpointError
 from gan.normalization import NORMALIZATIONS
+from gan.runs.checkpoint import list_checkpoints, read_checkpoint
+from gan.runtime import files
 from gan.train import main as gan_train
 
 Train = Callable[..., Result]

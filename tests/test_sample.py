@@ -10,7 +10,7 @@ from gan.config import Config, load_config
 from gan.interpolate import slerp
 from gan.noise import draw_latents, random_generator
 from gan.sample import draw_classes, make_sampler, standing_statistics
-from gan.state import TrainState
+from gan.training.state import TrainState
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from gan.checkpoint import list_checkpoints, read_checkpoint
-from gan.several import Planned, plan, run_all
-from gan.slurm import Task, submit
+from gan.launch.several import Planned, plan, run_all
+from gan.launch.slurm import Task, submit
+from gan.runs.checkpoint import list_checkpoints, read_checkpoint
 from gan.train import main as gan_train
 
 SMALL = ("--set=train.steps=4", "--device=cpu")

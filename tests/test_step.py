@@ -1,4 +1,4 @@
-"""gan.step: the fast step draws the numbers of the plain one and computes what it computes.
+"""gan.training.graph: the fast step draws the numbers of the plain one and computes what it computes.
 
 On a CPU the operations that a CUDA graph would hold run one by one. With the plain step's optimizers fused and its
 weights normalized together, as a graph has them, both run the same operations, so states are equal bit for bit;
@@ -18,13 +18,14 @@ from click.testing import Result
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gan import build, step
+from gan import build
 from gan.config import Config
+from gan.config.loading import override_config
 from gan.errors import ConfigError
 from gan.normalization import NORMALIZATIONS
-from gan.settings import override_config
-from gan.step import FastStep, choose_step, obstacle
-from gan.trainer import Trainer
+from gan.training import graph as step
+from gan.training.graph import FastStep, choose_step, obstacle
+from gan.training.trainer import Trainer
 
 EXACT = ("train.learning_rate=0.000244140625", "train.lr_decay=none")
 Smoke = Callable[..., Config]

@@ -1,4 +1,4 @@
-"""gan.trainer and gan.build: the recipe, step by step."""
+"""gan.training.trainer and gan.build: the recipe, step by step."""
 
 import copy
 import math
@@ -10,11 +10,11 @@ import torch
 
 from gan import build
 from gan.config import Config, TrainSettings
-from gan.logger import Logger
 from gan.losses import LOSSES
 from gan.models import ResNetDiscriminator
 from gan.normalization import NORMALIZATIONS, SpectralNorm
-from gan.trainer import DivergenceError, Trainer, float32_products, learning_rate
+from gan.runs.logger import Logger
+from gan.training.trainer import DivergenceError, Trainer, float32_products, learning_rate
 
 
 def make_trainer(config: Config, *, batched: bool = False) -> Trainer:

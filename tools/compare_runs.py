@@ -12,8 +12,8 @@ from typing import Any
 import click
 import torch
 
-from gan.checkpoint import list_checkpoints, read_checkpoint
 from gan.errors import CheckpointError, UserError
+from gan.runs.checkpoint import list_checkpoints, read_checkpoint
 
 CLOCK = {"images_per_second", "data_share"}
 EXAMPLES = """

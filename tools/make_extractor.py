@@ -21,17 +21,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from evaluation.errors import EvaluationError
 from evaluation.extractors.resnet import ResNetExtractor, Weights, write_weights
-from evaluation.isolation import isolated
+from evaluation.runtime.isolation import isolated
 from gan.build import classifier_config, load_classifier_state, load_labelled_images
-from gan.checkpoint import read_checkpoint
-from gan.classifier_config import ClassifierConfig
-from gan.classifier_state import ClassifierState
-from gan.classifiers import ResNet
 from gan.command import Command
+from gan.config.classifier import ClassifierConfig
 from gan.data import ImageData
 from gan.errors import ConfigError
+from gan.models.classifiers import ResNet
 from gan.normalization import bake
 from gan.pixels import to_float
+from gan.runs.checkpoint import read_checkpoint
+from gan.training.classifier_state import ClassifierState
 
 BATCH_SIZE = 200
 RANDOM_IMAGES = 200
@@ -67,7 +67,7 @@ def export(network: nn.Module, test: ImageData, *, record: dict[str, str | int |
     """Writes an extractor's file, if the float16 network in it says what `network` says.
 
     Args:
-        network: `gan.classifiers.ResNet`, normalized or not; it is left as it is.
+        network: `gan.models.classifiers.ResNet`, normalized or not; it is left as it is.
         test: test images of the size that it was trained on.
         record: plain values that reports show; the accuracy on the test images joins them.
 

@@ -39,10 +39,10 @@ from reproducing.scales import SCALES
 from reproducing.tables import table_document, table_markdown
 
 from evaluation.errors import EvaluationError
-from evaluation.tables import text_table
+from evaluation.reporting.tables import text_table
 from gan.command import Command, choose_device, read_seeds
 from gan.errors import ConfigError, UserError
-from gan.files import write_atomically
+from gan.runtime.files import write_atomically
 
 
 def write(each: Artefact, plan: Plan, errors: Mapping[str, str], folder: Path, scale: str) -> str:

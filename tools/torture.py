@@ -35,9 +35,9 @@ import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
-from evaluation.files import read_arrays
-from evaluation.tables import text_table
-from gan.checkpoint import list_checkpoints, read_checkpoint
+from evaluation.reporting.tables import text_table
+from evaluation.runtime.files import read_arrays
+from gan.runs.checkpoint import list_checkpoints, read_checkpoint
 from gan.train import main as gan_train
 
 SETTINGS = ("train.steps=300", "train.sample_every=10", "train.checkpoint_every=10", "train.eval_every=20")

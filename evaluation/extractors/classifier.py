@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evaluation.cache import default_folder
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Sources, weights_sha256
-from evaluation.files import replacing
-from evaluation.images import check_images, check_labels, fingerprint
-from evaluation.isolation import isolated
-from evaluation.progress import progress
+from evaluation.images.cache import default_folder
+from evaluation.images.reader import check_images, check_labels, fingerprint
+from evaluation.runtime.files import replacing
+from evaluation.runtime.isolation import isolated
+from evaluation.runtime.progress import progress
 
 ARCHITECTURE = "conv4-v1"  # raise the version with any change to the network or its training
 BATCH_SIZE = 128

@@ -18,7 +18,7 @@ from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 
 from evaluation.errors import EvaluationError
 from evaluation.extractors import weights_sha256
-from evaluation.isolation import isolated
+from evaluation.runtime.isolation import isolated
 
 CLIP = "clip-vit-l-14-336px"  # CMMD's
 DINOV2 = "dinov2-vit-l-14"  # FD-DINOv2's

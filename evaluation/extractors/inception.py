@@ -14,8 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, BasicConv2d, FeatureExtractorInceptionV3
 
 from evaluation.errors import EvaluationError
-from evaluation.files import replacing
-from evaluation.isolation import isolated
+from evaluation.runtime.files import replacing
+from evaluation.runtime.isolation import isolated
 
 VARIABLE = "INCEPTION_WEIGHTS"
 OFFICIAL_PREFIX = "6726825d"  # of the SHA-256, by torch hub's naming rule: weights-inception-2015-12-05-6726825d.pth

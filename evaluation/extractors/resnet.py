@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from evaluation.errors import EvaluationError
 from evaluation.extractors import weights_sha256
-from evaluation.files import replacing
+from evaluation.runtime.files import replacing
 
 VARIABLE = "CLASSIFIER_WEIGHTS"
 BUNDLED = Path(__file__).with_name("resnet20-cifar10-jpeg.pt")

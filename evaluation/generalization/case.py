@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from evaluation.errors import EvaluationError
 from evaluation.generalization.classifier import asked, margin_of
 from evaluation.generalization.spectra import LayerSpectrum, layer_spectra
-from evaluation.images import fingerprint
+from evaluation.images.reader import fingerprint
 
 VERSION = 1  # of how the measures are computed; raise it with any change to a value
 LARGEST = 2**63 - 1

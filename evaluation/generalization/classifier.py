@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
-from evaluation.images import check_inputs, check_labels
-from evaluation.isolation import still
+from evaluation.images.reader import check_inputs, check_labels
+from evaluation.runtime.isolation import still
 
 BATCH_SIZE = 100  # images in one pass; decides speed and memory, not values
 ROUNDING = 1e-4  # by which two float32 passes may differ, relative to the largest logit; 1e-6 measured on CPUs

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
 from evaluation.generalization.classifier import BATCH_SIZE, asked, gradient_of
-from evaluation.images import check_inputs
+from evaluation.images.reader import check_inputs
 from evaluation.metrics.lipschitz import Ratios
 
 NUMBERS = 2**27

@@ -7,8 +7,8 @@ import numpy as np
 
 from evaluation.errors import EvaluationError
 from evaluation.generalization.measures import Complexity
-from evaluation.histograms import FAMILIES, NAMES, Curve, Panel, panels_figure
-from evaluation.plots import save_figure
+from evaluation.reporting.histograms import FAMILIES, NAMES, Curve, Panel, panels_figure
+from evaluation.reporting.plots import save_figure
 
 ORDER = ("jac_norm", "spec_l1", "spec_fro")  # the paper's
 

@@ -12,10 +12,10 @@ from evaluation.generalization.case import Case, MeasureSettings
 from evaluation.generalization.classifier import asked, device_of
 from evaluation.generalization.registry import MEASURES, check_measures
 from evaluation.generalization.spectra import weight_layers
-from evaluation.images import check_inputs, check_labels, fingerprint
-from evaluation.isolation import isolated
-from evaluation.machine import machine
-from evaluation.report import Report, Value, protocol_hash
+from evaluation.images.reader import check_inputs, check_labels, fingerprint
+from evaluation.reporting.report import Report, Value, protocol_hash
+from evaluation.runtime.isolation import isolated
+from evaluation.runtime.machine import machine
 
 DEFAULTS = MeasureSettings()
 NOTHING: Mapping[str, Any] = {}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from evaluation.errors import EvaluationError
-from evaluation.isolation import still
+from evaluation.runtime.isolation import still
 
 _ELEMENTWISE = (nn.LayerNorm,)  # their weights scale single entries, whatever the shape
 

@@ -14,9 +14,9 @@ from evaluation.generalization.case import Case
 from evaluation.generalization.lipschitz import global_lipschitz, local_lipschitz
 from evaluation.generalization.measures import complexity_of, log_jac_norm
 from evaluation.generalization.noise import noise_sensitivity
-from evaluation.pairs import pairs_within
-from evaluation.percentiles import RESAMPLES, Statistic, summarize
-from evaluation.report import Value
+from evaluation.reporting.report import Value
+from evaluation.statistics.pairs import pairs_within
+from evaluation.statistics.percentiles import RESAMPLES, Statistic, summarize
 
 MARGIN = "f(x)[y] - max over j != y of f(x)[j]"
 EXACT = {

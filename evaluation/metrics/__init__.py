@@ -9,10 +9,10 @@ from evaluation.metrics import (
     intra_prdc,
     kid,
     lipschitz,
-    neural_divergence,
     precision_recall,
 )
 from evaluation.metrics.needs import Metric
+from evaluation.metrics.neural_divergence import divergence as neural_divergence
 
 _COMPARED = {"generated": "num_fid", "reference": "num_real"}
 _BY_CLASS = {"generated": "num_intra", "reference": ""}

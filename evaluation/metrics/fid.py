@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from evaluation.errors import EvaluationError
-from evaluation.frechet import Gaussian, frechet
-from evaluation.report import Value
+from evaluation.reporting.report import Value
+from evaluation.statistics.frechet import Gaussian, frechet
 
 if TYPE_CHECKING:
     from evaluation.context import Context

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.frechet import Gaussian, fit, frechet
 from evaluation.metrics.fid import reference_moments, reference_record
-from evaluation.report import Value
+from evaluation.reporting.report import Value
+from evaluation.statistics.frechet import Gaussian, fit, frechet
 
 if TYPE_CHECKING:
     from evaluation.context import Context

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from evaluation.classes import ByClass, check_context
-from evaluation.frechet import frechet_distance_of_features
-from evaluation.report import Value
+from evaluation.reporting.report import Value
+from evaluation.statistics.classes import ByClass, check_context
+from evaluation.statistics.frechet import frechet_distance_of_features
 
 if TYPE_CHECKING:
     from evaluation.context import Context

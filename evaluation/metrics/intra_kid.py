@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation.classes import ByClass, check_context
 from evaluation.metrics.kid import FEWEST, kid_of_all_pairs
-from evaluation.percentiles import NORMAL_95
-from evaluation.report import Value
+from evaluation.reporting.report import Value
+from evaluation.statistics.classes import ByClass, check_context
+from evaluation.statistics.percentiles import NORMAL_95
 
 if TYPE_CHECKING:
     from evaluation.context import Context

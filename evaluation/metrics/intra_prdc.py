@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from evaluation.classes import ByClass, check_context
 from evaluation.metrics.precision_recall import prdc
-from evaluation.report import Value
+from evaluation.reporting.report import Value
+from evaluation.statistics.classes import ByClass, check_context
 
 if TYPE_CHECKING:
     from evaluation.context import Context

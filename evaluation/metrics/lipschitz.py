@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
-from evaluation.images import check_inputs, check_labels, fingerprint, to_critic
-from evaluation.isolation import still
-from evaluation.pairs import pairs_across, pairs_within, rows_by_class
-from evaluation.percentiles import RESAMPLES, Statistic, summarize
-from evaluation.report import Value
+from evaluation.images.reader import check_inputs, check_labels, fingerprint, to_critic
+from evaluation.reporting.report import Value
+from evaluation.runtime.isolation import still
+from evaluation.statistics.pairs import pairs_across, pairs_within, rows_by_class
+from evaluation.statistics.percentiles import RESAMPLES, Statistic, summarize
 
 if TYPE_CHECKING:
     from evaluation.context import Context

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.features import float64_pair
-from evaluation.percentiles import NORMAL_95
-from evaluation.report import Value
+from evaluation.images.features import float64_pair
+from evaluation.reporting.report import Value
+from evaluation.statistics.percentiles import NORMAL_95
 
 if TYPE_CHECKING:
     from evaluation.context import Context

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gan.data.image_data import ImageData
-from gan.distributed import ALONE, Processes
 from gan.errors import ConfigError
 from gan.noise import random_generator
+from gan.runtime.distributed import ALONE, Processes
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,15 +15,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from evaluation.generalization import MeasureSettings
 from gan import build
-from gan.checkpoint import kind_of, list_checkpoints, newest_run, read_checkpoint
-from gan.classifier_config import ClassifierConfig, available_classifier_configs, load_classifier_config
 from gan.config import available_configs
+from gan.config.classifier import ClassifierConfig, available_classifier_configs, load_classifier_config
 from gan.data import ImageData
 from gan.data.packed import pack
 from gan.errors import CheckpointError, ConfigError
 from gan.evaluate import main as gan_eval
 from gan.evaluate_classifier import main as gan_eval_classifier
 from gan.normalization import NORMALIZATIONS
+from gan.runs.checkpoint import kind_of, list_checkpoints, newest_run, read_checkpoint
 from gan.train import main as gan_train
 from gan.train_classifier import main as gan_train_classifier
 

@@ -1,4 +1,4 @@
-"""evaluation.generalization on gan.classifiers: what normalization fixes, the measures see."""
+"""evaluation.generalization on gan.models.classifiers: what normalization fixes, the measures see."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from evaluation.generalization import complexity, layer_spectra, log_spec_fro
-from gan.classifiers import ResNet
+from gan.models.classifiers import ResNet
 from gan.normalization import bake, normalize, spectra
 
 

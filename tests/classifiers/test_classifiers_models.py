@@ -1,4 +1,4 @@
-"""gan.classifiers: parameter counts, architectures against torchvision's blocks, normalization of every layer."""
+"""gan.models.classifiers: parameter counts, blocks against torchvision, normalization of every layer."""
 
 import copy
 
@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import densenet, resnet, vgg
 
-from gan.classifiers import CLASSIFIERS, VGG, AlexNet, DenseNet, ResNet, WideResNet
-from gan.classifiers.densenet import DenseLayer, Transition
-from gan.classifiers.resnet import BasicBlock
-from gan.classifiers.wide_resnet import PreActivationBlock
+from gan.models.classifiers import CLASSIFIERS, VGG, AlexNet, DenseNet, ResNet, WideResNet
+from gan.models.classifiers.densenet import DenseLayer, Transition
+from gan.models.classifiers.resnet import BasicBlock
+from gan.models.classifiers.wide_resnet import PreActivationBlock
 from gan.normalization import NORMALIZATIONS, NORMALIZED_LAYERS, bake, normalize, normalized_weights, spectra, update_
 
 SMALL: dict[str, dict[str, int]] = {

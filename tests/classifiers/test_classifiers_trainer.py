@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gan.classifier_config import ClassifierTrainSettings, available_classifier_configs, load_classifier_config
-from gan.classifier_state import ClassifierState
-from gan.classifier_trainer import ClassifierTrainer, Epoch, accuracy_and_loss, learning_rate
-from gan.classifiers import CLASSIFIERS, ResNet
+from gan.config.classifier import ClassifierTrainSettings, available_classifier_configs, load_classifier_config
 from gan.data import Batches, ImageData
 from gan.data.augment import draw_shifts, shifted
 from gan.data.random_labels import with_random_labels
 from gan.errors import DivergenceError
+from gan.models.classifiers import CLASSIFIERS, ResNet
 from gan.normalization import normalize
 from gan.pixels import to_float
+from gan.training.classifier import ClassifierTrainer, Epoch, accuracy_and_loss, learning_rate
+from gan.training.classifier_state import ClassifierState
 
 SHORT = ClassifierTrainSettings(epochs=3, milestones=(1, 2), batch_size=8)
 

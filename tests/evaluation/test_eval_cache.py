@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluation import Cache, Context, Settings, evaluate
-from evaluation.image_set import ImageSet, Pass
+from evaluation.images.image_set import ImageSet, Pass
 
 HOW = Pass(batch_size=16, device="cpu")
 
@@ -89,7 +89,7 @@ def test_whatever_decides_features_is_in_the_key(cache: Cache, drawn, change: st
     elif change == "batch_size":
         how = replace(HOW, batch_size=8)
     else:
-        monkeypatch.setattr("evaluation.image_set.version", lambda package: "other")
+        monkeypatch.setattr("evaluation.images.image_set.version", lambda package: "other")
     ImageSet(images, seed=seed, cache=cache).features(count, extractor, how)
     assert extractor.seen == 30 + count
 

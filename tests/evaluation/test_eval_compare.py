@@ -12,10 +12,10 @@ from headless import HOSTILE, Browser, Parts
 from matplotlib.colors import to_hex
 
 from evaluation import EvaluationError, Report
-from evaluation.compare import best, compare
-from evaluation.compare_runs import Run, compare_folders, comparison_figures, labels_of, values_over_steps
-from evaluation.plots import COLOURS
-from evaluation.report import Value
+from evaluation.reporting.compare import best, compare
+from evaluation.reporting.comparison import Run, compare_folders, comparison_figures, labels_of, values_over_steps
+from evaluation.reporting.plots import COLOURS
+from evaluation.reporting.report import Value
 
 UNDIRECTED = "elhist/real_fake/p95"
 FIELDS = {"num_reference": 10_000, "reference_fingerprint": "a" * 64, "generation": {"seed": 0, "weights": "raw"}}

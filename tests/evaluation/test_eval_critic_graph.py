@@ -14,12 +14,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from evaluation import Context, Settings, evaluate, neural_divergence
-from evaluation.isolation import isolated
-from evaluation.metrics import critic, critic_graph
-from evaluation.metrics.critic import Noise, Training
-from evaluation.metrics.critic_graph import WARMUP, CapturedUpdate
-from evaluation.metrics.critic_images import critic_images
+from evaluation.metrics.neural_divergence import critic
+from evaluation.metrics.neural_divergence import graph as critic_graph
+from evaluation.metrics.neural_divergence.critic import Noise, Training
+from evaluation.metrics.neural_divergence.graph import WARMUP, CapturedUpdate
+from evaluation.metrics.neural_divergence.images import critic_images
 from evaluation.presets import PRESETS, Preset
+from evaluation.runtime.isolation import isolated
 
 CPU = torch.device("cpu")
 SMALL_WGAN_GP = replace(PRESETS["gulrajani2019"], channels=(16, 32), average_decay=0.9)

@@ -11,10 +11,10 @@ import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from evaluation import EXTRACTORS, EvaluationError, Sources, build_extractor
-from evaluation.cache import default_folder
 from evaluation.extractors import inception
 from evaluation.extractors.classifier import SmallClassifier, trained_classifier
-from evaluation.features import extract
+from evaluation.images.cache import default_folder
+from evaluation.images.features import extract
 
 
 @pytest.fixture

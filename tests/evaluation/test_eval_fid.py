@@ -16,10 +16,10 @@ from evaluation import (
     fid_infinity,
     frechet_distance_of_features,
 )
-from evaluation.frechet import fit, frechet
 from evaluation.metrics import fid_infinity as module
 from evaluation.metrics.fid import disjoint_counts
-from evaluation.statistics import Statistics
+from evaluation.statistics.frechet import fit, frechet
+from evaluation.statistics.moments_file import Statistics
 
 
 def features(count: int, dimension: int = 16, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
@@ -223,7 +223,7 @@ def test_fid_infinity_records_its_line(context: Context):
 
 
 def test_too_few_images_for_a_line_are_refused(context: Context, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("evaluation.image_set.extract", None)
+    monkeypatch.setattr("evaluation.images.image_set.extract", None)
     with pytest.raises(EvaluationError, match="metric fid_infinity: got 29 generated images, expected at least 30"):
         evaluate(["fid_infinity"], replace(context, settings=replace(context.settings, num_fid=29)))
     with pytest.raises(EvaluationError, match="fid_infinity: got 29 features, expected at least 30"):

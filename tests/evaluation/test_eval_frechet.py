@@ -6,7 +6,7 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from evaluation import EvaluationError, Moments, frechet_distance, frechet_distance_of_features
-from evaluation.frechet import BLOCK, Rows, fit, frechet, frechet_of_features
+from evaluation.statistics.frechet import BLOCK, Rows, fit, frechet, frechet_of_features
 
 
 def features(count: int, dimension: int, seed: int = 0) -> torch.Tensor:

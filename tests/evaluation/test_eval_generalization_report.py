@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from evaluation import EvaluationError, Report
-from evaluation.compare import compare
-from evaluation.compare_runs import Run, compare_folders, comparison_figures
 from evaluation.generalization import (
     MEASURES,
     MeasureSettings,
@@ -29,9 +27,11 @@ from evaluation.generalization import (
     measure,
     noise_sensitivity,
 )
-from evaluation.histograms import kinds_figure
-from evaluation.plots import COLOURS, LAYERS, read_curves
-from evaluation.report import protocol_hash
+from evaluation.reporting.compare import compare
+from evaluation.reporting.comparison import Run, compare_folders, comparison_figures
+from evaluation.reporting.histograms import kinds_figure
+from evaluation.reporting.plots import COLOURS, LAYERS, read_curves
+from evaluation.reporting.report import protocol_hash
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "generalization.md"
 SMALL = MeasureSettings(num_points=11, num_noise=7, draws=3, num_local=5, num_pairs=9, batch_size=4)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from evaluation import EvaluationError
-from evaluation.generated import match_classes, name_classes, read_generated
+from evaluation.images.generated import match_classes, name_classes, read_generated
 
 
 def save(path: Path, value: int) -> None:

@@ -8,10 +8,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evaluation import EvaluationError, Report, histograms
-from evaluation.histograms import BINS, NAMES, density, plot_histograms, plot_kinds, shared_bins
-from evaluation.plots import COLOURS
-from evaluation.report import Value
+from evaluation import EvaluationError, Report
+from evaluation.reporting import histograms
+from evaluation.reporting.histograms import BINS, NAMES, density, plot_histograms, plot_kinds, shared_bins
+from evaluation.reporting.plots import COLOURS
+from evaluation.reporting.report import Value
 
 SCALES = {"elhist/real_fake": 0.1, "elhist/real_real": 0.05, "jacobian/real": 4.0}
 
@@ -33,7 +34,7 @@ def made(factor: float, *, score: float | None = None, pairs: int = 500, title: 
 @pytest.fixture
 def drawn_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     figures: list[Figure] = []
-    monkeypatch.setattr("evaluation.histograms.save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("evaluation.reporting.histograms.save_figure", lambda figure, path: figures.append(figure))
     return figures
 
 

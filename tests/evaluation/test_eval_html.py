@@ -9,8 +9,8 @@ import pytest
 from headless import HOSTILE, Browser, Parts
 
 from evaluation import Report
-from evaluation.html import Markup, page, report_page, tag
-from evaluation.report import Value
+from evaluation.reporting.html import Markup, page, report_page, tag
+from evaluation.reporting.report import Value
 
 LOG = "\n".join(json.dumps({"step": step, "d_loss": 1 / (step + 1), "g_loss": 0.1 * step}) for step in range(9))
 

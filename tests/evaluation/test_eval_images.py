@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from evaluation import EvaluationError
-from evaluation.images import check_images, check_labels, fingerprint, read_images, to_critic
+from evaluation.images.reader import check_images, check_labels, fingerprint, read_images, to_critic
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (8, 6), mode: str = "RGB") -> None:

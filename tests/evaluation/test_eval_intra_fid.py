@@ -17,7 +17,7 @@ from evaluation import (
     kid_of_all_pairs,
     prdc,
 )
-from evaluation.classes import first_of_each
+from evaluation.statistics.classes import first_of_each
 
 
 def features(labels: torch.Tensor, dimension: int = 6, seed: int = 0) -> torch.Tensor:
@@ -220,6 +220,6 @@ def test_hashes_change_with_counts_and_reference_labels(context: Context):
 def test_unusable_classes_are_refused_before_any_work(
     context: Context, metric: str, change: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("evaluation.image_set.extract", None)
+    monkeypatch.setattr("evaluation.images.image_set.extract", None)
     with pytest.raises(EvaluationError, match=f"metric {metric}: {message}"):
         evaluate([metric], replace(context, **change))

@@ -156,7 +156,7 @@ def test_a_value_below_zero_is_explained(context: Context):
 
 
 def test_sets_smaller_than_a_subset_are_refused_before_any_work(context: Context, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("evaluation.image_set.extract", None)
+    monkeypatch.setattr("evaluation.images.image_set.extract", None)
     with pytest.raises(EvaluationError, match=r"metric kid: got 40 generated images, expected at least .* = 41"):
         evaluate(["kid"], replace(context, settings=replace(context.settings, kid_subset_size=41)))
     with pytest.raises(EvaluationError, match="metric kid: got 60 reference images"):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from evaluation import Context, EvaluationError, Report, Settings, empirical_lipschitz, evaluate, jacobian_norms
-from evaluation.images import to_critic
+from evaluation.images.reader import to_critic
 from evaluation.metrics.lipschitz import pair_ratios, samples_interact
-from evaluation.pairs import pairs_across, pairs_within, rows_by_class
-from evaluation.percentiles import summarize
+from evaluation.statistics.pairs import pairs_across, pairs_within, rows_by_class
+from evaluation.statistics.percentiles import summarize
 
 SHAPE = (3, 8, 8)
 

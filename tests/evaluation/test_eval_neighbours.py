@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evaluation import Context, EvaluationError, Settings, evaluate
-from evaluation.neighbours import copy_ratios, nearest_neighbours, sample_neighbours
+from evaluation.reporting.neighbours import copy_ratios, nearest_neighbours, sample_neighbours
 
 SMALL = Settings(num_real=80, num_fid=60, num_is=60, is_splits=3, floor=False)
 
@@ -33,7 +33,7 @@ def context(classifier, drawn) -> Context:
 
 @pytest.mark.parametrize(("count", "chunk"), [(3, 4096), (40, 4096), (40, 16), (41, 1), (64, 32)])
 def test_neighbours_are_those_of_brute_force(count: int, chunk: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("evaluation.neighbours.CHUNK", chunk)
+    monkeypatch.setattr("evaluation.reporting.neighbours.CHUNK", chunk)
     queries, references = points(6, 7, 0), points(count, 7, 1)
     found = nearest_neighbours(queries, references, 5)
     everything = torch.linalg.vector_norm(queries.double()[:, None] - references.double(), dim=2)
@@ -107,7 +107,7 @@ def test_copies_among_samples_are_found_in_the_features_at_hand(context: Context
 
 def test_nothing_is_extracted_and_no_value_changes(context: Context, monkeypatch: pytest.MonkeyPatch):
     report = evaluate(["fid", "is"], context)
-    monkeypatch.setattr("evaluation.image_set.extract", None)  # a pass would be a TypeError
+    monkeypatch.setattr("evaluation.images.image_set.extract", None)  # a pass would be a TypeError
     arrays, _ = sample_neighbours(context)
     assert np.array_equal(arrays["neighbour_rows"], report.arrays["neighbour_rows"])
     monkeypatch.undo()

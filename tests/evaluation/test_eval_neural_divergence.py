@@ -12,10 +12,25 @@ from scipy import stats
 from torch import nn
 
 from evaluation import Context, EvaluationError, Settings, evaluate, neural_divergence
-from evaluation.metrics.critic import INITIALIZERS, LOSSES, Critic, Noise, Training, gradient_penalties, same_padding
-from evaluation.metrics.critic_images import critic_images
-from evaluation.metrics.neural_divergence import MEANINGS, T_QUANTILES, Terms, _terms, interval_of_mean, measure
-from evaluation.metrics.unfinished import Unfinished, forget_finished
+from evaluation.metrics.neural_divergence.critic import (
+    INITIALIZERS,
+    LOSSES,
+    Critic,
+    Noise,
+    Training,
+    gradient_penalties,
+    same_padding,
+)
+from evaluation.metrics.neural_divergence.divergence import (
+    MEANINGS,
+    T_QUANTILES,
+    Terms,
+    _terms,
+    interval_of_mean,
+    measure,
+)
+from evaluation.metrics.neural_divergence.images import critic_images
+from evaluation.metrics.neural_divergence.unfinished import Unfinished, forget_finished
 from evaluation.presets import PRESETS
 
 CPU = torch.device("cpu")
@@ -288,7 +303,7 @@ def test_equal_seeds_give_equal_results_and_other_seeds_others():
 
 def test_values_do_not_depend_on_how_many_images_a_finished_critic_sees_at_once(monkeypatch: pytest.MonkeyPatch):
     whole = neural_divergence(noise(128, 0), noise(100, 1), **{**SHORT, "steps": 20})
-    monkeypatch.setattr("evaluation.metrics.neural_divergence.PASS", 7)
+    monkeypatch.setattr("evaluation.metrics.neural_divergence.divergence.PASS", 7)
     assert neural_divergence(noise(128, 0), noise(100, 1), **{**SHORT, "steps": 20})[:10] == pytest.approx(
         whole[:10], rel=1e-5
     )
@@ -383,7 +398,7 @@ def test_holdout_splits_the_test_images():
 
 
 def test_a_diverged_value_carries_a_note(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("evaluation.metrics.neural_divergence.WRONG_SIGN", 0.1)
+    monkeypatch.setattr("evaluation.metrics.neural_divergence.divergence.WRONG_SIGN", 0.1)
     result = neural_divergence(noise(64, 0), noise(64, 1), **{**SHORT, "steps": 1})
     assert "do not quote" in result.note
 
@@ -437,9 +452,9 @@ LONG = {"steps": 6, "samples": 100, "batch_size": 32, "num_critics": 2, "critic_
 @pytest.fixture
 def often_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small chunks, and a state after each."""
-    monkeypatch.setattr("evaluation.metrics.critic_images.CHUNK", 64)
-    monkeypatch.setattr("evaluation.metrics.neural_divergence.CHUNK", 64)
-    monkeypatch.setattr("evaluation.metrics.unfinished.SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr("evaluation.metrics.neural_divergence.images.CHUNK", 64)
+    monkeypatch.setattr("evaluation.metrics.neural_divergence.divergence.CHUNK", 64)
+    monkeypatch.setattr("evaluation.metrics.neural_divergence.unfinished.SECONDS_BETWEEN_SAVES", 0.0)
 
 
 def interrupted(folder: Path, fails_at: int, **settings) -> None:

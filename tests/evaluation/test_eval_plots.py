@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from evaluation import EvaluationError
-from evaluation.plots import GAP, _record, plot_critics, plot_curves, save_grid
+from evaluation.reporting.plots import GAP, _record, plot_critics, plot_curves, save_grid
 
 
 def opened(file: Path) -> np.ndarray:

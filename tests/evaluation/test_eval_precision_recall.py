@@ -211,7 +211,7 @@ def test_hashes_change_with_the_neighbours_of_each_pair(context: Context):
 
 
 def test_too_few_images_are_refused_before_any_work(context: Context, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("evaluation.image_set.extract", None)
+    monkeypatch.setattr("evaluation.images.image_set.extract", None)
     with pytest.raises(EvaluationError, match="metric prdc: got 5 generated images, expected more than the 5"):
         evaluate(["prdc"], replace(context, settings=replace(context.settings, num_fid=5)))
     with pytest.raises(EvaluationError, match="metric prdc: got 4 reference images"):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from evaluation.ranking import differences, is_better
+from evaluation.reporting.ranking import differences, is_better
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from evaluation import EvaluationError, Report
-from evaluation.report import SCHEMA, Value
-from evaluation.tables import interval_text, markdown_table, text_table, with_spread
+from evaluation.reporting.report import SCHEMA, Value
+from evaluation.reporting.tables import interval_text, markdown_table, text_table, with_spread
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 PUBLISHED = sorted(file.parent for file in (DOCS.parent / "results").glob("*/report.json"))

@@ -21,16 +21,16 @@ from evaluation import EvaluationError, Report, Sources, build_extractor
 from evaluation.__main__ import main
 from evaluation.extractors import resnet
 from evaluation.extractors.resnet import ResNetExtractor, Weights, load_weights, shapes, write_weights
-from evaluation.features import extract
+from evaluation.images.features import extract
 from gan.build import build_classifier_state, load_labelled_images
-from gan.checkpoint import save_checkpoint
-from gan.classifier_config import ClassifierConfig
-from gan.classifiers import VGG, ResNet
+from gan.config.classifier import ClassifierConfig
 from gan.data import ImageData
 from gan.data.packed import pack
 from gan.errors import ConfigError
+from gan.models.classifiers import VGG, ResNet
 from gan.normalization import bake, normalize, update_
 from gan.pixels import to_float
+from gan.runs.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from evaluation import METRICS, Context, EvaluationError, Report, Settings, Sources, build_extractor, evaluate
-from evaluation.isolation import isolated
-from evaluation.report import Value, protocol_hash
+from evaluation.reporting.report import Value, protocol_hash
+from evaluation.runtime.isolation import isolated
 
 SMALL = Settings(
     num_real=80,
@@ -395,7 +395,7 @@ def test_unknown_metrics_are_refused(context: Context, metrics, message: str):
 def test_a_context_that_lacks_something_is_refused_before_any_work(
     context: Context, metric: str, change: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("evaluation.image_set.extract", None)  # a pass of features would be a TypeError
+    monkeypatch.setattr("evaluation.images.image_set.extract", None)  # a pass of features would be a TypeError
     names = ["nd", "is", "fid"]
     names.remove(metric)
     broken = replace(context, **change)

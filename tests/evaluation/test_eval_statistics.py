@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evaluation import METRICS, Context, EvaluationError, Moments, Settings, evaluate, read_statistics
-from evaluation.image_set import ImageSet, Pass
+from evaluation.images.image_set import ImageSet, Pass
 from evaluation.metrics.needs import Metric
 
 SETTINGS = Settings(num_real=80, num_fid=60)

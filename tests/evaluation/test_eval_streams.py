@@ -1,4 +1,4 @@
-"""evaluation.streams, and the passes of images through extractors that queue their work with it."""
+"""evaluation.images.streams, and the passes of images through extractors that queue their work with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from evaluation import Context, EvaluationError, Settings, evaluate
-from evaluation import features as features_module
-from evaluation.features import extract, extract_as_made
-from evaluation.streams import ahead
+from evaluation.images.features import extract, extract_as_made
+from evaluation.images.reader import features as features_module
+from evaluation.images.streams import ahead
 
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

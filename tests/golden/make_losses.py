@@ -16,7 +16,7 @@ from gan.config import Config, load_config
 from gan.data import Batches, ImageData
 from gan.noise import random_generator
 from gan.normalization import NORMALIZATIONS
-from gan.trainer import Trainer
+from gan.training.trainer import Trainer
 
 FILE = Path(__file__).with_name("losses.json")
 STEPS, CLASSES = 10, 3

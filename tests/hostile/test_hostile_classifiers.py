@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from test_hostile_config import TRAPS, VALUES, places, refusal
 
 from gan import build
-from gan.classifier_config import ClassifierConfig, load_classifier_config, validate_classifier
+from gan.config.classifier import ClassifierConfig, load_classifier_config, validate_classifier
+from gan.config.loading import override_config
 from gan.errors import ConfigError, UserError
-from gan.settings import override_config
 
 PLACES = dict(places(ClassifierConfig))
 

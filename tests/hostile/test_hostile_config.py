@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from gan import build
 from gan.config import Config, load_config, validate
+from gan.config.loading import MAX_FILE_BYTES, override_config
 from gan.errors import ConfigError, UserError
 from gan.evaluate import check_evaluation
-from gan.settings import MAX_FILE_BYTES, override_config
 
 
 def places(settings: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,23 +16,23 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.compare_runs import compare_folders
 from evaluation.errors import EvaluationError
 from evaluation.extractors.classifier import _read as read_classifier
 from evaluation.extractors.inception import _check_weights
-from evaluation.images import read_images
-from evaluation.metrics.unfinished import Unfinished
-from evaluation.plots import read_curves
-from evaluation.report import Report, Value
-from evaluation.statistics import read_statistics
+from evaluation.images.reader import read_images
+from evaluation.metrics.neural_divergence.unfinished import Unfinished
+from evaluation.reporting.comparison import compare_folders
+from evaluation.reporting.plots import read_curves
+from evaluation.reporting.report import Report, Value
+from evaluation.statistics.moments_file import read_statistics
 from gan import build
-from gan.best import read_best
-from gan.checkpoint import identity_of, read_checkpoint, save_checkpoint
 from gan.config import load_config
 from gan.data.packed import load_packed
 from gan.errors import CheckpointError, DataError, UserError
-from gan.logger import Logger
 from gan.normalization import LayerSpectrum
+from gan.runs.best import read_best
+from gan.runs.checkpoint import identity_of, read_checkpoint, save_checkpoint
+from gan.runs.logger import Logger
 from gan.sample import main as gan_sample
 
 

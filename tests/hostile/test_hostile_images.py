@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evaluation.errors import EvaluationError
-from evaluation.images import read_images
+from evaluation.images.reader import read_images
 from gan.data.folder import load
 from gan.errors import DataError
 
@@ -258,7 +258,7 @@ def test_arrays_that_promise_too_much_are_refused(case: str, tmp_path: Path) -> 
 
 
 def test_an_npz_file_out_of_proportion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.files.MAX_UNPACKED", (10**6, 100))
+    monkeypatch.setattr("evaluation.runtime.files.MAX_UNPACKED", (10**6, 100))
     np.savez_compressed(tmp_path / "images.npz", images=np.zeros((10_000, 8, 8, 3), np.uint8))
     refused("evaluation", tmp_path / "images.npz", "unpack to")
 

@@ -16,7 +16,6 @@ from torch.nn.utils import parametrizations as torch_parametrizations
 from torch.nn.utils import prune
 from torch.nn.utils import spectral_norm as torch_hook
 
-from gan.ema import averaged_copy, update_average_
 from gan.normalization import (
     NORMALIZATIONS,
     BatchedNormalization,
@@ -29,6 +28,7 @@ from gan.normalization import (
     stable_rank_norm,
     update_,
 )
+from gan.training.ema import averaged_copy, update_average_
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Linear(7, 5),

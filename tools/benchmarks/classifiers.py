@@ -13,16 +13,16 @@ from torchvision.transforms import v2
 
 from benchmarks.timing import Record, finish, interleave, shared_options, start, summarize
 from gan import build
-from gan.classifier_config import ClassifierConfig
-from gan.classifier_trainer import ClassifierTrainer
+from gan.config.classifier import ClassifierConfig
+from gan.config.loading import override_config
 from gan.data import ImageData
-from gan.settings import override_config
+from gan.training.classifier import ClassifierTrainer
 
 NUM_IMAGES, CLASSES = 10_240, 10
 
 
 @click.command("classify")
-@click.option("--name", default="resnet", help="A key of gan.classifiers.CLASSIFIERS.")
+@click.option("--name", default="resnet", help="A key of gan.models.classifiers.CLASSIFIERS.")
 @click.option("--set", "sizes", multiple=True, default=["classifier.depth=20"], metavar="A.B=C", help="Its sizes.")
 @click.option("--normalization", default="none,sn,srn", help="Names separated by commas.")
 @click.option("--precision", default="fp32,bf16", help="Names separated by commas.")

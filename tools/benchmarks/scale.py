@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.sizes import SIZES, Size, configure, make_step
 from benchmarks.timing import Record, Rows, calls_in_a_row, finish, interleave, shared_options, start, summarize
-from gan.memory import keep_freed_memory
+from gan.runtime.memory import keep_freed_memory
 
 FACTORS = (0.5, 1, 2)
 

@@ -7,10 +7,10 @@ import torch
 
 from gan import build
 from gan.config import Config
+from gan.config.loading import override_config
 from gan.data import ImageData
-from gan.settings import override_config
-from gan.step import Choice, choose_step
-from gan.trainer import Trainer
+from gan.training.graph import Choice, choose_step
+from gan.training.trainer import Trainer
 
 
 class Size(NamedTuple):

@@ -11,8 +11,8 @@ from typing import Any
 import click
 import torch
 
-from gan.memory import keep_freed_memory
-from gan.run_folder import processor
+from gan.runs.folder import processor
+from gan.runtime.memory import keep_freed_memory
 
 Record = dict[str, Any]
 Rows = dict[str, dict[str, Any]]

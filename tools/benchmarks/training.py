@@ -30,11 +30,11 @@ from benchmarks.timing import (
     summarize,
 )
 from gan.errors import ConfigError
-from gan.memory import keep_freed_memory
 from gan.models import blocks
 from gan.normalization import NORMALIZATIONS, BatchedNormalization, normalized_weights
-from gan.step import Choice
-from gan.trainer import Trainer, float32_products
+from gan.runtime.memory import keep_freed_memory
+from gan.training.graph import Choice
+from gan.training.trainer import Trainer, float32_products
 
 Iteration = Callable[[], Any]
 PEER = "torch-mimicry"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evaluation.plots import colour_of, plain
+from evaluation.reporting.plots import colour_of, plain
 
 MARGIN = 0.15  # of what is shown, below the lowest interval and above the highest
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from evaluation.tables import markdown_table
+from evaluation.reporting.tables import markdown_table
 from reproducing.content import AnyModel, Claim
 from reproducing.kinds import kind_of
 from reproducing.results import Reach, Seeds, Spread, of_all, verdict

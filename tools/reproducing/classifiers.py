@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import torch
 
 from evaluation.generalization import check_measures
-from evaluation.plots import read_curves
-from evaluation.report import protocol_hash
+from evaluation.reporting.plots import read_curves
+from evaluation.reporting.report import protocol_hash
 from gan import build
-from gan.classifier_config import ClassifierConfig, available_classifier_configs, load_classifier_config
-from gan.classifier_state import ClassifierState
-from gan.classifier_trainer import ClassifierTrainer
-from gan.classifiers import CLASSIFIERS
+from gan.config.classifier import ClassifierConfig, available_classifier_configs, load_classifier_config
 from gan.data import DATASETS, ImageData
 from gan.errors import UserError
 from gan.evaluate import one_sentence
-from gan.logger import JSONL
-from gan.memory import keep_freed_memory
+from gan.models.classifiers import CLASSIFIERS
 from gan.pixels import to_float
+from gan.runs.logger import JSONL
+from gan.runtime.memory import keep_freed_memory
+from gan.training.classifier import ClassifierTrainer
+from gan.training.classifier_state import ClassifierState
 from reproducing.conditions import devices_of, time_of, title_of
 from reproducing.content import Classifier
 from reproducing.measured import NOTHING, Measured, Values

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from gan.classifier_config import ClassifierConfig
 from gan.config import Config
+from gan.config.classifier import ClassifierConfig
 from reproducing.measured import Measured
 from reproducing.results import Spread
 

@@ -71,8 +71,11 @@ class Table(NamedTuple):
 
 
 class Histograms(NamedTuple):
-    """kinds: as in evaluation.histograms.NAMES. metrics: of the evaluation. panels: models by what is written above
-    them. omitted: labels that the paper does not draw, by panel and kind."""
+    """Histograms of a figure.
+
+    kinds: keys of evaluation.reporting.histograms.NAMES. metrics: of the evaluation. panels: models by the title of
+    their panel. omitted: labels that the paper does not draw, by panel and kind.
+    """
 
     title: str
     kinds: tuple[str, ...]

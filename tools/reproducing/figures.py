@@ -8,9 +8,9 @@ from string import ascii_lowercase
 from PIL import Image
 
 from evaluation.errors import EvaluationError
-from evaluation.histograms import FAMILIES, NAMES, histograms, line_of, plot_histograms
-from evaluation.plots import overlaid_figure, save_figure
-from evaluation.tables import markdown_table
+from evaluation.reporting.histograms import FAMILIES, NAMES, histograms, line_of, plot_histograms
+from evaluation.reporting.plots import overlaid_figure, save_figure
+from evaluation.reporting.tables import markdown_table
 from reproducing.bars import Bar, bars_figure
 from reproducing.catalogue import COLUMNS
 from reproducing.claims import Panels, claims_markdown

@@ -12,7 +12,7 @@ from evaluation.presets import check_settings
 from gan.config import Config, available_configs, load_config
 from gan.errors import UserError
 from gan.evaluate import Evaluation, evaluation_settings, one_sentence
-from gan.memory import keep_freed_memory
+from gan.runtime.memory import keep_freed_memory
 from gan.sample import generate
 from reproducing.conditions import devices_of, time_of, title_of
 from reproducing.content import Model

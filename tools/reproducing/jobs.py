@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from gan.several import Planned, run_all
+from gan.launch.several import Planned, run_all
 from reproducing.measured import add_seconds
 from reproducing.plan import Metrics
 from reproducing.runs import Run

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
-from gan.settings import Experiment
+from gan.config.loading import Experiment
 from reproducing import classifiers, gans
 from reproducing.content import AnyModel, Classifier, Model
 from reproducing.measured import Measured, Values
@@ -38,7 +38,7 @@ class Kind(Protocol):
         """The name of a configuration's variant; its own where there is none."""
 
     def load(self, name: str, overrides: tuple[str, ...]) -> Experiment:
-        """See `gan.settings.load`."""
+        """See `gan.config.loading.load`."""
 
     def scaled(self, model: Any, config: Any, scale: Scale) -> tuple[str, ...]:
         """What a scale changes of a configuration."""

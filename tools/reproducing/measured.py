@@ -12,8 +12,8 @@ import numpy as np
 
 from evaluation import Report
 from evaluation.errors import EvaluationError
-from evaluation.plots import Curves, read_curves
-from gan.files import write_atomically
+from evaluation.reporting.plots import Curves, read_curves
+from gan.runtime.files import write_atomically
 
 RECORD = "reproduce.json"
 LAST_PART = 0.5  # of a run, over which a loss is called steady or not

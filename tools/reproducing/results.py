@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from scipy.stats import t as student
 
 from evaluation.errors import EvaluationError
-from evaluation.ranking import DIGITS, differences
+from evaluation.reporting.ranking import DIGITS, differences
 from reproducing.content import Measure
 from reproducing.measured import Measured
 

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gan.checkpoint import list_checkpoints
 from gan.errors import ConfigError
-from gan.several import Planned
+from gan.launch.several import Planned
+from gan.runs.checkpoint import list_checkpoints
 from reproducing.content import AnyModel
 from reproducing.kinds import KINDS, Kind, kind_of
 from reproducing.measured import Measured

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from evaluation.tables import markdown_table
+from evaluation.reporting.tables import markdown_table
 from reproducing.catalogue import COLUMNS
 from reproducing.claims import claims_markdown
 from reproducing.content import AnyModel, Line, Table

@@ -1,0 +1,1 @@
+"""Images: reading and checking them, image sets, feature extraction and its cache."""

@@ -1,0 +1,184 @@
+"""One pass of images through an extractor."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+from evaluation.extractors import Extractor
+from evaluation.images.streams import ahead, upload
+from evaluation.runtime.isolation import isolated
+from evaluation.runtime.processes import gathered, own_part
+from evaluation.runtime.progress import progress
+
+HELD = 4096  # images whose features lie on a device: 50 MB of Inception's
+
+
+class Features(NamedTuple):
+    """What an extractor says of N images, on the CPU."""
+
+    features: Tensor  # float32 (N, D)
+    logits: Tensor | None  # float32 (N, K)
+
+    def first(self, count: int) -> "Features":
+        return Features(self.features[:count], None if self.logits is None else self.logits[:count])
+
+    def joined(self, more: "Features") -> "Features":
+        """These rows, then those."""
+        both = self.logits is not None and more.logits is not None
+        logits = torch.cat([self.logits, more.logits]) if both else None  # type: ignore[list-item]
+        return Features(torch.cat([self.features, more.features]), logits)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As `of_arrays` takes them."""
+        arrays = {"features": self.features.numpy()}
+        return arrays if self.logits is None else {**arrays, "logits": self.logits.numpy()}
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, np.ndarray]) -> "Features":
+        logits = arrays.get("logits")
+        return cls(torch.from_numpy(arrays["features"]), None if logits is None else torch.from_numpy(logits))
+
+
+def check_rows(features: Tensor, name: str) -> None:
+    """Refuses what are no features (N, D); `name` says who asks.
+
+    Raises:
+        EvaluationError: no tensor, or one of another shape or dtype.
+    """
+    if not isinstance(features, Tensor):
+        raise EvaluationError(f"{name}: got {type(features).__name__}, expected a torch tensor of floats (N, D)")
+    if features.ndim != 2 or not features.is_floating_point():
+        raise EvaluationError(f"{name}: got features {tuple(features.shape)}, expected floats (N, D)")
+
+
+def float64_rows(features: Tensor, name: str, *, at_least: int = 2) -> Tensor:
+    """Features (N, D) as float64; `name` says who asks.
+
+    Raises:
+        EvaluationError: no tensor, another shape or dtype, fewer than `at_least` rows, or values that are not finite.
+    """
+    check_rows(features, name)
+    if len(features) < at_least:
+        raise EvaluationError(f"{name}: got {len(features)} features, expected at least {at_least}")
+    if not bool(features.isfinite().all()):
+        raise EvaluationError(f"{name}: got features that are not finite, expected numbers")
+    return features.double()
+
+
+def float64_pair(x: Tensor, y: Tensor, name: str, *, at_least: int = 2) -> tuple[Tensor, Tensor]:
+    """Features (N, D) and (M, D) as float64.
+
+    Raises:
+        EvaluationError: as `float64_rows`, or another D.
+    """
+    rows_x, rows_y = float64_rows(x, name, at_least=at_least), float64_rows(y, name, at_least=at_least)
+    if rows_x.shape[1] != rows_y.shape[1]:
+        raise EvaluationError(f"{name}: got {tuple(x.shape)} and {tuple(y.shape)}, expected features of one dimension")
+    return rows_x, rows_y
+
+
+def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: torch.device | str) -> Features:
+    """Features and logits of uint8 images (N, 3, H, W), in float32 without TF32 or autocast.
+
+    The batch size decides memory and speed; beyond float rounding it does not decide the values. Of several processes
+    each takes its part of the batches, and has all features in the end.
+
+    Raises:
+        EvaluationError: the extractor gives values that are not finite.
+    """
+    device = torch.device(device)
+    own = images[own_part(len(images), batch_size)]
+    batches = (upload(batch, device) for batch in (own.split(batch_size) if len(own) else ()))
+    features = _FeaturesAsMade(extractor)
+    with isolated(), torch.inference_mode(), progress(len(own), f"{extractor.name} features", "images") as counter:
+        for batch in ahead(batches, device):
+            features.add(batch)
+            counter.advance(len(batch))
+    return features.all()
+
+
+def extract_as_made(
+    batches: Iterable[Tensor], extractors: Sequence[Extractor], *, count: int, device: torch.device | str
+) -> tuple[Tensor, list[Features]]:
+    """Images that are made batch by batch, and their features with each extractor: `extract` without their way back.
+
+    On a CUDA device a batch is made while the one before is in the extractors. Of several processes each brings its
+    part of the batches, and has all images and features in the end.
+
+    Args:
+        batches: this process's, uint8 (B, 3, H, W) on the device; float32 operations in making them are without TF32
+            or autocast too.
+        count: of this process's images.
+
+    Returns:
+        uint8 (N, 3, H, W) on the CPU, and `Features` in the order of the extractors.
+
+    Raises:
+        EvaluationError: an extractor gives values that are not finite.
+    """
+    images, features = Rows(), [_FeaturesAsMade(extractor) for extractor in extractors]
+    with isolated(), torch.inference_mode(), progress(count, "images and their features", "images") as counter:
+        for batch in ahead(batches, torch.device(device)):
+            images.add(batch)
+            for one in features:
+                one.add(batch)
+            counter.advance(len(batch))
+    return images.all(), [one.all() for one in features]
+
+
+class Rows:
+    """Rows that come batch by batch, on their way to the CPU.
+
+    A copy to the CPU waits for all that is queued on a device. There they are held until some thousands are together.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+        self._held: list[Tensor] = []
+
+    def add(self, rows: Tensor) -> None:
+        self._held.append(rows)
+        if sum(map(len, self._held)) >= HELD:
+            self._release()
+
+    def all(self) -> Tensor:
+        """All of them, those of other processes too, on the CPU."""
+        rows = self.all_or_none()
+        assert rows is not None, "there are rows"
+        return rows
+
+    def all_or_none(self) -> Tensor | None:
+        """`all`, or None where no process has any."""
+        self._release()
+        return gathered(torch.cat(self._parts) if self._parts else None)
+
+    def _release(self) -> None:
+        self._parts += [rows.cpu() for rows in self._held]
+        self._held = []
+
+
+class _FeaturesAsMade:
+    """An extractor, and what it has said so far."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor, self.features, self.logits = extractor, Rows(), Rows()
+
+    def add(self, batch: Tensor) -> None:
+        features, logits = self.extractor(batch)
+        self.features.add(features.float())
+        if logits is not None:
+            self.logits.add(logits.float())
+
+    def all(self) -> Features:
+        """Raises EvaluationError for values that are not finite."""
+        found = Features(self.features.all(), self.logits.all_or_none())
+        if not all(bool(part.isfinite().all()) for part in found if part is not None):
+            raise EvaluationError(
+                f"extractor {self.extractor.name}: got features that are not finite, expected numbers; "
+                "its weights do not belong to this network or are damaged"
+            )
+        return found

@@ -1,0 +1,489 @@
+"""Neural Divergence: how well a fresh critic, trained to the end, tells generated images from real test images.
+
+Gulrajani et al. 2020 proposed it with the WGAN-GP objective (preset "gulrajani2019"); Sanyal et al. 2020, Appendix E.1,
+use a smaller critic and the logistic loss (preset "srn2020"). With m = (p_real + p_fake) / 2 the best logistic critic's
+E_fake log(1 + e^f) is log 2 - KL(p_fake || m), so it lies below log 2 = 0.693 and higher is better.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from math import log, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from evaluation.errors import EvaluationError
+from evaluation.images.reader import Sampler, check_images, check_same_size, fingerprint
+from evaluation.metrics.neural_divergence.critic import LOSSES, Noise, Training, gradient_penalties
+from evaluation.metrics.neural_divergence.images import CHUNK, CriticImages, critic_images, steps_per_chunk
+from evaluation.metrics.neural_divergence.unfinished import Unfinished
+from evaluation.presets import PRESETS, Preset, check_settings
+from evaluation.reporting.report import Value, protocol_hash
+from evaluation.runtime.isolation import isolated
+from evaluation.runtime.progress import progress
+
+if TYPE_CHECKING:
+    from evaluation.context import Context
+
+VERSION = 2  # of unfinished runs; raise it with any change to how critics are trained or measured
+PASS = 256  # images shown to a finished critic at a time
+LOSS_POINTS = 200  # points kept of each critic's loss curve
+WRONG_SIGN = 2 * log(2)  # softplus_fake of a critic no better than f = 0 stays below
+FAR_BELOW_CHANCE = -0.1  # of the WGAN-GP objective, which is 0 for identical sets
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's t, 97.5 %, from 1 degree
+
+
+class Terms(NamedTuple):
+    """What one finished critic f says. Real terms are over all real images once, fake terms over the samples."""
+
+    softplus_fake: float  # E_fake log(1 + e^f), the quantity Sanyal et al. print
+    softplus_real: float  # E_real log(1 + e^-f)
+    critic_gap: float  # E_real f - E_fake f
+    gradient_penalty: float  # E (|grad f| - 1)^2 between random pairs of a real and a generated image
+    divergence: float  # the maximized objective, 0 for a critic that says nothing
+    accuracy: float  # mean of the shares of real images with f > 0 and of generated ones with f <= 0
+    fake_mean: float
+    fake_std: float
+    real_mean: float
+    real_std: float
+
+
+class Meaning(NamedTuple):
+    """Which way a term is better, "" for neither, and where a fully trained critic's value lies."""
+
+    better: str
+    low: float | None
+    high: float | None
+
+
+_OF_ANY_CRITIC = {
+    "critic_gap": Meaning("lower", 0, None),
+    "gradient_penalty": Meaning("", 0, None),
+    "fake_mean": Meaning("", None, None),
+    "fake_std": Meaning("", 0, None),
+    "real_mean": Meaning("", None, None),
+    "real_std": Meaning("", 0, None),
+}
+MEANINGS: dict[str, dict[str, Meaning]] = {
+    "logistic": {
+        **_OF_ANY_CRITIC,
+        "softplus_fake": Meaning("higher", 0, log(2)),
+        "softplus_real": Meaning("higher", 0, log(2)),
+        "divergence": Meaning("lower", 0, 2 * log(2)),
+        "accuracy": Meaning("lower", 0.5, 1),
+    },
+    # Adding a constant to f changes neither this loss nor its penalty, but does change what compares f with 0.
+    "wasserstein": {
+        **_OF_ANY_CRITIC,
+        "softplus_fake": Meaning("", 0, None),
+        "softplus_real": Meaning("", 0, None),
+        "divergence": Meaning("lower", 0, None),
+        "accuracy": Meaning("", 0, 1),
+    },
+}
+DIRECTED = tuple(
+    f"{label}/{name}/{term}"
+    for label in ("nd", "nd_short")
+    for name, preset in PRESETS.items()
+    for term, meaning in MEANINGS[preset.loss].items()
+    if meaning.better
+)
+OF_REAL_IMAGES = ("softplus_real", "critic_gap", "divergence", "accuracy", "real_mean", "real_std")
+
+
+class NeuralDivergence(NamedTuple):
+    """Means of `Terms` over the critics, their spread, and the settings of the run."""
+
+    softplus_fake: float
+    softplus_real: float
+    critic_gap: float
+    gradient_penalty: float
+    divergence: float
+    accuracy: float
+    fake_mean: float
+    fake_std: float
+    real_mean: float
+    real_std: float
+    preset: str  # its name, "custom" where none
+    settings: Preset  # the preset with the changes asked for
+    steps: int
+    batch_size: int
+    samples: int
+    num_critics: int
+    num_test: int  # real images the critics were trained on
+    num_unseen: int  # real images kept from them
+    pool: int | None  # size of a recorded pool of generated images, None where a sampler made fresh ones
+    final_images: str  # "fresh", or "pool" where the critics are measured on images they were trained on
+    critics: tuple[Terms, ...]
+    unseen_critics: tuple[Terms, ...]  # the same critics with the unseen real images in place of the seen; () without
+    losses: np.ndarray  # (num_critics, points), the critics' training loss
+    updates: str  # how critics were updated, as one CUDA graph or operation by operation, and why
+    note: str  # empty, or why the value should not be trusted
+
+    @property
+    def label(self) -> str:
+        """ "nd" for the preset's number of steps, "nd_short" for fewer, then the preset."""
+        short = self.preset in PRESETS and self.steps < PRESETS[self.preset].steps
+        return f"{'nd_short' if short else 'nd'}/{self.preset}"
+
+    @property
+    def unseen(self) -> Terms | None:
+        """Means over the critics with unseen real images; the gradient penalty stays that of the seen ones."""
+        return _means(self.unseen_critics) if self.unseen_critics else None
+
+    def spread(self, term: str) -> float:
+        """Population standard deviation of a term over the critics."""
+        return float(np.std([getattr(critic, term) for critic in self.critics]))
+
+
+def neural_divergence(
+    generated: Tensor | Sampler,
+    test: Tensor,
+    *,
+    preset: str | Preset = "srn2020",
+    steps: int | None = None,
+    samples: int | None = None,
+    batch_size: int | None = None,
+    num_critics: int | None = None,
+    critic_holdout: float = 0.0,
+    pool: int | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    checkpoints: Path | None = None,
+    identity: str = "",
+) -> NeuralDivergence:
+    """Trains critics between `generated` and `test` and reports what they say at the end.
+
+    Args:
+        generated: a pool, uint8 (N, 3, H, W), or a sampler (count, seed) -> (uint8 images, labels or None). A pool is
+            a finite sample: critics may learn it by heart, which fresh images rule out. It is read where it lies;
+            on the device is fastest.
+        test: real images, uint8 (M, 3, H, W).
+        preset: a name, or settings of your own.
+        steps, samples, batch_size, num_critics: None takes the preset's. Of a pool no more images are evaluated than
+            it holds.
+        critic_holdout: share of the test images, drawn by the seed, that critics are not trained on. What they say of
+            these is reported beside what they say of the others: the difference is what they learned by heart.
+        pool: train on this many images of the sampler, made once, instead of fresh ones; the final means are still
+            over fresh ones.
+        seed: of the critics' weights and batches; equal seeds give equal results on one machine.
+        checkpoints: a folder that keeps the state of an unfinished run, saved about once a minute. The same call goes
+            on from there, bit by bit as if it had not stopped. The end stays, too, until
+            `evaluation.metrics.neural_divergence.unfinished.forget_finished`.
+        identity: says what a sampler is (its checkpoint's hash and how it draws); needed where both are given.
+
+    Raises:
+        EvaluationError: unusable images or settings, a folder that cannot be written, or a critic that diverged.
+    """
+    chosen = check_settings(preset, steps=steps, samples=samples, batch_size=batch_size, num_critics=num_critics)
+    device = torch.device(device)
+    check_images(test, "test")
+    if isinstance(generated, Tensor):
+        check_images(generated, "generated")
+        check_same_size(generated, "generated", test, "test")
+        chosen = replace(chosen, samples=min(chosen.samples, len(generated)))
+    elif checkpoints is not None and not identity:
+        raise EvaluationError("nd: got checkpoints for a sampler without identity, expected text that says what it is")
+    with isolated(), torch.inference_mode(False), torch.enable_grad():
+        images = critic_images(generated, test, critic_holdout, pool, seed, device)
+        unfinished = Unfinished(checkpoints, {} if checkpoints is None else _key(images, chosen, seed, identity))
+        finished = _finished(images, chosen, seed, unfinished)
+    unfinished.finish({"finished": [critic.plain() for critic in finished], "current": None})
+    terms = tuple(critic.terms for critic in finished)
+    means = _means(terms)
+    if not np.isfinite(means).all():
+        raise EvaluationError(
+            f"nd: a critic diverged after {chosen.steps} steps, expected finite logits; try a new seed"
+        )
+    return NeuralDivergence(
+        **means._asdict(),
+        preset=preset if isinstance(preset, str) else "custom",
+        settings=chosen,
+        steps=chosen.steps,
+        batch_size=chosen.batch_size,
+        samples=chosen.samples,
+        num_critics=chosen.num_critics,
+        num_test=len(images.real),
+        num_unseen=len(images.unseen),
+        pool=None if images.pool is None else len(images.pool),
+        final_images="pool" if images.sampler is None else "fresh",
+        critics=terms,
+        unseen_critics=tuple(terms for critic in finished for terms in critic.unseen),
+        losses=np.stack([critic.losses.numpy() for critic in finished]),
+        updates="; ".join(dict.fromkeys(critic.updates for critic in finished)),
+        note=_note(means, chosen),
+    )
+
+
+def _key(images: CriticImages, preset: Preset, seed: int, identity: str) -> dict[str, Any]:
+    """Everything that decides a run."""
+    return {
+        "version": VERSION,
+        "settings": asdict(preset),
+        "seed": seed,
+        "real": fingerprint(images.real),
+        "unseen": fingerprint(images.unseen),
+        "sampler": None if images.sampler is None else identity,
+        "pool": None if images.pool is None else fingerprint(images.pool),
+        "device": images.device.type,
+        "torch": version("torch"),
+    }
+
+
+class Finished(NamedTuple):
+    """A finished critic; `unseen` is () without unseen real images."""
+
+    terms: Terms
+    unseen: tuple[Terms, ...]
+    losses: Tensor
+    updates: str
+
+    def plain(self) -> dict[str, Any]:
+        """Containers, numbers and tensors only."""
+        return {**self._asdict(), "terms": list(self.terms), "unseen": [list(terms) for terms in self.unseen]}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> "Finished":
+        terms, unseen = Terms(*plain["terms"]), tuple(Terms(*terms) for terms in plain["unseen"])
+        return cls(terms, unseen, plain["losses"], plain["updates"])
+
+
+def _finished(images: CriticImages, preset: Preset, seed: int, unfinished: Unfinished) -> list[Finished]:
+    """All critics, from the first or from where an earlier call stopped."""
+    state = unfinished.read() or {"finished": [], "current": None}
+    with unfinished.restoring():
+        finished = [Finished.of(plain) for plain in state["finished"]]
+        current = state["current"]
+    for number in range(len(finished), preset.num_critics):
+        run = CriticRun(images, preset, f"{seed}/critic {number}")
+        if current is not None:
+            with unfinished.restoring():
+                run.restore(current)
+            current = None
+        plain = [critic.plain() for critic in finished]
+        title = f"Neural Divergence, critic {number + 1} of {preset.num_critics}"
+        with progress(run.total, title, "images") as counter:
+            counter.advance(run.done)
+            while run.done < run.total:
+                counter.advance(run.advance())
+                if unfinished.due:
+                    unfinished.write({"finished": plain, "current": run.state()})
+        finished.append(run.result())
+    return finished
+
+
+class CriticRun:
+    """One critic, first trained, then measured on `samples` generated images, a chunk of images at a time."""
+
+    def __init__(self, images: CriticImages, preset: Preset, stream: str) -> None:
+        self.images, self.preset, self.stream = images, preset, stream
+        self.training = Training(
+            preset,
+            (images.real.shape[2], images.real.shape[3]),
+            stream,
+            images.device,
+            loss_every=max(1, preset.steps // LOSS_POINTS),
+        )
+        self.fake_logits = torch.empty(0, device=images.device)
+        self.penalties = torch.empty(0, device=images.device)
+
+    @property
+    def total(self) -> int:
+        """Generated images the critic will have seen."""
+        return self.preset.steps * self.preset.batch_size + self.preset.samples
+
+    @property
+    def done(self) -> int:
+        """Generated images the critic has seen."""
+        return self.training.step * self.preset.batch_size + len(self.fake_logits)
+
+    def advance(self) -> int:
+        """One chunk more; returns how many generated images the critic has seen of it."""
+        before = self.done
+        if self.training.step < self.preset.steps:
+            self._train()
+        else:
+            self._measure()
+        return self.done - before
+
+    def _train(self) -> None:
+        chunk = self.training.step // steps_per_chunk(self.preset)
+        self.training.run(*self.images.batches(self.preset, self.stream, chunk, self.training.generator))
+
+    def _measure(self) -> None:
+        """The reference draws real images for each batch; here their mean is exact, and only pairs are drawn."""
+        start = len(self.fake_logits)
+        stream = f"{self.stream}/final/{start}"
+        count = min(CHUNK, self.preset.samples - start)
+        fake = self.images.final(stream, start, count)
+        real = self.images.partners(stream, count)
+        noise = Noise(f"{stream}/noise", self.images.device)
+        for fake_part, real_part in zip(fake.split(PASS), real.split(PASS), strict=True):
+            self._measure_pairs(noise.pixels(fake_part, self.preset), noise.pixels(real_part, self.preset), noise)
+
+    def _measure_pairs(self, fake: Tensor, real: Tensor, noise: Noise) -> None:
+        critic = self.training.average
+        with torch.no_grad():
+            logits = critic(fake)
+        penalties = gradient_penalties(critic, real, fake, noise.shares(len(fake)), create_graph=False)
+        self.fake_logits = torch.cat([self.fake_logits, logits])
+        self.penalties = torch.cat([self.penalties, penalties])
+
+    def result(self) -> Finished:
+        """What the critic says of all images."""
+        unseen = [self._terms(self.images.unseen, "unseen")] if len(self.images.unseen) else []
+        terms = self._terms(self.images.real, "real")
+        return Finished(terms, tuple(unseen), self.training.loss_curve(), self.training.update.name)
+
+    def _terms(self, real: Tensor, name: str) -> Terms:
+        noise = Noise(f"{self.stream}/final/{name}/noise", self.images.device)
+        with torch.no_grad():
+            logits = [
+                self.training.average(noise.pixels(part.to(self.images.device), self.preset))
+                for part in real.split(PASS)
+            ]
+        return _terms(torch.cat(logits).double(), self.fake_logits.double(), self.penalties.double(), self.preset)
+
+    def state(self) -> dict[str, Any]:
+        """Everything `restore` needs to go on bit by bit; plain containers and tensors."""
+        return {
+            "training": self.training.state(),
+            "fake_logits": self.fake_logits.cpu(),
+            "penalties": self.penalties.cpu(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes up what `state` returned."""
+        self.training.restore(state["training"])
+        self.fake_logits = state["fake_logits"].to(self.images.device)
+        self.penalties = state["penalties"].to(self.images.device)
+
+
+def _terms(real: Tensor, fake: Tensor, penalties: Tensor, preset: Preset) -> Terms:
+    """Of a critic's float64 logits (M,) and (N,), and penalties (N,)."""
+    loss = LOSSES[preset.loss]
+    penalty = float(penalties.mean())
+    return Terms(
+        softplus_fake=float(functional.softplus(fake).mean()),
+        softplus_real=float(functional.softplus(-real).mean()),
+        critic_gap=float(real.mean() - fake.mean()),
+        gradient_penalty=penalty,
+        divergence=loss.chance - float(loss.of(real, fake)) - preset.gp_lambda * penalty,
+        accuracy=float(((real > 0).double().mean() + (fake <= 0).double().mean()) / 2),
+        fake_mean=float(fake.mean()),
+        fake_std=float(fake.std(correction=0)),
+        real_mean=float(real.mean()),
+        real_std=float(real.std(correction=0)),
+    )
+
+
+def _means(critics: Sequence[Terms]) -> Terms:
+    return Terms(*np.mean(np.array(critics), axis=0).tolist())
+
+
+def _note(terms: Terms, preset: Preset) -> str:
+    if preset.loss == "logistic" and terms.softplus_fake > WRONG_SIGN:
+        return (
+            f"softplus_fake {terms.softplus_fake:.3f} exceeds 2 log 2 = 1.386: "
+            "the critic has not converged, do not quote it"
+        )
+    if preset.loss == "wasserstein" and terms.divergence < FAR_BELOW_CHANCE:
+        return (
+            f"divergence {terms.divergence:.3f} is below 0, which identical sets have: "
+            "the critic has not converged, do not quote it"
+        )
+    return ""
+
+
+def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the mean of 2 to 10 independent values, by Student's t; None for other numbers of values."""
+    degrees = len(values) - 1
+    if not 1 <= degrees <= len(T_QUANTILES):
+        return None
+    half = T_QUANTILES[degrees - 1] * float(np.std(values, ddof=1)) / sqrt(len(values))
+    mean = float(np.mean(values))
+    return mean - half, mean + half
+
+
+def measure(context: "Context") -> list[Value]:
+    """Every term of the critics between fresh samples, or the generated images, and the test images."""
+    settings = context.settings
+    generated = context.sampler if context.sampler is not None else context.generated
+    assert generated is not None
+    assert context.test is not None
+    result = neural_divergence(
+        generated,
+        context.test,
+        preset=settings.nd_preset,
+        steps=settings.nd_steps,
+        samples=settings.nd_samples,
+        batch_size=settings.nd_batch_size,
+        num_critics=settings.nd_critics,
+        critic_holdout=settings.nd_holdout,
+        pool=settings.nd_pool,
+        seed=settings.seed,
+        device=context.device,
+        checkpoints=context.nd_checkpoints,
+        identity=_identity(context),
+    )
+    names = ("preset", "num_test", "num_unseen", "pool", "final_images")
+    fields = {
+        **asdict(result.settings),
+        **{name: getattr(result, name) for name in names},
+        "test_fingerprint": context.test_fingerprint,
+        "seed": settings.seed,
+        **context.generation_fields(),
+    }
+    chance = LOSSES[result.settings.loss].chance
+    record = {"test": context.test_name, "note": result.note, "chance": chance, "updates": result.updates}
+    arrays = {
+        f"{result.label}/losses": result.losses,
+        f"{result.label}/critics": np.array(result.critics),  # (num_critics, terms)
+    }
+    values = [_value(result, result.critics, term, "", fields, record) for term in Terms._fields]
+    values[0] = replace(values[0], arrays=arrays)
+    if result.unseen_critics:
+        values += [_value(result, result.unseen_critics, term, "unseen/", fields, record) for term in OF_REAL_IMAGES]
+    return values
+
+
+def _identity(context: "Context") -> str:
+    """What the caller knows of the generator, "" without a name for it or a use."""
+    if context.nd_checkpoints is None or not context.subject:
+        return ""
+    subject = dict(context.subject)
+    if "checkpoint_sha256" in subject:  # says what the file holds, wherever it lies
+        subject.pop("checkpoint", None)
+    return protocol_hash("identity", {"subject": subject, "protocol": context.protocol})
+
+
+def _value(
+    result: NeuralDivergence,
+    critics: Sequence[Terms],
+    term: str,
+    prefix: str,
+    fields: dict[str, Any],
+    record: dict[str, Any],
+) -> Value:
+    values = [getattr(critic, term) for critic in critics]
+    meaning = MEANINGS[result.settings.loss][term]
+    interval = interval_of_mean(values)
+    num_real = result.num_unseen if prefix else result.num_test
+    record = {**record, "bounds": [meaning.low, meaning.high]}
+    if interval is not None:
+        record["interval"] = f"Student t over {len(values)} critics"
+    return Value(
+        key=f"{result.label}/{prefix}{term}",
+        value=float(np.mean(values)),
+        std=float(np.std(values)) if len(values) > 1 else None,
+        count=num_real if "real" in term else result.samples,
+        better=meaning.better,
+        fields=fields,
+        record=record,
+        interval=interval,
+    )

@@ -1,0 +1,122 @@
+"""The images that critics of Neural Divergence are trained on and measured with."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+from evaluation.images.reader import Sampler, check_images, check_same_size
+from evaluation.images.streams import upload
+from evaluation.metrics.neural_divergence.critic import derived_seed
+from evaluation.presets import Preset
+from evaluation.runtime.progress import progress
+
+CHUNK = 2048  # images asked of a sampler at a time: with its seeds, part of the protocol
+
+
+def steps_per_chunk(preset: Preset) -> int:
+    """Critic updates whose images are made at once."""
+    return max(1, CHUNK // preset.batch_size)
+
+
+@dataclass(frozen=True)
+class CriticImages:
+    """What all critics of a run see. `pool` is what they are trained on, None for fresh images of the sampler."""
+
+    real: Tensor
+    unseen: Tensor
+    pool: Tensor | None
+    sampler: Sampler | None
+    device: torch.device
+
+    def batches(self, preset: Preset, stream: str, chunk: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Real and generated images of a chunk of steps, on the device: a single transfer, and one call of a sampler.
+
+        Rows of the real images and of a pool are drawn with replacement, for each step the real ones first.
+        """
+        steps = steps_per_chunk(preset)
+        tables = [self.real] if self.pool is None else [self.real, self.pool]
+        draws = [[_rows(table, preset.batch_size, generator) for table in tables] for _ in range(steps)]
+        rows = [torch.cat(of_table) for of_table in zip(*draws, strict=True)]
+        real = _taken(self.real, rows[0])
+        if self.pool is None:
+            return real, self._fresh(steps * preset.batch_size, f"{stream}/training/{chunk}")
+        return real, upload(_taken(self.pool, rows[1]), self.device)
+
+    def final(self, stream: str, start: int, count: int) -> Tensor:
+        """Generated images of the final means, on the device: fresh ones, or those of the pool from `start` on."""
+        if self.sampler is not None:
+            return self._fresh(count, stream)
+        assert self.pool is not None
+        return upload(self.pool[start : start + count], self.device)
+
+    def partners(self, stream: str, count: int) -> Tensor:
+        """Real images drawn with replacement, on the device."""
+        generator = torch.Generator("cpu").manual_seed(derived_seed(f"{stream}/partners"))
+        return _taken(self.real, _rows(self.real, count, generator))
+
+    def _fresh(self, count: int, stream: str) -> Tensor:
+        assert self.sampler is not None
+        return upload(_sampled(self.sampler, count, stream, self.real), self.device)
+
+
+def critic_images(
+    generated: Tensor | Sampler, test: Tensor, holdout: float, pool: int | None, seed: int, device: torch.device
+) -> CriticImages:
+    """Checked, split and on their devices; `pool` images are made first where a sampler's are recorded.
+
+    Raises:
+        EvaluationError: a sampler that does not keep its word, a share or a pool out of range.
+    """
+    if pool is not None and (isinstance(generated, Tensor) or pool < 1):
+        got = f"{pool} for images that are one" if isinstance(generated, Tensor) else str(pool)
+        raise EvaluationError(f"nd pool: got {got}, expected at least 1, and a sampler to make them")
+    real, unseen = _split(test, holdout, seed)
+    real = real.to(device)
+    if isinstance(generated, Tensor):
+        return CriticImages(real, unseen, generated, None, device)
+    made = None if pool is None else _made_pool(generated, pool, f"{seed}/pool", real)
+    return CriticImages(real, unseen, made, generated, device)
+
+
+def _split(test: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Images critics are trained on, and those kept from them; in the given order, all and none without a holdout."""
+    num_unseen = round(holdout * len(test)) if 0 <= holdout < 1 else len(test)
+    if num_unseen == len(test) or (holdout > 0 and num_unseen == 0):
+        raise EvaluationError(
+            f"nd critic_holdout: got {holdout} of {len(test)} test images, expected 0, or a share below 1 "
+            "that leaves at least one image on either side"
+        )
+    if num_unseen == 0:
+        return test, test[:0]
+    generator = torch.Generator("cpu").manual_seed(derived_seed(f"{seed}/holdout"))
+    order = torch.randperm(len(test), generator=generator, device="cpu").to(test.device)
+    return test[order[num_unseen:].sort().values], test[order[:num_unseen].sort().values]
+
+
+def _made_pool(sampler: Sampler, size: int, stream: str, test: Tensor) -> Tensor:
+    parts = []
+    with progress(size, "Neural Divergence, pool", "images") as counter:
+        for start in range(0, size, CHUNK):
+            parts.append(_sampled(sampler, min(CHUNK, size - start), f"{stream}/{start}", test))
+            counter.advance(len(parts[-1]))
+    return torch.cat(parts)
+
+
+def _sampled(sampler: Sampler, count: int, stream: str, test: Tensor) -> Tensor:
+    with torch.no_grad():
+        images, _ = sampler(count, derived_seed(stream))
+    check_images(images, "sampler")
+    check_same_size(images, "sampler", test, "test")
+    if len(images) != count:
+        raise EvaluationError(f"sampler: got {len(images)} images, expected the {count} it was asked for")
+    return images
+
+
+def _rows(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(len(images), (count,), generator=generator, device="cpu")
+
+
+def _taken(images: Tensor, rows: Tensor) -> Tensor:
+    return images[upload(rows, images.device)]

@@ -1,0 +1,189 @@
+"""Several reports side by side: only values of one protocol, or a sentence that says what differs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from evaluation.errors import EvaluationError
+from evaluation.reporting.ranking import DIGITS, DIRECTIONS, differences, is_better
+from evaluation.reporting.report import Report
+from evaluation.reporting.tables import markdown_table, text_table, with_spread
+
+MISSING = "–"
+FOOTNOTE = "± is the standard deviation over splits, subsets or critics of one run, not over trainings."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run's value."""
+
+    value: float
+    std: float | None
+    interval: tuple[float, float] | None
+    count: int
+
+    def __str__(self) -> str:
+        return with_spread(self.value, self.std)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One key: a cell for each run, None where it has no such value, and which of them are best."""
+
+    key: str
+    better: str
+    hash: str
+    fields: dict[str, Any]
+    cells: tuple[Cell | None, ...]
+
+    @property
+    def best(self) -> frozenset[int]:
+        """Columns of the best value; none without a direction, with one value, or where all are equal."""
+        known = {column: cell.value for column, cell in enumerate(self.cells) if cell and not math.isnan(cell.value)}
+        if len(set(known.values())) < 2 or self.better not in DIRECTIONS:
+            return frozenset()
+        return frozenset(
+            column
+            for column, value in known.items()
+            if not any(is_better(other, value, self.better) for other in known.values())
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` returns.
+
+    Attributes:
+        labels: of the runs, in the order of the columns.
+        subjects: what each run's report says it measured.
+        rows: by key, in the order of the reports.
+        left_out: a sentence for each value whose protocols differ.
+    """
+
+    labels: tuple[str, ...]
+    subjects: tuple[dict[str, Any], ...]
+    rows: tuple[Row, ...]
+    left_out: tuple[str, ...] = ()
+
+    def table(self) -> str:
+        """For a terminal; the best of each row has a star."""
+        rows = [("metric", "better", *self.labels, "protocol")]
+        for row in self.rows:
+            cells = (f"{cell or MISSING}{' *' if column in row.best else ''}" for column, cell in enumerate(row.cells))
+            rows.append((row.key, row.better, *cells, row.hash[:DIGITS]))
+        return "\n".join([*text_table(rows), f"* best of the row; {FOOTNOTE}", *self.notes])
+
+    def markdown(self) -> str:
+        """For a page; the best of each row is bold."""
+        rows = [["metric", "better", *self.labels, "protocol"]]
+        for row in self.rows:
+            texts = enumerate(str(cell or MISSING) for cell in row.cells)
+            cells = (f"**{text}**" if column in row.best else text for column, text in texts)
+            rows.append([f"`{row.key}`", row.better, *cells, f"`{row.hash[:DIGITS]}`"])
+        return "\n\n".join([markdown_table(rows), FOOTNOTE, *self.notes])
+
+    def document(self) -> dict[str, Any]:
+        """For a machine: labels, subjects, and for each key better, hash, fields and the runs' values."""
+        values = {
+            row.key: {
+                "better": row.better,
+                "hash": row.hash,
+                "fields": row.fields,
+                "runs": {label: vars(cell) for label, cell in zip(self.labels, row.cells, strict=True) if cell},
+            }
+            for row in self.rows
+        }
+        subjects = dict(zip(self.labels, self.subjects, strict=True))
+        return {"subjects": subjects, "values": values, "left_out": list(self.left_out)}
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, and steps that differ, a sentence each."""
+        return [*(f"left out: {sentence}" for sentence in self.left_out), *self._steps()]
+
+    def _steps(self) -> list[str]:
+        """ "runs a and b are compared at steps 100 and 500"; nothing where the known steps are equal."""
+        subjects = zip(self.labels, self.subjects, strict=True)
+        steps = {label: subject["step"] for label, subject in subjects if subject.get("step") is not None}
+        if len(set(steps.values())) < 2:
+            return []
+        return [f"runs {_listed(list(steps))} are compared at steps {_listed([str(step) for step in steps.values()])}"]
+
+
+def compare(reports: Mapping[str, Report], *, skip_mixed: bool = False) -> Comparison:
+    """Values of several runs side by side: label -> report. What a run does not have is missing, not refused.
+
+    Args:
+        skip_mixed: leave out values whose protocols differ, and say so, instead of refusing.
+
+    Raises:
+        EvaluationError: fewer than two reports, or values of one key under different protocols.
+    """
+    if len(reports) < 2:
+        raise EvaluationError(f"compare: got {len(reports)} report, expected at least two")
+    keys = dict.fromkeys(key for report in reports.values() for key in report.values)
+    found = {key: difference(key, reports) for key in keys}
+    mixed = tuple(sentence for sentence in found.values() if sentence)
+    if mixed and not skip_mixed:
+        others = f" ({len(mixed) - 1} more values are mixed)" if len(mixed) > 1 else ""
+        raise EvaluationError(f"compare: {mixed[0]}{others}; measure all by one protocol, or leave mixed values out")
+    return Comparison(
+        labels=tuple(reports),
+        subjects=tuple(report.protocol["subject"] for report in reports.values()),
+        rows=tuple(_row(key, reports) for key, sentence in found.items() if not sentence),
+        left_out=mixed,
+    )
+
+
+def difference(key: str, reports: Mapping[str, Report]) -> str:
+    """A sentence that names the fields in which two protocols of a key differ, and their values; "" if none does."""
+    entries = [(label, report.protocol["values"][key]) for label, report in reports.items() if key in report.values]
+    for label, entry in entries[1:]:
+        first, known = entries[0]
+        if entry["hash"] != known["hash"]:
+            return f"{key}: runs {first} and {label} differ in {differences(known, entry)}"
+    return ""
+
+
+def best(reports: Sequence[Report], key: str) -> int:
+    """Which report has the best value of a key: the first of equals, never NaN, never one without the key.
+
+    Raises:
+        EvaluationError: nothing to choose from, a value without a direction, or protocols that differ.
+    """
+    mixed = difference(key, {str(number): report for number, report in enumerate(reports)})
+    if mixed:
+        raise EvaluationError(f"best: {mixed}; choose among values of one protocol")
+    found = {
+        number: report.values[key]
+        for number, report in enumerate(reports)
+        if key in report.values and not math.isnan(report.values[key])
+    }
+    if not found:
+        known = ", ".join(dict.fromkeys(name for report in reports for name in report.values))
+        raise EvaluationError(f"best: got no value called {key}, expected one of {known or 'some report'}")
+    direction = reports[min(found)].protocol["values"][key]["better"]
+    if direction not in DIRECTIONS:
+        raise EvaluationError(f"best: got {key}, of which neither higher nor lower is better; name another value")
+    return reduce(lambda kept, number: number if is_better(found[number], found[kept], direction) else kept, found)
+
+
+def _row(key: str, reports: Mapping[str, Report]) -> Row:
+    entries = [report.protocol["values"].get(key) for report in reports.values()]
+    cells = (
+        Cell(report.values[key], entry["std"], _pair(entry["interval"]), entry["count"]) if entry else None
+        for report, entry in zip(reports.values(), entries, strict=True)
+    )
+    known = next(entry for entry in entries if entry)
+    return Row(key, known["better"], known["hash"], known["fields"], tuple(cells))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (interval[0], interval[1])

@@ -1,0 +1,310 @@
+"""Histograms of what reports hold by image or pair, as in Figures 4, 5 and 12 to 16 of Sanyal et al. 2020.
+
+Empirical Lipschitz constants and Jacobian norms of discriminators; complexities, margins, noise sensitivities and
+Lipschitz constants of classifiers. All are read from reports, so runs can be compared long after they were measured.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from evaluation.errors import EvaluationError
+from evaluation.reporting.plots import colour_of, plain, save_figure
+from evaluation.reporting.ranking import differences
+
+if TYPE_CHECKING:
+    from evaluation.reporting.report import Report
+
+BINS = 60
+MARKERS = ("o", "X")  # the paper's circles and crosses
+STEEPEST = 5  # how many times higher than the lowest histogram the axis goes; a collapsed one would flatten the others
+
+
+def shared_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
+    """Edges (BINS + 1,) from 0 to just above the largest of the samples' 99.5th percentiles.
+
+    A few outliers of one run would otherwise leave all others in the first bin.
+    """
+    largest = max(float(np.percentile(values, 99.5)) for values in samples)
+    return np.linspace(0, 1.05 * largest if largest > 0 else 1.0, BINS + 1)
+
+
+def signed_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
+    """As `shared_bins`, from just below the least of the samples' 0.5th percentiles."""
+    low = min(float(np.percentile(values, 0.5)) for values in samples)
+    high = max(float(np.percentile(values, 99.5)) for values in samples)
+    margin = 0.05 * (high - low) or 0.5
+    return np.linspace(low - margin, high + margin, BINS + 1)
+
+
+class Family(NamedTuple):
+    """Kinds of values that may share an axis, or at least a figure.
+
+    array: a report has the values of a kind as "kind/array".
+    line: and as "kind/line" the percentile that is drawn as a dashed line.
+    panels: whether each kind has an axis of its own.
+    """
+
+    title: str
+    axis: str
+    array: str
+    metric: str  # of gan-eval, or measure of gan-eval-classifier
+    line: str = "p95"
+    bins: Callable[[Sequence[np.ndarray]], np.ndarray] = shared_bins
+    panels: bool = False
+
+    @property
+    def line_name(self) -> str:
+        return "median" if self.line == "p50" else f"{self.line[1:]}th percentile"
+
+
+FAMILIES: dict[str, Family] = {
+    "elhist": Family(
+        "Empirical Lipschitz constants", "empirical Lipschitz constant  |f(x) − f(y)| / ‖x − y‖", "ratio", "elhist"
+    ),
+    "jacobian": Family("Jacobian norms", "Jacobian norm  ‖∇f(x)‖", "norm", "elhist"),
+    "complexity": Family(
+        "Sample complexities", "natural logarithm", "log", "complexity", "p90", bins=signed_bins, panels=True
+    ),
+    "margin": Family("Margins", "margin  f(x)[y] − max f(x)[j]", "value", "margin", "p50", bins=signed_bins),
+    "noise": Family(
+        "Noise sensitivity", "noise sensitivity  E ‖f(x + η‖x‖) − f(x)‖² / ‖f(x)‖²", "sensitivity", "noise", "p90"
+    ),
+    "local": Family("Local Lipschitz constants", "norm of the logits' Jacobian", "norm", "local"),
+    "global": Family("Global Lipschitz constants", "‖f(x) − f(y)‖ / ‖x − y‖", "ratio", "global"),
+}
+NAMES = {
+    "elhist/real_fake": "real and generated",
+    "elhist/real_real": "real and real",
+    "elhist/fake_fake": "generated and generated",
+    "elhist/test_fake": "test and generated",
+    "jacobian/real": "at real images",
+    "jacobian/real_near": "near real images",
+    "jacobian/fake": "at generated images",
+    "jacobian/fake_near": "near generated images",
+    "jacobian/test": "at test images",
+    "jacobian/test_near": "near test images",
+    "complexity/jac_norm": "log Jac-Norm",
+    "complexity/spec_l1": "log Spec-L1",
+    "complexity/spec_fro": "log Spec-Fro",
+    "margin": "margins",
+    "noise": "noise sensitivity",
+    "local/spectral": "spectral norm",
+    "local/frobenius": "Frobenius norm",
+    "global": "pairs of images",
+}
+
+
+class Curve(NamedTuple):
+    """One histogram, its dashed line and its marker."""
+
+    label: str
+    place: int  # decides colour and marker
+    values: np.ndarray  # (N,), finite
+    line: float
+    score: float | None = None
+    score_std: float | None = None
+
+
+class Panel(NamedTuple):
+    """Histograms on one axis."""
+
+    family: Family
+    title: str
+    curves: Sequence[Curve]
+
+
+def histograms(report: "Report") -> dict[str, np.ndarray]:
+    """The finite values (N,) of every kind that a report holds, by names such as "elhist/real_fake"."""
+    found = {}
+    for kind in NAMES:
+        array = report.arrays.get(f"{kind}/{_family(kind).array}")
+        if array is not None and line_of(kind) in report.values and np.isfinite(array).any():
+            found[kind] = array[np.isfinite(array)]
+    return found
+
+
+def families(report: "Report") -> list[str]:
+    """Which of FAMILIES a report holds."""
+    return list(dict.fromkeys(_family_name(kind) for kind in histograms(report)))
+
+
+def line_of(kind: str) -> str:
+    """Such as "elhist/real_fake/p95": the value that is drawn as a dashed line."""
+    return f"{kind}/{_family(kind).line}"
+
+
+def plot_histograms(runs: Mapping[str, "Report"], kind: str, out_png: str | Path) -> None:
+    """One kind of several runs: densities on shared bins, dashed 95th percentiles, Inception Scores on a second axis.
+
+    Args:
+        runs: reports by the names to print.
+        kind: one of NAMES, such as "elhist/real_fake". Ratios and Jacobian norms are never drawn into one figure: they
+            live on different scales.
+
+    Raises:
+        EvaluationError: no runs, no such kind, a run that has not measured it, or runs measured by different protocols.
+    """
+    if not runs:
+        raise EvaluationError("histograms: got no runs, expected at least one report")
+    if kind not in NAMES:
+        raise EvaluationError(f"histograms: got kind {kind!r}, expected one of {', '.join(NAMES)}")
+    for label, report in runs.items():
+        if kind not in histograms(report):
+            raise EvaluationError(
+                f"histograms: got no {kind} in {label}, expected some; evaluate it with {_family(kind).metric}"
+            )
+    score = _score_key(runs)
+    if score is not None:
+        _check_protocols(_with(runs, score), score)
+    save_figure(runs_figure(runs, [kind], order=list(runs)), out_png)
+
+
+def runs_figure(runs: Mapping[str, "Report"], kinds: Sequence[str], *, order: Sequence[str]) -> Figure:
+    """A panel for each kind, with the runs that have measured it; without scores where their protocols differ.
+
+    Args:
+        order: of all runs, drawn or not: a run's place in it decides its colour and marker, in every figure.
+
+    Raises:
+        EvaluationError: runs measured by different protocols.
+    """
+    score = _score_key(runs)
+    if score is not None and len({_hash(report, score) for report in _with(runs, score).values()}) > 1:
+        score = None
+    panels = []
+    for kind in kinds:
+        measured = {label: report for label, report in runs.items() if kind in histograms(report)}
+        _check_protocols(measured, line_of(kind))
+        curves = [_curve(label, order.index(label), report, kind, score) for label, report in measured.items()]
+        panels.append(Panel(_family(kind), NAMES[kind], curves))
+    score_axis = "" if score is None else "Inception Score" if score == "is" else f"Inception Score ({score})"
+    return panels_figure(panels, score_axis)
+
+
+def plot_kinds(report: "Report", family: str, out_png: str | Path) -> None:
+    """All kinds of one of a run's families in one figure.
+
+    Raises:
+        EvaluationError: the report has none of them.
+    """
+    if family not in families(report):
+        raise EvaluationError(
+            f"histograms: got no {family} in the report, expected some; evaluate it with {FAMILIES[family].metric}"
+        )
+    save_figure(kinds_figure(report, family), out_png)
+
+
+def kinds_figure(report: "Report", family: str) -> Figure:
+    """What `plot_kinds` draws, of a report that has some of the family."""
+    kinds = [kind for kind in histograms(report) if _family_name(kind) == family]
+    curves = [_curve(NAMES[kind], place, report, kind, None) for place, kind in enumerate(kinds)]
+    alone = [[curve] for curve in curves] if FAMILIES[family].panels else [curves]
+    titles = [NAMES[kind] for kind in kinds] if FAMILIES[family].panels else [report.protocol["title"]]
+    return panels_figure([Panel(FAMILIES[family], *one) for one in zip(titles, alone, strict=True)])
+
+
+def _family_name(kind: str) -> str:
+    return kind.split("/")[0]
+
+
+def _family(kind: str) -> Family:
+    return FAMILIES[_family_name(kind)]
+
+
+def _curve(label: str, place: int, report: "Report", kind: str, score: str | None) -> Curve:
+    values, line = histograms(report)[kind], report.values[line_of(kind)]
+    if score is None or score not in report.values:
+        return Curve(label, place, values, line)
+    return Curve(label, place, values, line, report.values[score], report.protocol["values"][score]["std"])
+
+
+def _score_key(runs: Mapping[str, "Report"]) -> str | None:
+    """The Inception Score that most runs have, the official one first."""
+    keys = [key for report in runs.values() for key in report.values if key.split("/")[0] == "is"]
+    return max(sorted(set(keys)), key=keys.count) if keys else None
+
+
+def _with(runs: Mapping[str, "Report"], key: str) -> dict[str, "Report"]:
+    return {label: report for label, report in runs.items() if key in report.values}
+
+
+def _hash(report: "Report", key: str) -> str:
+    return str(report.protocol["values"][key]["hash"])
+
+
+def _check_protocols(runs: Mapping[str, "Report"], key: str) -> None:
+    first, *others = runs
+    for other in others:
+        one, another = (runs[label].protocol["values"][key] for label in (first, other))
+        if one["hash"] != another["hash"]:
+            raise EvaluationError(
+                f"histograms: {key} of {first} and of {other} differ in {differences(one, another)}, "
+                "expected one protocol; evaluate both alike"
+            )
+
+
+def panels_figure(panels: Sequence[Panel], score_axis: str = "") -> Figure:
+    """Panels beside each other: densities on shared bins, dashed lines, scores on a second axis where it has a name."""
+    figure = Figure(figsize=(8 if len(panels) == 1 else 5 * len(panels), 5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw(axes, panel)
+        if score_axis:
+            _mark_scores(axes.twinx(), panel.curves, score_axis)
+        if len(panels) > 1:
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False, fontsize=9)
+    if len(panels) == 1:
+        curves = panels[0].curves
+        columns = 2 if len(curves) > 3 and max(len(curve.label) for curve in curves) <= 30 else 1
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    edges = panel.family.bins([curve.values for curve in panel.curves])
+    densities = [density(curve.values, edges) for curve in panel.curves]
+    top = min(max(map(np.max, densities)), STEEPEST * min(map(np.max, densities)))
+    for curve, heights in zip(panel.curves, densities, strict=True):
+        colour, label = colour_of(curve.place), _legend(curve, panel.family, heights.max(), top)
+        axes.stairs(heights, edges, color=colour, fill=True, alpha=0.12)
+        axes.stairs(heights, edges, color=colour, linewidth=1.5, label=label)
+        axes.axvline(curve.line, color=colour, linestyle="--", linewidth=1.2)
+    limits = {"xlim": (edges[0], edges[-1]), "ylim": (0, 1.08 * top)}
+    axes.set(xlabel=panel.family.axis, ylabel="density", title=plain(panel.title), **limits)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(curve: Curve, family: Family, peak: float, top: float) -> str:
+    score = "" if curve.score is None else f", IS {curve.score:.2f}"
+    peak_note = f", peak {peak:.3g}" if peak > top else ""
+    return f"{plain(curve.label)}: {family.line_name} {curve.line:.3g}{score}{peak_note}"
+
+
+def _mark_scores(axes: Axes, curves: Sequence[Curve], name: str) -> None:
+    for curve in curves:
+        if curve.score is not None:
+            axes.errorbar(
+                curve.line,
+                curve.score,
+                yerr=curve.score_std,
+                fmt=MARKERS[curve.place % len(MARKERS)],
+                color=colour_of(curve.place),
+                markeredgecolor="white",
+                markersize=11,
+                capsize=3,
+            )
+    axes.margins(y=0.25)
+    axes.set_ylabel(name)
+    axes.spines["top"].set_visible(False)
+
+
+def density(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Share of all values per bin and unit of the axis: integrates to the share of values inside the bins."""
+    counts, _ = np.histogram(values, edges)
+    return counts / (len(values) * np.diff(edges))

@@ -1,0 +1,1 @@
+"""Isolation, processes, progress bars and files."""

@@ -1,0 +1,1 @@
+"""Statistics of features: moments, Fréchet distance, classes, pairs, percentiles."""

@@ -1,0 +1,205 @@
+"""Fréchet distance between Gaussians fitted to features. Heusel et al. 2017; Dowson and Landau 1982.
+
+d^2 = ||m1 - m2||^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2).
+
+With S_i = F_i^T F_i the last trace is the sum of the singular values of F1 F2^T, which is also the sum of the square
+roots of the eigenvalues of the symmetric F1 S2 F1^T. Both stay in the reals. The first is exact where covariances are
+singular, with centred features for F; the second is faster, with the Cholesky factor for F1.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from evaluation.errors import EvaluationError
+from evaluation.images.features import check_rows, float64_rows
+
+CHUNK = 4096  # rows turned to float64 at a time
+BLOCK = 256  # rows of a triangular factor multiplied at a time
+
+
+class Frechet(NamedTuple):
+    """A squared Fréchet distance and how the trace of the root was computed."""
+
+    distance: float
+    method: str  # "cholesky"; "gram" where a side has few features; "eigh" where both covariances are singular
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean (D,) and unbiased covariance (D, D) of `count` features (None: a file did not say), float64."""
+
+    mean: Tensor
+    covariance: Tensor
+    count: int | None
+
+    @classmethod
+    def of(cls, features: Tensor | Iterable[Tensor]) -> "Moments":
+        """Of features (N, D), or of batches of them; sums are taken about the first batch's mean, in float64.
+
+        Raises:
+            EvaluationError: fewer than two rows, another shape, different D, or features that are not finite.
+        """
+        batches: Iterable[Tensor] = features.split(CHUNK) if isinstance(features, Tensor) else features
+        shift: Tensor | None = None
+        count = 0
+        for batch in batches:
+            rows = float64_rows(batch, "Fréchet distance", at_least=1)
+            if shift is None:
+                shift = rows.mean(dim=0)
+                total, products = torch.zeros_like(shift), rows.new_zeros(rows.shape[1], rows.shape[1])
+            if rows.shape[1] != len(shift):
+                raise EvaluationError(
+                    f"Moments: got batches of {len(shift)} and of {rows.shape[1]} dimensions, expected equal ones"
+                )
+            rows = rows - shift
+            total += rows.sum(dim=0)
+            products.addmm_(rows.T, rows)
+            count += len(rows)
+        if count < 2 or shift is None:
+            raise EvaluationError(f"Moments: got {count} features, expected at least 2")
+        covariance = (products - torch.outer(total, total) / count) / (count - 1)
+        return cls(mean=shift + total / count, covariance=covariance, count=count)
+
+    @cached_property
+    def trace(self) -> float:
+        """Trace of the covariance."""
+        return float(self.covariance.trace())
+
+    @cached_property
+    def factor(self) -> Tensor | None:
+        """Upper triangular F (A, D) with F^T F = covariance, by Cholesky; None where the covariance is singular.
+
+        A counts the dimensions that vary: dead units are no reason to call a covariance singular.
+        """
+        alive = self.covariance.diagonal() > 0
+        triangle, failed = torch.linalg.cholesky_ex(self.covariance[alive][:, alive], upper=True)
+        if int(failed):
+            return None
+        factor = self.covariance.new_zeros(len(triangle), len(alive))
+        factor[:, alive] = triangle
+        return factor
+
+    @cached_property
+    def root(self) -> Tensor:
+        """F (A, D) with F^T F = covariance: `factor`, or by eigendecomposition, without directions of no variance."""
+        if self.factor is not None:
+            return self.factor
+        values, vectors = torch.linalg.eigh(self.covariance)
+        kept = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
+        return values[kept].sqrt()[:, None] * vectors[:, kept].T
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A Gaussian fitted to at most D features: mean (D,) and root (N, D), float64, root^T root = covariance.
+
+    The root holds the centred features over sqrt(N - 1). It is exact where the (D, D) covariance is singular.
+    """
+
+    mean: Tensor
+    root: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> "Rows":
+        """Of features (N, D).
+
+        Raises:
+            EvaluationError: fewer than two rows, another shape, or features that are not finite.
+        """
+        rows = float64_rows(features, "Fréchet distance")
+        mean = rows.mean(dim=0)
+        return cls(mean, (rows - mean) / (len(rows) - 1) ** 0.5)
+
+    @property
+    def count(self) -> int:
+        """Number of features."""
+        return len(self.root)
+
+    @cached_property
+    def trace(self) -> float:
+        """Trace of the covariance."""
+        return float(self.root.square().sum())
+
+
+Gaussian = Moments | Rows
+
+
+def fit(features: Tensor) -> Gaussian:
+    """The Gaussian with mean and unbiased covariance of features (N, D): `Rows` where N <= D, else `Moments`.
+
+    Raises:
+        EvaluationError: fewer than two rows, another shape, or features that are not finite.
+    """
+    few = features.ndim == 2 and len(features) <= features.shape[1]
+    return Rows.of(features) if few else Moments.of(features)
+
+
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """Squared Fréchet distance of two Gaussians.
+
+    Raises:
+        EvaluationError: moments of different dimension.
+    """
+    return frechet(a, b).distance
+
+
+def frechet_distance_of_features(x: Tensor, y: Tensor) -> float:
+    """Squared Fréchet distance of Gaussians fitted to features (N, D) and (M, D); exact also for fewer rows than D.
+
+    Raises:
+        EvaluationError: fewer than two rows, different D, or features that are not finite.
+    """
+    return frechet_of_features(x, y).distance
+
+
+def frechet(a: Gaussian, b: Gaussian) -> Frechet:
+    """`frechet_distance` with its method. The factor of `a` is kept with it: give the reference first.
+
+    Raises:
+        EvaluationError: Gaussians of different dimension.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise EvaluationError(f"frechet_distance: got dimensions {len(a.mean)} and {len(b.mean)}, expected equal ones")
+    shift = float((a.mean - b.mean).square().sum())
+    trace_root, method = _trace_of_root(a, b)
+    return Frechet(max(shift + a.trace + b.trace - 2 * trace_root, 0.0), method)
+
+
+def frechet_of_features(x: Tensor, y: Tensor) -> Frechet:
+    """`frechet_distance_of_features` with its method."""
+    for features in (x, y):
+        check_rows(features, "frechet_distance_of_features")
+    if x.shape[1] != y.shape[1]:
+        raise EvaluationError(
+            f"frechet_distance_of_features: got shapes {tuple(x.shape)} and {tuple(y.shape)}, "
+            "expected features of one dimension"
+        )
+    return frechet(fit(x), fit(y))
+
+
+def _trace_of_root(a: Gaussian, b: Gaussian) -> tuple[float, str]:
+    if isinstance(a, Moments) and isinstance(b, Moments):
+        for one, other in ((a, b), (b, a)):
+            if one.factor is not None:
+                eigenvalues = torch.linalg.eigvalsh(_lower_of_product(one.factor, other.covariance))
+                return float(eigenvalues.clamp(min=0).sqrt().sum()), "cholesky"
+        return float(torch.linalg.svdvals(a.root @ b.root.T).sum()), "eigh"
+    return float(torch.linalg.svdvals(a.root @ b.root.T).sum()), "gram"
+
+
+def _lower_of_product(factor: Tensor, covariance: Tensor) -> Tensor:
+    """The lower triangle of F S F^T for F with zeros below its diagonal, by blocks: half of the multiplications."""
+    half = covariance.new_empty(factor.shape)
+    product = covariance.new_zeros(len(factor), len(factor))
+    for start in range(0, len(factor), BLOCK):
+        end = start + BLOCK
+        half[start:end] = factor[start:end, start:] @ covariance[start:]
+    for start in range(0, len(factor), BLOCK):
+        end = start + BLOCK
+        product[start:, start:end] = half[start:, start:] @ factor[start:end, start:].T
+    return product

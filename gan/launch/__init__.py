@@ -1,0 +1,1 @@
+"""Several runs: as local processes or as Slurm jobs."""

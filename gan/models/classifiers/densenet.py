@@ -1,0 +1,74 @@
+"""DenseNet-BC: Huang et al. 2017, with bottlenecks and transitions that halve the width, without dropout."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan.models.classifiers.blocks import check_depth, check_num_classes, classify, conv1x1, conv3x3, initialize_
+
+BOTTLENECK = 4
+"""Width of a 1x1 convolution, in units of the growth."""
+
+
+class DenseLayer(nn.Module):
+    """x and BN, ReLU, conv1x1, BN, ReLU, conv3x3 of it, side by side: (N, in, H, W) -> (N, in + growth, H, W)."""
+
+    def __init__(self, in_channels: int, growth: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = conv1x1(in_channels, BOTTLENECK * growth)
+        self.bn2 = nn.BatchNorm2d(BOTTLENECK * growth)
+        self.conv2 = conv3x3(BOTTLENECK * growth, growth)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.relu(self.bn1(x)))
+        return torch.cat([x, self.conv2(F.relu(self.bn2(h)))], dim=1)
+
+
+class Transition(nn.Module):
+    """BN, ReLU, conv1x1 to half the width, mean pooling: (N, C, H, W) -> (N, C // 2, H / 2, W / 2)."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(in_channels)
+        self.conv = conv1x1(in_channels, in_channels // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(self.conv(F.relu(self.bn(x))), 2)
+
+
+class DenseNet(nn.Module):
+    """Images (N, 3, H, W) in [-1, 1] -> logits float32 (N, num_classes).
+
+    conv3x3 of 2 * growth channels, three dense blocks of n layers with transitions between them, BN, ReLU, mean
+    pooling, a linear layer.
+
+    Args:
+        num_classes: 2 or more.
+        depth: 6 n + 4; 100 in the SRN paper.
+        growth: channels that each layer adds; 12 in the SRN paper.
+
+    Raises:
+        ValueError: another depth, or fewer than two classes.
+    """
+
+    def __init__(self, num_classes: int = 100, depth: int = 100, growth: int = 12) -> None:
+        super().__init__()
+        check_num_classes(num_classes)
+        layers = check_depth(depth, 4, 6, "22, 40 or 100")
+        width = 2 * growth
+        self.conv = conv3x3(3, width)
+        self.blocks = nn.Sequential()
+        for block in range(3):
+            if block:
+                self.blocks.append(Transition(width))
+                width //= 2
+            for _ in range(layers):
+                self.blocks.append(DenseLayer(width, growth))
+                width += growth
+        self.bn = nn.BatchNorm2d(width)
+        self.linear = nn.Linear(width, num_classes)
+        initialize_(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return classify(self.linear, F.relu(self.bn(self.blocks(self.conv(images)))))

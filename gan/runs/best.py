@@ -1,0 +1,163 @@
+"""The best checkpoint of a run, by one value of its evaluations."""
+
+import json
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from gan.errors import UserError
+from gan.runs.checkpoint import best_checkpoints, step_of
+from gan.runtime.files import write_atomically
+
+RECORD, EARLIER = "best.json", "earlier"
+
+
+class Best:
+    """Remembers which evaluation of a run was the best, across interruptions, in `run`/best.json.
+
+    The checkpoint is written first, then the record that names it, then those that it does not name are removed:
+    whenever the process ends, the record and the file it names belong together. A run that may go back to a step also
+    keeps what was the best until then, as "earlier" in the record.
+
+    Args:
+        run: the folder.
+        metric: the name of a metric, such as "fid"; its value's key may go on with the extractor ("fid/pixels").
+        step: completed steps at the start: what an interrupted run found later will be found again.
+        back_to: gives the steps that a retry may go back to.
+        is_better: of a value, another and "higher" or "lower"; any number must be better than NaN.
+        differences: of two entries, in words.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        metric: str,
+        step: int,
+        *,
+        back_to: Callable[[], list[int]],
+        is_better: Callable[[float, float, str], bool],
+        differences: Callable[[dict[str, Any], dict[str, Any]], str],
+    ) -> None:
+        self.run, self.metric, self.back_to = run, metric, back_to
+        self.is_better, self.differences = is_better, differences
+        self.records = read_records(run)
+        self._keep([record for record in self.records if record["step"] <= step])
+
+    @property
+    def found(self) -> dict[str, Any] | None:
+        """The record of the best, None before the first."""
+        return self.records[0] if self.records else None
+
+    def __str__(self) -> str:
+        """Such as "fid 12.34 at step 4000 (best-00004000.pt)"."""
+        found = self.found
+        return (
+            f"{found['key']} {found['value']:.4g} at step {found['step']} ({found['checkpoint']})" if found else "none"
+        )
+
+    def consider(
+        self, values: dict[str, float], entries: dict[str, dict[str, Any]], step: int, save: Callable[[], Path]
+    ) -> bool:
+        """Keeps the state as checkpoint if its value is better than all before, never with NaN; returns whether it is.
+
+        Args:
+            values, entries: of one evaluation, by key: a number, and its std, better, hash and fields.
+            save: writes the checkpoint and returns its file.
+
+        Raises:
+            UserError: no such value, one without a direction, or one of another protocol than before.
+        """
+        key = self.key(entries)
+        entry, value = entries[key], values[key]
+        if not self._better(key, value, entry):
+            self._keep(self.records)
+            return False
+        record = {name: entry[name] for name in ("std", "better", "hash", "fields")}
+        file = save()
+        self._keep([{"checkpoint": file.name, "step": step, "key": key, "value": value, **record}, *self.records])
+        return True
+
+    def _keep(self, records: list[dict[str, Any]]) -> None:
+        """The first of these, and those of the others that were the best at a step to go back to."""
+        steps = self.back_to()
+        earlier = [
+            record
+            for later, record in pairwise(records)
+            if any(record["step"] <= step < later["step"] for step in steps)
+        ]
+        kept = [*records[:1], *earlier]
+        if kept and kept != self.records:
+            write_records(self.run, kept)
+        self.records = kept
+        files = {record["checkpoint"] for record in kept}
+        for old in best_checkpoints(self.run) if kept else ():
+            if old.name not in files:
+                old.unlink(missing_ok=True)
+
+    def _better(self, key: str, value: float, entry: dict[str, Any]) -> bool:
+        before = self.found
+        if before is not None and before["hash"] != entry["hash"]:
+            raise UserError(
+                f"train.keep_best: {key} was measured by another protocol at step {before['step']}: they differ "
+                f"in {self.differences(before, entry)}; values of two protocols have no best"
+            )
+        return self.is_better(value, math.nan if before is None else before["value"], entry["better"])
+
+    def key(self, entries: dict[str, dict[str, Any]]) -> str:
+        """Of the metric's value among those of one evaluation.
+
+        Raises:
+            UserError: none, or more than one with a direction.
+        """
+        directed = [key for key, entry in entries.items() if entry["better"]]
+        keys = [key for key in directed if key == self.metric or key.startswith(f"{self.metric}/")]
+        if len(keys) != 1:
+            raise UserError(
+                f"train.keep_best: got {self.metric!r}, "
+                f"expected one of the values with a direction: {', '.join(directed)}"
+            )
+        return keys[0]
+
+
+def read_best(run: Path) -> dict[str, Any] | None:
+    """checkpoint (a file's name), step, key, value, std, better, hash, fields; None where a run has kept none."""
+    return next(iter(read_records(run)), None)
+
+
+def read_records(run: Path) -> list[dict[str, Any]]:
+    """The best and those from before that are kept, newest first, as `read_best`; those whose checkpoint is there."""
+    try:
+        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        records = [{name: value for name, value in found.items() if name != EARLIER}, *found.get(EARLIER, [])]
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return []
+    files = {path.name for path in best_checkpoints(run)}
+    return [record for record in records if _is_record(record) and record["checkpoint"] in files]
+
+
+def _is_record(found: Any) -> bool:
+    """Whether it is what `read_best` promises, in a file that anyone may have changed."""
+    kinds = {"checkpoint": str, "step": int, "key": str, "value": float, "better": str, "hash": str, "fields": dict}
+    return isinstance(found, dict) and all(type(found.get(name)) is kind for name, kind in kinds.items())
+
+
+def write_records(run: Path, records: list[dict[str, Any]]) -> None:
+    """The best first; see `read_records`."""
+    best, *earlier = records
+    record = best | ({EARLIER: earlier} if earlier else {})
+    write_atomically(run / RECORD, json.dumps(record, indent=1).encode())
+
+
+def forget_best_after(run: Path, step: int) -> None:
+    """The best is again what it was at this step, as if nothing had come after; none, if that is not kept."""
+    records = read_records(run)
+    kept = [record for record in records if record["step"] <= step]
+    if kept and kept != records:
+        write_records(run, kept)
+    for later in best_checkpoints(run):
+        if step_of(later) > step:
+            later.unlink()
+    if not kept:
+        (run / RECORD).unlink(missing_ok=True)

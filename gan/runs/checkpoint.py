@@ -1,0 +1,272 @@
+"""Checkpoints: one file {"format", "config", "state"} that torch.load(weights_only=True) reads."""
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from gan.errors import CheckpointError, DamagedCheckpointError
+from gan.runtime.files import write_atomically, writing
+
+FORMAT = 1
+FOLDER = "checkpoints"
+DAMAGED = ".damaged"
+_SEAL = b"sha256:"
+_SEAL_LENGTH = len(_SEAL) + 64
+_END = b"PK\5\6"  # begins the last record of a zip archive, 22 bytes without a comment
+_NAME = re.compile(r"(?P<kind>step|best)-(?P<step>\d+)\.pt")
+
+
+class Checkpoint(NamedTuple):
+    """config: plain values, see gan.config; state: see gan.training.state.TrainState.state_dict."""
+
+    path: Path
+    config: dict[str, Any]
+    state: dict[str, Any]
+
+
+def save_checkpoint(
+    run: Path, config: dict[str, Any], state: dict[str, Any], *, keep_last: int, keep_every: int = 0
+) -> Path:
+    """Writes `run`/checkpoints/step-<step>.pt, removes those that need not be kept; returns the file."""
+    path = _write(run / FOLDER / f"step-{state['step']:08d}.pt", config, state)
+    remove_superseded(run, keep_last=keep_last, keep_every=keep_every)
+    return path
+
+
+def remove_superseded(run: Path, *, keep_last: int, keep_every: int) -> None:
+    """Removes all checkpoints but the newest `keep_last` and those whose step > 0 is a multiple of `keep_every` > 0."""
+    for old in list_checkpoints(run)[:-keep_last]:
+        step = step_of(old)
+        if not (keep_every and step and step % keep_every == 0):
+            old.unlink(missing_ok=True)
+
+
+def save_best(run: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
+    """Writes `run`/checkpoints/best-<step>.pt; returns the file."""
+    return _write(run / FOLDER / f"best-{state['step']:08d}.pt", config, state)
+
+
+def _write(path: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
+    buffer = io.BytesIO()  # a file system's errors inside torch.save would not say what they are
+    torch.save({"format": FORMAT, "config": config, "state": state}, buffer)
+    _seal(buffer)
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def _seal(archive: io.BytesIO) -> None:
+    """Appends the SHA-256 of a zip archive as its comment, which readers of zip archives pass over."""
+    with archive.getbuffer() as content:
+        assert content[-22:-18] == _END
+        content[-2:] = _SEAL_LENGTH.to_bytes(2, "little")
+        digest = hashlib.sha256(content).hexdigest()
+    archive.seek(0, io.SEEK_END)
+    archive.write(_SEAL + digest.encode())
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Checkpoints of a run, oldest first."""
+    return _numbered(run, "step")
+
+
+def best_checkpoints(run: Path) -> list[Path]:
+    """Checkpoints that were the best when they were written, oldest first: see gan.runs.best."""
+    return _numbered(run, "best")
+
+
+def step_of(path: Path) -> int:
+    """Of a file that `list_checkpoints` or `best_checkpoints` gave."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match["step"])
+
+
+def _numbered(run: Path, kind: str) -> list[Path]:
+    found = [(match, path) for path in (run / FOLDER).glob("*.pt") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted((int(match["step"]), path) for match, path in found if match["kind"] == kind)]
+
+
+def find_checkpoint(path: Path) -> Path:
+    """A checkpoint file as given, or the newest one of a run folder.
+
+    Raises:
+        CheckpointError: there is none; names what there is instead.
+    """
+    if path.is_file():
+        return path
+    if path.is_dir():
+        checkpoints = list_checkpoints(path)
+        if checkpoints:
+            return checkpoints[-1]
+        raise CheckpointError(f"{path}: holds no checkpoint ({FOLDER}/step-*.pt)")
+    beside = [other.name for other in sorted(path.parent.glob("*.pt"))]
+    hint = f"; beside it: {', '.join(beside)}" if beside else ""
+    raise CheckpointError(f"{path}: no such checkpoint or run folder{hint}")
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint file, or the newest one of a run folder. No code in the file is run.
+
+    Raises:
+        DamagedCheckpointError: truncated, changed since it was written, or foreign; names the newest intact one before.
+        CheckpointError: missing, unreadable, or written by a newer version.
+    """
+    path = find_checkpoint(path)
+    try:
+        content = _read(path)
+    except DamagedCheckpointError as error:
+        raise DamagedCheckpointError(f"{error}{_hint(path)}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if content["format"] != FORMAT:
+        raise CheckpointError(f"{path}: format {content['format']!r}; this version reads format {FORMAT}")
+    return Checkpoint(path, content["config"], content["state"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What was saved in a file.
+
+    Raises:
+        DamagedCheckpointError: something else than what was written there.
+        CheckpointError: it has been written like that, but cannot be loaded.
+        OSError: it cannot be read.
+    """
+    sealed = _check_seal(path)
+    try:
+        _check_archive(path, sums=not sealed)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
+        if sealed:
+            raise CheckpointError(f"{path}: cannot be loaded: {_first_line(error)}") from None
+        raise _damaged(path, _first_line(error)) from None
+    if not isinstance(content, dict) or not {"format", "config", "state"} <= content.keys():
+        raise DamagedCheckpointError(f"{path}: not a checkpoint of gan-train: expected format, config and state in it")
+    return content
+
+
+def _check_seal(path: Path) -> bool:
+    """Compares the digest at the end with the content; False where there is none, as in files of earlier versions."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        left = max(0, path.stat().st_size - _SEAL_LENGTH)
+        while block := file.read(min(left, 1 << 20)):
+            digest.update(block)
+            left -= len(block)
+        end = file.read()
+    if end.startswith(_SEAL):
+        if end != _SEAL + digest.hexdigest().encode():
+            raise _damaged(path, "its digest is another")
+        return True
+    if end[-22:-18] != _END or end[-2:] != b"\0\0":
+        raise _damaged(path, "its end is missing")
+    return False
+
+
+def _check_archive(path: Path, *, sums: bool) -> None:
+    """Refuses compressed records, which no checkpoint has and a bomb may; compares sums, which torch.load does not."""
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type for member in archive.infolist()):
+            raise zipfile.BadZipFile("compressed, as no checkpoint is")
+        broken = archive.testzip() if sums else None
+    if broken is not None:
+        raise zipfile.BadZipFile(f"checksum of {broken}")
+
+
+def _damaged(path: Path, reason: str) -> DamagedCheckpointError:
+    return DamagedCheckpointError(
+        f"{path}: not readable as a checkpoint: truncated, damaged or another program's file ({reason})"
+    )
+
+
+def _hint(path: Path) -> str:
+    """What to go on from in place of a damaged checkpoint of a run."""
+    run = path.parent.parent
+    if path not in list_checkpoints(run):
+        return ""
+    for older in reversed(list_checkpoints(run)):
+        if step_of(older) < step_of(path) and _is_intact(older):
+            return (
+                f"; {older.name} before it is intact: gan-train --run {run} --resume --skip-damaged goes on from there"
+            )
+    return f"; none before it is intact: gan-train --run {run} --resume --skip-damaged begins again"
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        _read(path)
+    except (CheckpointError, OSError):
+        return False
+    return True
+
+
+def set_damaged_aside(run: Path) -> list[Path]:
+    """Renames damaged checkpoints, from the newest one back to the first that is intact; returns their new names.
+
+    Raises:
+        CheckpointError: one cannot be renamed, or cannot be loaded though it is as it was written.
+        OSError: one cannot be read, which says nothing of its content.
+    """
+    renamed = []
+    for path in reversed(list_checkpoints(run)):
+        try:
+            _read(path)
+            break
+        except DamagedCheckpointError:
+            with writing(path):
+                renamed.append(path.rename(path.with_name(path.name + DAMAGED)))
+    return renamed
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return text.splitlines()[0][:120]
+
+
+def newest_run(runs: Path = Path("runs"), identity: str = "", kind: str = "gan") -> Path:
+    """The run under `runs` whose newest checkpoint was written last, of this kind; see `kind_of`.
+
+    Args:
+        identity: only runs of this one, if it is given.
+
+    Raises:
+        CheckpointError: no such run has a checkpoint.
+    """
+    candidates = [
+        (checkpoints[-1].stat().st_mtime, run)
+        for run in (runs.iterdir() if runs.is_dir() else ())
+        if (checkpoints := list_checkpoints(run)) and kind_of(run) == kind and identity in ("", identity_of(run))
+    ]
+    if not candidates:
+        raise CheckpointError(
+            f"{runs}: no run with a checkpoint there; train one, or name it with --run or --checkpoint"
+        )
+    return max(candidates)[1]
+
+
+def identity_of(run: Path) -> str:
+    """The identity of the configuration that made a run, from its folder; empty if it has none."""
+    return str(_record(run).get("identity", ""))
+
+
+def kind_of(run: Path) -> str:
+    """What a run trains, "gan" or "classifier"; runs of earlier versions, which do not say so, train GANs."""
+    return str(_record(run).get("kind", "gan"))
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """What run.json holds; nothing where it is missing, damaged or another program's."""
+    try:
+        record = json.loads((run / "run.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}

@@ -1,0 +1,239 @@
+"""The folder of a run: what describes it, where it goes on from, what it keeps and what it gives up."""
+
+import contextlib
+import json
+import platform
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy
+import torch
+
+from gan.config import Config
+from gan.config.classifier import ClassifierConfig
+from gan.config.loading import Kind, differences, load, override_config, validated
+from gan.errors import CheckpointError, ConfigError, DivergenceError
+from gan.runs.best import forget_best_after
+from gan.runs.checkpoint import (
+    FOLDER,
+    Checkpoint,
+    identity_of,
+    list_checkpoints,
+    newest_run,
+    read_checkpoint,
+    remove_superseded,
+    save_checkpoint,
+    set_damaged_aside,
+    step_of,
+)
+from gan.runs.logger import JSONL, evaluated
+from gan.runtime.files import remove_parts, write_atomically
+from gan.training.trainer import evaluation_due
+
+AnyConfig = Config | ClassifierConfig
+
+_OF_A_STEP = re.compile(r"reports/(?P<report>\d+)|samples/step-(?P<grid>\d+)\.png")
+
+
+def choose_run(config: AnyConfig, run: Path | None, resume: bool) -> Path:
+    """The folder as given, that of the newest run to resume, or a new one under `runs`, which is not made yet."""
+    if run is not None:
+        return run
+    if resume:
+        with contextlib.suppress(CheckpointError):  # none yet: the first of many calls of a job script
+            return newest_run(identity=config.identity(), kind=config.kind)
+    return Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def write_checkpoint(config: AnyConfig, run: Path, stored: dict[str, Any], state: dict[str, Any]) -> Path:
+    """Saves a state with the configuration `stored`; those before stay as train.keep_last and keep_every say."""
+    return save_checkpoint(run, stored, state, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
+
+
+def skip_damaged_checkpoints(run: Path) -> None:
+    """Sets damaged checkpoints aside and says so; see gan.runs.checkpoint.set_damaged_aside."""
+    for path in set_damaged_aside(run):
+        click.echo(f"{path}: a damaged checkpoint, set aside", err=True)
+
+
+def steps_to_go_back_to(run: Path) -> list[int]:
+    """Those of the checkpoints that a retry chooses from."""
+    return [step_of(path) for path in list_checkpoints(run)]
+
+
+def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) -> None:
+    """Raises CheckpointError if a run's state, by the fingerprint stored in it, was trained on other images."""
+    if stored != fingerprint:
+        raise CheckpointError(
+            f"{checkpoint}: was trained on other images than {root!r} holds now "
+            f"(fingerprint {stored[:12]}, now {fingerprint[:12]})"
+        )
+
+
+def resolve_config(
+    kind: type[Kind], name: str | None, overrides: tuple[str, ...], run: Path | None, resume: bool
+) -> Kind:
+    """The configuration of a name or file; without one that of the run to resume.
+
+    Raises:
+        ConfigError: neither is there, or see `gan.config.loading.load`.
+    """
+    if name is not None:
+        return load(kind, name, overrides)
+    if not (resume and run is not None):
+        raise ConfigError("--config is missing: give a file or a name (see --list), or --run DIR --resume")
+    stored = run / "config.yaml"
+    if not stored.is_file():
+        raise ConfigError(f"{run}: no config.yaml there, so there is no run to resume; start it with --config")
+    return override_config(load(kind, stored), overrides, str(stored))
+
+
+def is_complete(config: Config, run: Path, step: int) -> bool:
+    """Whether a run whose newest checkpoint is of this step has come to its end, with its last evaluation."""
+    train = config.train
+    return step >= train.steps and (evaluated(run, step) or not evaluation_due(train, step))
+
+
+def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkpoint | None:
+    """The newest one, None to start from the beginning; what a killed process left half done is cleared away.
+
+    Raises:
+        CheckpointError: the folder holds a run that is not to be resumed, or one of other settings.
+    """
+    checkpoints = list_checkpoints(run)
+    if not resume:
+        if checkpoints or (run / JSONL).exists():
+            raise CheckpointError(f"{run}: holds a run already; continue it with --resume or choose another --run")
+        return None
+    if not checkpoints:
+        click.echo(f"{run}: no checkpoint yet, starting from the beginning", err=True)
+        _tidy(config, run)
+        return None
+    checkpoint = read_checkpoint(checkpoints[-1])
+    changed = differences(config, validated(type(config), checkpoint.config, str(checkpoint.path)))
+    if changed:
+        raise CheckpointError(
+            f"{checkpoint.path}: trained with other settings (now, then): {'; '.join(changed)}; "
+            "a run continues only as it began; choose another --run"
+        )
+    _tidy(config, run)
+    return checkpoint
+
+
+def _tidy(config: AnyConfig, run: Path) -> None:
+    """Removes what a process that was killed had begun to write, or was about to remove."""
+    remove_parts(run, run / FOLDER, run / "samples")
+    remove_superseded(run, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
+
+
+def checkpoint_to_retry(config: Config, run: Path, error: DivergenceError) -> Checkpoint:
+    """The last checkpoint from before a divergence, which now says so; what came after it is given up.
+
+    Newer ones are removed first: a run that is killed in between diverges at the same step again, and goes back again.
+
+    Raises:
+        DivergenceError: as often as train.retries already, or there is no such checkpoint; with the last that there is.
+    """
+    paths = list_checkpoints(run)
+    read = (read_checkpoint(path) for path in reversed(paths))
+    good = next((checkpoint for checkpoint in read if checkpoint.state["step"] <= error.since), None)
+    retries = read_checkpoint(paths[-1]).state.get("retries", []) if paths else []
+    if good is None or len(retries) >= config.train.retries:
+        raise DivergenceError(f"{error}; {_last_words(good, len(retries), config)}", since=error.since) from None
+    _give_up_after(run, good.state["step"])
+    for newer in reversed(paths[paths.index(good.path) + 1 :]):
+        newer.unlink()
+    good.state["retries"] = [*retries, {"from": good.state["step"], "reason": str(error)}]
+    write_checkpoint(config, run, good.config, good.state)
+    number = f"retry {len(retries) + 1} of {config.train.retries}"
+    click.echo(f"{error}; {number}, from {good.path} with other random numbers", err=True)
+    return good
+
+
+def _give_up_after(run: Path, step: int) -> None:
+    """Removes reports, sample grids and best checkpoints of later steps: they come again, from other numbers.
+
+    Only the run's own: what gan-eval has put into `reports/` stays. The best is again that of this step.
+    """
+    for path in (*run.glob("reports/*"), *run.glob("samples/*")):
+        match = _OF_A_STEP.fullmatch(path.relative_to(run).as_posix())
+        if match and int(match["report"] or match["grid"]) > step:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    forget_best_after(run, step)
+
+
+def _last_words(good: Checkpoint | None, retries: int, config: Config) -> str:
+    """What is left of a run that diverged and does not go on, and what may help."""
+    saved = f"the last checkpoint from before is {good.path}" if good else "no checkpoint from before is left"
+    tried = f" after {retries} of {config.train.retries} retries" if config.train.retries else ""
+    keep = "" if good else "a higher train.keep_last, "
+    return f"the run has stopped{tried}; {saved}; {keep}a lower train.learning_rate or another normalization may help"
+
+
+def earlier_commands(config: AnyConfig, run: Path) -> list[str]:
+    """The command lines that have worked on a run so far."""
+    if (run / "run.json").exists() and identity_of(run) == config.identity():
+        return _texts(json.loads((run / "run.json").read_text()).get("commands"))
+    return []
+
+
+def describe_run(
+    config: AnyConfig, run: Path, *, device: torch.device, processes: int, step: str, commands: list[str]
+) -> None:
+    """config.yaml, and run.json: what a reader needs to make this run again.
+
+    Args:
+        processes: how many train it. step: the way an iteration is taken, in words. commands: all, the newest last.
+    """
+    write_atomically(run / "config.yaml", config.to_yaml().encode())
+    record = {
+        "kind": config.kind,
+        "identity": config.identity(),
+        "commands": commands,
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "step": step,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+    write_atomically(run / "run.json", json.dumps(record, indent=1).encode())
+
+
+def _texts(found: Any) -> list[str]:
+    """The texts of what should be a list of them, in a file that anyone may have changed."""
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+
+
+def processor() -> str:
+    """The processor's name where Linux tells it, else its architecture."""
+    try:
+        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout this file is in; empty where it is in none."""
+    checkout = Path(__file__).resolve().parent.parent.parent
+    if not (checkout / ".git").exists():
+        return ""
+    try:
+        command = ["git", "-C", str(checkout), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,293 @@
+"""What a run tells: a progress bar or plain lines, metrics.jsonl, TensorBoard, samples/."""
+
+import json
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from gan.normalization import LayerSpectrum
+from gan.pixels import encode_png
+from gan.runtime.files import write_atomically, writing
+from gan.training.health import Alarm
+
+JSONL = "metrics.jsonl"
+COMMON = {
+    "learning_rate": "train/learning_rate",
+    "images_per_second": "train/images_per_second",
+    "data_share": "train/data_share_of_time",
+}
+
+
+class Scalars(NamedTuple):
+    """What a line of the log holds besides layers. tags: names in TensorBoard. shown: on a terminal, and how."""
+
+    tags: Mapping[str, str]
+    shown: Mapping[str, str]
+
+
+GAN = Scalars(
+    {
+        "d_loss": "loss/discriminator",
+        "g_loss": "loss/generator",
+        "real_logit": "logits/real",
+        "fake_logit": "logits/fake",
+        "attempt": "train/attempt",
+        **COMMON,
+    },
+    {"d_loss": "D {:+.3f}", "g_loss": "G {:+.3f}", "real_logit": "D(x) {:+.3f}", "fake_logit": "D(G(z)) {:+.3f}"},
+)
+CLASSIFIER = Scalars(
+    {"loss": "train/loss", "accuracy": "train/accuracy", "epoch": "train/epoch", **COMMON},
+    {"epoch": "epoch {:.0f}", "loss": "loss {:.4f}", "accuracy": "accuracy {:.4f}", "learning_rate": "rate {:.3g}"},
+)
+
+
+class Logger:
+    """Writes into a run folder.
+
+    Lines of metrics.jsonl and TensorBoard events after `first_step` are dropped at the start: an interrupted run may
+    have logged steps that its last checkpoint does not know, and they will come again.
+
+    TensorBoard events are on the disk before a line of metrics.jsonl says that an evaluation is done, and, after
+    `before_saving`, before a checkpoint: what a killed process has not written comes again. What cannot be written
+    raises CheckpointError.
+
+    Args:
+        run: the folder.
+        steps: of the whole run, for the estimate of the time left.
+        images_per_step: real images that are seen per step.
+        first_step: completed steps at the start.
+        scalars: what lines hold.
+    """
+
+    def __init__(self, run: Path, *, steps: int, images_per_step: int, first_step: int, scalars: Scalars = GAN) -> None:
+        self.run, self.steps, self.images_per_step, self.scalars = run, steps, images_per_step, scalars
+        self._jsonl = run / JSONL
+        with writing(run):
+            _drop_later_lines(self._jsonl, first_step)
+            self.board = SummaryWriter(str(run), purge_step=first_step + 1 if first_step else 0)
+        self._bar: tqdm[Any] | None = None
+        self._interactive = sys.stderr.isatty()
+        self._paused = 0.0
+        self._window_start, self._window_step, self._window_data = time.perf_counter(), first_step, 0.0
+        self._started, self._first_step = self._window_start, first_step
+
+    def start(self, step: int) -> None:
+        """Call right before the first training step."""
+        self._started = self._window_start = time.perf_counter()
+        self._paused = 0.0
+        if self._interactive:
+            self._bar = tqdm(total=self.steps, initial=step, unit="step", dynamic_ncols=True, smoothing=0.05)
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Time spent inside does not count as training."""
+        start = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - start
+
+    def advance(self, step: int) -> None:
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def line(
+        self, step: int, scalars: dict[str, float], layers: Sequence[LayerSpectrum], data_seconds: float = 0.0
+    ) -> None:
+        """Scalars since the last line, and the weights' spectra.
+
+        Args:
+            data_seconds: spent on getting real images since the start, for their share of the time.
+        """
+        now = time.perf_counter()
+        seconds = max(now - self._window_start - self._paused, 1e-9)
+        rate = (step - self._window_step) / seconds
+        share = (data_seconds - self._window_data) / seconds
+        self._window_start, self._window_step, self._window_data, self._paused = now, step, data_seconds, 0.0
+        scalars = scalars | {"images_per_second": rate * self.images_per_step, "data_share": share}
+        with writing(self.run):
+            for name, value in scalars.items():
+                self.board.add_scalar(self.scalars.tags[name], value, step)
+        self.layers(step, layers)
+        self._append({"step": step, **scalars, "layers": [layer._asdict() for layer in layers]})
+        shown = "  ".join(form.format(scalars[name]) for name, form in self.scalars.shown.items())
+        left = _clock((self.steps - step) / rate)
+        text = f"step {step}/{self.steps}  {shown}  {scalars['images_per_second']:.0f} images/s"
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{shown}  {scalars['images_per_second']:.0f} images/s")
+        else:
+            self.say(f"{text}  {left} left")
+
+    def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None:
+        """Per layer: spectral norm and stable rank of the raw and of the normalized weight, and how far SRN acts."""
+        with writing(self.run):
+            self._add_spectra(step, layers)
+        if step == 0:
+            self._append({"step": 0, "layers": [layer._asdict() for layer in layers]})
+
+    def _add_spectra(self, step: int, layers: Sequence[LayerSpectrum]) -> None:
+        for layer in layers:
+            self.board.add_scalar(f"sigma/{layer.name}", layer.sigma, step)
+            self.board.add_scalar(f"stable_rank/{layer.name}", layer.stable_rank, step)
+            self.board.add_scalar(f"normalized_sigma/{layer.name}", layer.normalized_sigma, step)
+            self.board.add_scalar(f"normalized_stable_rank/{layer.name}", layer.normalized_stable_rank, step)
+            if layer.target_rank is not None:
+                self.board.add_scalar(f"srn_active/{layer.name}", float(layer.active), step)
+                self.board.add_scalar(f"target_rank/{layer.name}", layer.target_rank, step)
+            if layer.gamma is not None:
+                self.board.add_scalar(f"srn_gamma/{layer.name}", layer.gamma, step)
+        bounded = [layer.active for layer in layers if layer.target_rank is not None]
+        if bounded:
+            self.board.add_scalar("srn_active/fraction_of_bounded_layers", sum(bounded) / len(bounded), step)
+
+    def alarm(self, step: int, alarm: Alarm) -> None:
+        """One that begins or ends."""
+        record = {"alarm": alarm.name, "begins": alarm.begins, "text": alarm.text}
+        self._append({"step": step, **record})
+        told = f"begins: {alarm.text} (last without at step {alarm.since})" if alarm.begins else "ends"
+        self.say(f"step {step}  alarm {alarm.name} {told}")
+
+    def alarms(self, step: int, active: Mapping[str, bool]) -> None:
+        """Which are on, 0 or 1."""
+        with writing(self.run):
+            for name, on in active.items():
+                self.board.add_scalar(f"alarms/{name}", float(on), step)
+
+    def grid(self, step: int, image: Tensor) -> None:
+        """A sample grid, uint8 (3, H, W), into samples/ and TensorBoard."""
+        with writing(self.run):
+            (self.run / "samples").mkdir(exist_ok=True)
+        write_atomically(self.run / "samples" / f"step-{step:08d}.png", encode_png(image))
+        with writing(self.run):
+            self.board.add_image("samples", image, step)
+
+    def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None:
+        """Evaluation at a step: values, and samples of distributions, such as empirical Lipschitz constants."""
+        with writing(self.run):
+            for name, value in values.items():
+                self.board.add_scalar(f"metrics/{name}", value, step)
+            for name, samples in distributions.items():
+                self.board.add_histogram(name, samples, step)
+            self.board.flush()
+        defined = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON has no NaN
+        self._append({"step": step, "metrics": defined})
+        self.say(f"step {step}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+
+    def evaluated(self, step: int) -> bool:
+        """Whether the evaluation at a step has been finished."""
+        return evaluated(self.run, step)
+
+    def before_saving(self) -> None:
+        """Call before a checkpoint is written: events of its steps are on the disk then."""
+        with writing(self.run):
+            self.board.flush()
+
+    def saved(self, path: Path) -> None:
+        if not self._interactive:
+            self.say(f"saved {path}")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        with suppress(OSError):  # that of an event, which `line` and its like have raised
+            self.board.close()
+
+    def _append(self, record: dict[str, Any]) -> None:
+        with writing(self._jsonl), self._jsonl.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def evaluated(run: Path, step: int) -> bool:
+    """Whether the evaluation at a step has been finished: its line in metrics.jsonl comes last."""
+    return any("metrics" in record and record["step"] == step for record in _records(run / JSONL))
+
+
+@contextmanager
+def quiet_writer() -> Iterator[None]:
+    """What TensorBoard's thread cannot write is raised where the next event is added: no traceback of the thread's."""
+
+    def report(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    before, threading.excepthook = threading.excepthook, report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+class Silence:
+    """The logger of a process that is not a run's writer: it is told the same, and does nothing."""
+
+    def start(self, step: int) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def pause(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def advance(self, step: int) -> None: ...
+
+    def line(
+        self, step: int, scalars: dict[str, float], layers: Sequence[LayerSpectrum], data_seconds: float = 0.0
+    ) -> None: ...
+
+    def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None: ...
+
+    def grid(self, step: int, image: Tensor) -> None: ...
+
+    def alarm(self, step: int, alarm: Alarm) -> None: ...
+
+    def alarms(self, step: int, active: Mapping[str, bool]) -> None: ...
+
+    def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None: ...
+
+    def before_saving(self) -> None: ...
+
+    def saved(self, path: Path) -> None: ...
+
+    def evaluated(self, step: int) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+
+def _drop_later_lines(jsonl: Path, step: int) -> None:
+    """All lines if no step is completed: they come again from the first."""
+    kept = [json.dumps(record) + "\n" for record in _records(jsonl) if 0 < step >= record["step"]]
+    write_atomically(jsonl, "".join(kept).encode())
+
+
+def _records(jsonl: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a file that may be missing; the last one of a killed run may be half written."""
+    if not jsonl.exists():
+        return
+    for text in jsonl.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            record = json.loads(text)
+            int(record["step"])
+            yield record
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,1 @@
+"""Processes, determinism, memory, files and profiling."""

@@ -1,0 +1,1 @@
+"""Training: one iteration, the loops around it and the state that they change."""

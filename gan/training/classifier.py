@@ -1,0 +1,224 @@
+"""Training of a classifier: batches, crops and learning rates are functions of (seed, step).
+
+A run that stops and goes on from its state is the run that never stopped, at whatever step it stops.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan.config.classifier import ClassifierTrainSettings
+from gan.data import Batches, ImageData
+from gan.data.augment import draw_shifts, shifted
+from gan.errors import DivergenceError
+from gan.normalization import BatchedNormalization, normalized_weights, spectra, update_
+from gan.pixels import to_float
+from gan.runs.logger import Logger, Silence
+from gan.training.classifier_state import ClassifierState
+from gan.training.trainer import float32_products
+
+Penalty = Callable[[nn.Module], Tensor]
+
+
+def learning_rate(settings: ClassifierTrainSettings, step: int, steps_per_epoch: int) -> float:
+    """Of the update that follows `step` completed ones."""
+    warmup, last = settings.warmup * steps_per_epoch, settings.epochs * steps_per_epoch
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    if settings.schedule == "cosine":
+        return settings.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (last - warmup))) / 2
+    completed = step // steps_per_epoch
+    return settings.learning_rate * settings.factor ** sum(completed >= epoch for epoch in settings.milestones)
+
+
+class Epoch(NamedTuple):
+    """What was seen in an epoch of training, while the network changed.
+
+    epoch: completed ones; loss and accuracy: means over the epoch's batches, accuracy in [0, 1].
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+
+
+class ClassifierTrainer:
+    """Moves a `ClassifierState` forward.
+
+    An epoch is as many full batches as the images fill, and one more where some are left: batches go on from one
+    permutation of the images to the next, see `Batches`.
+
+    Args:
+        data: training images.
+        penalty: of the network's weights, added to cross-entropy.
+        batched: compute all normalized weights together, see gan.training.trainer.Trainer.
+    """
+
+    def __init__(
+        self,
+        state: ClassifierState,
+        data: ImageData,
+        settings: ClassifierTrainSettings,
+        *,
+        penalty: Penalty | None = None,
+        batched: bool = False,
+    ) -> None:
+        self.state, self.settings, self.penalty = state, settings, penalty
+        self.device = state.totals.device
+        size, seed = settings.batch_size, settings.seed
+        self.batches = Batches(data, size, seed=seed, device=self.device, flip=settings.augment)
+        self.steps_per_epoch = math.ceil(len(data) / size)
+        self.steps = settings.epochs * self.steps_per_epoch
+        normalized = batched and any(normalized_weights(state.network))
+        self._together = BatchedNormalization(state.network) if normalized else None
+
+    def train_step(self) -> None:
+        """One update of the network."""
+        state, settings = self.state, self.settings
+        rate = learning_rate(settings, state.step, self.steps_per_epoch)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        images, labels = self.batches.batch(state.step)
+        if settings.augment:
+            images = shifted(images, draw_shifts(len(images), settings.seed, state.step).to(self.device))
+        pixels = to_float(images).to(memory_format=torch.channels_last)
+        state.network.train()
+        self._update()
+        with float32_products(settings.precision), self._weights():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                logits = state.network(pixels)
+            loss = F.cross_entropy(logits.float(), labels)
+            penalized = loss if self.penalty is None else loss + self.penalty(state.network)
+            state.optimizer.zero_grad()
+            penalized.backward()
+        state.optimizer.step()
+        right = (logits.detach().argmax(1) == labels).double().mean()
+        state.totals += torch.stack([loss.detach().double(), right])
+        state.step += 1
+
+    def _update(self) -> None:
+        """One power iteration for every normalized weight."""
+        if self._together is None:
+            update_(self.state.network)
+        else:
+            self._together.update_()
+
+    def _weights(self) -> AbstractContextManager[None]:
+        """Inside, normalized weights are computed once, where they are computed together."""
+        return nullcontext() if self._together is None else self._together.applied()
+
+    @property
+    def at_epochs_end(self) -> bool:
+        return self.state.step > 0 and self.state.step % self.steps_per_epoch == 0
+
+    @property
+    def is_done(self) -> bool:
+        """After the last epoch, or one with train.stop_accuracy."""
+        return self.state.step >= self.steps or self.state.reached
+
+    def take_epoch(self) -> Epoch:
+        """What was seen in the epoch that has just ended; waits for the device.
+
+        Raises:
+            DivergenceError: the loss or a weight is not finite; what was saved at the epoch's beginning is good.
+        """
+        state = self.state
+        number = state.step // self.steps_per_epoch
+        loss, accuracy = (state.totals / self.steps_per_epoch).tolist()
+        self.check_finite()
+        state.totals.zero_()
+        state.reached = 0 < self.settings.stop_accuracy <= accuracy
+        return Epoch(number, loss, accuracy, learning_rate(self.settings, state.step - 1, self.steps_per_epoch))
+
+    def check_finite(self) -> None:
+        """Raises DivergenceError if the sum of losses or a weight is not finite; waits for the device."""
+        state = self.state
+        loss = float(state.totals[0])
+        broken = [] if math.isfinite(loss) else [f"loss ({loss:.4g})"]
+        if not all(bool(parameter.isfinite().all()) for parameter in state.network.parameters()):
+            broken.append("a weight")
+        if broken:
+            epoch = -(-state.step // self.steps_per_epoch)
+            raise DivergenceError(
+                f"step {state.step}, epoch {epoch}: {' and '.join(broken)} not finite; "
+                "a lower train.learning_rate or another normalization may help",
+                since=(epoch - 1) * self.steps_per_epoch,
+            )
+
+    def run(
+        self,
+        logger: Logger | Silence,
+        *,
+        save: Callable[[], Path],
+        test: Callable[[], dict[str, float]] | None,
+        stop: Callable[[int], str],
+    ) -> str:
+        """Trains until it is done, or until `stop(step)` gives a reason; returns the reason, "" when done.
+
+        Args:
+            save: writes a checkpoint of the state.
+            test: what is measured of the network after train.test_every epochs, by name.
+
+        Raises:
+            DivergenceError: see `take_epoch`.
+        """
+        settings, state = self.settings, self.state
+        if state.step == 0:
+            logger.layers(0, spectra(state.network))
+            logger.before_saving()
+            logger.saved(save())  # a disk that is full is found now
+            if self.is_done and test is not None:
+                logger.metrics(0, test(), {})
+        logger.start(state.step)
+        reason = stop(state.step) if state.step else ""
+        while not self.is_done and not reason:
+            self.train_step()
+            step = state.step
+            epoch = self._log_epoch(logger) if self.at_epochs_end else None
+            reason = "" if self.is_done else stop(step)
+            with logger.pause():
+                if epoch is not None and test is not None and self._due(settings.test_every, epoch.epoch):
+                    logger.metrics(step, test(), {})
+                if self.is_done or reason or (epoch and self._due(settings.checkpoint_every, epoch.epoch)):
+                    self.check_finite()
+                    logger.before_saving()
+                    logger.saved(save())
+            logger.advance(step)
+        return reason
+
+    def _log_epoch(self, logger: Logger | Silence) -> Epoch:
+        epoch = self.take_epoch()
+        scalars = {name: float(value) for name, value in epoch._asdict().items()}
+        logger.line(self.state.step, scalars, spectra(self.state.network), self.batches.seconds)
+        return epoch
+
+    def _due(self, every: int, epoch: int) -> bool:
+        return self.is_done or (every > 0 and epoch % every == 0)
+
+
+@torch.no_grad()
+def accuracy_and_loss(network: nn.Module, data: ImageData, *, batch_size: int = 500) -> dict[str, float]:
+    """ "accuracy", the share of images that a classifier names rightly, and "loss", its mean cross-entropy.
+
+    In eval mode and float32; the network's mode is restored.
+    """
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    totals = torch.zeros(2, dtype=torch.float64, device=device)
+    with float32_products("fp32"):
+        for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True):
+            classes = labels.to(device)
+            logits = network(to_float(images.to(device)).to(memory_format=torch.channels_last))
+            right = (logits.argmax(1) == classes).double().sum()
+            totals += torch.stack([right, F.cross_entropy(logits, classes, reduction="sum").double()])
+    network.train(training)
+    accuracy, loss = (totals / len(data)).tolist()
+    return {"accuracy": accuracy, "loss": loss}
