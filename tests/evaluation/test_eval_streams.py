@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from evaluation import Context, EvaluationError, Settings, evaluate
+from evaluation.images import features as features_module
 from evaluation.images.features import extract, extract_as_made
-from evaluation.images.reader import features as features_module
 from evaluation.images.streams import ahead
 
 CPU = torch.device("cpu")
