@@ -26,9 +26,8 @@ from gan.normalization import NORMALIZATIONS, PENALTIES, normalize, orthogonal_p
 from gan.runs.checkpoint import Checkpoint, read_checkpoint
 from gan.runtime.distributed import ALONE, Processes
 from gan.runtime.memory import physical_memory
-from gan.training.classifier_state import ClassifierState
 from gan.training.ema import averaged_copy
-from gan.training.state import TOTALS, TrainState
+from gan.training.state import TOTALS, ClassifierState, TrainState
 
 Entry = TypeVar("Entry")
 WIDE, LONG = 256, 4096

@@ -31,7 +31,7 @@ from gan.runtime.determinism import determinism
 from gan.runtime.files import locked
 from gan.runtime.memory import keep_freed_memory
 from gan.training.classifier import ClassifierTrainer, accuracy_and_loss
-from gan.training.classifier_state import ClassifierState
+from gan.training.state import ClassifierState
 from gan.training.stopping import exit_after, stopping
 
 EXAMPLES = """

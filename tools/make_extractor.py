@@ -31,7 +31,7 @@ from gan.models.classifiers import ResNet
 from gan.normalization import bake
 from gan.pixels import to_float
 from gan.runs.checkpoint import read_checkpoint
-from gan.training.classifier_state import ClassifierState
+from gan.training.state import ClassifierState
 
 BATCH_SIZE = 200
 RANDOM_IMAGES = 200

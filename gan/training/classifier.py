@@ -20,7 +20,7 @@ from gan.errors import DivergenceError
 from gan.normalization import BatchedNormalization, normalized_weights, spectra, update_
 from gan.pixels import to_float
 from gan.runs.logger import Logger, Silence
-from gan.training.classifier_state import ClassifierState
+from gan.training.state import ClassifierState
 from gan.training.trainer import float32_products
 
 Penalty = Callable[[nn.Module], Tensor]

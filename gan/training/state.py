@@ -1,4 +1,4 @@
-"""Everything of a run that is not a function of the step."""
+"""State of a training run: everything that is not a function of the step."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,24 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan.config.classifier import ClassifierTrainSettings
 from gan.training.health import Health
 
 TOTALS = ("d_loss", "real_logit", "fake_logit", "g_loss")
-"""What a run sums up between two lines of its log; the last entry of `TrainState.totals` counts steps."""
+"""Scalars summed between two lines of the log, in the order of `TrainState.totals`, whose last entry counts steps."""
 
 
 @dataclass
 class TrainState:
-    """What a checkpoint holds besides the configuration.
+    """State of a GAN's run: the contents of a checkpoint besides the configuration.
 
-    step: completed generator steps.
+    step: completed generator updates.
     average: the averaged generator, or None.
     num_classes: 0 for unconditional networks.
-    class_names: of the classes, empty if unconditional or not known yet.
+    class_names: empty if unconditional or before the training images are known.
     totals: float64 (len(TOTALS) + 1,), sums since the last line of the log.
-    data_fingerprint: of the training images, empty before they are known.
-    health: what the alarms remember.
-    retries: one entry for each time that the run diverged and went back: "from", a step, and "reason".
+    data_fingerprint: hash of the training images, empty before they are known.
+    health: memory of the alarms.
+    retries: one entry for each rollback after a divergence: "from", the step it went back to, and "reason".
     """
 
     generator: nn.Module
@@ -42,7 +43,7 @@ class TrainState:
     retries: list[dict[str, Any]] = field(default_factory=list)
 
     def tensors(self) -> Iterator[Tensor]:
-        """Every tensor that an iteration changes, the very ones."""
+        """Every tensor that an iteration changes; not copies."""
         for network in (self.generator, self.discriminator, self.average):
             if network is not None:
                 yield from chain(network.parameters(), network.buffers())
@@ -53,13 +54,9 @@ class TrainState:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "step": self.step,
-            "num_classes": self.num_classes,
-            "class_names": list(self.class_names),
-            "data_fingerprint": self.data_fingerprint,
+            **_origin(self),
             "health": self.health.state_dict(),
             "retries": [dict(entry) for entry in self.retries],
-            "totals": self.totals,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
@@ -68,7 +65,11 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises KeyError, RuntimeError or ValueError where the state does not fit these networks."""
+        """Loads what `state_dict` returned.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it does not fit these networks.
+        """
         self._check(state)
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
@@ -76,46 +77,119 @@ class TrainState:
             self.average.load_state_dict(state["average"])
         self.g_optimizer.load_state_dict(state["g_optimizer"])
         self.d_optimizer.load_state_dict(state["d_optimizer"])
-        self.totals.copy_(state["totals"])
-        self.step = state["step"]
-        self.class_names = tuple(state["class_names"])
-        self.data_fingerprint = state["data_fingerprint"]
+        _load_origin(self, state)
         self.health = Health.of(state.get("health", {}))  # checkpoints of earlier versions have neither
         self.retries = [dict(entry) for entry in state.get("retries", [])]
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Refuses what torch would load and fail on later, or convert: other types, shapes, names that are no names."""
-        check_origin(state, self.num_classes)
+        """Refuses what torch would convert, or load and fail on later: other types, shapes or invalid names."""
+        _check_origin(self, state)
         for part in ("generator", "discriminator", "average"):
             network = getattr(self, part)
             if network is not None:
-                check_tensors(part, network.state_dict(), state[part])
+                _check_tensors(part, network.state_dict(), state[part])
         for part, network in (("g_optimizer", self.generator), ("d_optimizer", self.discriminator)):
             for index, parameter in enumerate(network.parameters()):
                 moments = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter)
                 if index in state[part]["state"]:
-                    check_tensors(f"{part}.{index}", moments, state[part]["state"][index])
-        check_tensors("state", {"totals": self.totals}, state)
+                    _check_tensors(f"{part}.{index}", moments, state[part]["state"][index])
 
 
-def check_origin(state: dict[str, Any], num_classes: int) -> None:
-    """Raises KeyError or ValueError if what says which run a state is of has another type or form.
+@dataclass
+class ClassifierState:
+    """State of a classifier's run: the contents of a checkpoint besides the configuration.
 
-    Those are "step", "class_names", none or `num_classes`, and "data_fingerprint".
+    totals: float64 (2,), sums over the current epoch of the batches' losses and accuracies.
+    step: completed updates.
+    class_names, data_fingerprint: of the training images, empty before they are known.
+    reached: whether an epoch reached train.stop_accuracy.
     """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    num_classes: int
+    totals: Tensor
+    step: int = 0
+    class_names: tuple[str, ...] = ()
+    data_fingerprint: str = ""
+    reached: bool = False
+
+    @classmethod
+    def begin(cls, network: nn.Module, settings: ClassifierTrainSettings, num_classes: int) -> "ClassifierState":
+        """State before the first update of a network that is already normalized and on its device."""
+        parameters = list(network.parameters())
+        optimizer = torch.optim.SGD(
+            parameters,
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
+        )
+        totals = torch.zeros(2, dtype=torch.float64, device=parameters[0].device)
+        return cls(network, optimizer, num_classes, totals)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **_origin(self),
+            "reached": self.reached,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Loads what `state_dict` returned.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it does not fit this network.
+        """
+        _check_origin(self, state)
+        if not isinstance(state["reached"], bool):
+            raise ValueError(f"reached: got {state['reached']!r}, expected true or false")
+        _check_tensors("network", self.network.state_dict(), state["network"])
+        moments = state["optimizer"]["state"]
+        for index, parameter in enumerate(self.network.parameters()):
+            if moments.get(index):
+                _check_tensors(f"optimizer.{index}", {"momentum_buffer": parameter}, moments[index])
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        _load_origin(self, state)
+        self.reached = state["reached"]
+
+
+def _origin(state: TrainState | ClassifierState) -> dict[str, Any]:
+    """Entries of a checkpoint that both kinds of state have."""
+    return {
+        "step": state.step,
+        "num_classes": state.num_classes,
+        "class_names": list(state.class_names),
+        "data_fingerprint": state.data_fingerprint,
+        "totals": state.totals,
+    }
+
+
+def _load_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> None:
+    own.totals.copy_(state["totals"])
+    own.step = state["step"]
+    own.class_names = tuple(state["class_names"])
+    own.data_fingerprint = state["data_fingerprint"]
+
+
+def _check_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> None:
+    """Raises KeyError or ValueError if an entry of `_origin` has another type or form than a run writes."""
     if type(state["step"]) is not int or state["step"] < 0:
-        raise ValueError(f"step: got {state['step']!r}, expected completed steps")
+        raise ValueError(f"step: got {state['step']!r}, expected the number of completed steps")
     names = state["class_names"]
-    if not isinstance(names, list) or len(names) not in (0, num_classes):
-        raise ValueError(f"class_names: expected a list of {num_classes}")
+    if not isinstance(names, list) or len(names) not in (0, own.num_classes):
+        raise ValueError(f"class_names: expected a list of {own.num_classes}")
     for name in names:
         if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):  # gan-sample makes folders of them
             raise ValueError(f"class_names: got {name!r}, expected a name without slashes")
     if not isinstance(state["data_fingerprint"], str):
-        raise ValueError("data_fingerprint: expected a text")
+        raise ValueError("data_fingerprint: expected a string")
+    _check_tensors("state", {"totals": own.totals}, state)
 
 
-def check_tensors(place: str, expected: Mapping[str, Tensor], given: Any) -> None:
+def _check_tensors(place: str, expected: Mapping[str, Tensor], given: Any) -> None:
     """Raises KeyError or ValueError if a tensor is missing, or of another type or shape than the expected one."""
     for name, tensor in expected.items():
         found = given[name]

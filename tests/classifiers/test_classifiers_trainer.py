@@ -18,7 +18,7 @@ from gan.models.classifiers import CLASSIFIERS, ResNet
 from gan.normalization import normalize
 from gan.pixels import to_float
 from gan.training.classifier import ClassifierTrainer, Epoch, accuracy_and_loss, learning_rate
-from gan.training.classifier_state import ClassifierState
+from gan.training.state import ClassifierState
 
 SHORT = ClassifierTrainSettings(epochs=3, milestones=(1, 2), batch_size=8)
 

@@ -24,7 +24,7 @@ from gan.pixels import to_float
 from gan.runs.logger import JSONL
 from gan.runtime.memory import keep_freed_memory
 from gan.training.classifier import ClassifierTrainer
-from gan.training.classifier_state import ClassifierState
+from gan.training.state import ClassifierState
 from reproducing.conditions import devices_of, time_of, title_of
 from reproducing.content import Classifier
 from reproducing.measured import NOTHING, Measured, Values
