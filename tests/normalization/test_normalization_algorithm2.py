@@ -1,7 +1,4 @@
-"""Algorithm 2 of Sanyal et al. 2020 as a parametrization: identities, gradients, limits, drift in training.
-
-"Row n" in a docstring is the row of the table of required tests.
-"""
+"""Algorithm 2 of Sanyal et al. 2020 as a parametrization: identities, gradients, limits, drift in training."""
 
 import math
 from collections.abc import Callable
@@ -63,7 +60,7 @@ def known_gap(rows: int, columns: int, seed: int = 0) -> Tensor:
 def test_identities_hold_for_any_unit_vector(
     rows: int, columns: int, t: float, exponent: float, seed: int, double: bool
 ) -> None:
-    """Row 7. u = W v / |W v| for a random unit v: residual orthogonal to u v^T, |R|_F^2 = |W|_F^2 / sigma^2 - 1,
+    """u = W v / |W v| for a random unit v: residual orthogonal to u v^T, |R|_F^2 = |W|_F^2 / sigma^2 - 1,
     |W'|_F^2 = r where active, W' v = u, and the bounds on norm and stable rank by delta = s1 / sigma - 1."""
     dtype, tolerance = (torch.float64, 1e-12) if double else (torch.float32, 2e-6)
     weight = (10**exponent * torch.randn(rows, columns, dtype=torch.float64, generator=generator(seed))).to(dtype)
@@ -93,7 +90,7 @@ def test_identities_hold_for_any_unit_vector(
 
 
 def test_converged_it_is_algorithm_1_applied_to_the_spectrally_normalized_weight() -> None:
-    """Row 8. Also diag(5, 4, 3) to r = 1.5: 1, 0.8 / sqrt(2), 0.6 / sqrt(2)."""
+    """Also diag(5, 4, 3) to r = 1.5: 1, 0.8 / sqrt(2), 0.6 / sqrt(2)."""
     layer = stable_rank_norm(linear_with(torch.diag(torch.tensor([5.0, 4, 3], dtype=torch.float64))), c=0.5)
     refresh_(layer)
     expected = torch.tensor([1, 0.8 / 2**0.5, 0.6 / 2**0.5], dtype=torch.float64)
@@ -108,7 +105,7 @@ def test_converged_it_is_algorithm_1_applied_to_the_spectrally_normalized_weight
 
 @pytest.mark.parametrize("c", [0.2, 0.5, 0.9])
 def test_residual_form_of_the_paper(c: float) -> None:
-    """Row 9. The steps as the paper writes them, in NumPy, at the same unconverged vectors."""
+    """The steps as the paper writes them, in NumPy, at the same unconverged vectors."""
     weight = torch.randn(12, 20, dtype=torch.float64, generator=generator())
     layer = stable_rank_norm(linear_with(weight), c=c)
     u, v = (vector.double().numpy() for vector in (normalizer(layer)._u, normalizer(layer)._v))
@@ -127,7 +124,7 @@ def test_residual_form_of_the_paper(c: float) -> None:
 def test_where_nothing_binds_it_is_spectral_normalization_bit_for_bit(
     update: str, layout: torch.memory_format, case: str
 ) -> None:
-    """Row 10. Values and gradients."""
+    """Values and gradients."""
     channels, c = {"c = 1": (16, 1.0), "slack": (16, 0.99), "one row": (1, 0.7), "r <= 1": (3, 0.3)}[case]
     layers = []
     for norm in (spectral_norm, lambda layer, update: stable_rank_norm(layer, c=c, update=update)):
@@ -147,7 +144,7 @@ def test_where_nothing_binds_it_is_spectral_normalization_bit_for_bit(
 
 
 def test_with_c_of_one_it_is_spectral_normalization_at_any_vectors() -> None:
-    """Row 10. Of an orthogonal matrix far from convergence, where |W|_F^2 / sigma^2 exceeds r = min(rows, columns)."""
+    """Of an orthogonal matrix far from convergence, where |W|_F^2 / sigma^2 exceeds r = min(rows, columns)."""
     weight = torch.linalg.qr(torch.randn(8, 8, generator=generator())).Q
     plain, bounded = spectral_norm(linear_with(weight)), stable_rank_norm(linear_with(weight), c=1)
     for layer in (plain, bounded):
@@ -161,7 +158,7 @@ def test_with_c_of_one_it_is_spectral_normalization_at_any_vectors() -> None:
     [("skip", 3, None, "skip"), ("floor", 3, 1.5, "floor"), ("floor", 1, None, "skip"), ("error", 5, 1.5, "bound")],
 )
 def test_policies_where_r_is_at_most_one(policy: str, rows: int, target: float | None, recorded: str) -> None:
-    """Rows 10 and 16. What is applied, what is recorded, and that there is a gradient left in each case."""
+    """What is applied, what is recorded, and that there is a gradient left in each case."""
     weight = torch.randn(rows, 8, dtype=torch.float64, generator=generator())
     layer = stable_rank_norm(linear_with(weight), c=0.3, infeasible=policy)
     refresh_(layer)
@@ -192,7 +189,7 @@ def test_the_floor_is_a_floor(rows: int) -> None:
 
 
 def test_the_error_policy_names_the_layer_and_leaves_the_network_as_it_was() -> None:
-    """Row 10. Layers that were normalized before the failing one are plain again."""
+    """Layers that were normalized before the failing one are plain again."""
     network = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ValueError, match=r"2: r = c \* min\(rows, columns\) = 0.5 \* 1 is at most 1"):
@@ -203,7 +200,7 @@ def test_the_error_policy_names_the_layer_and_leaves_the_network_as_it_was() -> 
 
 
 def test_the_gradient_dies_as_r_approaches_one() -> None:
-    """Row 16. Like sqrt(r - 1): which is why r <= 1 is not clamped to 1."""
+    """Like sqrt(r - 1): which is why r <= 1 is not clamped to 1."""
     weight = torch.randn(6, 8, dtype=torch.float64, generator=generator())
     u, _, vt = torch.linalg.svd(weight, full_matrices=False)
     upstream = torch.randn(6, 8, dtype=torch.float64, generator=generator(1))
@@ -223,7 +220,7 @@ def fixed(c: float, weight: Tensor) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize("c", [0.3, 0.8, 1.0])
 @pytest.mark.parametrize("shape", [(5, 4), (4, 7), (6, 6)])
 def test_first_and_second_derivatives(c: float, shape: tuple[int, int]) -> None:
-    """Row 15. At fixed u, v; active, and not."""
+    """At fixed u, v; active, and not."""
     weight = torch.randn(shape, dtype=torch.float64, generator=generator(), requires_grad=True)
     formula = fixed(c, weight.detach())
     assert torch.autograd.gradcheck(formula, (weight,))
@@ -233,7 +230,7 @@ def test_first_and_second_derivatives(c: float, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("on_cpu", [True, False])
 @pytest.mark.parametrize("c", [0.3, 0.8])
 def test_the_closed_form_of_the_gradient_is_autograds(c: float, on_cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row 15. The eager backward is written out; compiled and double-differentiated code uses autograd's.
+    """The eager backward is written out; compiled and double-differentiated code uses autograd's.
 
     What other devices compute is tried here too, on tensors that say they are elsewhere.
     """
@@ -278,7 +275,7 @@ def test_passes_over_the_weight(layout: torch.memory_format, c: float, forward: 
 
 
 def test_only_spectral_normalization_has_the_gradient_of_its_converged_self() -> None:
-    """Row 15. Against autograd through the SVD: equal for SN; SRN leaves out (1 - gamma) d(u v^T), as documented."""
+    """Against autograd through the SVD: equal for SN; SRN leaves out (1 - gamma) d(u v^T), as documented."""
     weight = known_gap(5, 7).requires_grad_()
     upstream = torch.randn(5, 7, dtype=torch.float64, generator=generator(1))
 
@@ -321,7 +318,7 @@ def train(network: nn.Module, steps: int) -> None:
 
 
 def test_achieved_stable_rank_after_training() -> None:
-    """Rows 14 and 25. |achieved / target - 1|: 1e-3 after 20 steps, 1e-5 after refresh_ or bake; |W'|_2 <= 1.02."""
+    """|achieved / target - 1|: 1e-3 after 20 steps, 1e-5 after refresh_ or bake; |W'|_2 <= 1.02."""
     network = normalize(small_network(), "srn", c=0.3)
     at_start = [row for row in spectra(network) if row.active]
     assert all(abs(row.normalized_stable_rank / row.target_rank - 1) < 1e-2 for row in at_start)
@@ -343,7 +340,7 @@ def test_achieved_stable_rank_after_training() -> None:
 
 
 def test_vectors_follow_a_moving_weight() -> None:
-    """Row 14. 50 random steps of Adam's size, one iteration each: |stable rank / r - 1| <= 2e-3 throughout."""
+    """50 random steps of Adam's size, one iteration each: |stable rank / r - 1| <= 2e-3 throughout."""
     torch.manual_seed(0)
     layer = stable_rank_norm(nn.Conv2d(64, 64, 3), c=0.3)
     random = generator()

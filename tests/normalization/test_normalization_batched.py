@@ -1,7 +1,4 @@
-"""gan.normalization.batched: all weights at once equals the weights one by one.
-
-"Row n" in a docstring is the row of the table of required tests.
-"""
+"""gan.normalization.batched: all weights at once equals the weights one by one."""
 
 import copy
 from itertools import pairwise
@@ -73,7 +70,7 @@ def gradients(network: nn.Module, weights: dict[str, Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("choice", [*WEIGHT_NORMALIZATIONS, "mixed"])
 def test_equal_to_the_weights_one_by_one(choice: str, dtype: torch.dtype, tolerance: float) -> None:
-    """Row 22. After three updates: buffers, weights, gradients (relative to their size), strides."""
+    """After three updates: buffers, weights, gradients (relative to their size), strides."""
     single = mixed(dtype) if choice == "mixed" else discriminator(choice, dtype)
     other = copy.deepcopy(single)
     batched = BatchedNormalization(other)
@@ -95,7 +92,7 @@ def test_equal_to_the_weights_one_by_one(choice: str, dtype: torch.dtype, tolera
 
 
 def test_padding_stays_zero_and_shapes_are_stacked() -> None:
-    """Row 22. Few stacks that waste little; nothing appears where a matrix was padded."""
+    """Few stacks that waste little; nothing appears where a matrix was padded."""
     network = discriminator("srn", torch.float32)
     batched = BatchedNormalization(network)
     count = len(list(normalized_weights(network)))
@@ -114,7 +111,7 @@ def test_padding_stays_zero_and_shapes_are_stacked() -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_the_network_uses_them_inside_and_its_own_after(choice: str) -> None:
-    """Row 22. Two forwards and one backward inside; a plain twin called with the same weights agrees."""
+    """Two forwards and one backward inside; a plain twin called with the same weights agrees."""
     network = discriminator(choice, torch.float32)
     batched = BatchedNormalization(network)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -1,7 +1,4 @@
-"""torch.compile and DistributedDataParallel around normalized networks.
-
-"Row n" in a docstring is the row of the table of required tests.
-"""
+"""torch.compile and DistributedDataParallel around normalized networks."""
 
 import copy
 import subprocess
@@ -61,7 +58,7 @@ def gradients(called: nn.Module, owner: nn.Module, forwards: int, *, move: bool 
 
 @pytest.mark.slow
 def test_gradients_under_inductor_equal_eager() -> None:
-    """Row 20. update_ outside the compiled region; one forward, and two forwards with one backward; to 1e-5."""
+    """update_ outside the compiled region; one forward, and two forwards with one backward; to 1e-5."""
     eager = network("sn and srn")
     assert [row.active for row in spectra(eager)] == [False, True, True]
     twin = copy.deepcopy(eager)
@@ -75,7 +72,7 @@ def test_gradients_under_inductor_equal_eager() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["sn and srn", *WEIGHT_NORMALIZATIONS])
 def test_gradients_of_vectors_that_move_in_the_forward_pass(choice: str) -> None:
-    """Row 20. update="forward" under inductor, cold vectors: one and two forwards; to 1e-5, and u, v to 1e-6."""
+    """update="forward" under inductor, cold vectors: one and two forwards; to 1e-5, and u, v to 1e-6."""
     for forwards in (1, 2):
         torch.compiler.reset()
         eager = network(choice, "forward")
@@ -92,7 +89,7 @@ def test_gradients_of_vectors_that_move_in_the_forward_pass(choice: str) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_one_graph_without_breaks(choice: str) -> None:
-    """Row 20. Every normalization traces whole, with the gradients of eager (no code is generated here)."""
+    """Every normalization traces whole, with the gradients of eager (no code is generated here)."""
     eager = network(choice)
     twin = copy.deepcopy(eager)
     compiled = torch.compile(twin, fullgraph=True, backend="aot_eager")
@@ -102,7 +99,7 @@ def test_one_graph_without_breaks(choice: str) -> None:
 
 @pytest.mark.slow
 def test_weights_computed_together_and_a_compiled_network() -> None:
-    """Rows 20 and 22. The batched weights are delivered from outside the graph."""
+    """The batched weights are delivered from outside the graph."""
     eager = network("srn")
     twin = copy.deepcopy(eager)
     compiled = torch.compile(twin, backend="aot_eager")
@@ -118,7 +115,7 @@ def test_weights_computed_together_and_a_compiled_network() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["sn", "srn", "bsn", "sn and srn"])
 def test_weights_computed_together_and_compiled(choice: str) -> None:
-    """Rows 20 and 22. Under inductor, cold vectors, three updates: vectors and weights to 1e-6, gradients to 1e-5."""
+    """Under inductor, cold vectors, three updates: vectors and weights to 1e-6, gradients to 1e-5."""
     eager = network(choice)
     twin = copy.deepcopy(eager)
     one_by_one, compiled = BatchedNormalization(eager), BatchedNormalization(twin)
@@ -175,7 +172,7 @@ DISTRIBUTED = """
 
 @pytest.mark.slow
 def test_two_processes_stay_equal(tmp_path: Path) -> None:
-    """Row 21. DistributedDataParallel over gloo: two forwards, one backward, buffers broadcast or not; three steps."""
+    """DistributedDataParallel over gloo: two forwards, one backward, buffers broadcast or not; three steps."""
     store = tmp_path / "store"
     command = [sys.executable, "-c", textwrap.dedent(DISTRIBUTED)]
     processes = [

@@ -1,7 +1,4 @@
-"""Layers of every kind, bidirectional normalization, checkpoints of others, layouts, copies, precision.
-
-"Row n" in a docstring is the row of the table of required tests.
-"""
+"""Layers of every kind, bidirectional normalization, checkpoints of others, layouts, copies, precision."""
 
 import copy
 from collections.abc import Callable
@@ -63,7 +60,7 @@ def norms(module: nn.Module, weight: Tensor) -> tuple[float, float]:
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_bidirectional_spectral_norm_against_numpy(layer: str) -> None:
-    """Rows 13 and 17. W / ((sigma_out + sigma_in) / 2) times scale; u of size out, u2 of size in."""
+    """W / ((sigma_out + sigma_in) / 2) times scale; u of size out, u2 of size in."""
     module = LAYERS[layer]().double()
     before = module.weight.detach().clone()
     out, into = norms(module, before)
@@ -80,7 +77,7 @@ def test_bidirectional_spectral_norm_against_numpy(layer: str) -> None:
 @pytest.mark.parametrize("layer", ["linear", "conv2d 1x1", "embedding", "head"])
 @pytest.mark.parametrize("update", ["step", "forward"])
 def test_of_one_matrix_both_directions_are_one(layer: str, update: str) -> None:
-    """Row 17. Linear, embedding and 1x1: BSN is SN, at every state of the power iteration."""
+    """Linear, embedding and 1x1: BSN is SN, at every state of the power iteration."""
     torch.manual_seed(0)
     plain = LAYERS[layer]()
     other = copy.deepcopy(plain)
@@ -96,7 +93,7 @@ def test_of_one_matrix_both_directions_are_one(layer: str, update: str) -> None:
 
 
 def test_bidirectional_examples_by_hand() -> None:
-    """Row 17. sigma_out = 1, sigma_in = sqrt(2) for two ones at different positions; all ones: sqrt(24) both ways."""
+    """sigma_out = 1, sigma_in = sqrt(2) for two ones at different positions; all ones: sqrt(24) both ways."""
     conv = nn.Conv2d(2, 2, (1, 2), bias=False, dtype=torch.float64)
     with torch.no_grad():
         conv.weight.zero_()
@@ -114,7 +111,7 @@ def test_bidirectional_examples_by_hand() -> None:
 
 @pytest.mark.parametrize("norm", [spectral_norm, bidirectional_spectral_norm])
 def test_scale_multiplies_the_weight(norm: Callable[..., nn.Module]) -> None:
-    """Row 17. And nothing else: the bias is as it was."""
+    """And nothing else: the bias is as it was."""
     layers = [nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)]
     layers[1].load_state_dict(layers[0].state_dict())
     for layer, scale in zip(layers, (1.0, 2.5), strict=True):
@@ -125,7 +122,7 @@ def test_scale_multiplies_the_weight(norm: Callable[..., nn.Module]) -> None:
 
 
 def test_derivatives_of_the_bidirectional_norm() -> None:
-    """Row 15, for BSN, with two different singular pairs."""
+    """For BSN, with two different singular pairs."""
     layer = bidirectional_spectral_norm(nn.Conv2d(2, 3, 2, dtype=torch.float64), scale=1.2)
     norm = layer.parametrizations.weight[0]
     weight = layer.parametrizations.weight.original.detach().clone().requires_grad_()
@@ -136,7 +133,7 @@ def test_derivatives_of_the_bidirectional_norm() -> None:
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_only_the_size_of_entries_changes_not_their_place(layer: str, choice: str) -> None:
-    """Row 18. The weight stays a multiple of itself plus, for SRN, a multiple of u v^T read back the same way.
+    """The weight stays a multiple of itself plus, for SRN, a multiple of u v^T read back the same way.
 
     With the layout of a transposed convolution mixed up, as in the SRN authors' published layer, neither holds.
     """
@@ -159,7 +156,7 @@ def test_only_the_size_of_entries_changes_not_their_place(layer: str, choice: st
 @pytest.mark.parametrize("layer", ["conv2d", "conv2d 1x1", "grouped", "transposed2d", "conv3d"])
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_channels_last_changes_the_layout_and_nothing_else(layer: str, choice: str) -> None:
-    """Row 21. Strides kept; weight, vectors and gradient those of the contiguous layer, up to the order of sums."""
+    """Strides kept; weight, vectors and gradient those of the contiguous layer, up to the order of sums."""
     torch.manual_seed(0)
     plain = LAYERS[layer]()
     other = copy.deepcopy(plain)
@@ -189,7 +186,7 @@ def in_memory_order(tensor: Tensor, order: list[int]) -> Tensor:
 @pytest.mark.parametrize("update", ["step", "forward"])
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_any_order_of_dimensions_in_memory_is_kept(choice: str, update: str, layer: str) -> None:
-    """Row 21. As dividing by a number keeps it; of dimensions of size 1 the stride does not matter."""
+    """As dividing by a number keeps it; of dimensions of size 1 the stride does not matter."""
     torch.manual_seed(0)
     plain = LAYERS[layer]()
     settings = {"c": 0.5} if choice == "srn" else {}
@@ -211,7 +208,7 @@ def test_any_order_of_dimensions_in_memory_is_kept(choice: str, update: str, lay
 
 @pytest.mark.parametrize("layer", ["linear", "conv2d", "conv3d", "grouped", "transposed2d", "embedding", "wide"])
 def test_forward_mode_is_torch_bit_for_bit_for_every_layer(layer: str) -> None:
-    """Row 11. Also the gradient, with more iterations, and channels-last ("wide")."""
+    """Also the gradient, with more iterations, and channels-last ("wide")."""
     torch.manual_seed(0)
     wide = nn.Conv2d(64, 32, 3).to(memory_format=torch.channels_last)
     theirs = wide if layer == "wide" else LAYERS[layer]()
@@ -232,7 +229,7 @@ def test_forward_mode_is_torch_bit_for_bit_for_every_layer(layer: str) -> None:
 
 
 def test_the_papers_order_reaches_the_same_pair() -> None:
-    """Row 11. 200 iterations on a matrix with a known gap."""
+    """200 iterations on a matrix with a known gap."""
     left, right = (torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(i))).Q for i in (0, 1))
     theirs, ours = nn.Linear(8, 8), nn.Linear(8, 8)
     for layer in (theirs, ours):
@@ -247,7 +244,7 @@ def test_the_papers_order_reaches_the_same_pair() -> None:
 
 
 def test_reading_a_weight_moves_the_vectors_in_forward_mode_only() -> None:
-    """Row 19. Once per access in training mode, never in eval mode."""
+    """Once per access in training mode, never in eval mode."""
     layer = spectral_norm(nn.Linear(6, 6), update="forward")
     before = layer.parametrizations.weight[0]._u.clone()
     layer.eval().weight  # noqa: B018
@@ -258,7 +255,7 @@ def test_reading_a_weight_moves_the_vectors_in_forward_mode_only() -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_two_forwards_and_one_backward_in_forward_mode(choice: str) -> None:
-    """Row 19. The vectors move in between; saved tensors must not."""
+    """The vectors move in between; saved tensors must not."""
     network = normalize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), choice, update="forward")
     x = torch.randn(2, 3, 6, 6)
     (network(x).sum() - network(-x).sum()).backward()
@@ -267,7 +264,7 @@ def test_two_forwards_and_one_backward_in_forward_mode(choice: str) -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_double_backward_through_the_network(choice: str) -> None:
-    """Row 19. A gradient penalty's second derivatives reach the unnormalized weights and are finite."""
+    """A gradient penalty's second derivatives reach the unnormalized weights and are finite."""
     network = normalize(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), choice)
     x = torch.randn(5, 4, requires_grad=True)
     (slope,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
@@ -321,7 +318,7 @@ def test_forward_mode_derivatives(choice: str) -> None:
 @pytest.mark.parametrize("layer", ["linear", "conv2d", "transposed2d", "embedding"])
 @pytest.mark.parametrize("norm", [spectral_norm, stable_rank_norm])
 def test_checkpoints_of_the_old_hook_load(layer: str, norm: Callable[..., nn.Module]) -> None:
-    """Row 12. weight_orig, weight_u, weight_v of torch.nn.utils.spectral_norm, nested in a network, strict."""
+    """weight_orig, weight_u, weight_v of torch.nn.utils.spectral_norm, nested in a network, strict."""
     theirs = nn.Sequential(nn.ReLU(), torch_hook(LAYERS[layer]()))
     ours = copy.deepcopy(nn.Sequential(nn.ReLU(), norm(LAYERS[layer]())))
     content = theirs.state_dict()
@@ -336,7 +333,7 @@ def test_checkpoints_of_the_old_hook_load(layer: str, norm: Callable[..., nn.Mod
 
 @pytest.mark.parametrize("layer", ["linear", "conv2d 1x1", "embedding"])
 def test_a_checkpoint_of_spectral_norm_brings_both_directions_of_one_matrix(layer: str) -> None:
-    """Row 12. It has no _u2 and _v2, which follow from _u and _v: strict=False must not leave the old ones."""
+    """It has no _u2 and _v2, which follow from _u and _v: strict=False must not leave the old ones."""
     theirs, ours = torch_parametrizations.spectral_norm(LAYERS[layer]()), bidirectional_spectral_norm(LAYERS[layer]())
     network = nn.Sequential(ours)
     missing, unexpected = network.load_state_dict(nn.Sequential(theirs).state_dict(), strict=False)
@@ -349,7 +346,7 @@ def test_a_checkpoint_of_spectral_norm_brings_both_directions_of_one_matrix(laye
 
 
 def test_a_baked_copy_loads_its_own_keys() -> None:
-    """Row 12. The renaming of old keys ends with the parametrization."""
+    """The renaming of old keys ends with the parametrization."""
     baked = bake(spectral_norm(nn.Linear(3, 3)))
     baked.load_state_dict(nn.Linear(3, 3).state_dict(), strict=True)
     with pytest.raises(RuntimeError, match=r'Unexpected key.*"weight_orig"'):
@@ -358,7 +355,7 @@ def test_a_baked_copy_loads_its_own_keys() -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_casting_never_narrows_the_vectors(choice: str) -> None:
-    """Row 21. bfloat16 weights come out bfloat16 and right to its rounding; float64 widens the vectors too."""
+    """bfloat16 weights come out bfloat16 and right to its rounding; float64 widens the vectors too."""
     torch.manual_seed(0)
     network = normalize(nn.Conv2d(8, 16, 3), choice)
     reference = copy.deepcopy(network)
@@ -376,7 +373,7 @@ def test_casting_never_narrows_the_vectors(choice: str) -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_no_product_runs_under_autocast(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row 21. On a GPU autocast makes matrix-vector products bfloat16; on a CPU it happens to leave them alone."""
+    """On a GPU autocast makes matrix-vector products bfloat16; on a CPU it happens to leave them alone."""
     seen, multiply = [], torch.mv
 
     def record(*arguments: Tensor, **options: Tensor) -> Tensor:
@@ -397,7 +394,7 @@ def test_no_product_runs_under_autocast(choice: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_an_averaged_copy_keeps_unit_vectors(choice: str) -> None:
-    """Row 21. Averaging copies buffers; after refresh_ the averaged network is normalized again."""
+    """Averaging copies buffers; after refresh_ the averaged network is normalized again."""
     network = normalize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 4)), choice)
     average = averaged_copy(network)
     with torch.no_grad():
@@ -415,7 +412,6 @@ def test_an_averaged_copy_keeps_unit_vectors(choice: str) -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_a_seed_decides_everything(choice: str) -> None:
-    """Row 21."""
     states = []
     for _ in range(2):
         torch.manual_seed(3)

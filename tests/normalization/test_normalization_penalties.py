@@ -1,7 +1,4 @@
-"""WGAN-GP, R1 and orthonormal regularization, alone and with normalized weights.
-
-"Row n" in a docstring is the row of the table of required tests.
-"""
+"""WGAN-GP, R1 and orthonormal regularization, alone and with normalized weights."""
 
 import pytest
 import torch
@@ -29,7 +26,7 @@ def linear_critic(seed: int) -> tuple[nn.Module, Tensor]:
 
 
 def test_gradient_penalty_of_a_linear_critic() -> None:
-    """Row 24. D(x) = a . x + b has slope |a| everywhere: 10 (|a| - 1)^2, whatever the mixtures."""
+    """D(x) = a . x + b has slope |a| everywhere: 10 (|a| - 1)^2, whatever the mixtures."""
     for seed in range(3):
         critic, norm = linear_critic(seed)
         got = gradient_penalty(critic, images(0), images(1), coefficient=1.0)
@@ -38,7 +35,7 @@ def test_gradient_penalty_of_a_linear_critic() -> None:
 
 
 def test_mixtures_are_drawn_per_sample_from_the_given_generator() -> None:
-    """Row 24. D(x) = |x|^2 / 2 has slope |x| at the mixture: computed here with one weight per sample."""
+    """D(x) = |x|^2 / 2 has slope |x| at the mixture: computed here with one weight per sample."""
     real, fake = images(0), images(1)
 
     def critic(x: Tensor) -> Tensor:
@@ -55,7 +52,7 @@ def test_mixtures_are_drawn_per_sample_from_the_given_generator() -> None:
 
 
 def test_a_flat_critic_has_finite_gradients() -> None:
-    """Row 24. The norm's derivative at 0 is not: the epsilon is inside the root."""
+    """The norm's derivative at 0 is not: the epsilon is inside the root."""
     critic = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, 1), nn.Flatten(0))
     nn.init.zeros_(critic[1].weight)
     penalty = gradient_penalty(critic, images(0), images(1))
@@ -65,7 +62,7 @@ def test_a_flat_critic_has_finite_gradients() -> None:
 
 
 def test_penalties_are_float32_outside_autocast_and_touch_no_image() -> None:
-    """Row 24. Under autocast to bfloat16 the value is that without; images need no gradient afterwards."""
+    """Under autocast to bfloat16 the value is that without; images need no gradient afterwards."""
     torch.manual_seed(0)
     critic = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(288, 1), nn.Flatten(0))
     real, fake = images(0), images(1)
@@ -84,7 +81,7 @@ def test_penalties_are_float32_outside_autocast_and_touch_no_image() -> None:
 
 @pytest.mark.parametrize("double", ["real", "fake", "both"])
 def test_penalties_of_a_float64_critic(double: str) -> None:
-    """Row 24. Its weights do not take float32 images; the value is right to 1e-12."""
+    """Its weights do not take float32 images; the value is right to 1e-12."""
     critic, _ = linear_critic(0)
     assert gradient_penalty(critic, images(0).bfloat16(), images(1)).dtype == torch.float32
     critic.double()
@@ -99,7 +96,7 @@ def test_penalties_of_a_float64_critic(double: str) -> None:
 
 
 def test_labels_reach_the_critic() -> None:
-    """Row 24. Mixtures carry the real images' labels; without labels the critic gets none."""
+    """Mixtures carry the real images' labels; without labels the critic gets none."""
     seen = []
 
     def critic(x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -128,7 +125,7 @@ def test_images_of_two_shapes_are_refused() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 7), (7, 4), (5, 5)])
 def test_orthogonal_penalty_and_its_gradient(shape: tuple[int, int]) -> None:
-    """Row 23. Gradient 4 (W W^T - I) W; both Grams have it, their values differ by |rows - columns|."""
+    """Gradient 4 (W W^T - I) W; both Grams have it, their values differ by |rows - columns|."""
     layer = nn.Linear(shape[1], shape[0], dtype=torch.float64)
     weight, identity = layer.weight, [torch.eye(side, dtype=torch.float64) for side in shape]
     penalty = orthogonal_penalty(layer)
@@ -142,7 +139,7 @@ def test_orthogonal_penalty_and_its_gradient(shape: tuple[int, int]) -> None:
 
 
 def test_orthogonal_penalty_is_zero_at_orthonormal_weights() -> None:
-    """Row 23. Every kind of layer, rows taken along the output; a sum over layers."""
+    """Every kind of layer, rows taken along the output; a sum over layers."""
     layers = [nn.Linear(6, 4), nn.Conv2d(3, 5, 3), nn.ConvTranspose2d(8, 4, 2), nn.Embedding(9, 4)]
     for layer in layers:
         rows = layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
@@ -170,7 +167,7 @@ def test_the_penalty_is_on_the_weight_the_network_uses() -> None:
 @pytest.mark.parametrize("choice", [name for name, entry in NORMALIZATIONS.items() if entry.apply])
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_with_every_weight_normalization(choice: str, num_classes: int) -> None:
-    """Row 24. Second derivatives through the discriminator and its normalized weights are finite and not all zero."""
+    """Second derivatives through the discriminator and its normalized weights are finite and not all zero."""
     torch.manual_seed(0)
     network = normalize(ResNetDiscriminator(channels=8, num_classes=num_classes), choice)
     labels = torch.arange(4) % 3 if num_classes else None

@@ -1,7 +1,4 @@
-"""Theorem 1, Algorithm 1 and Algorithm 3 of Sanyal et al. 2020: closed forms, properties, brute force.
-
-"Row n" in a docstring is the row of the table of required tests.
-"""
+"""Theorem 1, Algorithm 1 and Algorithm 3 of Sanyal et al. 2020: closed forms, properties, brute force."""
 
 import math
 from itertools import pairwise
@@ -68,7 +65,7 @@ CLOSED_FORMS = [
 
 @pytest.mark.parametrize("case", CLOSED_FORMS, ids=lambda case: f"{case.spectrum}-r{case.rank}-k{case.preserve}")
 def test_closed_forms(case: Case) -> None:
-    """Row 1. Diagonal matrices, worked out by hand."""
+    """Diagonal matrices, worked out by hand."""
     got = stable_rank_projection(diagonal(*case.spectrum), case.rank, case.preserve)
     assert got.preserved == case.preserve
     assert abs(got.gamma1 - case.gamma1) < 1e-12
@@ -88,14 +85,14 @@ def test_closed_forms(case: Case) -> None:
     ],
 )
 def test_eight_values(preserve: int, gamma2: float, distance: float) -> None:
-    """Row 1. Computed independently, to the digits given."""
+    """Computed independently, to the digits given."""
     got = stable_rank_projection(diagonal(*EIGHT), 3, preserve)
     assert got.distance == pytest.approx(distance, abs=1e-8)
     assert got.gamma2 == pytest.approx(gamma2, abs=1e-6)
 
 
 def test_distance_of_the_identity_in_closed_form() -> None:
-    """Row 1. I_n: sqrt(n - 1) - sqrt(r - 1) with k = 1; sqrt(n - (1 + sqrt((r - 1)(n - 1)))^2 / r) with k = 0."""
+    """I_n: sqrt(n - 1) - sqrt(r - 1) with k = 1; sqrt(n - (1 + sqrt((r - 1)(n - 1)))^2 / r) with k = 0."""
     for n in (2, 5, 9):
         for r in (1.0, 1.3, n - 0.5):
             identity = torch.eye(n, dtype=torch.float64)
@@ -132,7 +129,7 @@ fraction = st.floats(0.02, 0.98)
 @given(matrices(), fraction, st.integers(0, 6))
 @settings(max_examples=150, deadline=None)
 def test_projection_has_the_stable_rank_asked_for(weight: Tensor, t: float, preserve: int) -> None:
-    """Rows 2 and 5. Stable rank r, l by its formula, top-l values kept, gamma2 <= 1 <= gamma1, the distance."""
+    """Stable rank r, l by its formula, top-l values kept, gamma2 <= 1 <= gamma1, the distance."""
     before = svd_values(weight)
     assume(srank(weight) > 1 + 1e-6)
     rank = 1 + t * (srank(weight) - 1)
@@ -151,7 +148,7 @@ def test_projection_has_the_stable_rank_asked_for(weight: Tensor, t: float, pres
 @given(matrices(), fraction, st.integers(0, 3), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_projection_is_equivariant(weight: Tensor, t: float, preserve: int, seed: int) -> None:
-    """Row 2. T(c W) = c T(W), T(W^T) = T(W)^T, T(Q W P) = Q T(W) P."""
+    """T(c W) = c T(W), T(W^T) = T(W)^T, T(Q W P) = Q T(W) P."""
     values = svd_values(weight)
     assume(srank(weight) > 1.01)
     assume(all(one > other + 1e-3 * values[0] for one, other in pairwise(values[:4]) if one > 1e-9 * values[0]))
@@ -178,7 +175,7 @@ def retract(matrix: Tensor, rank: float) -> Tensor:
 
 
 def test_no_feasible_matrix_is_nearer() -> None:
-    """Row 3. 600 matrices of the same stable rank, near and far."""
+    """600 matrices of the same stable rank, near and far."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(5, 7, dtype=torch.float64, generator=generator)
     rank = 1.9
@@ -195,7 +192,7 @@ def test_no_feasible_matrix_is_nearer() -> None:
 @pytest.mark.parametrize("preserve", [0, 1])
 @pytest.mark.parametrize("shape", [(4, 4), (3, 6)])
 def test_brute_force_finds_the_same_optimum(shape: tuple[int, int], preserve: int) -> None:
-    """Row 3. LBFGS over full matrices retracted to stable rank r (k = 1: with the leading triple of W kept)."""
+    """LBFGS over full matrices retracted to stable rank r (k = 1: with the leading triple of W kept)."""
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(shape, dtype=torch.float64, generator=generator)
     rank = (1 + srank(weight)) / 2
@@ -231,7 +228,7 @@ def test_brute_force_finds_the_same_optimum(shape: tuple[int, int], preserve: in
 
 
 def test_preserving_more_moves_further() -> None:
-    """Row 4. Distances strictly increase over k = 0 .. 3; k = 4 is infeasible at r = 3 and falls back to l = 3."""
+    """Distances strictly increase over k = 0 .. 3; k = 4 is infeasible at r = 3 and falls back to l = 3."""
     distances = [stable_rank_projection(diagonal(*EIGHT), 3, k).distance for k in range(4)]
     assert all(one < other - 1e-12 for one, other in pairwise(distances))
     fallback = stable_rank_projection(diagonal(*EIGHT), 3, 6)
@@ -241,7 +238,7 @@ def test_preserving_more_moves_further() -> None:
 
 
 def test_cases_the_pseudo_code_leaves_out() -> None:
-    """Row 5. Stable rank low enough already, k beyond the rank, ties, r = 1."""
+    """Stable rank low enough already, k beyond the rank, ties, r = 1."""
     low = diagonal(1, 0.5, 0.25)
     for rank in (1.3125, 2.5, 100):
         got = stable_rank_projection(low, rank, 2)
@@ -298,7 +295,7 @@ def test_a_projection_that_the_type_cannot_hold_is_refused() -> None:
 @given(matrices(), st.floats(0.05, 1.5))
 @settings(max_examples=80, deadline=None)
 def test_spectral_projection_clips(weight: Tensor, part: float) -> None:
-    """Row 6. Against NumPy; idempotent; nothing to do below the bound; distance^2 = sum of squared excesses."""
+    """Against NumPy; idempotent; nothing to do below the bound; distance^2 = sum of squared excesses."""
     before = svd_values(weight)
     bound = float(part * before[0])
     assume(abs(part - 1) > 1e-9)
@@ -315,7 +312,7 @@ def test_spectral_projection_clips(weight: Tensor, part: float) -> None:
 
 
 def test_spectral_projection_by_hand() -> None:
-    """Row 6. diag(3, 2, 1): bound 1 gives I at distance^2 5, W / 3 is at 56 / 9; bound 2 gives (2, 2, 1)."""
+    """diag(3, 2, 1): bound 1 gives I at distance^2 5, W / 3 is at 56 / 9; bound 2 gives (2, 2, 1)."""
     weight = diagonal(3, 2, 1)
     torch.testing.assert_close(spectral_projection(weight), diagonal(1, 1, 1), rtol=0, atol=1e-12)
     assert float((weight - weight / 3).square().sum()) == pytest.approx(56 / 9)
@@ -356,7 +353,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_input_is_refused(case: str) -> None:
-    """Row 4, and the door of every function."""
+    """And the door of every function."""
     call, message = WRONG[case]
     with pytest.raises(ValueError, match=message):
         call()
