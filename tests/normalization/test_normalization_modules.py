@@ -1,6 +1,7 @@
 """Layers of every kind, bidirectional normalization, checkpoints of others, layouts, copies, precision."""
 
 import copy
+import math
 from collections.abc import Callable
 from itertools import permutations
 
@@ -59,19 +60,40 @@ def norms(module: nn.Module, weight: Tensor) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_bidirectional_spectral_norm_against_numpy(layer: str) -> None:
-    """W / ((sigma_out + sigma_in) / 2) times scale; u of size out, u2 of size in."""
+def test_spectral_norms_against_numpy(layer: str) -> None:
+    """SN gives scale * W / sigma_out, BSN scale * W / ((sigma_out + sigma_in) / 2); vectors are sized out and in."""
+    for norm in (spectral_norm, bidirectional_spectral_norm):
+        module = LAYERS[layer]().double()
+        before = module.weight.detach().clone()
+        out, into = norms(module, before)
+        assert norm(module, scale=1.3) is module
+        refresh_(module)
+        sigma = out if norm is spectral_norm else (out + into) / 2
+        torch.testing.assert_close(module.weight.detach(), 1.3 * before / sigma, rtol=0, atol=1e-12)
+    normalizer, array = module.parametrizations.weight[0], rows_first(module, before)
+    assert (len(normalizer._u), len(normalizer._u2)) == array.shape[:2]
+    assert len(normalizer._v) == array[0].size
+    assert len(normalizer._v2) == array[:, 0].size
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_stable_rank_norm_is_algorithm_2_in_numpy(layer: str) -> None:
+    """Algorithm 2 in the paper's residual form, with exact singular pairs."""
     module = LAYERS[layer]().double()
-    before = module.weight.detach().clone()
-    out, into = norms(module, before)
-    bidirectional_spectral_norm(module, scale=1.3)
+    before = rows_first(module, module.weight)
+    before = before.reshape(len(before), -1)
+    stable_rank_norm(module, c=0.5)
     refresh_(module)
-    torch.testing.assert_close(module.weight.detach(), 1.3 * before / ((out + into) / 2), rtol=0, atol=1e-12)
-    norm = module.parametrizations.weight[0]
-    array = rows_first(module, before)
-    assert (len(norm._u), len(norm._u2)) == array.shape[:2]
-    assert len(norm._v) == array[0].size
-    assert len(norm._v2) == array[:, 0].size
+    u, s, vt = np.linalg.svd(before)
+    leading, target = np.outer(u[:, 0], vt[0]), 0.5 * min(before.shape)
+    residual = before / s[0] - leading
+    if target > 1 and np.linalg.norm(residual) > np.sqrt(target - 1):
+        residual *= np.sqrt(target - 1) / np.linalg.norm(residual)
+    after = rows_first(module, module.weight).reshape(before.shape)
+    np.testing.assert_allclose(after, leading + residual, rtol=0, atol=1e-12)
+    values = np.linalg.svd(after, compute_uv=False)
+    assert values[0] == pytest.approx(1, abs=1e-12)
+    assert target <= 1 or (values**2).sum() <= target * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("layer", ["linear", "conv2d 1x1", "embedding", "head"])
@@ -107,18 +129,6 @@ def test_bidirectional_examples_by_hand() -> None:
     bidirectional_spectral_norm(ones)
     refresh_(ones)
     torch.testing.assert_close(ones.weight, torch.full((2, 3, 2, 2), 24**-0.5, dtype=torch.float64), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("norm", [spectral_norm, bidirectional_spectral_norm])
-def test_scale_multiplies_the_weight(norm: Callable[..., nn.Module]) -> None:
-    """And nothing else: the bias is as it was."""
-    layers = [nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)]
-    layers[1].load_state_dict(layers[0].state_dict())
-    for layer, scale in zip(layers, (1.0, 2.5), strict=True):
-        torch.manual_seed(0)
-        norm(layer, scale=scale)
-    torch.testing.assert_close(layers[1].weight, 2.5 * layers[0].weight)
-    assert torch.equal(layers[0].bias, layers[1].bias)
 
 
 def test_derivatives_of_the_bidirectional_norm() -> None:
@@ -243,14 +253,65 @@ def test_the_papers_order_reaches_the_same_pair() -> None:
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=1e-6)
 
 
-def test_reading_a_weight_moves_the_vectors_in_forward_mode_only() -> None:
-    """Once per access in training mode, never in eval mode."""
-    layer = spectral_norm(nn.Linear(6, 6), update="forward")
-    before = layer.parametrizations.weight[0]._u.clone()
-    layer.eval().weight  # noqa: B018
-    assert torch.equal(layer.parametrizations.weight[0]._u, before)
-    layer.train().weight  # noqa: B018
-    assert not torch.equal(layer.parametrizations.weight[0]._u, before)
+@pytest.mark.parametrize("norm", [spectral_norm, stable_rank_norm])
+def test_checkpoints_of_torch_load_and_the_other_way_round(norm: object) -> None:
+    theirs, ours = torch_parametrizations.spectral_norm(nn.Linear(4, 3)), norm(nn.Linear(4, 3))  # type: ignore[operator]
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    assert torch.equal(ours.parametrizations.weight[0]._u, theirs.parametrizations.weight[0]._u)
+
+
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_vectors_move_only_when_told(choice: str) -> None:
+    """Two forwards, a backward, eval mode and reading the weight leave u and v alone; update_ moves them."""
+    network = normalize(nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)), choice)
+    before = copy.deepcopy(network.state_dict())
+    x = torch.randn(3, 6)
+    assert torch.equal(network(x), network(x))
+    (network(x) + network(x)).sum().backward()
+    network.eval()(x)
+    spectra(network)
+    after = network.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    update_(network)
+    assert not torch.equal(
+        before["0.parametrizations.weight.0._u"], network.state_dict()["0.parametrizations.weight.0._u"]
+    )
+
+
+def test_an_update_between_forward_and_backward_does_no_harm() -> None:
+    network = normalize(nn.Linear(6, 6), "srn", c=0.5)
+    x = torch.randn(3, 6)
+    expected = torch.autograd.grad(network(x).square().sum(), network.parametrizations.weight.original)[0]
+    loss = network(x).square().sum()
+    update_(network)
+    assert torch.equal(torch.autograd.grad(loss, network.parametrizations.weight.original)[0], expected)
+
+
+@pytest.mark.parametrize("choice", NORMALIZATIONS)
+def test_baking_gives_a_plain_network_with_the_same_output(choice: str) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+    normalize(network, choice)
+    refresh_(network)
+    x = torch.randn(2, 3, 5, 5)
+    expected = network(x)
+    baked = bake(network)
+    assert not any("parametrizations" in key for key in baked.state_dict())
+    torch.testing.assert_close(baked(x), expected)
+    assert torch.equal(network(x), expected), "the network itself must still work"
+
+
+@pytest.mark.parametrize("choice", NORMALIZATIONS)
+def test_a_deep_copy_is_independent(choice: str) -> None:
+    network = normalize(nn.Linear(4, 4), choice)
+    twin = copy.deepcopy(network)
+    x = torch.randn(2, 4)
+    expected = network(x)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.normal_()
+    update_(twin)
+    assert torch.equal(network(x), expected)
 
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
@@ -410,17 +471,6 @@ def test_an_averaged_copy_keeps_unit_vectors(choice: str) -> None:
         assert all(row.normalized_sigma == pytest.approx(1, abs=1e-5) for row in spectra(average))
 
 
-@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
-def test_a_seed_decides_everything(choice: str) -> None:
-    states = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        network = normalize(nn.Conv2d(3, 5, 3), choice)
-        update_(network)
-        states.append(network.state_dict())
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-
-
 def test_spectra_names_tensors_other_than_weight() -> None:
     cell = nn.LSTMCell(4, 4)
     spectral_norm(cell, "weight_hh")
@@ -454,11 +504,23 @@ def picture(network: nn.Module) -> dict[str, object]:
     }
 
 
+def filled(value: float, dtype: torch.dtype = torch.float32) -> nn.Module:
+    layer = nn.Linear(4, 4)
+    layer.weight = nn.Parameter(torch.full((4, 4), value, dtype=dtype), requires_grad=dtype.is_floating_point)
+    return layer
+
+
 UNFIT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "meta": (lambda: nn.Linear(4, 4, device="meta"), "2: a lazy weight or one on the meta device has no values"),
     "lazy": (lambda: nn.LazyLinear(4), "2: a lazy weight or one on the meta device has no values"),
-    "zero": (lambda: nn.Linear(4, 4).apply(lambda layer: nn.init.zeros_(layer.weight)), "2: the weight is all zero"),
-    "normalized": (lambda: spectral_norm(nn.Linear(4, 4)), "2: ParametrizedLinear.weight is parametrized already"),
+    "zero": (lambda: filled(0), "2: the weight is all zero or not finite"),
+    "nan": (lambda: filled(math.nan), "2: the weight is all zero or not finite"),
+    "infinite": (lambda: filled(math.inf), "2: the weight is all zero or not finite"),
+    "whole numbers": (lambda: filled(1, torch.int64), "2: .*floating point needed"),
+    "normalized": (
+        lambda: spectral_norm(nn.Linear(4, 4)),
+        "2: ParametrizedLinear.weight is parametrized already.* normalize a weight once",
+    ),
 }
 
 
@@ -565,6 +627,18 @@ def test_weights_of_extreme_size_are_refused(choice: str, update: str, size: flo
     assert all(row.normalized_sigma == pytest.approx(1, rel=1e-2) for row in spectra(network[1:]))
 
 
+def test_spectra_report_before_and_after() -> None:
+    layer = nn.Linear(4, 4)
+    with torch.no_grad():
+        layer.weight.copy_(torch.diag(torch.tensor([4.0, 3, 2, 1])))  # stable rank 30 / 16
+    stable_rank_norm(layer, c=0.4)
+    refresh_(layer)
+    (row,) = spectra(layer)
+    assert (row.sigma, row.stable_rank, row.target_rank) == pytest.approx((4, 30 / 16, 1.6))
+    assert (row.normalized_sigma, row.normalized_stable_rank) == pytest.approx((1, 1.6))
+    assert row.active
+
+
 def test_the_spectrum_of_zero() -> None:
     """NaN is no number of JSON, in which spectra are logged."""
     layer = nn.Linear(4, 3)
@@ -574,6 +648,15 @@ def test_the_spectrum_of_zero() -> None:
 
 
 WRONG = {
+    "c=0": (lambda: stable_rank_norm(nn.Linear(3, 3), c=0), r"c: got 0, expected a number in \(0, 1\]"),
+    "c=2": (lambda: stable_rank_norm(nn.Linear(3, 3), c=2), "c: got 2"),
+    "vector": (lambda: spectral_norm(nn.Linear(3, 3), "bias"), "no matrix"),
+    "missing": (lambda: spectral_norm(nn.Linear(3, 3), "wheight"), "no tensor named 'wheight'"),
+    "none there": (lambda: spectral_norm(nn.ReLU()), "ReLU has no tensor named 'weight'"),
+    "update": (lambda: spectral_norm(nn.Linear(3, 3), update="never"), "expected one of step, forward"),
+    "iterations": (lambda: spectral_norm(nn.Linear(3, 3), n_power_iterations=0), "expected 1 or more"),
+    "scale": (lambda: spectral_norm(nn.Linear(3, 3), scale=0), "positive"),
+    "choice": (lambda: normalize(nn.Linear(3, 3), "snr"), "normalization: got 'snr', expected one of none, sn, srn"),
     "policy": (lambda: stable_rank_norm(nn.Linear(3, 3), infeasible="clamp"), "expected one of skip, error, floor"),
     "c text": (lambda: stable_rank_norm(nn.Linear(3, 3), c="0.7"), "c: got '0.7', expected a number in"),
     "scale text": (lambda: spectral_norm(nn.Linear(3, 3), scale="1"), "scale: got '1', expected a positive number"),
@@ -593,19 +676,3 @@ def test_wrong_use_is_refused(case: str) -> None:
     call, message = WRONG[case]
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@pytest.mark.parametrize("norm", [spectral_norm, stable_rank_norm, bidirectional_spectral_norm])
-def test_a_refused_module_is_as_it_was(norm: Callable[..., nn.Module]) -> None:
-    """Not floating point, normalized twice: a clear error, and nothing registered."""
-    layer = nn.Linear(3, 3)
-    layer.weight = nn.Parameter(torch.ones(3, 3, dtype=torch.int64), requires_grad=False)
-    with pytest.raises(ValueError, match="floating point needed"):
-        norm(layer)
-    assert sorted(layer.state_dict()) == ["bias", "weight"]
-    assert type(layer) is nn.Linear
-    twice = norm(nn.Linear(3, 3))
-    before = twice.state_dict()
-    with pytest.raises(ValueError, match="normalize a weight once"):
-        norm(twice)
-    assert twice.state_dict().keys() == before.keys()
