@@ -1,16 +1,19 @@
 """Small configurations and runs for the tests."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from commands import call, done
 from hypothesis import HealthCheck, settings
 
 from gan.config import Config, load_config
 from gan.data import ImageData, load_images
 from gan.data.packed import pack
-from gan.train import main as gan_train
+
+Train = Callable[..., Result]
 
 # The same examples in every run: a failure is about the change at hand. `--hypothesis-profile=thorough` explores.
 settings.register_profile(
@@ -52,11 +55,33 @@ def smoke(small_shapes: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture
-def train(tmp_path: Path, small_shapes: Path) -> Callable[..., Result]:
+def train(tmp_path: Path, small_shapes: Path) -> Train:
     """Runs gan-train on the smoke configuration in `tmp_path / run`; further arguments as on the command line."""
+    return lambda run, *arguments: train_smoke(small_shapes, tmp_path / run, *arguments)
 
-    def call(run: str, *arguments: str) -> Result:
-        start = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--device", "cpu"]
-        return CliRunner().invoke(gan_train, [*start, "--run", str(tmp_path / run), *arguments])
 
-    return call
+def train_smoke(small_shapes: Path, run: Path, *arguments: object) -> Result:
+    return call(
+        "gan-train", "--config=smoke", f"--set=data.root={small_shapes}", "--device=cpu", f"--run={run}", *arguments
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Callable[..., Path]:
+    """A run of the smoke configuration with these settings, trained when first asked for; tests only read it."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def run(*settings: str) -> Path:
+        if settings not in made:
+            folder = tmp_path_factory.mktemp("trained") / "run"
+            done(train_smoke(small_shapes, folder, *(f"--set={setting}" for setting in settings)))
+            made[settings] = folder
+        return made[settings]
+
+    return run
+
+
+@pytest.fixture
+def copied(trained: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a trained run in `tmp_path / run`, to be changed or added to."""
+    return lambda run, *settings: shutil.copytree(trained(*settings), tmp_path / run)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from equality import same
 
 from gan.errors import ConfigError
 from gan.evaluate import main as gan_eval
@@ -91,6 +92,4 @@ def test_two_runs_on_a_gpu_are_equal(tmp_path: Path, small_shapes: Path, fast: s
         command = [sys.executable, "-m", "gan.train", "--config", "smoke", "--device", "cuda", "--deterministic"]
         settings = [f"--set=data.root={small_shapes}", f"--set=train.fast={fast}", "--run", str(tmp_path / run)]
         subprocess.run([*command, *settings], check=True, timeout=300)
-    from test_resume import same
-
     same(*(read_checkpoint(tmp_path / run).state for run in ("one", "two")))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
+from equality import lines, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan.losses import LOSSES
@@ -168,8 +169,6 @@ def test_a_divergence_before_the_first_interval_has_a_checkpoint_too(train: Trai
 @pytest.mark.usefixtures("diverging")
 def test_a_retry_goes_on_with_other_numbers_and_resumes_bit_exactly(train: Train, tmp_path: Path) -> None:
     """Interrupted before the divergence, and in the second attempt, in the middle of a window of the log."""
-    from test_resume import lines, same
-
     settings = ["--set", "train.retries=1", "--set", "train.steps=25"]
     result = train("whole", *settings)
     assert result.exit_code == 0, result.output
