@@ -13,7 +13,8 @@ from evaluation.errors import EvaluationError
 from evaluation.metrics import METRICS
 from evaluation.metrics.needs import Metric
 from evaluation.reporting.neighbours import sample_neighbours
-from evaluation.reporting.report import Report, Value
+from evaluation.reporting.report import Report
+from evaluation.reporting.value import Value
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.machine import machine
 from evaluation.runtime.processes import by_the_first

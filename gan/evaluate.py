@@ -30,7 +30,7 @@ from evaluation.images.generated import match_classes, name_classes, read_genera
 from evaluation.metrics.needs import Metric
 from evaluation.metrics.neural_divergence.unfinished import forget_finished
 from evaluation.presets import find_protocol
-from evaluation.reporting.comparison import compare_folders
+from evaluation.reporting.compare_folders import compare_folders
 from evaluation.reporting.plots import plot_curves
 from evaluation.runner import check_metrics
 from evaluation.runtime.isolation import isolated

@@ -83,3 +83,9 @@ def test_every_file_is_in_a_listed_package() -> None:
     for name, path in FILES.items():
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         assert f"    {package}\n" in setup, f"{package} is missing in setup.cfg"
+
+
+def test_metrics_need_no_pages_and_no_plots() -> None:
+    """Values are data: whoever returns one imports neither matplotlib nor the writers of reports."""
+    found = imports_of("evaluation.reporting.value")
+    assert not {module for module in found if module.startswith("evaluation.reporting")}

@@ -90,7 +90,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
         ("gan.train.save_best", 1),
         ("gan.train.histograms", 1),
         ("gan.train.histograms", 2),
-        ("evaluation.reporting.report.report_page", 2),
+        ("evaluation.reporting.write.report_page", 2),
         ("gan.runs.best.write_atomically", 1),
         ("gan.runs.checkpoint.remove_superseded", 2),
     ],

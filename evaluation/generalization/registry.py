@@ -7,7 +7,7 @@ from typing import NamedTuple
 from evaluation.errors import EvaluationError
 from evaluation.generalization import values
 from evaluation.generalization.case import Case
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 
 
 class Measure(NamedTuple):

@@ -13,7 +13,8 @@ from evaluation.generalization.classifier import asked, device_of
 from evaluation.generalization.registry import MEASURES, check_measures
 from evaluation.generalization.spectra import weight_layers
 from evaluation.images.reader import check_inputs, check_labels, fingerprint
-from evaluation.reporting.report import Report, Value, protocol_hash
+from evaluation.reporting.report import Report
+from evaluation.reporting.value import Value, protocol_hash
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.machine import machine
 

@@ -14,7 +14,7 @@ from evaluation.generalization.case import Case
 from evaluation.generalization.lipschitz import global_lipschitz, local_lipschitz
 from evaluation.generalization.measures import complexity_of, log_jac_norm
 from evaluation.generalization.noise import noise_sensitivity
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 from evaluation.statistics.pairs import pairs_within
 from evaluation.statistics.percentiles import RESAMPLES, Statistic, summarize
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from evaluation.errors import EvaluationError
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 from evaluation.statistics.frechet import Gaussian, frechet
 
 if TYPE_CHECKING:

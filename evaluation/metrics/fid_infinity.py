@@ -12,7 +12,7 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.metrics.fid import reference_moments, reference_record
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 from evaluation.statistics.frechet import Gaussian, fit, frechet
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 
 if TYPE_CHECKING:
     from evaluation.context import Context

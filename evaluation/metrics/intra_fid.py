@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 from evaluation.statistics.classes import ByClass, check_context
 from evaluation.statistics.frechet import frechet_distance_of_features
 

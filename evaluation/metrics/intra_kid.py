@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evaluation.metrics.kid import FEWEST, kid_of_all_pairs
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 from evaluation.statistics.classes import ByClass, check_context
 from evaluation.statistics.percentiles import NORMAL_95
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from evaluation.metrics.precision_recall import prdc
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 from evaluation.statistics.classes import ByClass, check_context
 
 if TYPE_CHECKING:

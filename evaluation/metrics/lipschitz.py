@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
 from evaluation.images.reader import check_inputs, check_labels, fingerprint, to_critic
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 from evaluation.runtime.isolation import still
 from evaluation.statistics.pairs import pairs_across, pairs_within, rows_by_class
 from evaluation.statistics.percentiles import RESAMPLES, Statistic, summarize

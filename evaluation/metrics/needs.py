@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 
 if TYPE_CHECKING:
     from evaluation.context import Context

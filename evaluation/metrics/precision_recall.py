@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.images.features import float64_pair
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 from evaluation.statistics.percentiles import NORMAL_95
 
 if TYPE_CHECKING:

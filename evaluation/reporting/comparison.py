@@ -1,224 +1,189 @@
-"""Runs on disk side by side: a table, overlaid curves and histograms, samples."""
+"""Several reports side by side: only values of one protocol, or a sentence that says what differs."""
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import reduce
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from evaluation.errors import EvaluationError
-from evaluation.reporting import histograms, plots
-from evaluation.reporting.compare import FOOTNOTE, MISSING, Cell, Comparison, compare
-from evaluation.reporting.html import ARROWS, Markup, figure, page, samples_of, section, table, tag
-from evaluation.reporting.ranking import DIGITS, shown
-from evaluation.reporting.report import Report, encoded, read_values
-from evaluation.reporting.tables import interval_text
-from evaluation.runtime.files import replacing
+from evaluation.reporting.ranking import DIGITS, DIRECTIONS, differences, is_better
+from evaluation.reporting.report import Report
+from evaluation.reporting.tables import markdown_table, text_table, with_spread
+
+MISSING = "–"
+FOOTNOTE = "± is the standard deviation over splits, subsets or critics of one run, not over trainings."
 
 
 @dataclass(frozen=True)
-class Run:
-    """A report on disk, and the run folder it belongs to, where there is one."""
+class Cell:
+    """One run's value."""
 
-    report: Report
-    home: Path | None
+    value: float
+    std: float | None
+    interval: tuple[float, float] | None
+    count: int
 
-    @classmethod
-    def read(cls, folder: str | Path) -> "Run":
-        """The report in a folder, or the newest report of a run folder.
-
-        Raises:
-            EvaluationError: no report there, or a damaged one.
-        """
-        folder = Path(folder)
-        if (folder / "report.json").is_file():
-            home = folder.resolve().parent.parent
-            return cls(Report.load(folder), home if folder.resolve().parent.name == "reports" else None)
-        found = [file.parent for file in folder.glob("reports/*/report.json")]
-        if not found:
-            raise EvaluationError(f"{folder}: got no report, expected report.json or reports/*/report.json; measure it")
-        return cls(Report.load(max(found, key=_written)), folder)
-
-    def curves(self) -> plots.Curves:
-        """Of the run's training log; empty where there is none."""
-        try:
-            return plots.read_curves(self.home / "metrics.jsonl") if self.home else {}
-        except EvaluationError:
-            return {}
-
-    def history(self) -> dict[float, dict[tuple[str, str], float]]:
-        """Of all reports of the run, by step: values by key and hash; of one measured twice the later."""
-        folders = [] if self.home is None else [file.parent for file in self.home.glob("reports/*/report.json")]
-        found: dict[float, dict[tuple[str, str], float]] = {}
-        for values, protocol in map(read_values, sorted(folders, key=_written)):
-            step = protocol["subject"].get("step")
-            if step is not None:
-                hashes = {key: entry["hash"] for key, entry in protocol["values"].items()}
-                found.setdefault(step, {}).update({(key, hashes[key]): value for key, value in values.items()})
-        return dict(sorted(found.items()))
+    def __str__(self) -> str:
+        return with_spread(self.value, self.std)
 
 
-def _written(folder: Path) -> tuple[str, str]:
-    return str(read_values(folder)[1]["machine"].get("time", "")), folder.name
+@dataclass(frozen=True)
+class Row:
+    """One key: a cell for each run, None where it has no such value, and which of them are best."""
+
+    key: str
+    better: str
+    hash: str
+    fields: dict[str, Any]
+    cells: tuple[Cell | None, ...]
+
+    @property
+    def best(self) -> frozenset[int]:
+        """Columns of the best value; none without a direction, with one value, or where all are equal."""
+        known = {column: cell.value for column, cell in enumerate(self.cells) if cell and not math.isnan(cell.value)}
+        if len(set(known.values())) < 2 or self.better not in DIRECTIONS:
+            return frozenset()
+        return frozenset(
+            column
+            for column, value in known.items()
+            if not any(is_better(other, value, self.better) for other in known.values())
+        )
 
 
-def compare_folders(
-    folders: Sequence[str | Path], out: str | Path | None = None, *, skip_mixed: bool = False
-) -> Comparison:
-    """`compare` of run folders (their newest report) or report folders, labelled by their names.
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` returns.
 
-    With `out`, writes compare.json, compare.txt, compare.md, compare.html and figures into it.
+    Attributes:
+        labels: of the runs, in the order of the columns.
+        subjects: what each run's report says it measured.
+        rows: by key, in the order of the reports.
+        left_out: a sentence for each value whose protocols differ.
+    """
+
+    labels: tuple[str, ...]
+    subjects: tuple[dict[str, Any], ...]
+    rows: tuple[Row, ...]
+    left_out: tuple[str, ...] = ()
+
+    def table(self) -> str:
+        """For a terminal; the best of each row has a star."""
+        rows = [("metric", "better", *self.labels, "protocol")]
+        for row in self.rows:
+            cells = (f"{cell or MISSING}{' *' if column in row.best else ''}" for column, cell in enumerate(row.cells))
+            rows.append((row.key, row.better, *cells, row.hash[:DIGITS]))
+        return "\n".join([*text_table(rows), f"* best of the row; {FOOTNOTE}", *self.notes])
+
+    def markdown(self) -> str:
+        """For a page; the best of each row is bold."""
+        rows = [["metric", "better", *self.labels, "protocol"]]
+        for row in self.rows:
+            texts = enumerate(str(cell or MISSING) for cell in row.cells)
+            cells = (f"**{text}**" if column in row.best else text for column, text in texts)
+            rows.append([f"`{row.key}`", row.better, *cells, f"`{row.hash[:DIGITS]}`"])
+        return "\n\n".join([markdown_table(rows), FOOTNOTE, *self.notes])
+
+    def document(self) -> dict[str, Any]:
+        """For a machine: labels, subjects, and for each key better, hash, fields and the runs' values."""
+        values = {
+            row.key: {
+                "better": row.better,
+                "hash": row.hash,
+                "fields": row.fields,
+                "runs": {label: vars(cell) for label, cell in zip(self.labels, row.cells, strict=True) if cell},
+            }
+            for row in self.rows
+        }
+        subjects = dict(zip(self.labels, self.subjects, strict=True))
+        return {"subjects": subjects, "values": values, "left_out": list(self.left_out)}
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, and steps that differ, a sentence each."""
+        return [*(f"left out: {sentence}" for sentence in self.left_out), *self._steps()]
+
+    def _steps(self) -> list[str]:
+        """ "runs a and b are compared at steps 100 and 500"; nothing where the known steps are equal."""
+        subjects = zip(self.labels, self.subjects, strict=True)
+        steps = {label: subject["step"] for label, subject in subjects if subject.get("step") is not None}
+        if len(set(steps.values())) < 2:
+            return []
+        return [f"runs {_listed(list(steps))} are compared at steps {_listed([str(step) for step in steps.values()])}"]
+
+
+def compare(reports: Mapping[str, Report], *, skip_mixed: bool = False) -> Comparison:
+    """Values of several runs side by side: label -> report. What a run does not have is missing, not refused.
+
+    Args:
+        skip_mixed: leave out values whose protocols differ, and say so, instead of refusing.
 
     Raises:
-        EvaluationError: no report, a folder twice, mixed protocols, or `out` cannot be written.
+        EvaluationError: fewer than two reports, or values of one key under different protocols.
     """
-    runs = {label: Run.read(folder) for label, folder in zip(labels_of(folders), folders, strict=True)}
-    comparison = compare({label: run.report for label, run in runs.items()}, skip_mixed=skip_mixed)
-    if out is not None:
-        save_comparison(comparison, runs, Path(out))
-    return comparison
-
-
-def labels_of(folders: Sequence[str | Path]) -> list[str]:
-    """The shortest ends of paths that tell them apart.
-
-    Raises:
-        EvaluationError: one folder twice.
-    """
-    parts = [Path(folder).resolve().parts for folder in folders]
-    twice = [str(folder) for number, folder in enumerate(folders) if parts[number] in parts[:number]]
-    if twice:
-        raise EvaluationError(f"compare: got {twice[0]} twice, expected different folders")
-    depths = range(1, max(map(len, parts), default=1) + 1)
-    ends = ([Path(*part[-depth:]).as_posix() for part in parts] for depth in depths)
-    return next((labels for labels in ends if len(set(labels)) == len(labels)), [])
-
-
-def save_comparison(comparison: Comparison, runs: Mapping[str, Run], folder: Path) -> None:
-    """Writes a comparison and its figures; each file is whole or as it was.
-
-    Raises:
-        EvaluationError: the folder cannot be written.
-    """
-    figures = comparison_figures(comparison, runs)
-    files = {
-        "compare.json": json.dumps(encoded(comparison.document()), indent=2, ensure_ascii=False, allow_nan=False),
-        "compare.txt": comparison.table(),
-        "compare.md": comparison.markdown(),
-        "compare.html": comparison_page(comparison, figures, {label: run.report for label, run in runs.items()}),
-    }
-    try:
-        for name, text in files.items():
-            with replacing(folder / name) as beside:
-                beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise EvaluationError(f"compare: cannot be written into {folder} ({error})") from error
-    for title, drawn in figures.items():
-        plots.save_figure(drawn, folder / f"{title.lower().replace(' ', '-')}.png")
-
-
-def comparison_figures(comparison: Comparison, runs: Mapping[str, Run]) -> dict[str, Figure]:
-    """Overlaid curves of the runs, by title: training, values over steps, and the histograms that reports hold."""
-    figures, order = {}, list(runs)
-    curves = {label: run.curves() for label, run in runs.items()}
-    training = _by_name(curves)
-    if training:
-        figures["Training"] = plots.overlaid_figure(training, order=order, axis="steps")
-    values = _by_name({label: values_over_steps(comparison, run) for label, run in runs.items()})
-    if values:
-        figures["Values over steps"] = plots.overlaid_figure(values, order=order, marker="o", axis="steps")
-    reports = {label: run.report for label, run in runs.items()}
-    compared = {row.key for row in comparison.rows}
-    for title, kinds in _histograms(reports).items():
-        drawn = [kind for kind in kinds if histograms.line_of(kind) in compared]
-        if drawn:
-            figures[title] = histograms.runs_figure(reports, drawn, order=order)
-    layers = {label: plots.layer_curves(report.arrays) for label, report in reports.items()}
-    if any(layers.values()):
-        figures["Layers"] = plots.layers_figure(layers)
-    return figures
-
-
-def _histograms(reports: Mapping[str, Report]) -> dict[str, list[str]]:
-    """Kinds that some report holds, by the title of their figure."""
-    titles: dict[str, list[str]] = {}
-    for kind in histograms.NAMES:
-        if any(kind in histograms.histograms(report) for report in reports.values()):
-            family = kind.split("/")[0]
-            title = family if histograms.FAMILIES[family].panels else kind.replace("/", " ")
-            titles.setdefault(title, []).append(kind)
-    return titles
-
-
-def _by_name(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """run -> name -> curve turned to name -> run -> curve."""
-    names = dict.fromkeys(name for curves in runs.values() for name in curves)
-    return {name: {run: curves[name] for run, curves in runs.items() if name in curves} for name in names}
-
-
-def values_over_steps(comparison: Comparison, run: Run) -> plots.Curves:
-    """Of values with a direction, at the steps where they were measured by the protocol that is compared."""
-    history = run.history()
-    curves = {}
-    for row in comparison.rows:
-        points = [
-            (step, values[row.key, row.hash])
-            for step, values in history.items()
-            if row.better and (row.key, row.hash) in values
-        ]
-        if len(points) > 1:
-            curves[row.key] = np.array(points)[:, 0], np.array(points)[:, 1]
-    return curves
-
-
-def comparison_page(comparison: Comparison, figures: Mapping[str, Figure], reports: Mapping[str, Report]) -> str:
-    """A comparison as one page."""
-    title = " and ".join(dict.fromkeys(report.protocol["title"] for report in reports.values())) or "Comparison"
-    return page(
-        title,
-        tag("header", tag("h1", title), tag("p", f"{len(reports)} runs side by side")),
-        _values(comparison),
-        *(tag("p", sentence, class_="note") for sentence in comparison.notes),
-        _subjects(comparison),
-        *(section(name, "", figure(drawn, name)) for name, drawn in figures.items()),
-        _samples(reports),
+    if len(reports) < 2:
+        raise EvaluationError(f"compare: got {len(reports)} report, expected at least two")
+    keys = dict.fromkeys(key for report in reports.values() for key in report.values)
+    found = {key: difference(key, reports) for key in keys}
+    mixed = tuple(sentence for sentence in found.values() if sentence)
+    if mixed and not skip_mixed:
+        others = f" ({len(mixed) - 1} more values are mixed)" if len(mixed) > 1 else ""
+        raise EvaluationError(f"compare: {mixed[0]}{others}; measure all by one protocol, or leave mixed values out")
+    return Comparison(
+        labels=tuple(reports),
+        subjects=tuple(report.protocol["subject"] for report in reports.values()),
+        rows=tuple(_row(key, reports) for key, sentence in found.items() if not sentence),
+        left_out=mixed,
     )
 
 
-def _values(comparison: Comparison) -> Markup:
-    header = ["metric", "better", *comparison.labels, "protocol"]
-    rows = []
-    for row in comparison.rows:
-        cells = (_cell(cell, column in row.best) for column, cell in enumerate(row.cells))
-        key, better = tag("td", tag("code", row.key)), tag("td", ARROWS.get(row.better, row.better))
-        rows.append([key, better, *cells, tag("td", tag("code", row.hash[:DIGITS]))])
-    lead = f"Every row holds values of one protocol; the best is marked. {FOOTNOTE}"
-    return section("Values", lead, table(header, rows))
+def difference(key: str, reports: Mapping[str, Report]) -> str:
+    """A sentence that names the fields in which two protocols of a key differ, and their values; "" if none does."""
+    entries = [(label, report.protocol["values"][key]) for label, report in reports.items() if key in report.values]
+    for label, entry in entries[1:]:
+        first, known = entries[0]
+        if entry["hash"] != known["hash"]:
+            return f"{key}: runs {first} and {label} differ in {differences(known, entry)}"
+    return ""
 
 
-def _cell(cell: Cell | None, best: bool) -> Markup:
-    if cell is None:
-        return tag("td", MISSING)
-    interval = tag("small", interval_text(cell.interval)) if cell.interval else ""
-    return tag("td", str(cell), interval, class_="best") if best else tag("td", str(cell), interval)
+def best(reports: Sequence[Report], key: str) -> int:
+    """Which report has the best value of a key: the first of equals, never NaN, never one without the key.
+
+    Raises:
+        EvaluationError: nothing to choose from, a value without a direction, or protocols that differ.
+    """
+    mixed = difference(key, {str(number): report for number, report in enumerate(reports)})
+    if mixed:
+        raise EvaluationError(f"best: {mixed}; choose among values of one protocol")
+    found = {
+        number: report.values[key]
+        for number, report in enumerate(reports)
+        if key in report.values and not math.isnan(report.values[key])
+    }
+    if not found:
+        known = ", ".join(dict.fromkeys(name for report in reports for name in report.values))
+        raise EvaluationError(f"best: got no value called {key}, expected one of {known or 'some report'}")
+    direction = reports[min(found)].protocol["values"][key]["better"]
+    if direction not in DIRECTIONS:
+        raise EvaluationError(f"best: got {key}, of which neither higher nor lower is better; name another value")
+    return reduce(lambda kept, number: number if is_better(found[number], found[kept], direction) else kept, found)
 
 
-def _subjects(comparison: Comparison) -> Markup:
-    names = dict.fromkeys(name for subject in comparison.subjects for name in subject)
-    rows = [
-        [tag("td", name), *(tag("td", shown(subject.get(name, ...))) for subject in comparison.subjects)]
-        for name in names
-    ]
-    return section("Runs", "", table(["", *comparison.labels], rows))
+def _row(key: str, reports: Mapping[str, Report]) -> Row:
+    entries = [report.protocol["values"].get(key) for report in reports.values()]
+    cells = (
+        Cell(report.values[key], entry["std"], _pair(entry["interval"]), entry["count"]) if entry else None
+        for report, entry in zip(reports.values(), entries, strict=True)
+    )
+    known = next(entry for entry in entries if entry)
+    return Row(key, known["better"], known["hash"], known["fields"], tuple(cells))
 
 
-def _samples(reports: Mapping[str, Report]) -> str:
-    grids = [
-        tag("div", tag("h3", label), samples_of(report.arrays, report.protocol["class_names"]))
-        for label, report in reports.items()
-        if "samples" in report.arrays
-    ]
-    return section("Samples", "The first of each, unselected.", tag("div", *grids, class_="samples")) if grids else ""
+def _listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (interval[0], interval[1])

@@ -6,7 +6,7 @@ Lipschitz constants of classifiers. All are read from reports, so runs can be co
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,9 +16,7 @@ from matplotlib.figure import Figure
 from evaluation.errors import EvaluationError
 from evaluation.reporting.plots import colour_of, plain, save_figure
 from evaluation.reporting.ranking import differences
-
-if TYPE_CHECKING:
-    from evaluation.reporting.report import Report
+from evaluation.reporting.value import Measured
 
 BINS = 60
 MARKERS = ("o", "X")  # the paper's circles and crosses
@@ -119,7 +117,7 @@ class Panel(NamedTuple):
     curves: Sequence[Curve]
 
 
-def histograms(report: "Report") -> dict[str, np.ndarray]:
+def histograms(report: Measured) -> dict[str, np.ndarray]:
     """The finite values (N,) of every kind that a report holds, by names such as "elhist/real_fake"."""
     found = {}
     for kind in NAMES:
@@ -129,7 +127,7 @@ def histograms(report: "Report") -> dict[str, np.ndarray]:
     return found
 
 
-def families(report: "Report") -> list[str]:
+def families(report: Measured) -> list[str]:
     """Which of FAMILIES a report holds."""
     return list(dict.fromkeys(_family_name(kind) for kind in histograms(report)))
 
@@ -139,7 +137,7 @@ def line_of(kind: str) -> str:
     return f"{kind}/{_family(kind).line}"
 
 
-def plot_histograms(runs: Mapping[str, "Report"], kind: str, out_png: str | Path) -> None:
+def plot_histograms(runs: Mapping[str, Measured], kind: str, out_png: str | Path) -> None:
     """One kind of several runs: densities on shared bins, dashed 95th percentiles, Inception Scores on a second axis.
 
     Args:
@@ -165,7 +163,7 @@ def plot_histograms(runs: Mapping[str, "Report"], kind: str, out_png: str | Path
     save_figure(runs_figure(runs, [kind], order=list(runs)), out_png)
 
 
-def runs_figure(runs: Mapping[str, "Report"], kinds: Sequence[str], *, order: Sequence[str]) -> Figure:
+def runs_figure(runs: Mapping[str, Measured], kinds: Sequence[str], *, order: Sequence[str]) -> Figure:
     """A panel for each kind, with the runs that have measured it; without scores where their protocols differ.
 
     Args:
@@ -187,22 +185,17 @@ def runs_figure(runs: Mapping[str, "Report"], kinds: Sequence[str], *, order: Se
     return panels_figure(panels, score_axis)
 
 
-def plot_kinds(report: "Report", family: str, out_png: str | Path) -> None:
-    """All kinds of one of a run's families in one figure.
+def kinds_figure(report: Measured, family: str) -> Figure:
+    """All histograms of one family that a report holds.
 
     Raises:
         EvaluationError: the report has none of them.
     """
-    if family not in families(report):
+    kinds = [kind for kind in histograms(report) if _family_name(kind) == family]
+    if not kinds:
         raise EvaluationError(
             f"histograms: got no {family} in the report, expected some; evaluate it with {FAMILIES[family].metric}"
         )
-    save_figure(kinds_figure(report, family), out_png)
-
-
-def kinds_figure(report: "Report", family: str) -> Figure:
-    """What `plot_kinds` draws, of a report that has some of the family."""
-    kinds = [kind for kind in histograms(report) if _family_name(kind) == family]
     curves = [_curve(NAMES[kind], place, report, kind, None) for place, kind in enumerate(kinds)]
     alone = [[curve] for curve in curves] if FAMILIES[family].panels else [curves]
     titles = [NAMES[kind] for kind in kinds] if FAMILIES[family].panels else [report.protocol["title"]]
@@ -217,28 +210,28 @@ def _family(kind: str) -> Family:
     return FAMILIES[_family_name(kind)]
 
 
-def _curve(label: str, place: int, report: "Report", kind: str, score: str | None) -> Curve:
+def _curve(label: str, place: int, report: Measured, kind: str, score: str | None) -> Curve:
     values, line = histograms(report)[kind], report.values[line_of(kind)]
     if score is None or score not in report.values:
         return Curve(label, place, values, line)
     return Curve(label, place, values, line, report.values[score], report.protocol["values"][score]["std"])
 
 
-def _score_key(runs: Mapping[str, "Report"]) -> str | None:
+def _score_key(runs: Mapping[str, Measured]) -> str | None:
     """The Inception Score that most runs have, the official one first."""
     keys = [key for report in runs.values() for key in report.values if key.split("/")[0] == "is"]
     return max(sorted(set(keys)), key=keys.count) if keys else None
 
 
-def _with(runs: Mapping[str, "Report"], key: str) -> dict[str, "Report"]:
+def _with(runs: Mapping[str, Measured], key: str) -> dict[str, Measured]:
     return {label: report for label, report in runs.items() if key in report.values}
 
 
-def _hash(report: "Report", key: str) -> str:
+def _hash(report: Measured, key: str) -> str:
     return str(report.protocol["values"][key]["hash"])
 
 
-def _check_protocols(runs: Mapping[str, "Report"], key: str) -> None:
+def _check_protocols(runs: Mapping[str, Measured], key: str) -> None:
     first, *others = runs
     for other in others:
         one, another = (runs[label].protocol["values"][key] for label in (first, other))

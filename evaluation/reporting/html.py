@@ -6,17 +6,15 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting import histograms, plots
-from evaluation.reporting.tables import class_name, interval_text, with_spread
-
-if TYPE_CHECKING:
-    from evaluation.reporting.report import Report
+from evaluation.reporting.tables import class_name, class_table, count_text, interval_text, notes, with_spread
+from evaluation.reporting.value import Measured
 
 ARROWS = {"lower": "↓ lower", "higher": "↑ higher", "": ""}
 SAMPLE_PIXELS = 2**18  # of a page's sample grid: 256 images of 32x32
@@ -143,7 +141,7 @@ def samples_of(arrays: dict[str, np.ndarray], class_names: Sequence[str] = (), *
     return tag("div", *(part for pair in strips for part in pair), class_="strips")
 
 
-def report_page(report: "Report", *, training_log: str | Path | None = None) -> str:
+def report_page(report: Measured, *, training_log: str | Path | None = None) -> str:
     """A report as one page.
 
     Args:
@@ -154,7 +152,7 @@ def report_page(report: "Report", *, training_log: str | Path | None = None) -> 
         _heading(report),
         _header(report),
         _values(report),
-        *(tag("p", note, class_="note") for note in report.notes),
+        *(tag("p", note, class_="note") for note in notes(report)),
         _samples(report),
         _neighbours(report),
         _classes(report),
@@ -168,19 +166,19 @@ def report_page(report: "Report", *, training_log: str | Path | None = None) -> 
     )
 
 
-def _header(report: "Report") -> Markup:
+def _header(report: Measured) -> Markup:
     return tag("header", tag("h1", _heading(report)), definitions(report.protocol["subject"]))
 
 
-def _heading(report: "Report") -> str:
+def _heading(report: Measured) -> str:
     """Such as "CIFAR-10, srn70, step 4000", of what is known: pages of many runs lie beside each other."""
     subject = report.protocol["subject"]
-    parts = [report.protocol["title"] or "Report", subject.get("experiment")]
+    parts = [report.protocol["title"] or Measured, subject.get("experiment")]
     parts += [f"step {subject['step']}"] if subject.get("step") is not None else []
     return ", ".join(str(part) for part in parts if part)
 
 
-def _values(report: "Report") -> Markup:
+def _values(report: Measured) -> Markup:
     rows = [_value_row(report, number, key) for number, key in enumerate(report.values)]
     lead = (
         "Mean ± standard deviation over splits, subsets or critics. Two values may be compared when their protocol "
@@ -189,7 +187,7 @@ def _values(report: "Report") -> Markup:
     return section("Values", lead, table(["metric", "value", "95 % interval", "images", "better", "protocol"], rows))
 
 
-def _value_row(report: "Report", number: int, key: str) -> list[Markup]:
+def _value_row(report: Measured, number: int, key: str) -> list[Markup]:
     entry = report.protocol["values"][key]
     floor = _floor(report, key)
     obtained = entry["record"].get("interval")
@@ -197,27 +195,27 @@ def _value_row(report: "Report", number: int, key: str) -> list[Markup]:
         tag("td", tag("code", key)),
         tag("td", with_spread(report.values[key], entry["std"]), tag("small", floor) if floor else ""),
         tag("td", interval_text(entry["interval"]), tag("small", str(obtained)) if obtained else ""),
-        tag("td", report.counted(key)),
+        tag("td", count_text(entry)),
         tag("td", ARROWS.get(entry["better"], entry["better"]), class_="short"),
         tag("td", tag("a", tag("code", entry["hash"][:8]), href=f"#protocol-{number}")),
     ]
 
 
-def _floor(report: "Report", key: str) -> str:
+def _floor(report: Measured, key: str) -> str:
     """What two samples of the real images give at the same counts, where it was measured."""
     name, slash, extractor = key.partition("/")
     floor = report.values.get(f"{name}_floor{slash}{extractor}")
     return "" if floor is None else f"real against real: {floor:.4g}"
 
 
-def _samples(report: "Report") -> str:
+def _samples(report: Measured) -> str:
     if "samples" not in report.arrays:
         return ""
     lead = "The first of the measured images, unselected, as they were measured. samples.png beside this page has all."
     return section("Samples", lead, samples_of(report.arrays, report.protocol["class_names"]))
 
 
-def _neighbours(report: "Report") -> str:
+def _neighbours(report: Measured) -> str:
     arrays, how = report.arrays, report.protocol["neighbours"]
     if "neighbours" not in arrays:
         return ""
@@ -232,7 +230,7 @@ def _neighbours(report: "Report") -> str:
     return section("Nearest reference images", lead, tag("div", *cards, class_="cards"))
 
 
-def _card(report: "Report", row: int) -> Markup:
+def _card(report: Measured, row: int) -> Markup:
     arrays = report.arrays
     labels, ratios = arrays.get("neighbour_labels"), arrays.get("neighbour_ratios")
     name = "" if labels is None else class_name(int(labels[row]), report.protocol["class_names"])
@@ -244,15 +242,15 @@ def _card(report: "Report", row: int) -> Markup:
     return tag("div", sample, *nearest, class_="card")
 
 
-def _classes(report: "Report") -> str:
-    header, *rows = report.by_class() or [[]]
+def _classes(report: Measured) -> str:
+    header, *rows = class_table(report) or [[]]
     if not rows:
         return ""
     cells = ([tag("td", row[0]), *(tag("td", cell, class_="short") for cell in row[1:])] for row in rows)
     return section("Classes", "classes.csv beside this page has the same table.", table(header, cells))
 
 
-def _per_class(report: "Report", name: str) -> Markup:
+def _per_class(report: Measured, name: str) -> Markup:
     values = report.arrays[name]
     key = name.removesuffix("/per_class")
     labels = report.arrays.get(f"{key}/classes", np.arange(len(values)))
@@ -275,7 +273,7 @@ def _per_class(report: "Report", name: str) -> Markup:
     return section(f"{key}, class by class", f"{lead}.", tag("div", *rows, class_="classes"))
 
 
-def _class_counts(report: "Report", key: str, num_classes: int) -> list[str]:
+def _class_counts(report: Measured, key: str, num_classes: int) -> list[str]:
     """ "500 generated, 5,000 reference" or "100 images" of each class; nothing where a report does not tell."""
     classes = report.protocol["values"].get(key, {}).get("record", {}).get("classes", [])
     kinds = ("generated", "reference", "images")
@@ -283,13 +281,13 @@ def _class_counts(report: "Report", key: str, num_classes: int) -> list[str]:
     return counts or [""] * num_classes
 
 
-def _histograms(report: "Report", family: str) -> Markup:
+def _histograms(report: Measured, family: str) -> Markup:
     drawn, known = histograms.kinds_figure(report, family), histograms.FAMILIES[family]
     lead = f"Density over pairs or points; the dashed lines are {known.line_name}s."
     return section(known.title, lead, figure(drawn, known.title))
 
 
-def _layers(report: "Report") -> str:
+def _layers(report: Measured) -> str:
     curves = plots.layer_curves(report.arrays)
     if not curves:
         return ""
@@ -299,7 +297,7 @@ def _layers(report: "Report") -> str:
     return section("Layers", lead, figure(drawn, "Layers"), details)
 
 
-def _layer_table(report: "Report", curves: plots.Curves) -> Markup:
+def _layer_table(report: Measured, curves: plots.Curves) -> Markup:
     records = (entry["record"] for entry in report.protocol["values"].values())
     names: list[str] = next((record["layers"] for record in records if "layers" in record), [])
     rows = [
@@ -319,14 +317,13 @@ def _training(training_log: str | Path | None) -> str:
     return section("Training", "", figure(plots.curves_figure(curves), "what the log says of the training"))
 
 
-def _critics(report: "Report", name: str) -> Markup:
+def _critics(report: Measured, name: str) -> Markup:
     label = name.removesuffix("/losses")
-    steps, chance = report.critic_run(label)
-    drawn = plots.critics_figure(report.arrays[name], steps, label, chance=chance)
+    drawn = plots.critics_figure(report, name)
     return section("Critics", "Training losses of the critics of Neural Divergence.", figure(drawn, f"{label} losses"))
 
 
-def _protocols(report: "Report") -> Markup:
+def _protocols(report: Measured) -> Markup:
     blocks = []
     for number, key in enumerate(report.values):
         entry = report.protocol["values"][key]

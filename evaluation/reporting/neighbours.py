@@ -1,16 +1,14 @@
 """The reference images nearest to a few samples: what a generator that copies its training set would give away."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from evaluation.context import Context
 from evaluation.errors import EvaluationError
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 NUM_SAMPLES = 16
 NUM_NEIGHBOURS = 5
@@ -79,7 +77,7 @@ def copy_ratios(queries: Tensor, references: Tensor) -> Tensor:
     return torch.where(apart > 0, nearest.distances[:, 0] / apart, torch.nan)
 
 
-def sample_neighbours(context: "Context") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def sample_neighbours(context: Context) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays for a report, and how they were found; both empty without generated or reference images.
 
     Distances are between the features that an extractor has already computed of both sets, or between pixels in
@@ -114,7 +112,7 @@ def sample_neighbours(context: "Context") -> tuple[dict[str, np.ndarray], dict[s
     return arrays, record
 
 
-def _view(context: "Context") -> View:
+def _view(context: Context) -> View:
     """Through the first extractor that has seen images of both sets."""
     for extractor in context.extractors:
         seen = {role: context.image_set(role).num_seen(extractor) for role in ("generated", "reference")}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.images.reader import check_images
+from evaluation.reporting.value import Measured
 from evaluation.runtime.files import replacing
 
 GAP = 2  # white pixels between images
@@ -174,16 +176,18 @@ def _record(line: str) -> dict[str, float] | None:
     return numbers if "step" in numbers else None
 
 
-def plot_critics(losses: np.ndarray, steps: int, title: str, out_png: str | Path, *, chance: float) -> None:
-    """`critics_figure` as a PNG."""
-    save_figure(critics_figure(losses, steps, title, chance=chance), out_png)
+def critics_figure(report: Measured, name: str) -> Figure:
+    """Training losses (critics, points) of Neural Divergence, with the loss of a critic whose output is constant.
 
-
-def critics_figure(losses: np.ndarray, steps: int, title: str, *, chance: float) -> Figure:
-    """Training losses (critics, points) of Neural Divergence over `steps`, with that of a critic that says nothing."""
+    Args:
+        name: of the losses among the report's arrays, such as "nd_short/srn2020/losses".
+    """
+    losses, title = report.arrays[name], name.removesuffix("/losses")
+    entry = next(entry for key, entry in report.protocol["values"].items() if key.startswith(f"{title}/"))
+    chance = float(entry["record"].get("chance", 2 * math.log(2)))
     figure = _figure(1)
     axes = figure.axes[0]
-    positions = np.linspace(0, steps, losses.shape[1], endpoint=False)
+    positions = np.linspace(0, int(entry["fields"]["steps"]), losses.shape[1], endpoint=False)
     for number, curve in enumerate(losses):
         axes.plot(positions, curve, linewidth=1, label=f"critic {number}")
     axes.axhline(chance, color="grey", linestyle="--", linewidth=1, label=f"chance, {chance:.3g}")

@@ -1,6 +1,12 @@
 """Numbers and tables as text."""
 
 from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from evaluation.reporting.value import Measured
 
 
 def with_spread(value: float, std: float | None) -> str:
@@ -32,3 +38,51 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(lines)
+
+
+def value_table(report: Measured) -> str:
+    """A report's values for a terminal: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash.
+
+    Values by class follow in a second table.
+    """
+    rows = [("metric", "value", "95 % interval", "images", "better", "protocol")]
+    for key, value in report.values.items():
+        entry = report.protocol["values"][key]
+        texts = with_spread(value, entry["std"]), interval_text(entry["interval"])
+        rows.append((key, *texts, count_text(entry), entry["better"], entry["hash"][:8]))
+    title = [report.protocol["title"]] if report.protocol["title"] else []
+    by_class = class_table(report)
+    classes = ["", *text_table(by_class)] if by_class else []
+    return "\n".join([*title, *text_table(rows), *(f"note: {note}" for note in notes(report)), *classes])
+
+
+def count_text(entry: dict[str, Any]) -> str:
+    """Number of images in a value, such as "5,000", or "21 layers" where something else is counted."""
+    return f"{entry['count']:,} {entry['record'].get('counted', '')}".rstrip()
+
+
+def class_table(report: Measured) -> list[list[str]]:
+    """A header, a row for each class and a row of means; a column for each value that a metric measured by class.
+
+    A class that a metric leaves out has an empty cell. Empty where nothing was measured by class.
+    """
+    columns: dict[str, dict[int, float]] = {}
+    for name, values in report.arrays.items():
+        if name.endswith("/per_class") and len(values):
+            key = name.removesuffix("/per_class")
+            labels = report.arrays.get(f"{key}/classes", np.arange(len(values)))
+            columns[key] = dict(zip(labels.tolist(), values.tolist(), strict=True))
+    if not columns:
+        return []
+    names, found = report.protocol["class_names"], columns.values()
+    rows = [
+        [class_name(label, names), *(f"{one[label]:.6g}" if label in one else "" for one in found)]
+        for label in sorted(set().union(*found))
+    ]
+    return [["class", *columns], *rows, ["mean", *(f"{fmean(one.values()):.6g}" for one in found)]]
+
+
+def notes(report: Measured) -> list[str]:
+    """Notes of metrics on the reliability of their values, without repetitions."""
+    found = [entry["record"].get("note") for entry in report.protocol["values"].values()]
+    return list(dict.fromkeys(note for note in found if note))

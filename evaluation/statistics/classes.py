@@ -8,7 +8,7 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.images.reader import fingerprint
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 
 if TYPE_CHECKING:
     from evaluation.context import Context

@@ -12,10 +12,16 @@ from headless import HOSTILE, Browser, Parts
 from matplotlib.colors import to_hex
 
 from evaluation import EvaluationError, Report
-from evaluation.reporting.compare import best, compare
-from evaluation.reporting.comparison import Run, compare_folders, comparison_figures, labels_of, values_over_steps
+from evaluation.reporting.compare_folders import (
+    StoredReport,
+    compare_folders,
+    comparison_figures,
+    labels_of,
+    values_over_steps,
+)
+from evaluation.reporting.comparison import best, compare
 from evaluation.reporting.plots import COLOURS
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 
 UNDIRECTED = "elhist/real_fake/p95"
 FIELDS = {"num_reference": 10_000, "reference_fingerprint": "a" * 64, "generation": {"seed": 0, "weights": "raw"}}
@@ -168,7 +174,9 @@ def test_a_run_keeps_its_colour_in_all_figures(runs: list[Path], tmp_path: Path)
     (runs[0] / "metrics.jsonl").unlink()
     for file in (runs[1] / "reports").glob("*/arrays.npz"):
         file.unlink()
-    read = {label: Run.read(folder) for label, folder in zip(("sn", "srn70", "wgan"), (*runs, third), strict=True)}
+    read = {
+        label: StoredReport.read(folder) for label, folder in zip(("sn", "srn70", "wgan"), (*runs, third), strict=True)
+    }
     figures = comparison_figures(compare({label: run.report for label, run in read.items()}), read)
     drawn = {}
     for title, figure in figures.items():
@@ -187,9 +195,9 @@ def test_a_run_keeps_its_colour_in_all_figures(runs: list[Path], tmp_path: Path)
 def test_values_over_steps_leave_out_other_protocols(runs: list[Path]):
     a_report(99.0, fields={"num_reference": 1}, step=1).save(runs[0] / "reports" / "00000001")
     comparison = compare_folders(runs)
-    steps, values = values_over_steps(comparison, Run.read(runs[1]))["fid"]
+    steps, values = values_over_steps(comparison, StoredReport.read(runs[1]))["fid"]
     assert (steps.tolist(), values.tolist()) == ([1, 2, 3], [30, 19, 25])
-    curves = values_over_steps(comparison, Run.read(runs[0]))
+    curves = values_over_steps(comparison, StoredReport.read(runs[0]))
     assert curves["fid"][0].tolist() == [2, 3]
     assert set(curves) == {"fid", "is"}
 
@@ -199,7 +207,7 @@ def test_a_later_report_of_a_step_replaces_only_what_it_measured_alike(runs: lis
     later = Value("fid", 99.0, None, 9, "lower", fields)
     machine = {"time": "2026-01-02T00:00:00Z"}
     Report.of([later], arrays={}, title="", subject={"step": 1}, machine=machine).save(runs[0] / "reports" / "again")
-    curves = values_over_steps(compare_folders(runs), Run.read(runs[0]))
+    curves = values_over_steps(compare_folders(runs), StoredReport.read(runs[0]))
     assert curves["fid"][1].tolist() == [first, 20, 25]
     assert curves["is"][0].tolist() == [1, 2, 3]
 

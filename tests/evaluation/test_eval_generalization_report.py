@@ -27,11 +27,12 @@ from evaluation.generalization import (
     measure,
     noise_sensitivity,
 )
-from evaluation.reporting.compare import compare
-from evaluation.reporting.comparison import Run, compare_folders, comparison_figures
+from evaluation.reporting.compare_folders import StoredReport, compare_folders, comparison_figures
+from evaluation.reporting.comparison import compare
 from evaluation.reporting.histograms import kinds_figure
 from evaluation.reporting.plots import COLOURS, LAYERS, read_curves
-from evaluation.reporting.report import protocol_hash
+from evaluation.reporting.tables import class_table, count_text, notes
+from evaluation.reporting.value import protocol_hash
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "generalization.md"
 SMALL = MeasureSettings(num_points=11, num_noise=7, draws=3, num_local=5, num_pairs=9, batch_size=4)
@@ -286,7 +287,7 @@ def test_the_toy_network_of_two_identities_through_a_report(dtype: torch.dtype) 
 
 
 def test_accuracy_is_by_class_too(report: Report, labels: Tensor, tmp_path: Path) -> None:
-    header, *rows = report.by_class()
+    header, *rows = class_table(report)
     assert header == ["class", "accuracy"]
     measured = report.arrays["accuracy/classes"]
     assert [row[0] for row in rows] == [*("abcd"[label] for label in measured), "mean"]
@@ -298,7 +299,9 @@ def test_accuracy_is_by_class_too(report: Report, labels: Tensor, tmp_path: Path
 
 
 def test_pairs_and_layers_are_not_called_images(report: Report, tmp_path: Path) -> None:
-    assert [report.counted(key) for key in ("noise/max", "global/max", "spectra/stable_rank_sum")] == [
+    assert [
+        count_text(report.protocol["values"][key]) for key in ("noise/max", "global/max", "spectra/stable_rank_sum")
+    ] == [
         "7",
         "9 pairs",
         "3 layers",
@@ -379,7 +382,7 @@ def test_runs_of_classifiers_are_compared(network: nn.Module, images: Tensor, la
     names = {file.stem for file in (tmp_path / "out").glob("*.png")}
     kinds = {"complexity", "margin", "noise", "local-spectral", "local-frobenius", "global"}
     assert names == {"training", "values-over-steps", "layers"} | kinds
-    figures = comparison_figures(comparison, {folder.name: Run.read(folder) for folder in folders})
+    figures = comparison_figures(comparison, {folder.name: StoredReport.read(folder) for folder in folders})
     assert len(figures["complexity"].axes) == 3
     for axes in figures["complexity"].axes:
         outlines = [patch for patch in axes.patches if not patch.get_fill()]
@@ -422,10 +425,10 @@ def test_what_has_no_value_says_so(tmp_path: Path) -> None:
     assert all(math.isnan(found.values[f"complexity/{name}/p90"]) for name in ("spec_fro", "spec_l1", "jac_norm"))
     assert found.values["complexity/excluded"] == found.values["margin/not_positive"] == 1  # two margins are 0
     assert found.values["noise/max"] > 0
-    assert found.notes[:3] == [
+    assert notes(found)[:3] == [
         f"complexity/{name}: no image has a value" for name in ("spec_fro", "spec_l1", "jac_norm")
     ]
-    assert "noise: 2 images are left out, their logits are 0" in found.notes
+    assert "noise: 2 images are left out, their logits are 0" in notes(found)
     again = Report.load(found.save(tmp_path))
     assert again.table() == found.table()
     assert not (tmp_path / "complexity.png").exists()
@@ -434,7 +437,7 @@ def test_what_has_no_value_says_so(tmp_path: Path) -> None:
     assert math.isnan(single.values["complexity/jac_norm/p90"])
     equal = measure(["global"], network, torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
     assert math.isnan(equal.values["global/max"])
-    assert equal.notes == ["global: 2000 pairs are left out, their images are equal"]
+    assert notes(equal) == ["global: 2000 pairs are left out, their images are equal"]
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", None, 2**63])

@@ -10,9 +10,9 @@ from PIL import Image
 
 from evaluation import EvaluationError, Report
 from evaluation.reporting import histograms
-from evaluation.reporting.histograms import BINS, NAMES, density, plot_histograms, plot_kinds, shared_bins
+from evaluation.reporting.histograms import BINS, NAMES, density, kinds_figure, plot_histograms, shared_bins
 from evaluation.reporting.plots import COLOURS
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 
 SCALES = {"elhist/real_fake": 0.1, "elhist/real_real": 0.05, "jacobian/real": 4.0}
 
@@ -125,12 +125,10 @@ def test_a_report_without_pairs_has_no_such_figure(tmp_path: Path):
     assert {file.name for file in tmp_path.iterdir()} == {"arrays.npz", "report.json", "report.txt", "report.html"}
 
 
-def test_kinds_of_one_run_are_drawn_but_never_ratios_with_norms(drawn_figures):
+def test_kinds_of_one_run_are_drawn_but_never_ratios_with_norms():
     report = made(1, title="CIFAR-10, SN")
-    plot_kinds(report, "elhist", "x.png")
-    plot_kinds(report, "jacobian", "x.png")
-    elhist, jacobian = drawn_figures
-    assert [len(outlines(figure)) for figure in drawn_figures] == [2, 1]
+    elhist, jacobian = (kinds_figure(report, family) for family in ("elhist", "jacobian"))
+    assert [len(outlines(figure)) for figure in (elhist, jacobian)] == [2, 1]
     assert elhist.axes[0].get_title() == "CIFAR-10, SN"
     assert elhist.axes[0].get_xlim()[1] < jacobian.axes[0].get_xlim()[1] / 5
     assert "f(x) − f(y)" in elhist.axes[0].get_xlabel()
@@ -173,4 +171,4 @@ def test_what_cannot_be_drawn_is_refused(runs: dict, kind: str, message: str):
 
 def test_a_family_that_was_not_measured_is_refused():
     with pytest.raises(EvaluationError, match="got no jacobian in the report"):
-        plot_kinds(Report.of([], arrays={}, title="", subject={}, machine={}), "jacobian", "x.png")
+        kinds_figure(Report.of([], arrays={}, title="", subject={}, machine={}), "jacobian")

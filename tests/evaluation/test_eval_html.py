@@ -10,7 +10,7 @@ from headless import HOSTILE, Browser, Parts
 
 from evaluation import Report
 from evaluation.reporting.html import Markup, page, report_page, tag
-from evaluation.reporting.report import Value
+from evaluation.reporting.value import Value
 
 LOG = "\n".join(json.dumps({"step": step, "d_loss": 1 / (step + 1), "g_loss": 0.1 * step}) for step in range(9))
 

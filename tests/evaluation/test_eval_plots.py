@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation import EvaluationError
-from evaluation.reporting.plots import GAP, _record, plot_critics, plot_curves, save_grid
+from evaluation import EvaluationError, Report
+from evaluation.reporting.plots import GAP, _record, plot_curves, save_grid
+from evaluation.reporting.value import Value
 
 
 def opened(file: Path) -> np.ndarray:
@@ -66,5 +67,7 @@ def test_a_file_without_curves_is_refused(tmp_path: Path):
 
 
 def test_critics_are_drawn(tmp_path: Path):
-    plot_critics(np.ones((2, 5)), 100, "nd_short/srn2020", tmp_path / "nd.png", chance=1.386)
-    assert opened(tmp_path / "nd.png").shape == (400, 600, 3)
+    value = Value("nd_short/srn2020/softplus_fake", 0.5, None, 9, "higher", {"steps": 100}, record={"chance": 1.386})
+    arrays = {"nd_short/srn2020/losses": np.ones((2, 5))}
+    Report.of([value], arrays=arrays, title="", subject={}, machine={}).save(tmp_path)
+    assert opened(tmp_path / "nd_short-srn2020.png").shape == (400, 600, 3)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from evaluation import EvaluationError, Report
-from evaluation.reporting.report import SCHEMA, Value
-from evaluation.reporting.tables import interval_text, markdown_table, text_table, with_spread
+from evaluation.reporting.document import SCHEMA
+from evaluation.reporting.tables import class_table, interval_text, markdown_table, text_table, with_spread
+from evaluation.reporting.value import Value
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 PUBLISHED = sorted(file.parent for file in (DOCS.parent / "results").glob("*/report.json"))
@@ -110,7 +111,7 @@ def by_class(key: str, values: list[float], classes: list[int]) -> Value:
 
 def test_values_by_class_are_a_table_with_their_mean(tmp_path: Path):
     report = a_report(by_class("intra_fid", [20, 41], [0, 1]), by_class("intra_kid", [0.25, 0.5], [1, 7]))
-    assert report.by_class() == [
+    assert class_table(report) == [
         ["class", "intra_fid", "intra_kid"],
         ["cat", "20", ""],
         ["dog", "41", "0.25"],
@@ -127,11 +128,11 @@ def test_values_by_class_are_a_table_with_their_mean(tmp_path: Path):
     assert (folder / "classes.csv").read_text() == (
         "class,intra_fid,intra_kid\ncat,20,\ndog,41,0.25\nclass 7,,0.5\nmean,30.5,0.375\n"
     )
-    assert Report.load(folder).by_class() == report.by_class()
+    assert class_table(Report.load(folder)) == class_table(report)
 
 
 def test_without_values_by_class_there_is_no_such_table(tmp_path: Path):
-    assert a_report().by_class() == []
+    assert class_table(a_report()) == []
     assert not (a_report().save(tmp_path) / "classes.csv").exists()
 
 

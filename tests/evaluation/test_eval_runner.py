@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from evaluation import METRICS, Context, EvaluationError, Report, Settings, Sources, build_extractor, evaluate
-from evaluation.reporting.report import Value, protocol_hash
+from evaluation.reporting.value import Value, protocol_hash
 from evaluation.runtime.isolation import isolated
 
 SMALL = Settings(

@@ -21,9 +21,10 @@ from evaluation.extractors.classifier import _read as read_classifier
 from evaluation.extractors.inception import _check_weights
 from evaluation.images.reader import read_images
 from evaluation.metrics.neural_divergence.unfinished import Unfinished
-from evaluation.reporting.comparison import compare_folders
+from evaluation.reporting.compare_folders import compare_folders
 from evaluation.reporting.plots import read_curves
-from evaluation.reporting.report import Report, Value
+from evaluation.reporting.report import Report
+from evaluation.reporting.value import Value
 from evaluation.statistics.moments_file import read_statistics
 from gan import build
 from gan.config import load_config

@@ -13,7 +13,7 @@ import torch
 
 from evaluation.generalization import check_measures
 from evaluation.reporting.plots import read_curves
-from evaluation.reporting.report import protocol_hash
+from evaluation.reporting.value import protocol_hash
 from gan import build
 from gan.config.classifier import ClassifierConfig, available_classifier_configs, load_classifier_config
 from gan.data import DATASETS, ImageData

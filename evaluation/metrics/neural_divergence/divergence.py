@@ -23,7 +23,7 @@ from evaluation.metrics.neural_divergence.critic import LOSSES, Noise, Training,
 from evaluation.metrics.neural_divergence.images import CHUNK, CriticImages, critic_images, steps_per_chunk
 from evaluation.metrics.neural_divergence.unfinished import Unfinished
 from evaluation.presets import PRESETS, Preset, check_settings
-from evaluation.reporting.report import Value, protocol_hash
+from evaluation.reporting.value import Value, protocol_hash
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.progress import progress
 

@@ -1,0 +1,225 @@
+"""Runs on disk side by side: a table, overlaid curves and histograms, samples."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from evaluation.errors import EvaluationError
+from evaluation.reporting import histograms, plots
+from evaluation.reporting.comparison import FOOTNOTE, MISSING, Cell, Comparison, compare
+from evaluation.reporting.document import encoded, read_values
+from evaluation.reporting.html import ARROWS, Markup, figure, page, samples_of, section, table, tag
+from evaluation.reporting.ranking import DIGITS, shown
+from evaluation.reporting.report import Report
+from evaluation.reporting.tables import interval_text
+from evaluation.runtime.files import replacing
+
+
+@dataclass(frozen=True)
+class StoredReport:
+    """A report on disk, and the run folder it belongs to, where there is one."""
+
+    report: Report
+    home: Path | None
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "StoredReport":
+        """The report in a folder, or the newest report of a run folder.
+
+        Raises:
+            EvaluationError: no report there, or a damaged one.
+        """
+        folder = Path(folder)
+        if (folder / "report.json").is_file():
+            home = folder.resolve().parent.parent
+            return cls(Report.load(folder), home if folder.resolve().parent.name == "reports" else None)
+        found = [file.parent for file in folder.glob("reports/*/report.json")]
+        if not found:
+            raise EvaluationError(f"{folder}: got no report, expected report.json or reports/*/report.json; measure it")
+        return cls(Report.load(max(found, key=_written)), folder)
+
+    def curves(self) -> plots.Curves:
+        """Of the run's training log; empty where there is none."""
+        try:
+            return plots.read_curves(self.home / "metrics.jsonl") if self.home else {}
+        except EvaluationError:
+            return {}
+
+    def history(self) -> dict[float, dict[tuple[str, str], float]]:
+        """Of all reports of the run, by step: values by key and hash; of one measured twice the later."""
+        folders = [] if self.home is None else [file.parent for file in self.home.glob("reports/*/report.json")]
+        found: dict[float, dict[tuple[str, str], float]] = {}
+        for values, protocol in map(read_values, sorted(folders, key=_written)):
+            step = protocol["subject"].get("step")
+            if step is not None:
+                hashes = {key: entry["hash"] for key, entry in protocol["values"].items()}
+                found.setdefault(step, {}).update({(key, hashes[key]): value for key, value in values.items()})
+        return dict(sorted(found.items()))
+
+
+def _written(folder: Path) -> tuple[str, str]:
+    return str(read_values(folder)[1]["machine"].get("time", "")), folder.name
+
+
+def compare_folders(
+    folders: Sequence[str | Path], out: str | Path | None = None, *, skip_mixed: bool = False
+) -> Comparison:
+    """`compare` of run folders (their newest report) or report folders, labelled by their names.
+
+    With `out`, writes compare.json, compare.txt, compare.md, compare.html and figures into it.
+
+    Raises:
+        EvaluationError: no report, a folder twice, mixed protocols, or `out` cannot be written.
+    """
+    runs = {label: StoredReport.read(folder) for label, folder in zip(labels_of(folders), folders, strict=True)}
+    comparison = compare({label: run.report for label, run in runs.items()}, skip_mixed=skip_mixed)
+    if out is not None:
+        save_comparison(comparison, runs, Path(out))
+    return comparison
+
+
+def labels_of(folders: Sequence[str | Path]) -> list[str]:
+    """The shortest ends of paths that tell them apart.
+
+    Raises:
+        EvaluationError: one folder twice.
+    """
+    parts = [Path(folder).resolve().parts for folder in folders]
+    twice = [str(folder) for number, folder in enumerate(folders) if parts[number] in parts[:number]]
+    if twice:
+        raise EvaluationError(f"compare: got {twice[0]} twice, expected different folders")
+    depths = range(1, max(map(len, parts), default=1) + 1)
+    ends = ([Path(*part[-depth:]).as_posix() for part in parts] for depth in depths)
+    return next((labels for labels in ends if len(set(labels)) == len(labels)), [])
+
+
+def save_comparison(comparison: Comparison, runs: Mapping[str, StoredReport], folder: Path) -> None:
+    """Writes a comparison and its figures; each file is whole or as it was.
+
+    Raises:
+        EvaluationError: the folder cannot be written.
+    """
+    figures = comparison_figures(comparison, runs)
+    files = {
+        "compare.json": json.dumps(encoded(comparison.document()), indent=2, ensure_ascii=False, allow_nan=False),
+        "compare.txt": comparison.table(),
+        "compare.md": comparison.markdown(),
+        "compare.html": comparison_page(comparison, figures, {label: run.report for label, run in runs.items()}),
+    }
+    try:
+        for name, text in files.items():
+            with replacing(folder / name) as beside:
+                beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise EvaluationError(f"compare: cannot be written into {folder} ({error})") from error
+    for title, drawn in figures.items():
+        plots.save_figure(drawn, folder / f"{title.lower().replace(' ', '-')}.png")
+
+
+def comparison_figures(comparison: Comparison, runs: Mapping[str, StoredReport]) -> dict[str, Figure]:
+    """Overlaid curves of the runs, by title: training, values over steps, and the histograms that reports hold."""
+    figures, order = {}, list(runs)
+    curves = {label: run.curves() for label, run in runs.items()}
+    training = _by_name(curves)
+    if training:
+        figures["Training"] = plots.overlaid_figure(training, order=order, axis="steps")
+    values = _by_name({label: values_over_steps(comparison, run) for label, run in runs.items()})
+    if values:
+        figures["Values over steps"] = plots.overlaid_figure(values, order=order, marker="o", axis="steps")
+    reports = {label: run.report for label, run in runs.items()}
+    compared = {row.key for row in comparison.rows}
+    for title, kinds in _histograms(reports).items():
+        drawn = [kind for kind in kinds if histograms.line_of(kind) in compared]
+        if drawn:
+            figures[title] = histograms.runs_figure(reports, drawn, order=order)
+    layers = {label: plots.layer_curves(report.arrays) for label, report in reports.items()}
+    if any(layers.values()):
+        figures["Layers"] = plots.layers_figure(layers)
+    return figures
+
+
+def _histograms(reports: Mapping[str, Report]) -> dict[str, list[str]]:
+    """Kinds that some report holds, by the title of their figure."""
+    titles: dict[str, list[str]] = {}
+    for kind in histograms.NAMES:
+        if any(kind in histograms.histograms(report) for report in reports.values()):
+            family = kind.split("/")[0]
+            title = family if histograms.FAMILIES[family].panels else kind.replace("/", " ")
+            titles.setdefault(title, []).append(kind)
+    return titles
+
+
+def _by_name(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """run -> name -> curve turned to name -> run -> curve."""
+    names = dict.fromkeys(name for curves in runs.values() for name in curves)
+    return {name: {run: curves[name] for run, curves in runs.items() if name in curves} for name in names}
+
+
+def values_over_steps(comparison: Comparison, run: StoredReport) -> plots.Curves:
+    """Of values with a direction, at the steps where they were measured by the protocol that is compared."""
+    history = run.history()
+    curves = {}
+    for row in comparison.rows:
+        points = [
+            (step, values[row.key, row.hash])
+            for step, values in history.items()
+            if row.better and (row.key, row.hash) in values
+        ]
+        if len(points) > 1:
+            curves[row.key] = np.array(points)[:, 0], np.array(points)[:, 1]
+    return curves
+
+
+def comparison_page(comparison: Comparison, figures: Mapping[str, Figure], reports: Mapping[str, Report]) -> str:
+    """A comparison as one page."""
+    title = " and ".join(dict.fromkeys(report.protocol["title"] for report in reports.values())) or "Comparison"
+    return page(
+        title,
+        tag("header", tag("h1", title), tag("p", f"{len(reports)} runs side by side")),
+        _values(comparison),
+        *(tag("p", sentence, class_="note") for sentence in comparison.notes),
+        _subjects(comparison),
+        *(section(name, "", figure(drawn, name)) for name, drawn in figures.items()),
+        _samples(reports),
+    )
+
+
+def _values(comparison: Comparison) -> Markup:
+    header = ["metric", "better", *comparison.labels, "protocol"]
+    rows = []
+    for row in comparison.rows:
+        cells = (_cell(cell, column in row.best) for column, cell in enumerate(row.cells))
+        key, better = tag("td", tag("code", row.key)), tag("td", ARROWS.get(row.better, row.better))
+        rows.append([key, better, *cells, tag("td", tag("code", row.hash[:DIGITS]))])
+    lead = f"Every row holds values of one protocol; the best is marked. {FOOTNOTE}"
+    return section("Values", lead, table(header, rows))
+
+
+def _cell(cell: Cell | None, best: bool) -> Markup:
+    if cell is None:
+        return tag("td", MISSING)
+    interval = tag("small", interval_text(cell.interval)) if cell.interval else ""
+    return tag("td", str(cell), interval, class_="best") if best else tag("td", str(cell), interval)
+
+
+def _subjects(comparison: Comparison) -> Markup:
+    names = dict.fromkeys(name for subject in comparison.subjects for name in subject)
+    rows = [
+        [tag("td", name), *(tag("td", shown(subject.get(name, ...))) for subject in comparison.subjects)]
+        for name in names
+    ]
+    return section("Runs", "", table(["", *comparison.labels], rows))
+
+
+def _samples(reports: Mapping[str, Report]) -> str:
+    grids = [
+        tag("div", tag("h3", label), samples_of(report.arrays, report.protocol["class_names"]))
+        for label, report in reports.items()
+        if "samples" in report.arrays
+    ]
+    return section("Samples", "The first of each, unselected.", tag("div", *grids, class_="samples")) if grids else ""

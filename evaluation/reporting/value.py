@@ -1,0 +1,70 @@
+"""Values that metrics return, with the protocol that makes them comparable."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from evaluation.errors import EvaluationError
+
+
+class Measured(Protocol):
+    """A report as tables, figures and pages read it: see `Report`."""
+
+    @property
+    def values(self) -> dict[str, float]: ...
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+    @property
+    def protocol(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number that a metric measured, by its key.
+
+    `fields` hold all settings that decide the value, and are hashed; `record` holds further facts. `better` is "higher"
+    or "lower", or "" where neither is better. `std` is over splits or critics, None where there is no spread.
+    `interval` is a 95 % interval (low, high) where one is defined; `record["interval"]` then says how it was computed.
+    """
+
+    key: str
+    value: float
+    std: float | None
+    count: int  # generated or real images in the mean, or what record["counted"] says, such as "layers"
+    better: str
+    fields: dict[str, Any]
+    record: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+
+    def entry(self) -> dict[str, Any]:
+        """The entry of `Report.protocol["values"]`: everything but the number and the arrays."""
+        return {
+            "std": self.std,
+            "interval": None if self.interval is None else list(self.interval),
+            "count": self.count,
+            "better": self.better,
+            "hash": protocol_hash(self.key, self.fields),
+            "fields": self.fields,
+            "record": self.record,
+        }
+
+
+def protocol_hash(key: str, fields: dict[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of a value's key and fields. Values of different hashes must not be compared.
+
+    Raises:
+        EvaluationError: fields of a type that JSON lacks.
+    """
+    try:
+        text = json.dumps({"key": key, **fields}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise EvaluationError(
+            f"protocol of {key}: {error}; expected text, numbers, true, false, null, lists"
+        ) from error
+    return hashlib.sha256(text.encode()).hexdigest()
