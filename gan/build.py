@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gan.config import Config, NormalizationSettings, load_config, validate
 from gan.config.classifier import ClassifierConfig, validate_classifier
-from gan.config.loading import nearest
+from gan.config.mistakes import nearest
 from gan.data import DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
 from gan.data.random_labels import with_random_labels

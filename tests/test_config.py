@@ -1,6 +1,7 @@
 """gan.config: strict, typed, and telling people where they went wrong."""
 
 import contextlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan.config import Config, available_configs, load_config
-from gan.config.loading import differences, find_config, override_config
+from gan.config.classifier import available_classifier_configs
+from gan.config.files import catalogue, find_config, find_variant
+from gan.config.loading import differences, override_config
 from gan.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -49,12 +54,69 @@ def test_a_configuration_says_what_differs_from_its_base(tmp_path: Path) -> None
     assert config.name == "second"
 
 
-def test_a_base_may_be_an_installed_configuration(tmp_path: Path) -> None:
-    path = write(tmp_path, "mine.yaml", "base: cifar10_srn70.yaml\n")
-    with pytest.raises(ConfigError, match="one level"):
-        load_config(path)
-    write(tmp_path, "mine.yaml", "base: cifar10_sn\ndiscriminator: {c: 0.5}\n")
-    assert load_config(path).discriminator.c == 0.5
+def test_a_base_may_be_an_installed_configuration_and_have_a_base(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "mine.yaml", "base: cifar10_srn70\ndiscriminator: {channels: 64}\n"))
+    assert (config.discriminator.c, config.discriminator.normalization, config.discriminator.channels) == (
+        *(0.7, "srn"),
+        64,
+    )
+
+
+def test_several_bases_apply_in_order_and_the_files_own_settings_last(tmp_path: Path) -> None:
+    write(tmp_path, "first.yaml", "train: {steps: 1, batch_size: 1, d_steps: 1}\n")
+    write(tmp_path, "second.yaml", "train: {batch_size: 2, d_steps: 2}\n")
+    path = write(tmp_path, "mine.yaml", "base: [first, second.yaml]\ntrain: {d_steps: 3}\n")
+    train = load_config(path).train
+    assert (train.steps, train.batch_size, train.d_steps) == (1, 2, 3)
+
+
+def test_variants_apply_in_order_between_the_file_and_the_overrides(tmp_path: Path) -> None:
+    write(tmp_path, "common.yaml", "train: {d_steps: 7}\n")
+    first = write(tmp_path, "first.yaml", "base: common.yaml\ntrain: {steps: 1, batch_size: 1, seed: 1}\n")
+    second = write(tmp_path, "second.yaml", "train: {batch_size: 2, seed: 2}\n")
+    config = load_config("cifar10_srn70", ["train.seed=3"], variants=[first, second])
+    train = config.train
+    assert (train.d_steps, train.steps, train.batch_size, train.seed) == (7, 1, 2, 3)
+    assert config.discriminator.c == 0.7
+
+
+def test_a_variant_is_found_by_name_here_and_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config("cifar10_sn", variants=["jpeg"]).data.title == "CIFAR-10 (JPEG)"
+    (tmp_path / "configs" / "variants" / "gan").mkdir(parents=True)
+    write(tmp_path / "configs" / "variants" / "gan", "jpeg.yaml", "data: {title: mine}\n")
+    assert load_config("cifar10_sn", variants=["jpeg"]).data.title == "mine"
+
+
+def test_the_default_name_shows_the_variants(tmp_path: Path) -> None:
+    assert load_config("cifar10_srn50", variants=["jpeg", "small"]).name == "cifar10_srn50-jpeg-small"
+    assert load_config("cifar10_srn50", ["name=mine"], variants=["jpeg"]).name == "mine"
+    named = write(tmp_path, "file.yaml", "name: given\n")
+    assert load_config(named, variants=["jpeg"]).name == "given-jpeg"
+
+
+def test_a_variant_that_does_not_fit_is_refused_by_its_setting(tmp_path: Path) -> None:
+    classifiers = find_variant("classifier", "sn")
+    with pytest.raises(ConfigError, match=r"sn\.yaml.*section classifier.*gan-train-classifier"):
+        load_config("cifar10_sn", variants=[classifiers])
+    unknown = write(tmp_path, "unknown.yaml", "train: {stepps: 1}\n")
+    with pytest.raises(ConfigError, match=r"--with .*unknown\.yaml: train\.stepps: unknown setting.*'steps'"):
+        load_config("cifar10_sn", variants=[unknown])
+
+
+def test_an_unknown_variant_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="--with jpg: no such variant; did you mean 'jpeg'"):
+        load_config("cifar10_sn", variants=["jpg"])
+    with pytest.raises(ConfigError, match="--with xyz: no such variant, expected a file or one of bsn, bssn"):
+        load_config("cifar10_sn", variants=["xyz"])
+
+
+def test_the_catalogue_describes_every_configuration_and_variant() -> None:
+    for kind, names in (("gan", available_configs()), ("classifier", available_classifier_configs())):
+        text = catalogue(kind)
+        variants = [path.stem for path in (ROOT / "configs" / "variants" / kind).glob("*.yaml")]
+        for name in [*(name.removesuffix(".yaml") for name in names), *variants]:
+            assert re.search(rf"^  {name} +\S", text, re.MULTILINE), name
 
 
 def test_overrides_come_last() -> None:
@@ -116,7 +178,8 @@ def test_a_wrong_setting_says_where_what_and_what_else(override: str) -> None:
         ("train: &a {steps: 1}\neval: *a\n", "alias"),
         ("train: [\n", "YAML"),
         ("base: 3\n", "base"),
-        ("base: nowhere.yaml\n", "nowhere.yaml"),
+        ("base: [cifar10_sn, 3]\n", "list of names"),
+        ("base: nowhere.yaml\n", "wrong.yaml: base: .*nowhere.yaml"),
         ("1: 2\n", "1"),
         ("!!python/object/apply:os.system ['true']\n", "YAML"),
         ("{a: b}: 3\n", "YAML"),

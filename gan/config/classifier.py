@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gan.config import DataSettings, NormalizationSettings
+from gan.config.files import CLASSIFIERS, find_configs
 from gan.config.loading import (
-    CLASSIFIERS,
     Count,
     Draws,
     Experiment,
@@ -25,7 +25,6 @@ from gan.config.loading import (
     Size,
     Text,
     Width,
-    find_configs,
     load,
     setting,
     validated,
@@ -142,9 +141,11 @@ class ClassifierConfig(Experiment):
     eval: ClassifierEvalSettings = ClassifierEvalSettings()
 
 
-def load_classifier_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> ClassifierConfig:
+def load_classifier_config(
+    path_or_name: str | Path, overrides: Sequence[str] = (), variants: Sequence[str | Path] = ()
+) -> ClassifierConfig:
     """See `gan.config.loading.load`."""
-    return load(ClassifierConfig, path_or_name, overrides)
+    return load(ClassifierConfig, path_or_name, overrides, variants)
 
 
 def validate_classifier(content: dict[str, Any], place: str) -> ClassifierConfig:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from gan.config.files import CLASSIFIERS, find_configs
 from gan.config.loading import (
-    CLASSIFIERS,
     Count,
     Draws,
     Experiment,
@@ -26,7 +26,6 @@ from gan.config.loading import (
     Size,
     Text,
     Width,
-    find_configs,
     later_setting,
     load,
     setting,
@@ -201,9 +200,9 @@ class Config(Experiment):
     eval: EvalSettings = EvalSettings()
 
 
-def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path_or_name: str | Path, overrides: Sequence[str] = (), variants: Sequence[str | Path] = ()) -> Config:
     """See `gan.config.loading.load`."""
-    return load(Config, path_or_name, overrides)
+    return load(Config, path_or_name, overrides, variants)
 
 
 def validate(content: dict[str, Any], place: str) -> Config:

@@ -1,35 +1,26 @@
-"""How settings are written, read and checked: typed and frozen models, YAML with one level of `base:`, overrides.
+"""Typed and frozen settings, and how a configuration is composed of files, variants and overrides.
 
-What there is to set stands in gan/config/gan.py and gan/config/classifier.py. This module imports no torch.
+The settings themselves are in gan/config/gan.py and gan/config/classifier.py. This module imports no torch.
 """
 
-import difflib
 import hashlib
 import json
-import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from gan.config.files import find_config, find_variant
+from gan.config.mistakes import explain, short
+from gan.config.reading import parse_yaml, read_mapping, write_yaml
 from gan.errors import ConfigError
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-INSTALLED = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
-"""Where the configurations of this project lie: in an installed package, and in a checkout."""
-
-CLASSIFIERS = "classifier_"
-"""What the names of classifiers' configurations begin with: what they are for."""
-
-MAX_FILE_BYTES = 100_000
-"""Of a configuration file, thirty times the longest there is: YAML is slow to read."""
 MAX_DEPTH = 3
 """Names in the place of a setting, as in eval.nd.steps."""
-MAX_MISTAKES = 5
-"""That one message lists."""
+MAX_FILES = 100
+"""Files that one configuration is composed of, repetitions counted."""
 
 
 def _text(most: int, forbidden: str, expected: str) -> Callable[[str], str]:
@@ -105,7 +96,7 @@ class Experiment(Settings):
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
-        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return write_yaml(self.model_dump())
 
 
 Kind = TypeVar("Kind", bound=Experiment)
@@ -137,123 +128,6 @@ def leaves(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, An
             yield f"{prefix}{name}", field, value
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people read it: 2e-4 is a number, 010 and 1:30 are none, only true and false are booleans.
-
-    No key twice, no aliases, no tags.
-    """
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event: Any = self.peek_event()
-        line = event.start_mark.line + 1
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"line {line}: aliases (*name) are not allowed")
-        if event.tag is not None:
-            raise yaml.YAMLError(f"line {line}: tags (!name) are not allowed")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: a name is expected before the colon")
-            if key.value in seen:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value!r} is given twice")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag.endswith(":null")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
-        r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
-    ),
-    list("-+.0123456789"),
-)
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text that `_Loader` would read as something else."""
-
-
-_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
-
-
-def _parse_yaml(text: str, place: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{place}: not readable as YAML: {_short(' '.join(str(error).split()), 300)}") from None
-
-
-def _short(text: str, most: int = 80) -> str:
-    """A text on one line of a message: control characters written out, the end left off."""
-    shown = repr(text)[1:-1]
-    return shown if len(shown) <= most else shown[: most - 3] + "..."
-
-
-def find_config(path_or_name: str | Path) -> Path:
-    """A path as given, then ./configs, then the configurations that come with the package; ".yaml" may be left out.
-
-    Raises:
-        ConfigError: found nowhere; with the nearest name there is.
-    """
-    given = Path(path_or_name)
-    named = given if given.suffix in (".yaml", ".yml") else given.parent / f"{given.name}.yaml"
-    if _is_file(given):
-        return given
-    for folder in (Path(), Path("configs"), *INSTALLED):
-        if _is_file(folder / named):
-            return folder / named
-    names = find_configs()
-    raise ConfigError(f"configuration '{_short(str(path_or_name))}': no such file{nearest(named.name, names)}")
-
-
-def _is_file(path: Path) -> bool:
-    """Whether it is a file that can be looked at; a name too long for one is none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def find_configs() -> list[str]:
-    """Names of the configurations in ./configs and in the package."""
-    return sorted({path.name for folder in (Path("configs"), *INSTALLED) for path in folder.glob("*.yaml")})
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """ "; did you mean ...?" with the closest of the valid names, or nothing."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _read_mapping(kind: type[Experiment], path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes, which no configuration is")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    content = _parse_yaml(text, str(path))
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: got {type(content).__name__}, expected settings as 'name: value'")
-    return _with_new_names(kind, content, str(path))
-
-
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
@@ -283,18 +157,14 @@ def _apply_override(kind: type[Experiment], content: dict[str, Any], override: s
     place, equals, text = override.partition("=")
     keys = place.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set '{_short(override)}': expected section.name=value, such as train.steps=200")
+        raise ConfigError(f"--set '{short(override)}': expected section.name=value, such as train.steps=200")
     if len(keys) > MAX_DEPTH:
-        raise ConfigError(f"--set {_short(override)}: unknown setting, expected at most {MAX_DEPTH} names")
-    value = _parse_yaml(text, f"--set {_short(override)}")
+        raise ConfigError(f"--set {short(override)}: unknown setting, expected at most {MAX_DEPTH} names")
+    value = parse_yaml(text, f"--set {short(override)}")
     changes: Any = value
     for key in reversed(keys):
         changes = {key: changes}
     return _merge(content, _with_new_names(kind, changes, f"--set {override}"))
-
-
-def _place(source: str, overrides: Sequence[str]) -> str:
-    return " with ".join([source, *(f"--set {_short(override)}" for override in overrides)])
 
 
 def validated(kind: type[Kind], content: dict[str, Any], place: str) -> Kind:
@@ -310,65 +180,79 @@ def validated(kind: type[Kind], content: dict[str, Any], place: str) -> Kind:
     try:
         return kind.model_validate(_with_new_names(kind, content, place))
     except ValidationError as error:
-        mistakes = error.errors()
-        lines = [_explain(kind, mistake) for mistake in mistakes[:MAX_MISTAKES]]
-        lines += [f"{len(mistakes) - MAX_MISTAKES} more mistakes"] if len(mistakes) > MAX_MISTAKES else []
-        raise ConfigError(f"{place}: " + "; ".join(lines)) from None
+        places = [place for place, _, _ in leaves(kind())]
+        raise ConfigError(f"{place}: {explain(kind, error, places)}") from None
 
 
-def _explain(kind: type[Experiment], mistake: Any) -> str:
-    path = [str(part) for part in mistake["loc"]]
-    where = _short(".".join(path))
-    if mistake["type"] == "extra_forbidden":
-        return f"{where}: unknown setting{_nearest_setting(kind, path)}"
-    got = mistake["input"]
-    expected = mistake["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    expected = expected.replace("a valid dictionary or instance of ", "a section ")
-    shown = repr(got) if isinstance(got, int | float | str | None) and len(repr(got)) < 80 else type(got).__name__
-    hint = nearest(got, re.findall(r"'(\w+)'", expected)) if isinstance(got, str) else ""
-    return f"{where}: got {shown}, expected {expected}{hint}"
+def load(
+    kind: type[Kind], path_or_name: str | Path, overrides: Sequence[str] = (), variants: Sequence[str | Path] = ()
+) -> Kind:
+    """Composes a configuration: defaults, the file's bases in order, the file's own settings, variants, overrides.
 
+    `base:` in a file names another file or a list of files, in the same folder or found by `find_config`; bases may
+    have bases. The default name is that of the file and of the variants, such as "cifar10_srn50-jpeg".
 
-def _nearest_setting(kind: type[Experiment], path: list[str]) -> str:
-    section: Any = kind
-    for part in path[:-1]:
-        section = section.model_fields[part].annotation
-    valid = list(section.model_fields)
-    close = nearest(path[-1], valid)
-    everywhere = [place for place, _, _ in leaves(kind()) if place.rsplit(".", 1)[-1] == path[-1]]
-    if everywhere:
-        return f"; did you mean {everywhere[0]!r}?"
-    return close or f", expected one of {', '.join(valid)}"
-
-
-def load(kind: type[Kind], path_or_name: str | Path, overrides: Sequence[str] = ()) -> Kind:
-    """Reads a configuration file, what it is based on, and overrides of the form "section.name=value".
-
-    `base:` names another file, in the same folder or found as `find_config` does; a base has no base of its own.
+    Args:
+        overrides: texts of the form "section.name=value".
+        variants: names or paths of files of differences, see `find_variant`.
 
     Raises:
-        ConfigError: see `find_config` and `validated`.
+        ConfigError: see `find_config`, `find_variant` and `validated`; or bases that form a cycle.
     """
     path = find_config(path_or_name)
-    content = _read_mapping(kind, path)
-    base_name = content.pop("base", None)
-    if base_name is not None:
-        if not isinstance(base_name, str):
-            raise ConfigError(f"{path}: base: got {base_name!r}, expected the name of a file")
-        beside = path.parent / base_name
-        base = _read_mapping(kind, beside if _is_file(beside) else find_config(base_name))
-        if "base" in base:
-            raise ConfigError(f"{path}: base {base_name} has a base itself: one level is allowed")
-        content = _merge(base, content)
-    content.setdefault("name", path.stem)
-    for override in overrides:
-        content = _apply_override(kind, content, override)
-    return validated(kind, content, _place(str(path), overrides))
+    content = {"name": path.stem, **_composed(kind, path)}
+    files = [find_variant(kind.kind, variant) for variant in variants]
+    if isinstance(content["name"], str):
+        content["name"] = "-".join([content["name"], *(file.stem for file in files)])
+    for file in files:
+        content = _merge(content, _composed(kind, file))
+    place = " ".join([str(path), *(f"--with {short(str(variant))}" for variant in variants)])
+    return _overridden(kind, content, overrides, place)
 
 
 def override_config(config: Kind, overrides: Sequence[str], place: str) -> Kind:
-    """A configuration with overrides of the form "section.name=value" applied."""
-    kind, content = type(config), config.model_dump()
+    """Returns a configuration with overrides of the form "section.name=value" applied."""
+    return _overridden(type(config), config.model_dump(), overrides, place)
+
+
+def _overridden(kind: type[Kind], content: dict[str, Any], overrides: Sequence[str], place: str) -> Kind:
     for override in overrides:
         content = _apply_override(kind, content, override)
-    return validated(kind, content, _place(place, overrides))
+    return validated(kind, content, " ".join([place, *(f"--set {short(override)}" for override in overrides)]))
+
+
+def _composed(kind: type[Experiment], path: Path) -> dict[str, Any]:
+    """Settings of a file laid over those of its bases.
+
+    Raises:
+        ConfigError: a file is among its own bases, or there are too many of them.
+    """
+    num_files = 0
+
+    def compose(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+        nonlocal num_files
+        num_files += 1
+        here = path.resolve()
+        if here in above:
+            ring = " -> ".join(each.name for each in [*above[above.index(here) :], here])
+            raise ConfigError(f"{path}: base: is based on itself ({ring}); remove one of these bases")
+        if num_files > MAX_FILES:
+            raise ConfigError(f"{above[0].name}: base: more than {MAX_FILES} files in all, expected fewer")
+        content = _with_new_names(kind, read_mapping(path), str(path))
+        names = content.pop("base", [])
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"{path}: base: got {short(str(names))}, expected the name of a file, or a list of names")
+        merged: dict[str, Any] = {}
+        for name in names:
+            merged = _merge(merged, compose(_find_base(path, name), (*above, here)))
+        return _merge(merged, content)
+
+    return compose(path, ())
+
+
+def _find_base(path: Path, name: str) -> Path:
+    try:
+        return find_config(name, beside=path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: base: {error}") from None

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from gan import build
 from gan.config import Config, load_config, validate
-from gan.config.loading import MAX_FILE_BYTES, override_config
+from gan.config.loading import override_config
+from gan.config.reading import MAX_FILE_BYTES
 from gan.errors import ConfigError, UserError
 from gan.evaluate import check_evaluation
 
@@ -248,14 +249,18 @@ FILES = {
     "a very large file": (b"# nothing\n" * 100_000, "larger than"),
     "many keys": (b"{" + b", ".join(b"k%d: 1" % i for i in range(5000)) + b"}", "unknown setting"),
     "an endless number": (b"train: {steps: " + b"9" * 50_000 + b"}", "YAML"),
-    "base: itself": (b"base: file.yaml\n", "one level"),
+    "base: itself": (b"base: file.yaml\n", "based on itself"),
+    "base: itself, by another path": (b"base: ./../{folder}/file.yaml\n", "based on itself"),
     "base: nothing": (b"base: ''\n", "no such file"),
     "base: a folder": (b"base: .\n", "no such file"),
     "base: the folder above": (b"base: ..\n", "no such file"),
     "base: a name too long": (b"base: " + b"x" * 5000, "no such file"),
     "base: no configuration": (b"base: /dev/zero\n", "no such file"),
     "base: a zero byte": (b'base: "a\\0b"\n', "no such file"),
-    "base: a list": (b"base: [a, b]\n", "name of a file"),
+    "base: a list of nothing": (b"base: [a, b]\n", "no such file"),
+    "base: a list of lists": (b"base: [[a], b]\n", "name of a file"),
+    "base: a section": (b"base: {a: b}\n", "name of a file"),
+    "base: many": (b"base: [" + b"smoke, " * 1000 + b"]\n", "more than 100 files"),
 }
 
 
@@ -264,17 +269,35 @@ def test_a_hostile_file_is_refused(case: str, tmp_path: Path) -> None:
     content, part = FILES[case]
     assert len(content) <= MAX_FILE_BYTES or case == "a very large file"
     file = tmp_path / "file.yaml"
-    file.write_bytes(content)
+    file.write_bytes(content.replace(b"{folder}", tmp_path.name.encode()))
     with pytest.raises(ConfigError, match=part) as error:
         load_config(file)
     refusal(error.value)
 
 
 def test_bases_in_a_ring_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "one.yaml").write_text("base: two.yaml\n")
+    (tmp_path / "one.yaml").write_text("base: [smoke, two.yaml]\n")
     (tmp_path / "two.yaml").write_text("base: one.yaml\n")
-    with pytest.raises(ConfigError, match="one level"):
+    with pytest.raises(ConfigError, match=r"based on itself \(one.yaml -> two.yaml -> one.yaml\)") as error:
         load_config(tmp_path / "one.yaml")
+    refusal(error.value)
+
+
+def test_bases_that_multiply_are_refused(tmp_path: Path) -> None:
+    """Twenty files, each based twice on the next one, are a million."""
+    for number in range(20):
+        (tmp_path / f"{number}.yaml").write_text(f"base: [{number + 1}.yaml, {number + 1}.yaml]\n")
+    (tmp_path / "20.yaml").write_text("")
+    with pytest.raises(ConfigError, match="more than 100 files") as error:
+        load_config(tmp_path / "0.yaml")
+    refusal(error.value)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a\0b", "x" * 5000, "~", "configs", "\udcff"])
+def test_a_name_of_no_variant_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="no such variant") as error:
+        load_config("smoke", variants=[name])
+    refusal(error.value)
 
 
 @given(st.binary(max_size=200))

@@ -1,0 +1,126 @@
+"""Finds configuration files and variants by name, and lists them."""
+
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+
+from gan.config.mistakes import nearest, short
+from gan.config.old_names import new_form
+from gan.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+INSTALLED = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
+"""Folders of this project's configurations: in an installed package, and in a checkout."""
+
+CLASSIFIERS = "classifier_"
+"""Prefix of the names of classifiers' configurations."""
+
+
+def find_config(name: str | Path, beside: Path | None = None) -> Path:
+    """Returns a path as given, or a file of that name in ./configs or among the installed configurations.
+
+    Args:
+        name: ".yaml" may be left out.
+        beside: folder that is searched first, for a base.
+
+    Raises:
+        ConfigError: there is no such file; the message has the new form of an old name, or the nearest name.
+    """
+    folders = (*((beside,) if beside is not None else ()), Path(), Path("configs"), *INSTALLED)
+    found = _find(name, folders)
+    if found is not None:
+        return found
+    shown, known = short(str(name)), find_configs()
+    replacement = new_form(Path(name).name.removesuffix(".yaml"), [Path(each).stem for each in known])
+    if replacement is not None:
+        config, variants = replacement
+        kind = "classifier" if config.startswith(CLASSIFIERS) else "gan"
+        option = " ".join([f"--config {config}", *(f"--with {variant}" for variant in variants)])
+        bases = ", ".join([config, *(f"variants/{kind}/{variant}" for variant in variants)])
+        raise ConfigError(f"{shown}: is now {option if beside is None else f'[{bases}]'}")
+    raise ConfigError(f"configuration '{shown}': no such file{nearest(_with_suffix(Path(name)).name, known)}")
+
+
+def find_variant(kind: str, name: str | Path) -> Path:
+    """Returns a path as given, or a variant of that name in ./configs/variants/<kind> or among the installed ones.
+
+    Raises:
+        ConfigError: there is no such file; the message has the nearest name, or all.
+    """
+    found = _find(name, (Path(), *_variant_folders(kind)))
+    if found is not None:
+        return found
+    names = [path.stem for path in _unique(_variant_folders(kind))]
+    hint = nearest(Path(name).stem, names) or f", expected a file or one of {', '.join(names)}"
+    raise ConfigError(f"--with {short(str(name))}: no such variant{hint}")
+
+
+def find_configs() -> list[str]:
+    """Returns the names of all configurations in ./configs and in the package."""
+    return sorted(path.name for path in _unique((Path("configs"), *INSTALLED)))
+
+
+def catalogue(kind: str) -> str:
+    """Returns all configurations and variants for "gan" or "classifier" in groups, a line of description each.
+
+    A file's first line says both, "# GROUP: DESCRIPTION".
+    """
+    configs = [
+        path
+        for path in _unique((Path("configs"), *INSTALLED))
+        if path.stem.startswith(CLASSIFIERS) == (kind == "classifier")
+    ]
+    described = sorted((group, path.stem, text) for path in configs for group, text in [_description(path)])
+    lines: list[str] = []
+    for group, members in groupby(described, lambda entry: entry[0]):
+        lines += [f"--config, {group}:", *_table([(name, text) for _, name, text in members])]
+    variants = [(path.stem, ": ".join(filter(None, _description(path)))) for path in _unique(_variant_folders(kind))]
+    return "\n".join([*lines, "--with, variants of them:", *_table(variants)])
+
+
+def _description(path: Path) -> tuple[str, str]:
+    """Group and description in a file's first line, ("others", "") without one."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    if not first.startswith("#"):
+        return "others", ""
+    group, colon, description = first.lstrip("# ").strip().partition(": ")
+    return (group, description) if colon else ("others", group)
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"  {name:{width}}  {description}".rstrip() for name, description in rows]
+
+
+def _variant_folders(kind: str) -> tuple[Path, ...]:
+    return tuple(folder / "variants" / kind for folder in (Path("configs"), *INSTALLED))
+
+
+def _unique(folders: Iterable[Path]) -> list[Path]:
+    """YAML files in some folders by name; of one name, the file in the first folder."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in folder.glob("*.yaml"):
+            found.setdefault(path.name, path)
+    return [found[name] for name in sorted(found)]
+
+
+def _find(name: str | Path, folders: Iterable[Path]) -> Path | None:
+    """The given path, with or without its suffix, in the first folder that has it."""
+    name = Path(name)
+    candidates = (folder / named for folder in folders for named in (name, _with_suffix(name)))
+    return next(filter(_is_file, candidates), None)
+
+
+def _with_suffix(name: Path) -> Path:
+    return name if name.suffix in (".yaml", ".yml") else name.parent / f"{name.name}.yaml"
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; False for a name that is too long for one."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

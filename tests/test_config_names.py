@@ -1,0 +1,62 @@
+"""The 134 names of configurations from when every combination was a file: each is still there, under some form."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gan.config import Config, available_configs, load_config
+from gan.config.classifier import ClassifierConfig, available_classifier_configs, load_classifier_config
+from gan.config.loading import Experiment, leaves
+from gan.errors import ConfigError
+
+GOLDEN: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "golden" / "configs.json").read_text())
+"""By old name, the settings that differed from the defaults, written by the code that had all 134 files."""
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def load(*arguments: Any, **more: Any) -> Experiment:
+    classifier = str(arguments[0]).startswith("classifier")
+    return load_classifier_config(*arguments, **more) if classifier else load_config(*arguments, **more)
+
+
+def by_form(form: str) -> Experiment:
+    """The configuration of "--config NAME --with VARIANT --with ..."."""
+    option, name, *rest = shlex.split(form)
+    assert option == "--config"
+    assert set(rest[::2]) <= {"--with"}
+    return load(name, variants=rest[1::2])
+
+
+def changed(config: Experiment) -> dict[str, Any]:
+    """Settings other than the name that differ from the defaults, as JSON has them."""
+    defaults = {place: value for place, _, value in leaves(type(config)())}
+    found = {place: value for place, _, value in leaves(config) if value != defaults[place] and place != "name"}
+    return dict(json.loads(json.dumps(found)))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_an_old_name_is_a_configuration_or_says_its_new_form(name: str) -> None:
+    installed = {each.removesuffix(".yaml") for each in [*available_configs(), *available_classifier_configs()]}
+    if name in installed:
+        config = load(name)
+    else:
+        with pytest.raises(ConfigError) as error:
+            load(f"{name}.yaml")
+        form = str(error.value).removeprefix(f"{name}.yaml: is now ")
+        config = by_form(form)
+    assert changed(config) == GOLDEN[name]
+
+
+def test_golden_holds_all_names() -> None:
+    assert len(GOLDEN) == 134
+    assert {type(load(name)) for name in ("smoke", "classifier_smoke")} == {Config, ClassifierConfig}
+
+
+@pytest.mark.parametrize("name", ["celeba_jpeg_sn", "cifar10_jpeg", "classifier_cifar10_small", "srn50"])
+def test_names_that_never_were_have_no_new_form(name: str) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(name)
