@@ -1,4 +1,4 @@
-"""Trains in a process of its own and prints, as JSON, what it took: see test_resources.py."""
+"""Trains in its own process and prints the resources used as JSON; see test_resources.py."""
 
 import gc
 import json
@@ -87,7 +87,7 @@ def train_cifar(folder: Path, device: str, channels: str, steps: str) -> dict[st
 
 
 def open_files() -> list[str]:
-    """What this process has open, by name, but for TensorBoard's file, which its thread opens for every write."""
+    """Names of the files that this process has open, except TensorBoard's, which its thread opens for every write."""
     found = []
     for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # that of the listing itself, which is closed by now

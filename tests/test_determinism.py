@@ -1,4 +1,4 @@
-"""--deterministic: what it sets, what it gives back, what it says; and that it repeats bits on a GPU."""
+"""--deterministic: the flags it sets and restores, its errors, and equal bits of two runs on a GPU."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_an_operation_without_a_deterministic_version_is_named(train: Train, mon
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("fast", ["off", "on"])
 def test_two_runs_on_a_gpu_are_equal(tmp_path: Path, small_shapes: Path, fast: str) -> None:
-    """In processes of their own, since cuBLAS reads its variable once."""
+    """Each run has its own process, since cuBLAS reads its variable once."""
     for run in ("one", "two"):
         command = [sys.executable, "-m", "gan.train", "--config", "smoke", "--device", "cuda", "--deterministic"]
         settings = [f"--set=data.root={small_shapes}", f"--set=train.fast={fast}", "--run", str(tmp_path / run)]

@@ -1,4 +1,4 @@
-"""What the README shows works as shown, and what the pages list is what there is."""
+"""Examples in README and docs run as shown, and the pages list every setting and name."""
 
 import re
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_every_setting_of_classifiers_is_documented() -> None:
-    """In docs/classifiers.md, but for those of data, which are as of GANs."""
+    """docs/classifiers.md lists them, except settings of data, which GANs share."""
     text = (ROOT / "docs" / "classifiers.md").read_text()
     shared = {place for place, _, _ in leaves(Config()) if place.startswith("data.")}
     places = {place for place, _, _ in leaves(ClassifierConfig())} - shared

@@ -48,7 +48,7 @@ def test_every_loss_has_bounds() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_bounds_stand_between_a_constant_discriminator_and_a_certain_one(loss: str) -> None:
-    """Both from the losses themselves, on logits of every image."""
+    """A constant and a certain discriminator, by the losses themselves, lie on either side of the bounds."""
     ones = torch.ones(8)
     constant = float(LOSSES[loss].discriminator(0.3 * ones, 0.3 * ones))
     certain = float(LOSSES[loss].discriminator(5 * ones, -5 * ones))

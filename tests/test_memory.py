@@ -1,4 +1,4 @@
-"""gan.runtime.memory: freed memory is kept where glibc allows, and only there."""
+"""gan.runtime.memory keeps freed memory where glibc allows it."""
 
 import os
 import platform

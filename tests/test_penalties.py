@@ -1,4 +1,4 @@
-"""Penalties in training: what is added to the discriminator's loss, with which numbers, and what it leaves alone."""
+"""Penalties in training: the value added to the discriminator's loss, its inputs, and the state it leaves unchanged."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_the_penalty_sees_both_halves_and_the_real_labels(smoke: Smoke, conditio
 
 
 def test_a_constant_penalty_moves_the_loss_and_nothing_else(smoke: Smoke) -> None:
-    """Its random numbers are a stream of their own: every weight is that of the run without it."""
+    """The penalty has its own random stream: every weight equals that of the run without it."""
     config = smoke("discriminator.normalization=srn")
     plain = make_trainer(config)
     for _ in range(2):
@@ -79,7 +79,7 @@ def test_a_constant_penalty_moves_the_loss_and_nothing_else(smoke: Smoke) -> Non
 
 @pytest.mark.parametrize("name", ["wgan_gp", "ortho"])
 def test_the_coefficient_is_the_settings(smoke: Smoke, name: str) -> None:
-    """Of the first step: loss(c) = loss(0) + c * penalty."""
+    """The first step's loss(c) is loss(0) + c * penalty."""
     setting = {"wgan_gp": "gp_coefficient", "ortho": "ortho_coefficient"}[name]
     losses = []
     for coefficient in (0, 1, 3):
@@ -92,13 +92,12 @@ def test_the_coefficient_is_the_settings(smoke: Smoke, name: str) -> None:
         assert losses[1] - losses[0] == pytest.approx(float(expected.detach()), rel=1e-4)
 
 
-@pytest.mark.parametrize("conditional", ["false", "true"])
 @pytest.mark.parametrize("penalty", [name for name, entry in PENALTIES.items() if entry.compute])
-@pytest.mark.parametrize("normalization", ["none", "sn", "srn"])
+@pytest.mark.parametrize(("normalization", "conditional"), [("none", "false"), ("srn", "true")])
 def test_a_penalty_is_added_to_a_weight_normalization(
     smoke: Smoke, normalization: str, penalty: str, conditional: str
 ) -> None:
-    """Of the first step: loss(c) = loss without + c * penalty; and two steps train, to finite and other weights."""
+    """The first step's loss(c) is the loss without + c * penalty; two steps train to finite and other weights."""
     config = smoke(f"discriminator.normalization={normalization}", f"conditional={conditional}")
     plain = make_trainer(config)
     losses, coefficient = [float(plain.discriminator_step(0)[0])], PENALTIES[penalty].coefficient

@@ -1,4 +1,4 @@
-"""Memory of a run of the size of CIFAR-10, no growth in a long one, and nothing left behind at the end of any."""
+"""A run of CIFAR-10's size stays within its memory, long runs do not grow, and no run leaves threads or processes."""
 
 import json
 import os
@@ -24,7 +24,7 @@ MIB = 2**20
 
 
 def measured(*arguments: object) -> Any:
-    """What tests/resources.py prints, one thread."""
+    """JSON printed by tests/resources.py, run with one thread."""
     command = [sys.executable, str(ROOT / "tests" / "resources.py"), *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # tests/ has an evaluation/, too
     result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=900)
@@ -58,7 +58,7 @@ def test_the_memory_of_a_cifar10_run_on_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_nothing_grows_over_1000_steps_with_evaluation(tmp_path: Path, small_shapes: Path) -> None:
-    """From step 600 on, when 12 of 20 evaluations have been.
+    """Memory, tensors, files and threads do not grow from step 600 on, when 12 of 20 evaluations have been.
 
     Resident memory then gained 0.0, 0.0, 1.7 and 2.4 MiB until step 1,000, and 1.7 to 10.9 MiB from step 200 on (four
     runs on one thread of a busy machine). One float32 batch of 8 images kept per step would be 37 MiB, of which the
@@ -73,7 +73,7 @@ def test_nothing_grows_over_1000_steps_with_evaluation(tmp_path: Path, small_sha
 
 
 def threads() -> set[threading.Thread]:
-    """Without tqdm's monitor, a daemon of the process that the first progress bar starts."""
+    """Running threads, without tqdm's monitor, a daemon that the first progress bar starts."""
     return {thread for thread in threading.enumerate() if type(thread).__name__ != "TMonitor"}
 
 

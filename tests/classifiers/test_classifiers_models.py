@@ -53,7 +53,7 @@ def test_every_architecture_has_a_small_member_here() -> None:
     ],
 )
 def test_parameters_of_the_papers_networks(name: str, hundred: int, ten: int) -> None:
-    """With 100 and 10 classes: the defaults are the SRN paper's architectures."""
+    """The defaults are the SRN paper's architectures: their counts with 100 and with 10 classes."""
     assert (count(name, 100), count(name, 10)) == (hundred, ten)
 
 
@@ -105,15 +105,6 @@ def test_logits_are_float32_and_the_images_stay(name: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert network(x).dtype == torch.float32
     assert small(name).double()(x.double()).dtype == torch.float64
-
-
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_every_parameter_has_a_gradient(name: str) -> None:
-    network = small(name)
-    F.cross_entropy(network(images()), torch.arange(4)).backward()
-    for place, parameter in network.named_parameters():
-        assert parameter.grad is not None, place
-        assert parameter.grad.isfinite().all(), place
 
 
 @pytest.mark.parametrize(
@@ -208,7 +199,7 @@ def test_initialization_is_he_by_fan_out() -> None:
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-@pytest.mark.parametrize("choice", NORMALIZATIONS)
+@pytest.mark.parametrize("choice", ["none", "sn", "srn", "bsn"])
 def test_every_layer_can_be_normalized(name: str, choice: str) -> None:
     """Forward, backward and update; the state in a fresh network; plain weights of the same function."""
     settings = {"c": 0.3} if choice == "srn" else {}
@@ -229,7 +220,7 @@ def test_every_layer_can_be_normalized(name: str, choice: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_stable_ranks_are_bounded_where_they_can_be(name: str) -> None:
-    """After `bake`: spectral norm 1, stable rank at most c * min(rows, columns), by SVD of every layer."""
+    """A baked layer has spectral norm 1 and stable rank at most c * min(rows, columns), by SVD."""
     plain, c = small(name), 0.3
     baked = spectra(bake(normalize(copy.deepcopy(plain), "srn", c=c)))
     lowered = 0

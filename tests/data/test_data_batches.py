@@ -75,13 +75,6 @@ def test_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_keeps_two_permutations() -> None:
-    batches = Batches(numbered(4), 4, seed=0, device="cpu")
-    for k in range(6):
-        batches.batch(k)
-    assert list(batches._orders) == [4, 5]
-
-
 def test_flips_mirror_half_of_the_images_left_to_right() -> None:
     data = numbered(400, size=4)
     images = torch.randint(256, (400, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

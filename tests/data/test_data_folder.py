@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -173,11 +172,6 @@ def test_no_images(kind: str, tmp_path: Path) -> None:
         read(store({"a/notes.txt": b"x"}, tmp_path, kind))
 
 
-def test_an_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no images in"):
-        read(str(tmp_path))
-
-
 def test_a_missing_path(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone does not exist; expected a folder of images, a \.zip or a \.tar"):
         read(str(tmp_path / "gone"))
@@ -202,9 +196,8 @@ def test_mixed_layouts_are_refused_by_name(files: list[str], says: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("content", [b"", b"not an image", png(3)[:50]])
-def test_a_damaged_image_is_named_within_its_archive(kind: str, content: bytes, tmp_path: Path) -> None:
-    root = store({"a/1.png": png(1), "b/2.png": content}, tmp_path, kind)
+def test_a_damaged_image_is_named_within_its_archive(kind: str, tmp_path: Path) -> None:
+    root = store({"a/1.png": png(1), "b/2.png": png(3)[:50]}, tmp_path, kind)
     with pytest.raises(DataError) as error:
         read(root)
     assert f"{root}: b/2.png: damaged image (" in str(error.value)
@@ -286,19 +279,6 @@ def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path: Path) -> None:
     assert values(read(root)) == [1]
 
 
-def test_links_and_devices_in_a_tar_are_passed_over(tmp_path: Path) -> None:
-    root = tmp_path / "data.tar"
-    with tarfile.open(root, "w") as archive:
-        for name, kind in {"a/0.png": tarfile.SYMTYPE, "a/2.png": tarfile.LNKTYPE, "a/3.png": tarfile.CHRTYPE}.items():
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "/etc/passwd"
-            archive.addfile(info)
-        info = tarfile.TarInfo("a/1.png")
-        info.size = len(png(1))
-        archive.addfile(info, io.BytesIO(png(1)))
-    assert values(read(str(root))) == [1]
-
-
 def test_links_in_a_zip_are_passed_over(tmp_path: Path) -> None:
     root = tmp_path / "data.zip"
     with zipfile.ZipFile(root, "w") as archive:
@@ -337,12 +317,6 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     assert (data.classes, values(data)) == (("a",), [1])
 
 
-def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
-    (tmp_path / "1.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(DataError, match=r"1\.png"):
-        read(str(tmp_path))
-
-
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir(mode=0)
@@ -365,14 +339,6 @@ def test_both_splits_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "train": read(root).fingerprint,
         "test": read(root, "test").fingerprint,
     }
-
-
-def test_grey_and_transparent_files_become_rgb(tmp_path: Path) -> None:
-    Image.new("L", (4, 4), 9).save(tmp_path / "1.png")
-    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "2.png")
-    data = read(str(tmp_path))
-    assert data.images.dtype == torch.uint8
-    assert data.images[:, :, 0, 0].tolist() == [[9, 9, 9], [255, 255, 255]]
 
 
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ def test_shapes_contrast_with_their_background(train) -> None:
 
 
 def test_the_whole_shape_is_in_the_picture(train) -> None:
-    """Along the border the colours vary by no more than the gentle grade of the background."""
+    """The border's colours vary by no more than the gradient of the background."""
     images = train.images.numpy().astype(int)
     border = np.concatenate([images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]], 2)
     spread = (border.max(2) - border.min(2)).max(1)  # (N,)

@@ -1,4 +1,4 @@
-"""What each metric of features claims to see, it sees, on drawn images with a trained classifier."""
+"""Each metric of features reacts to the degradations it claims to see, on drawn images with a trained classifier."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -38,7 +38,7 @@ def training(preset: Preset, *, steps: int = 10, device: torch.device = CPU) -> 
 
 
 def run(one: Training, count: int, *, chunk: int = 3) -> None:
-    """As many steps, in chunks with a noise stream each; batches depend on the step."""
+    """Runs `count` steps, in chunks with a noise stream each; batches depend on the step."""
     end = one.step + count
     while one.step < end:
         size = 8 * min(chunk, end - one.step)
@@ -99,7 +99,7 @@ class StandIns:
 
 @BOTH
 def test_replayed_updates_equal_plain_ones_bit_for_bit(preset: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through several chunks, each with a noise stream of its own, and a falling learning rate."""
+    """Replays equal plain updates through several chunks with own noise streams and a falling learning rate."""
     stand_ins = StandIns(monkeypatch)
     plain, captured = training(preset), stand_ins.captured(training(preset))
     for one in (plain, captured):
@@ -222,7 +222,8 @@ DRAWING = ("rand", "normal_", "uniform_", "bernoulli", "multinomial", "dropout")
 def test_an_update_reads_no_number_draws_none_and_stays_where_it_is(
     preset: Preset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What would break a capture, freeze a random number in it, or leave its record with old tensors."""
+    """An update does nothing that breaks a capture, freezes a random number in it or leaves its record with old
+    tensors."""
     one = as_on_a_gpu(training(preset), monkeypatch)
     run(one, 1)
     addresses = [tensor.data_ptr() for tensor in tensors(one)]
@@ -273,7 +274,7 @@ def test_on_a_gpu_replayed_updates_equal_plain_ones(preset: Preset) -> None:
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @BOTH
 def test_on_a_gpu_training_waits_for_nothing(preset: Preset) -> None:
-    """Neither the images of a chunk, from a pool on the CPU, nor its updates."""
+    """Neither moving a chunk's images from a pool on the CPU nor updates synchronize with the device."""
     with isolated():
         device = torch.device("cuda")
         one = training(preset, steps=1000, device=device)
@@ -293,7 +294,8 @@ def test_on_a_gpu_training_waits_for_nothing(preset: Preset) -> None:
 @needs_gpu
 @BOTH
 def test_on_a_gpu_a_restored_training_goes_on_bit_by_bit(preset: Preset) -> None:
-    """Though its first updates are plain ones again, where the first training replayed its graph."""
+    """A restored training equals the first one, although its first updates are plain where the first replayed its
+    graph."""
     with isolated():
         device = torch.device("cuda")
         first, second = (training(preset, steps=40, device=device) for _ in range(2))

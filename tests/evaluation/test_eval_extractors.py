@@ -64,7 +64,7 @@ def test_inception_offline_says_what_to_fetch_and_where_to_put_it(no_weights: Pa
 
 
 class Answer:
-    """What urlopen gives: bytes, once."""
+    """A response of urlopen: its bytes, once."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content

@@ -25,7 +25,7 @@ def dinov2_vitl14(**settings):
 
 
 class _Clip(nn.Module):
-    """What a published archive holds besides the image network is a projection for texts."""
+    """The form of a published archive: the image network and a projection for texts."""
 
     def __init__(self) -> None:
         super().__init__()

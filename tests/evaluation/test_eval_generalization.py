@@ -306,7 +306,7 @@ def test_noise_sensitivity_of_a_diagonal_map() -> None:
 
 
 def test_noise_sensitivity_is_at_least_the_stable_rank() -> None:
-    """Of a linear map, with equality at its first right singular vector."""
+    """For a linear map, with equality at its first right singular vector."""
     weight = torch.randn(4, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     network = linear(weight)
     first = torch.linalg.svd(weight).Vh[:1]
@@ -383,6 +383,11 @@ def test_a_network_of_torchvision_in_three_lines(make: Callable[..., nn.Module])
     assert (local_lipschitz(network, images).spectral > 0).all()
 
 
+class Noisy(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + torch.rand(2)
+
+
 class Batchwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x - x.mean(0)
@@ -407,6 +412,7 @@ PLAIN = torch.zeros(2, dtype=torch.int64)
         (linear([[math.inf, 1.0], [1, 1]]), points(2, shape=(2,)), PLAIN, "logits that are not finite"),
         (nn.Sequential(linear(torch.eye(2)), Batchwise()), points(2, shape=(2,)), PLAIN, "depend on the other images"),
         (Detaching(linear(torch.eye(2))), points(2, shape=(2,)), PLAIN, "without a gradient by the images"),
+        (Noisy(2, 2).double(), points(2, shape=(2,)), PLAIN, "got two answers for the same images"),
         (nn.Softmax(1), points(2, shape=(2,)), PLAIN, "got no linear and no convolution layer"),
         (linear(torch.zeros(2, 2)), points(2, shape=(2,)), PLAIN, "the weight of the layer is all zero"),
     ],
@@ -414,15 +420,6 @@ PLAIN = torch.zeros(2, dtype=torch.int64)
 def test_what_cannot_be_measured_is_refused(network: nn.Module, x: Tensor, labels: Tensor, message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         complexity(network, x, labels)
-
-
-def test_random_answers_are_refused() -> None:
-    class Noisy(nn.Linear):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) + torch.rand(2)
-
-    with pytest.raises(EvaluationError, match="got two answers for the same images"):
-        margins(Noisy(2, 2), torch.zeros(2, 2), PLAIN)
 
 
 def test_weights_that_the_measures_do_not_know_are_refused() -> None:
@@ -486,7 +483,7 @@ def test_histograms_are_written_to_a_file(tmp_path: Path) -> None:
 
 
 def test_groups_are_blocks_of_one_matrix() -> None:
-    """Of convolutions forwards and transposed, against the block-diagonal matrix written out."""
+    """Grouped convolutions, forward and transposed, equal the block-diagonal matrix written out."""
     torch.manual_seed(0)
     for layer in (nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(4, 6, 3, groups=2), nn.Conv2d(4, 4, 3, groups=4)):
         weight = layer.weight.detach().double()

@@ -90,13 +90,7 @@ def test_a_linear_critic_is_bounded_by_its_norm_and_reaches_it_along_its_weight(
     across = points(50, 4)
     across = across - weight * (across * weight).sum((1, 2, 3), keepdim=True) / norm**2
     assert empirical_lipschitz(Linear(weight), x, x + across).max() < 1e-5 * norm
-
-
-def test_the_jacobian_of_a_linear_critic_is_its_norm_everywhere():
-    weight = points(1, 1)
-    norms = jacobian_norms(Linear(weight), points(250, 2))
-    assert norms.dtype == torch.float32
-    assert norms.numpy() == pytest.approx(np.full(250, float(weight.norm())), rel=1e-6)
+    assert jacobian_norms(Linear(weight), x).numpy() == pytest.approx(np.full(50, norm), rel=1e-6)
 
 
 def test_ratios_are_those_of_the_formula():
@@ -262,12 +256,6 @@ def test_modes_are_restored_after_an_error():
     with pytest.raises(EvaluationError, match=r"got \(2, 5\) for 2 images"):
         jacobian_norms(critic, points(3, 1))
     assert all(module.training for module in critic.modules())
-
-
-def test_images_made_in_inference_mode_are_fine():
-    with torch.inference_mode():
-        x, labels = points(3, 1), torch.tensor([0, 1, 1])
-    assert jacobian_norms(Projection(2), x, labels).shape == (3,)
 
 
 @pytest.mark.parametrize(
@@ -452,12 +440,6 @@ def test_matched_pairs_share_their_class(context: Context):
         assert report.arrays[f"elhist/{kind}/distance"].max() < 9 / 128 * 192**0.5
     unconditional = replace(conditional, critic=Linear(points(1, 1)), critic_is_conditional=False)
     assert evaluate(["elhist"], unconditional).arrays["elhist/real_fake/distance"].max() > 80 / 128 * 192**0.5
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_pairs_hold_different_images(context: Context, seed: int):
-    report = evaluate(["elhist"], replace(context, settings=replace(FEW, seed=seed)))
-    assert all((report.arrays[f"elhist/{kind}/distance"] > 0).all() for kind in KINDS["elhist"])
 
 
 def test_points_near_images_are_a_normal_step_away(context: Context):

@@ -55,13 +55,6 @@ def test_distances_of_pixels_are_exact():
     assert float(nearest_neighbours(black, white, 1).distances) == pytest.approx(255 * 12**0.5, rel=1e-15)
 
 
-def test_the_order_of_references_does_not_matter():
-    queries, references = points(4, 5, 2), points(60, 5, 3)
-    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
-    found, again = nearest_neighbours(queries, references), nearest_neighbours(queries, references[order])
-    assert torch.equal(order[again.rows], found.rows)
-
-
 def test_ratios_are_distance_over_distance_between_references():
     references = torch.tensor([[0.0], [2.0], [10.0]])
     ratios = copy_ratios(torch.tensor([[0.0], [1.0 - 0.5], [13.0]]), references)

@@ -14,7 +14,6 @@ from torch import nn
 from evaluation import Context, EvaluationError, Settings, evaluate, neural_divergence
 from evaluation.metrics.neural_divergence.critic import (
     INITIALIZERS,
-    LOSSES,
     Critic,
     Noise,
     Training,
@@ -68,14 +67,6 @@ def test_gulrajani2019_is_the_published_codes():
     assert (preset.average_decay, preset.batch_size, preset.steps) == (0.999, 256, 100_000)
     assert preset.samples == 10_000 * 256
     assert sum(parameter.numel() for parameter in Critic(preset.channels, 32, 32).parameters()) == 1_033_345
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_name_of_a_preset_is_known(name: str):
-    preset = PRESETS[name]
-    assert {preset.convolution_init, preset.linear_init} <= set(INITIALIZERS)
-    assert preset.loss in LOSSES
-    assert set(MEANINGS[preset.loss]) == set(Terms._fields)
 
 
 def test_srn2020_gives_the_values_it_gave_before_presets_were_data():
@@ -205,12 +196,8 @@ def test_terms_of_constant_logits():
     assert terms.softplus_real == pytest.approx(log(1 + math.exp(-2)))
     assert terms.divergence == pytest.approx(2 * log(2) - log(1 + math.exp(-1)) - log(1 + math.exp(-2)))
     assert (terms.accuracy, terms.fake_std, terms.real_mean) == (1, 0, 2)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_critic_that_says_nothing_finds_no_divergence(name: str):
     zeros = torch.zeros(4).double()
-    assert _terms(zeros, zeros, zeros, PRESETS[name]).divergence == 0
+    assert all(_terms(zeros, zeros, zeros, preset).divergence == 0 for preset in PRESETS.values())
 
 
 def test_logistic_terms_of_two_coins_are_their_divergences_from_the_mixture():

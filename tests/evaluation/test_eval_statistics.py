@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import METRICS, Context, EvaluationError, Moments, Settings, evaluate, read_statistics
+from evaluation import Context, EvaluationError, Moments, Settings, evaluate, read_statistics
 from evaluation.images.image_set import ImageSet, Pass
-from evaluation.metrics.needs import Metric
 
 SETTINGS = Settings(num_real=80, num_fid=60)
 
@@ -21,7 +20,7 @@ def moments(drawn, pixels) -> Moments:
 
 @pytest.fixture
 def file(tmp_path: Path, moments: Moments) -> Path:
-    """As pytorch-fid and clean-fid write it."""
+    """A file of statistics in the form of pytorch-fid and clean-fid."""
     np.savez(tmp_path / "reference.npz", mu=moments.mean.numpy(), sigma=moments.covariance.numpy())
     return tmp_path / "reference.npz"
 
@@ -69,6 +68,9 @@ def test_the_hash_is_of_the_numbers(file: Path, moments: Moments, tmp_path: Path
         ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "no covariance"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "eigenvalues from -1 to 3, expected none"),
         ({"mu": np.zeros(2), "sigma": np.diag([1.0, -2e-6])}, "eigenvalues from -2e-06 to 1"),
+        ({"mu": np.zeros(3, dtype=complex), "sigma": np.eye(3)}, "got mu complex128"),
+        ({"mu": np.array(["x"] * 3), "sigma": np.eye(3)}, "got mu <U1"),
+        ({"mu": np.zeros(3), "sigma": np.full((3, 3), np.inf)}, "not finite"),
         ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "expected floats mu"),
         ({"mu": np.zeros(3), "sigma": np.array([[print] * 3] * 3, dtype=object)}, "cannot be read"),
     ],
@@ -121,14 +123,3 @@ def test_a_note_says_that_statistics_stand_for_the_images(file: Path, drawn, pix
     assert "note" not in records[0]
     assert [record["reference"] for record in records] == ["drawn", "reference.npz"]
     assert "statistics from reference.npz" in records[1]["note"]
-
-
-def test_other_metrics_need_images(file: Path, drawn, pixels):
-    context = Context(
-        generated=drawn(60, seed=2)[0],
-        statistics=read_statistics(file),
-        extractor=pixels,
-        settings=SETTINGS,
-    )
-    with pytest.raises(EvaluationError, match="metric other: got no reference images"):
-        context.check("other", Metric(METRICS["fid"].measure, METRICS["fid"].images, "features"))

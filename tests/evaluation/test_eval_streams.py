@@ -117,7 +117,7 @@ def test_features_of_images_as_they_are_made_are_those_of_the_made_images(
 
 
 def test_a_report_does_not_tell_whether_images_were_seen_as_they_were_made(drawn: Any, classifier: Any) -> None:
-    """Neither its values nor their hashes; and no image goes through the extractor twice."""
+    """Values and hashes are the same, and no image goes through the extractor twice."""
     seen: list[int] = []
 
     class Counting:

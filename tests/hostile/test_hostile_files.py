@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from evaluation.errors import EvaluationError
 from evaluation.extractors.classifier import _read as read_classifier
 from evaluation.extractors.inception import _check_weights
+from evaluation.images.cache import Cache
 from evaluation.images.reader import read_images
 from evaluation.metrics.neural_divergence.unfinished import Unfinished
 from evaluation.reporting.compare_folders import compare_folders
@@ -67,6 +68,12 @@ def packed_folder(content: object, path: Path) -> Path:
     return path
 
 
+def cache_file(content: object, path: Path) -> Path:
+    Cache(path).write({}, {"x": np.zeros(3)})
+    array_file(content, next(path.iterdir()))
+    return path
+
+
 def report_folder(content: object, path: Path) -> Path:
     some_report().save(path)
     array_file(content, path / "arrays.npz")
@@ -90,6 +97,7 @@ READERS: dict[str, tuple[Write, str, Callable[[Path], object], str]] = {
     "a classifier": (torch_file, "c.pt", lambda path: read_classifier(path, "key", 2), ""),
     "unfinished critics": (torch_file, "u.pt", read_unfinished, ""),
     "Inception's weights": (torch_file, "i.pth", _check_weights, "Inception weights"),
+    "a cache": (cache_file, "cache", lambda path: Cache(path).read({}), ""),
     "statistics": (array_file, "s.npz", read_statistics, "statistics"),
     "images": (array_file, "i.npz", read_images, "images"),
     "packed images": (packed_folder, "packed", read_packed, "pack the data again"),
@@ -309,28 +317,6 @@ def test_arrays_of_another_kind_are_refused(name: str, array: np.ndarray, tmp_pa
         Report.load(tmp_path)
 
 
-MU, SIGMA = np.zeros(3), np.eye(3)
-STATISTICS = {
-    "not finite": (np.full(3, np.nan), SIGMA),
-    "a negative variance": (MU, np.diag([1.0, 1.0, -1.0])),
-    "complex numbers": (MU.astype(complex), SIGMA),
-    "whole numbers": (MU.astype(int), SIGMA),
-    "texts": (np.array(["x"] * 3), SIGMA),
-    "another shape": (MU, np.eye(4)),
-    "no numbers": (np.zeros(0), np.zeros((0, 0))),
-    "no symmetry": (MU, SIGMA + np.triu(np.ones((3, 3)), 1)),
-    "infinite": (MU, np.full((3, 3), np.inf)),
-}
-
-
-@pytest.mark.parametrize("case", STATISTICS)
-def test_what_is_no_mean_and_covariance_is_refused(case: str, tmp_path: Path) -> None:
-    mu, sigma = STATISTICS[case]
-    np.savez(tmp_path / "s.npz", mu=mu, sigma=sigma)
-    with pytest.raises(EvaluationError, match=r"s\.npz"):
-        read_statistics(tmp_path / "s.npz")
-
-
 class Tags(HTMLParser):
     """Names and attributes of all elements, and whether each is closed."""
 
@@ -375,7 +361,7 @@ NAMES = [
 @pytest.mark.filterwarnings("ignore:Glyph")  # matplotlib's font has no Japanese letters
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_names_break_no_page_and_leave_no_folder(name: str, tmp_path: Path) -> None:
-    """As a title, a class, a subject: the page has the elements it always has, and no file lies elsewhere."""
+    """A hostile title, class or subject adds no element to the page and no file elsewhere."""
     plain, odd = tmp_path / "plain", tmp_path / "inside" / "odd"
     some_report().save(plain)
     some_report(name, (name, "b"), name).save(odd)

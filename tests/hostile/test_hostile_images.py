@@ -123,7 +123,7 @@ def test_links_in_a_ring_end(reader: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"a\nb", b"\x1b[31mred"])
 def test_classes_that_cannot_be_printed_are_refused(reader: str, name: bytes, tmp_path: Path) -> None:
-    """They would break the lines of a table, and half characters no report can hold."""
+    """Such names would break the lines of a table, and no report can hold half a character."""
     folder = os.fsencode(tmp_path) + b"/" + name
     Path(os.fsdecode(folder)).mkdir()
     Path(os.fsdecode(folder + b"/one.png")).write_bytes(png())

@@ -117,7 +117,7 @@ def test_first_discriminator_block_is_the_original_written_plainly() -> None:
 
 
 def test_features_are_summed_not_averaged() -> None:
-    """With a zero head but one, the logit is that channel's sum over the 8x8 positions."""
+    """If the head is zero but for one channel, the logit is that channel's sum over the 8x8 positions."""
     network = ResNetDiscriminator(channels=4)
     images = torch.randn(3, 3, 32, 32)
     h = images

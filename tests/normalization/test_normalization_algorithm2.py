@@ -60,8 +60,8 @@ def known_gap(rows: int, columns: int, seed: int = 0) -> Tensor:
 def test_identities_hold_for_any_unit_vector(
     rows: int, columns: int, t: float, exponent: float, seed: int, double: bool
 ) -> None:
-    """u = W v / |W v| for a random unit v: residual orthogonal to u v^T, |R|_F^2 = |W|_F^2 / sigma^2 - 1,
-    |W'|_F^2 = r where active, W' v = u, and the bounds on norm and stable rank by delta = s1 / sigma - 1."""
+    """For a random unit v and u = W v / |W v|: the residual is orthogonal to u v^T, |R|_F^2 = |W|_F^2 / sigma^2 - 1,
+    |W'|_F^2 = r where active, W' v = u, and norm and stable rank are bounded by delta = s1 / sigma - 1."""
     dtype, tolerance = (torch.float64, 1e-12) if double else (torch.float32, 2e-6)
     weight = (10**exponent * torch.randn(rows, columns, dtype=torch.float64, generator=generator(seed))).to(dtype)
     v = nn.functional.normalize(torch.randn(columns, dtype=torch.float64, generator=generator(seed + 1)), dim=0).to(
@@ -90,7 +90,7 @@ def test_identities_hold_for_any_unit_vector(
 
 
 def test_converged_it_is_algorithm_1_applied_to_the_spectrally_normalized_weight() -> None:
-    """Also diag(5, 4, 3) to r = 1.5: 1, 0.8 / sqrt(2), 0.6 / sqrt(2)."""
+    """With exact vectors it equals Algorithm 1; diag(5, 4, 3) at r = 1.5 becomes 1, 0.8 / sqrt(2), 0.6 / sqrt(2)."""
     layer = stable_rank_norm(linear_with(torch.diag(torch.tensor([5.0, 4, 3], dtype=torch.float64))), c=0.5)
     refresh_(layer)
     expected = torch.tensor([1, 0.8 / 2**0.5, 0.6 / 2**0.5], dtype=torch.float64)
@@ -105,7 +105,7 @@ def test_converged_it_is_algorithm_1_applied_to_the_spectrally_normalized_weight
 
 @pytest.mark.parametrize("c", [0.2, 0.5, 0.9])
 def test_residual_form_of_the_paper(c: float) -> None:
-    """The steps as the paper writes them, in NumPy, at the same unconverged vectors."""
+    """The weight equals the paper's steps in NumPy, at the same unconverged vectors."""
     weight = torch.randn(12, 20, dtype=torch.float64, generator=generator())
     layer = stable_rank_norm(linear_with(weight), c=c)
     u, v = (vector.double().numpy() for vector in (normalizer(layer)._u, normalizer(layer)._v))
@@ -124,7 +124,7 @@ def test_residual_form_of_the_paper(c: float) -> None:
 def test_where_nothing_binds_it_is_spectral_normalization_bit_for_bit(
     update: str, layout: torch.memory_format, case: str
 ) -> None:
-    """Values and gradients."""
+    """Values and gradients equal those of spectral normalization."""
     channels, c = {"c = 1": (16, 1.0), "slack": (16, 0.99), "one row": (1, 0.7), "r <= 1": (3, 0.3)}[case]
     layers = []
     for norm in (spectral_norm, lambda layer, update: stable_rank_norm(layer, c=c, update=update)):
@@ -144,7 +144,7 @@ def test_where_nothing_binds_it_is_spectral_normalization_bit_for_bit(
 
 
 def test_with_c_of_one_it_is_spectral_normalization_at_any_vectors() -> None:
-    """Of an orthogonal matrix far from convergence, where |W|_F^2 / sigma^2 exceeds r = min(rows, columns)."""
+    """An orthogonal matrix far from convergence, where |W|_F^2 / sigma^2 exceeds r = min(rows, columns)."""
     weight = torch.linalg.qr(torch.randn(8, 8, generator=generator())).Q
     plain, bounded = spectral_norm(linear_with(weight)), stable_rank_norm(linear_with(weight), c=1)
     for layer in (plain, bounded):
@@ -158,7 +158,7 @@ def test_with_c_of_one_it_is_spectral_normalization_at_any_vectors() -> None:
     [("skip", 3, None, "skip"), ("floor", 3, 1.5, "floor"), ("floor", 1, None, "skip"), ("error", 5, 1.5, "bound")],
 )
 def test_policies_where_r_is_at_most_one(policy: str, rows: int, target: float | None, recorded: str) -> None:
-    """What is applied, what is recorded, and that there is a gradient left in each case."""
+    """Each policy applies and records its bound and leaves a gradient."""
     weight = torch.randn(rows, 8, dtype=torch.float64, generator=generator())
     layer = stable_rank_norm(linear_with(weight), c=0.3, infeasible=policy)
     refresh_(layer)
@@ -200,7 +200,7 @@ def test_the_error_policy_names_the_layer_and_leaves_the_network_as_it_was() -> 
 
 
 def test_the_gradient_dies_as_r_approaches_one() -> None:
-    """Like sqrt(r - 1): which is why r <= 1 is not clamped to 1."""
+    """The gradient falls like sqrt(r - 1), which is why r <= 1 is not clamped to 1."""
     weight = torch.randn(6, 8, dtype=torch.float64, generator=generator())
     u, _, vt = torch.linalg.svd(weight, full_matrices=False)
     upstream = torch.randn(6, 8, dtype=torch.float64, generator=generator(1))
@@ -220,7 +220,7 @@ def fixed(c: float, weight: Tensor) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize("c", [0.3, 0.8, 1.0])
 @pytest.mark.parametrize("shape", [(5, 4), (4, 7), (6, 6)])
 def test_first_and_second_derivatives(c: float, shape: tuple[int, int]) -> None:
-    """At fixed u, v; active, and not."""
+    """gradcheck and gradgradcheck at fixed u, v, with the bound active and not."""
     weight = torch.randn(shape, dtype=torch.float64, generator=generator(), requires_grad=True)
     formula = fixed(c, weight.detach())
     assert torch.autograd.gradcheck(formula, (weight,))
@@ -263,7 +263,7 @@ class Passes(TorchDispatchMode):
 @pytest.mark.parametrize(("c", "forward", "backward"), [(0.3, ["addr"], ["addr", "add_"]), (0.99, ["div"], ["addr"])])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_passes_over_the_weight(layout: torch.memory_format, c: float, forward: list[str], backward: list[str]) -> None:
-    """On the CPU one forward, and two backward where the bound is active: each further one costs cache misses."""
+    """The CPU makes one forward pass, and two backward where the bound is active: each costs cache misses."""
     layer = stable_rank_norm(nn.Conv2d(16, 16, 3).to(memory_format=layout), c=c)
     upstream = torch.randn_like(original(layer))
     with Passes(original(layer).numel()) as forward_passes:
@@ -275,7 +275,7 @@ def test_passes_over_the_weight(layout: torch.memory_format, c: float, forward: 
 
 
 def test_only_spectral_normalization_has_the_gradient_of_its_converged_self() -> None:
-    """Against autograd through the SVD: equal for SN; SRN leaves out (1 - gamma) d(u v^T), as documented."""
+    """Autograd through the SVD gives the same gradient for SN; SRN leaves out (1 - gamma) d(u v^T), as documented."""
     weight = known_gap(5, 7).requires_grad_()
     upstream = torch.randn(5, 7, dtype=torch.float64, generator=generator(1))
 
@@ -318,7 +318,7 @@ def train(network: nn.Module, steps: int) -> None:
 
 
 def test_achieved_stable_rank_after_training() -> None:
-    """|achieved / target - 1|: 1e-3 after 20 steps, 1e-5 after refresh_ or bake; |W'|_2 <= 1.02."""
+    """|achieved / target - 1| is at most 1e-3 after 20 steps and 1e-5 after refresh_ or bake; |W'|_2 <= 1.02."""
     network = normalize(small_network(), "srn", c=0.3)
     at_start = [row for row in spectra(network) if row.active]
     assert all(abs(row.normalized_stable_rank / row.target_rank - 1) < 1e-2 for row in at_start)
@@ -340,7 +340,7 @@ def test_achieved_stable_rank_after_training() -> None:
 
 
 def test_vectors_follow_a_moving_weight() -> None:
-    """50 random steps of Adam's size, one iteration each: |stable rank / r - 1| <= 2e-3 throughout."""
+    """Through 50 random steps of Adam's size with one iteration each, |stable rank / r - 1| <= 2e-3."""
     torch.manual_seed(0)
     layer = stable_rank_norm(nn.Conv2d(64, 64, 3), c=0.3)
     random = generator()

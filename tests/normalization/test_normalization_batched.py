@@ -70,7 +70,7 @@ def gradients(network: nn.Module, weights: dict[str, Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("choice", [*WEIGHT_NORMALIZATIONS, "mixed"])
 def test_equal_to_the_weights_one_by_one(choice: str, dtype: torch.dtype, tolerance: float) -> None:
-    """After three updates: buffers, weights, gradients (relative to their size), strides."""
+    """Buffers, weights, gradients and strides agree after three updates."""
     single = mixed(dtype) if choice == "mixed" else discriminator(choice, dtype)
     other = copy.deepcopy(single)
     batched = BatchedNormalization(other)
@@ -173,7 +173,7 @@ REPLACED = {
 
 @pytest.mark.parametrize("case", REPLACED)
 def test_tensors_that_were_replaced_are_refused(case: str) -> None:
-    """Not updated in vain: what the network holds would stay as it is."""
+    """An update of tensors that the network no longer holds would have no effect."""
     network = bidirectional_spectral_norm(nn.Conv2d(3, 4, 3))
     batched = BatchedNormalization(network)
     network.load_state_dict(copy.deepcopy(network).state_dict())
@@ -203,7 +203,7 @@ def test_another_memory_layout_is_followed(choice: str) -> None:
 
 
 def test_weights_outlive_the_next_update() -> None:
-    """Their gradients are of the vectors that they were computed with."""
+    """Gradients of weights use the vectors that the weights were computed with."""
     network = discriminator("srn", torch.float64)
     batched = BatchedNormalization(network)
     weights = batched.weights()
@@ -215,7 +215,7 @@ def test_weights_outlive_the_next_update() -> None:
 
 @pytest.mark.parametrize("choice", ["srn", "bsn"])
 def test_second_derivatives_equal_the_weights_one_by_one(choice: str) -> None:
-    """As a gradient penalty takes them."""
+    """A gradient penalty takes these derivatives."""
     network = discriminator(choice, torch.float64)
     originals = [found.original for found in normalized_weights(network)]
     results = []

@@ -58,7 +58,7 @@ def gradients(called: nn.Module, owner: nn.Module, forwards: int, *, move: bool 
 
 @pytest.mark.slow
 def test_gradients_under_inductor_equal_eager() -> None:
-    """update_ outside the compiled region; one forward, and two forwards with one backward; to 1e-5."""
+    """With update_ outside the compiled region: one forward, and two forwards with one backward, to 1e-5."""
     eager = network("sn and srn")
     assert [row.active for row in spectra(eager)] == [False, True, True]
     twin = copy.deepcopy(eager)
@@ -72,7 +72,7 @@ def test_gradients_under_inductor_equal_eager() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["sn and srn", *WEIGHT_NORMALIZATIONS])
 def test_gradients_of_vectors_that_move_in_the_forward_pass(choice: str) -> None:
-    """update="forward" under inductor, cold vectors: one and two forwards; to 1e-5, and u, v to 1e-6."""
+    """update="forward" under inductor from cold vectors, one and two forwards: gradients to 1e-5, u and v to 1e-6."""
     for forwards in (1, 2):
         torch.compiler.reset()
         eager = network(choice, "forward")
@@ -115,7 +115,7 @@ def test_weights_computed_together_and_a_compiled_network() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["sn", "srn", "bsn", "sn and srn"])
 def test_weights_computed_together_and_compiled(choice: str) -> None:
-    """Under inductor, cold vectors, three updates: vectors and weights to 1e-6, gradients to 1e-5."""
+    """Three updates under inductor from cold vectors equal eager: vectors and weights to 1e-6, gradients to 1e-5."""
     eager = network(choice)
     twin = copy.deepcopy(eager)
     one_by_one, compiled = BatchedNormalization(eager), BatchedNormalization(twin)

@@ -38,7 +38,7 @@ def test_every_name_is_on_the_page() -> None:
 
 
 def operator_norm(kernel: Tensor, size: int) -> float:
-    """Of the convolution with zero padding on size x size images, by power iteration on its normal operator."""
+    """Norm of the zero-padded convolution on size x size images, by power iteration on its normal operator."""
     x = torch.randn(1, kernel.shape[1], size, size, generator=torch.Generator().manual_seed(0), dtype=kernel.dtype)
     for _ in range(100):
         y = F.conv2d(x / x.norm(), kernel, padding=kernel.shape[2] // 2)

@@ -1,4 +1,4 @@
-"""Layers of every kind, bidirectional normalization, checkpoints of others, layouts, copies, precision."""
+"""Normalized layers of every kind: oracles, checkpoints of others, memory layouts, copies, precision, refusals."""
 
 import copy
 import math
@@ -99,7 +99,7 @@ def test_stable_rank_norm_is_algorithm_2_in_numpy(layer: str) -> None:
 @pytest.mark.parametrize("layer", ["linear", "conv2d 1x1", "embedding", "head"])
 @pytest.mark.parametrize("update", ["step", "forward"])
 def test_of_one_matrix_both_directions_are_one(layer: str, update: str) -> None:
-    """Linear, embedding and 1x1: BSN is SN, at every state of the power iteration."""
+    """For linear, embedding and 1x1 layers BSN is SN, at every state of the power iteration."""
     torch.manual_seed(0)
     plain = LAYERS[layer]()
     other = copy.deepcopy(plain)
@@ -132,7 +132,7 @@ def test_bidirectional_examples_by_hand() -> None:
 
 
 def test_derivatives_of_the_bidirectional_norm() -> None:
-    """For BSN, with two different singular pairs."""
+    """gradcheck and gradgradcheck pass for BSN, with two different singular pairs."""
     layer = bidirectional_spectral_norm(nn.Conv2d(2, 3, 2, dtype=torch.float64), scale=1.2)
     norm = layer.parametrizations.weight[0]
     weight = layer.parametrizations.weight.original.detach().clone().requires_grad_()
@@ -166,7 +166,7 @@ def test_only_the_size_of_entries_changes_not_their_place(layer: str, choice: st
 @pytest.mark.parametrize("layer", ["conv2d", "conv2d 1x1", "grouped", "transposed2d", "conv3d"])
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_channels_last_changes_the_layout_and_nothing_else(layer: str, choice: str) -> None:
-    """Strides kept; weight, vectors and gradient those of the contiguous layer, up to the order of sums."""
+    """Weight, vectors and gradient are those of the contiguous layer, up to the order of sums."""
     torch.manual_seed(0)
     plain = LAYERS[layer]()
     other = copy.deepcopy(plain)
@@ -196,7 +196,7 @@ def in_memory_order(tensor: Tensor, order: list[int]) -> Tensor:
 @pytest.mark.parametrize("update", ["step", "forward"])
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_any_order_of_dimensions_in_memory_is_kept(choice: str, update: str, layer: str) -> None:
-    """As dividing by a number keeps it; of dimensions of size 1 the stride does not matter."""
+    """Strides are kept as division by a number keeps them; those of dimensions of size 1 do not matter."""
     torch.manual_seed(0)
     plain = LAYERS[layer]()
     settings = {"c": 0.5} if choice == "srn" else {}
@@ -218,7 +218,7 @@ def test_any_order_of_dimensions_in_memory_is_kept(choice: str, update: str, lay
 
 @pytest.mark.parametrize("layer", ["linear", "conv2d", "conv3d", "grouped", "transposed2d", "embedding", "wide"])
 def test_forward_mode_is_torch_bit_for_bit_for_every_layer(layer: str) -> None:
-    """Also the gradient, with more iterations, and channels-last ("wide")."""
+    """Weights, vectors and gradients with three iterations; "wide" is channels-last."""
     torch.manual_seed(0)
     wide = nn.Conv2d(64, 32, 3).to(memory_format=torch.channels_last)
     theirs = wide if layer == "wide" else LAYERS[layer]()
@@ -239,7 +239,7 @@ def test_forward_mode_is_torch_bit_for_bit_for_every_layer(layer: str) -> None:
 
 
 def test_the_papers_order_reaches_the_same_pair() -> None:
-    """200 iterations on a matrix with a known gap."""
+    """200 iterations in torch's and in the paper's order agree on a matrix with a known gap."""
     left, right = (torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(i))).Q for i in (0, 1))
     theirs, ours = nn.Linear(8, 8), nn.Linear(8, 8)
     for layer in (theirs, ours):
@@ -316,7 +316,7 @@ def test_a_deep_copy_is_independent(choice: str) -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_two_forwards_and_one_backward_in_forward_mode(choice: str) -> None:
-    """The vectors move in between; saved tensors must not."""
+    """The vectors move between the forward passes; tensors saved for the backward pass do not."""
     network = normalize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), choice, update="forward")
     x = torch.randn(2, 3, 6, 6)
     (network(x).sum() - network(-x).sum()).backward()
@@ -379,7 +379,7 @@ def test_forward_mode_derivatives(choice: str) -> None:
 @pytest.mark.parametrize("layer", ["linear", "conv2d", "transposed2d", "embedding"])
 @pytest.mark.parametrize("norm", [spectral_norm, stable_rank_norm])
 def test_checkpoints_of_the_old_hook_load(layer: str, norm: Callable[..., nn.Module]) -> None:
-    """weight_orig, weight_u, weight_v of torch.nn.utils.spectral_norm, nested in a network, strict."""
+    """weight_orig, weight_u and weight_v of torch.nn.utils.spectral_norm load strictly, nested in a network."""
     theirs = nn.Sequential(nn.ReLU(), torch_hook(LAYERS[layer]()))
     ours = copy.deepcopy(nn.Sequential(nn.ReLU(), norm(LAYERS[layer]())))
     content = theirs.state_dict()
@@ -394,7 +394,7 @@ def test_checkpoints_of_the_old_hook_load(layer: str, norm: Callable[..., nn.Mod
 
 @pytest.mark.parametrize("layer", ["linear", "conv2d 1x1", "embedding"])
 def test_a_checkpoint_of_spectral_norm_brings_both_directions_of_one_matrix(layer: str) -> None:
-    """It has no _u2 and _v2, which follow from _u and _v: strict=False must not leave the old ones."""
+    """SN has no _u2 and _v2, which follow from _u and _v: strict=False must not leave the old ones."""
     theirs, ours = torch_parametrizations.spectral_norm(LAYERS[layer]()), bidirectional_spectral_norm(LAYERS[layer]())
     network = nn.Sequential(ours)
     missing, unexpected = network.load_state_dict(nn.Sequential(theirs).state_dict(), strict=False)
@@ -416,7 +416,7 @@ def test_a_baked_copy_loads_its_own_keys() -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_casting_never_narrows_the_vectors(choice: str) -> None:
-    """bfloat16 weights come out bfloat16 and right to its rounding; float64 widens the vectors too."""
+    """bfloat16 weights are bfloat16 and right to its rounding, with float32 vectors; float64 widens the vectors too."""
     torch.manual_seed(0)
     network = normalize(nn.Conv2d(8, 16, 3), choice)
     reference = copy.deepcopy(network)
@@ -434,7 +434,7 @@ def test_casting_never_narrows_the_vectors(choice: str) -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_no_product_runs_under_autocast(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU autocast makes matrix-vector products bfloat16; on a CPU it happens to leave them alone."""
+    """A GPU's autocast would make matrix-vector products bfloat16; a CPU's happens to leave them alone."""
     seen, multiply = [], torch.mv
 
     def record(*arguments: Tensor, **options: Tensor) -> Tensor:
@@ -553,7 +553,7 @@ def test_a_later_layer_that_is_unfit_leaves_the_earlier_as_they_were(choice: str
     ids=["spectral_norm", "weight_norm", "prune", "attribute"],
 )
 def test_a_weight_that_a_hook_computes_is_refused(hook: Callable[[nn.Module], object], undo: str, update: str) -> None:
-    """Normalize a weight once: it says how to remove the hook, and the module goes on as it was."""
+    """The error says how to remove the hook, and the module is unchanged."""
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     hook(network[1])
     before, x = picture(network), torch.randn(2, 4)
@@ -597,7 +597,7 @@ def test_baking_keeps_the_order_of_parameters(order: tuple[str, str]) -> None:
 @pytest.mark.parametrize("choice", ["none", *WEIGHT_NORMALIZATIONS])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_became_infinite_are_named(choice: str, value: float) -> None:
-    """Not LAPACK's error of an eigenvalue problem."""
+    """The layer is named, instead of LAPACK's error of an eigenvalue problem."""
     network = normalize(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), choice)
     with torch.no_grad():
         (network[1].weight if choice == "none" else network[1].parametrizations.weight.original)[0, 0] = value
@@ -610,7 +610,7 @@ def test_weights_that_became_infinite_are_named(choice: str, value: float) -> No
 @pytest.mark.parametrize("update", ["step", "forward"])
 @pytest.mark.parametrize("size", [1e-14, 1e-30, 1e38])
 def test_weights_of_extreme_size_are_refused(choice: str, update: str, size: float) -> None:
-    """Their singular vectors would not be of length 1, or NaN at once. A thousand times EPS is fine."""
+    """Singular vectors of such weights would be NaN or not of length 1; a thousand times EPS is fine."""
     torch.manual_seed(0)
     weights = torch.rand(8, 8) + 0.1
     network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))

@@ -62,7 +62,7 @@ def test_a_flat_critic_has_finite_gradients() -> None:
 
 
 def test_penalties_are_float32_outside_autocast_and_touch_no_image() -> None:
-    """Under autocast to bfloat16 the value is that without; images need no gradient afterwards."""
+    """Autocast to bfloat16 does not change the values, and images need no gradient afterwards."""
     torch.manual_seed(0)
     critic = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(288, 1), nn.Flatten(0))
     real, fake = images(0), images(1)
@@ -81,7 +81,7 @@ def test_penalties_are_float32_outside_autocast_and_touch_no_image() -> None:
 
 @pytest.mark.parametrize("double", ["real", "fake", "both"])
 def test_penalties_of_a_float64_critic(double: str) -> None:
-    """Its weights do not take float32 images; the value is right to 1e-12."""
+    """A float64 critic does not take float32 images; its penalty is right to 1e-12."""
     critic, _ = linear_critic(0)
     assert gradient_penalty(critic, images(0).bfloat16(), images(1)).dtype == torch.float32
     critic.double()
@@ -156,7 +156,7 @@ def test_orthogonal_penalty_is_zero_at_orthonormal_weights() -> None:
 
 
 def test_the_penalty_is_on_the_weight_the_network_uses() -> None:
-    """With spectral normalization: scaling the unnormalized weight changes nothing."""
+    """Under spectral normalization, scaling the unnormalized weight changes nothing."""
     layer = spectral_norm(nn.Linear(4, 4))
     before = orthogonal_penalty(layer)
     with torch.no_grad():

@@ -129,7 +129,8 @@ fraction = st.floats(0.02, 0.98)
 @given(matrices(), fraction, st.integers(0, 6))
 @settings(max_examples=150, deadline=None)
 def test_projection_has_the_stable_rank_asked_for(weight: Tensor, t: float, preserve: int) -> None:
-    """Stable rank r, l by its formula, top-l values kept, gamma2 <= 1 <= gamma1, the distance."""
+    """Stable rank is r, l follows its formula, the top l values are kept, gamma2 <= 1 <= gamma1, the distance is
+    measured."""
     before = svd_values(weight)
     assume(srank(weight) > 1 + 1e-6)
     rank = 1 + t * (srank(weight) - 1)
@@ -284,7 +285,7 @@ def test_projections_keep_the_order_of_memory(rank: float, dtype: torch.dtype) -
 
 
 def test_a_projection_that_the_type_cannot_hold_is_refused() -> None:
-    """With k = 0 the spectral norm grows: here from 60000 to 60000 (1 + sqrt(2)) / 2, and float16 ends at 65504."""
+    """The spectral norm grows with k = 0: here from 60000 to 60000 (1 + sqrt(2)) / 2, and float16 ends at 65504."""
     weight = 6e4 * torch.eye(3)
     with pytest.raises(ValueError, match=r"float16 cannot hold .*, up to 7\.24e\+04: .* wider type"):
         stable_rank_projection(weight.half(), 2, 0)
@@ -295,7 +296,7 @@ def test_a_projection_that_the_type_cannot_hold_is_refused() -> None:
 @given(matrices(), st.floats(0.05, 1.5))
 @settings(max_examples=80, deadline=None)
 def test_spectral_projection_clips(weight: Tensor, part: float) -> None:
-    """Against NumPy; idempotent; nothing to do below the bound; distance^2 = sum of squared excesses."""
+    """Equals NumPy's clipping, is idempotent and does nothing below the bound; distance^2 sums squared excesses."""
     before = svd_values(weight)
     bound = float(part * before[0])
     assume(abs(part - 1) > 1e-9)
@@ -353,7 +354,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_input_is_refused(case: str) -> None:
-    """And the door of every function."""
+    """Every function checks its input."""
     call, message = WRONG[case]
     with pytest.raises(ValueError, match=message):
         call()
