@@ -4,13 +4,11 @@ import importlib
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
 
 from evaluation.errors import EvaluationError
@@ -78,6 +76,13 @@ def call(reproduce: ModuleType, processes: InProcess, tmp_path: Path, small_shap
     return lambda *arguments: CliRunner().invoke(reproduce.main, [*shared, *map(str, arguments)])
 
 
+def tables_of(text: str) -> list[list[dict[str, str]]]:
+    """Tables of a page; a row's cells by the heads of the columns."""
+    tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
+    cells = [[[cell.strip() for cell in row.split("|")[1:-1]] for row in table] for table in tables]
+    return [[dict(zip(rows[0], row, strict=True)) for row in rows[2:]] for rows in cells]
+
+
 def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -> None:
     paper = importlib.import_module("reproducing.paper")
     artefacts = [reproduce.artefact("table", number) for number in paper.TABLES]
@@ -85,7 +90,7 @@ def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -
     known = available_configs()
     for scale in reproduce.SCALES.values():
         for model, _ in (need for artefact in artefacts for need in artefact.needs):
-            run = importlib.import_module("reproducing.runs").Run.of(model, 3, scale, (), Path("runs"))
+            run = importlib.import_module("reproducing.runs").ModelRun.of(model, 3, scale, (), Path("runs"))
             assert f"{run.name}.yaml" in known
             assert run.config.train.seed == 3
             assert run.config.train.adam_beta2 == 0.999
@@ -94,12 +99,13 @@ def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -
 
 
 def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
-    kinds, tables = (importlib.import_module(f"reproducing.{name}") for name in ("kinds", "tables"))
+    tables = importlib.import_module("reproducing.tables")
     for table in reproduce.TABLES.values():
         for line in table.lines:
             assert set(line.printed) <= set(table.columns)
             assert all(tables._number(text) > 0 for text in line.printed.values())
-            assert {*table.protocol, *line.protocol} <= set(kinds.kind_of(line.model).CONDITIONS)
+            ours = line.model.conditions(line.model.load(line.model.config, ()), [], [])
+            assert {*table.protocol, *line.protocol} <= set(ours)
 
 
 def test_lines_that_the_paper_quotes_say_so(reproduce: ModuleType) -> None:
@@ -121,15 +127,16 @@ def test_every_claim_has_a_panel_with_both_its_models(reproduce: ModuleType) -> 
 
 def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleType) -> None:
     """Labels of conditional and unconditional models are equal; their runs are not."""
-    claims, paper = (importlib.import_module(f"reproducing.{name}") for name in ("claims", "paper"))
+    claims, content = (importlib.import_module(f"reproducing.{name}") for name in ("claims", "content"))
     claimed = (
-        paper.Claim("less", lambda run: run.value, "SN-GAN", "WGAN-GP"),
-        paper.Claim("more", lambda run: run.value, "Ortho-GAN", "WGAN-GP"),
+        content.Claim("less", lambda run: run.value, "SN-GAN", "WGAN-GP"),
+        content.Claim("more", lambda run: run.value, "Ortho-GAN", "WGAN-GP"),
     )
 
     def seeds(*models: tuple[str, float]) -> dict[object, SimpleNamespace]:
         return {
-            paper.Model(label, "c"): SimpleNamespace(runs=[SimpleNamespace(value=value)]) for label, value in models
+            content.GanModel(label, "c"): SimpleNamespace(runs=[SimpleNamespace(value=value)])
+            for label, value in models
         }
 
     panels = {
@@ -159,8 +166,8 @@ def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleTyp
 def test_other_data_do_not_keep_the_title(reproduce: ModuleType, overrides: tuple[str, ...], title: str) -> None:
     model = reproduce.TABLES["2"].lines[2].model
     runs, conditions = (importlib.import_module(f"reproducing.{name}") for name in ("runs", "conditions"))
-    run = runs.Run.of(model, 0, reproduce.SCALES["cpu"], overrides, Path("runs"))
-    assert conditions.title_of(run.config) == title
+    run = runs.ModelRun.of(model, 0, reproduce.SCALES["cpu"], overrides, Path("runs"))
+    assert conditions.describe_data(run.config) == title
 
 
 def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Path) -> None:
@@ -198,21 +205,21 @@ def test_a_table_and_figures_are_made_once(
     first = call("--table=4", "--figure=13,17,20")
     assert first.exit_code == 1, "CelebA's two configurations want images of 64x64"
     out = tmp_path / "out"
-    text = (out / "table-4-cpu.md").read_text()
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith("|")]
-    assert rows[3][:4] == ["SN-GAN", "paper", "10.69", "as the section says"]
-    ours = dict(zip(rows[0], rows[4], strict=True))
-    assert ours["data"] == "shapes"
-    assert ours["extractor"] == "1 critic of 2 updates"
-    assert ours["iterations"] == "4"
-    assert ours["seeds"] == "2"
-    assert ours["images"] == "ND of 20 generated, 300 real"
-    assert "batch 2, Adam 0.0002, 0, 0.999, fp32" in ours["networks"]
+    conditions, rows = tables_of((out / "table-4-cpu.md").read_text())
+    shown = {row["conditions"]: row for row in conditions}
+    assert shown["data"] == {"conditions": "data", "the paper's": "as the section says", "ours": "shapes"}
+    assert shown["extractor"]["ours"] == "1 critic of 2 updates"
+    assert shown["iterations"]["ours"] == "4"
+    assert shown["seeds"]["ours"] == "2"
+    assert shown["images"]["ours"] == "ND of 20 generated, 300 real"
+    assert "batch 2, Adam 0.0002, 0, 0.999, fp32" in shown["networks"]["ours"]
     document = json.loads((out / "table-4-cpu.json").read_text())
     values = document[0]["ours"]["ND"]["values"]
+    paper, ours = rows[1:3]
+    assert (paper["model"], paper["ND ↑"]) == ("SN-GAN", "10.69")
     assert ours["ND ↑"].startswith(f"{sum(values) / 2:.4g} ± ")
-    assert ours["protocol"] == f"`{document[0]['ours']['ND']['protocol']}`"
-    assert rows[9][1].startswith("not run: data.root: "), "the reason, in the table itself"
+    assert shown["protocol"]["ours"] == f"`{document[0]['ours']['ND']['protocol']}`"
+    assert rows[7][""].startswith("not run: data.root: "), "the reason, in the table itself"
     for name in ("figure-13a-cpu.png", "figure-13b-cpu.png", "figure-17-cpu.png", "figure-20d-cpu.png"):
         assert (out / name).stat().st_size > 1000
     losses = (out / "figure-17-cpu.md").read_text()
@@ -252,7 +259,7 @@ def test_a_stopped_evaluation_that_stands_alone_stops_all(
     call: Callable[..., Result], processes: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends with click's status 1, as after an error; the next kind of evaluation must not begin."""
-    monkeypatch.setattr("reproducing.runs.Run.is_trained", True)
+    monkeypatch.setattr("reproducing.runs.ModelRun.is_trained", True)
     processes.statuses, processes.stopped = [1] * 9, True
     assert call("--figure=13", "--table=4").exit_code == 130
     assert len(processes.commands) == 1
@@ -280,43 +287,26 @@ def test_what_cannot_be_measured_is_not_trained(
     )
 
 
-def test_the_plan_says_what_is_missing_and_how_long_it_takes(
-    call: Callable[..., Result], processes: InProcess, reproduce: ModuleType, tmp_path: Path
-) -> None:
-    result = call("--figure=19,18", "--dry-run", "--set=data.crop=0", "--set=data.resize=none")
+def test_a_dry_run_lists_what_would_run(call: Callable[..., Result], processes: InProcess) -> None:
+    result = call("--figure=13", "--table=4", "--dry-run")
     assert result.exit_code == 0, result.output
     assert processes.commands == []
     lines = [line.split() for line in result.output.splitlines()]
-    assert lines[2][0].startswith("celeba_small_sn-seed0-")
-    assert lines[2][1:5] == ["step", "0", "of", "4"]
-    assert float(lines[2][5]) >= 0
-    assert result.output.splitlines()[-1].startswith("4 runs, ")
+    assert lines[2][0].startswith("cifar10_small_sn-seed0-")
+    assert lines[2][1:] == ["to", "do", "nd;", "elhist"], "one run, of Table 4 and of Figure 13"
+    assert lines[-1] == ["16", "runs,", "16", "to", "train"]
 
 
-def test_a_busy_machine_is_no_slower_in_estimates(reproduce: ModuleType) -> None:
-    """On a CPU what waits takes no time; where a GPU works, waiting for it is all there is to see."""
-    work = importlib.import_module("reproducing.work")
-    waited = {name: work.mean_seconds(lambda: time.sleep(0.05), torch.device(name)) for name in ("cpu", "cuda")}
-    assert waited["cuda"] >= 0.05
-    assert waited["cpu"] < 0.025
-
-
-def test_iterations_with_a_penalty_are_estimated_by_their_own(reproduce: ModuleType) -> None:
-    """WGAN-GP's differentiates twice, Ortho-GAN's is a product of weights."""
-    gans = importlib.import_module("reproducing.gans")
-    works = [gans.work(load_config(f"cifar10_{name}")) for name in ("sn", "srn70", "ortho", "wgan_gp")]
-    assert works[0] == works[1]
-    assert len(set(works)) == 3
-
-
-def test_generated_images_are_counted(reproduce: ModuleType) -> None:
-    """The published protocol: 3 critics of 100,000 updates on 128 images, then 1,000,000; FID's are IS's, too."""
-    gans = importlib.import_module("reproducing.gans")
-    config = load_config("cifar10_sn")
-    assert gans.num_images(config, ("fid", "is")) == 50_000
-    assert gans.num_images(config, ("nd",)) == 3 * 100_000 * 128 + 1_000_000
-    assert gans.num_images(config, ("elhist",)) == 4_000
-    assert gans.num_images(config, ()) == 0
+def test_equal_conditions_stand_once(reproduce: ModuleType) -> None:
+    """A row shows what is not equal in all rows of its side."""
+    conditions = importlib.import_module("reproducing.conditions")
+    ours = [{"data": "shapes", "seeds": "2", "device": ""}, {"data": "shapes", "seeds": "3", "device": ""}]
+    paper = [{"data": "CIFAR-10"}, {"data": "CIFAR-100"}]
+    found = conditions.Conditions({"paper": paper, "ours": ours})
+    (rows,) = tables_of(found.markdown())
+    assert [list(row.values()) for row in rows] == [["data", "see the rows", "shapes"], ["seeds", "", "see the rows"]]
+    assert [found.cell("ours", row) for row in ours] == ["seeds: 2", "seeds: 3"]
+    assert [found.cell("paper", row) for row in paper] == ["data: CIFAR-10", "data: CIFAR-100"]
 
 
 def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> None:
@@ -366,8 +356,7 @@ def test_a_page_without_marks_is_refused_before_anything_is_trained(
 
 
 def test_numbers_of_figures_are_read_as_people_write_them(reproduce: ModuleType) -> None:
-    read = reproduce._numbers("figure")
-    assert read(None, None, ("18-20", "5,17")) == ["18", "19", "20", "5", "17"]
+    assert reproduce.read_numbers("18-20,5,17,5", reproduce.FIGURES) == ["18", "19", "20", "5", "17"]
 
 
 def test_means_and_verdicts(reproduce: ModuleType) -> None:

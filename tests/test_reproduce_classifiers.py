@@ -10,10 +10,9 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import test_reproduce
-import torch
 from click.testing import CliRunner, Result
 from scipy.special import stdtr
-from test_reproduce import InProcess
+from test_reproduce import InProcess, tables_of
 
 from gan.config.classifier import available_classifier_configs, load_classifier_config
 
@@ -43,17 +42,11 @@ def runs_of(
 ) -> dict[tuple[str, str], object]:
     """Of a table or figure with seed 1, by what its lines are called."""
     content = reproduce.artefact(kind, number).content
-    run_of = module("runs").Run.of
+    run_of = module("runs").ModelRun.of
     return {
         (line.section, line.model.label): run_of(line.model, 1, reproduce.SCALES[scale], overrides, Path("runs"))
         for line in content.lines
     }
-
-
-def cells(text: str) -> list[dict[str, str]]:
-    """Rows of the first table of a page, by its header."""
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith("|")]
-    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:] if len(row) == len(rows[0])]
 
 
 def test_every_classifier_has_a_configuration_at_every_scale(reproduce: ModuleType) -> None:
@@ -62,7 +55,7 @@ def test_every_classifier_has_a_configuration_at_every_scale(reproduce: ModuleTy
     artefacts += [reproduce.artefact("figure", number) for number in paper.FIGURES]
     for name, scale in reproduce.SCALES.items():
         for model in {model for artefact in artefacts for model, _ in artefact.needs}:
-            run = module("runs").Run.of(model, 3, scale, (), Path("runs"))
+            run = module("runs").ModelRun.of(model, 3, scale, (), Path("runs"))
             assert f"{run.name}.yaml" in known
             assert ("_small_" in run.name) == (name == "cpu"), "at the scale of a CPU all are small, on CIFAR-10 (JPEG)"
             assert run.config.train.seed == 3
@@ -199,7 +192,7 @@ def test_claims_are_about_what_is_shown(reproduce: ModuleType) -> None:
             assert claim.of in columns, claim
             seen: list[str] = []
             claim.measure(SimpleNamespace(find=seen.append))
-            assert seen == [paper.COLUMNS[claim.of].key]
+            assert seen == [module("columns").COLUMNS[claim.of].key]
     assert claimed > 50
 
 
@@ -214,25 +207,25 @@ def log(folder: Path, *epochs: float, tested: float | None = None) -> Path:
 
 
 def test_a_run_ends_with_its_epochs_or_at_its_accuracy(reproduce: ModuleType, tmp_path: Path) -> None:
-    classifiers = module("classifiers")
+    model = module("classifiers").ClassifierModel("", "classifier_smoke")
 
-    def progress(step: int | None, *settings: str) -> tuple[float, bool]:
+    def is_trained(step: int, *settings: str) -> bool:
         config = load_classifier_config("classifier_smoke", ["train.epochs=3", *settings])
-        return tuple(classifiers.progress(config, tmp_path, step))
+        return bool(model.is_trained(config, tmp_path, step))
 
-    assert progress(None) == (0, False)
-    assert progress(0) == (0, False), "a checkpoint, and no epoch in the log"
-    assert progress(0, "train.epochs=0") == (0, True)
+    assert not is_trained(0), "a checkpoint, and no epoch in the log"
+    assert is_trained(0, "train.epochs=0")
     log(tmp_path, 0.5, 0.75, 0.9)
-    assert progress(30) == (3, True)
-    assert progress(25) == (2.5, False), "the log is ahead of the checkpoint: a killed process goes on from there"
-    assert progress(30, "train.epochs=6") == (3, False)
-    assert progress(30, "train.epochs=6", "train.stop_accuracy=0.9") == (3, True)
-    assert progress(30, "train.epochs=6", "train.stop_accuracy=0.91") == (3, False)
+    assert is_trained(30)
+    assert not is_trained(25), "the log is ahead of the checkpoint: a killed process goes on from there"
+    assert not is_trained(30, "train.epochs=6")
+    assert is_trained(30, "train.epochs=6", "train.stop_accuracy=0.9")
+    assert not is_trained(30, "train.epochs=6", "train.stop_accuracy=0.91")
 
 
 def test_accuracies_are_read_from_the_log(reproduce: ModuleType, tmp_path: Path) -> None:
-    classifiers, config = module("classifiers"), load_classifier_config("classifier_smoke")
+    classifiers = module("classifiers").ClassifierModel("", "classifier_smoke")
+    config = load_classifier_config("classifier_smoke")
     measured = module("measured").Measured(
         tmp_path, [], classifiers.logged(config, log(tmp_path, 0.5, 0.875, tested=0.75))
     )
@@ -257,7 +250,7 @@ def test_accuracies_are_read_from_the_log(reproduce: ModuleType, tmp_path: Path)
 
 def test_what_stops_at_an_accuracy_says_where(reproduce: ModuleType, tmp_path: Path) -> None:
     """Two seeds, of which one did not get there: its accuracy is none of the figure's."""
-    classifiers, results = module("classifiers"), module("results")
+    classifiers, results = module("classifiers").ClassifierModel("", "classifier_smoke"), module("results")
     config = load_classifier_config("classifier_smoke", ["train.stop_accuracy=0.9"])
     runs = []
     for name, accuracies in (("reached", (0.5, 0.95)), ("missed", (0.5, 0.6, 0.7))):
@@ -295,15 +288,15 @@ def test_bars_are_made_once(
     assert {run.module for run in processes.commands} == {"gan.train_classifier"}, "accuracies are in the log"
     assert len(processes.commands) == 16
     out = tmp_path / "out"
-    rows = cells((out / "figure-2-cpu.md").read_text())
-    assert rows[0]["data"] == "CIFAR-100"
-    assert rows[2]["paper"] == "71.5 (text)"
+    conditions, rows = tables_of((out / "figure-2-cpu.md").read_text())
+    shown = {row["conditions"]: row["ours"] for row in conditions}
+    assert conditions[0] == {"conditions": "data", "the paper's": "CIFAR-100", "ours": "shapes, 100 training images"}
+    assert rows[1]["paper"] == "71.5 (text)"
+    assert shown["network"] == "resnet, depth 8, channels 4"
+    assert shown["epochs"] == "2"
+    assert shown["seeds"] == "2"
+    assert "crops and flips, bf16" in shown["recipe"]
     ours = next(row for row in rows if row["model"] == "SRN-30")
-    assert ours["data"] == "shapes, 100 training images"
-    assert ours["network"] == "resnet, depth 8, channels 4"
-    assert ours["epochs"] == "2"
-    assert ours["seeds"] == "2"
-    assert "crops and flips, bf16" in ours["recipe"]
     values = json.loads((out / "figure-2-cpu.json").read_text())[3]["ours"]["test accuracy, %"]["values"]
     logs = sorted(out.glob("runs/classifier_cifar10_small_resnet_srn30-seed*/metrics.jsonl"))
     lines = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
@@ -312,7 +305,7 @@ def test_bars_are_made_once(
     assert 100 * last[4]["test_accuracy"] in values
     assert ours["test accuracy, % ↑"] == f"{sum(values) / 2:.4g} ± {abs(values[0] - values[1]) / 2 * (1 + 2**0.5):.2g}"
     assert "not run: left out by --architecture" in [row["test accuracy, % ↑"] for row in rows if row["panel"] == "VGG"]
-    random = next(row for row in cells((out / "figure-3-cpu.md").read_text()) if row["model"] == "SN")
+    random = {row["conditions"]: row["ours"] for row in tables_of((out / "figure-3-cpu.md").read_text())[0]}
     assert (random["labels"], random["epochs"]) == ("random, seed 0", "4")
     assert "no crops or flips" in random["recipe"]
     assert "images as they are" in random["measured"]
@@ -338,14 +331,15 @@ def test_complexities_and_noise_are_measured_once(
     assert modules.count("gan.train_classifier") == 3
     assert modules.count("gan.evaluate_classifier") == 6
     out = tmp_path / "out"
-    rows = cells((out / "table-5-cpu.md").read_text())
+    conditions, rows = tables_of((out / "table-5-cpu.md").read_text())[:2]
+    shown = {row["conditions"]: row["ours"] for row in conditions}
     paper, ours = next((one, rows[n + 1]) for n, one in enumerate(rows) if one["model"] == "Vanilla")
     assert (paper["log Spec-L1 ↓"], ours[""]) == ("∞", "ours")
     document = json.loads((out / "table-5-cpu.json").read_text())[0]["ours"]["log Spec-L1"]
     assert ours["log Spec-L1 ↓"] == f"{document['values'][0]:.4g}", "no interval of one seed"
-    assert ours["seeds"] == "1, no interval"
-    assert document["protocol"] in ours["protocol"]
-    assert ours["measured"] == "50 train images"
+    assert shown["seeds"] == "1, no interval"
+    assert document["protocol"] in shown["protocol"]
+    assert shown["measured"] == "50 train images"
     text = (out / "table-5-cpu.md").read_text()
     assert "SRN-30 is better than SN (the paper: SRN is, in 7 of 9 cases): " in text
     assert "- ResNet, log Jac-Norm: " in text
@@ -361,7 +355,7 @@ def test_what_was_begun_by_hand_goes_on(
 ) -> None:
     """A run of these settings in a folder whose name ends with its identity, stopped within its second epoch."""
     overrides = (*SETTINGS, f"data.root={small_shapes}")
-    run = module("runs").Run.of(
+    run = module("runs").ModelRun.of(
         reproduce.artefact("table", "7").content.lines[0].model, 0, reproduce.SCALES["cpu"], overrides, tmp_path
     )
     folder = tmp_path / "out" / "runs" / f"mine-{run.identity}"
@@ -403,30 +397,8 @@ def test_architectures_that_are_left_out_are_not_planned(
     assert {line[0].partition("-seed")[0] for line in lines[2:10]} == {
         f"classifier_cifar10_small_resnet{suffix}" for suffix in ("", "_sn", "_srn50", "_srn30")
     }
-    assert lines[2][1:5] == ["epoch", "0", "of", "2"]
-    assert lines[-1][:2] == ["8", "runs,"]
+    assert [line[1:] for line in lines[2:10]] == [["to", "do"]] * 8, "accuracies are in the log"
+    assert lines[-1] == ["8", "runs,", "8", "to", "train"]
     assert call("--figure=2", "--architecture=lenet").exit_code == 2
     assert call("--table=6").exit_code == 0, "which is of WideResNets"
     assert "not run: left out by --architecture" in (tmp_path / "out" / "table-6-cpu.md").read_text()
-
-
-def test_an_epoch_is_estimated_by_its_updates(reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """500 images are four batches of 128. Updates of 2 images, of 16, of all, until one takes over a second."""
-    classifiers = module("classifiers")
-    config = load_classifier_config("classifier_smoke", ["train.batch_size=128", "data.num_train=500"])
-
-    def costs(*seconds: float) -> tuple[float, float]:
-        found = iter(seconds)
-        monkeypatch.setattr(classifiers, "mean_seconds", lambda run, device: next(found))
-        return tuple(classifiers.tried(config, torch.device("cpu")))
-
-    assert costs(3.0, 0.5) == (3.0 / 2 * 128 * 4, 0.5 / 2)
-    assert costs(0.5, 3.0, 2.0) == (3.0 / 16 * 128 * 4, 2.0 / 16)
-    assert costs(0.1, 0.2, 0.7, 0.5) == (0.7 * 4, 0.5 / 128)
-    assert classifiers.num_images(config, ("noise",)) == 20 * (1 + 4)
-    assert classifiers.num_images(config, ("accuracy", "complexity")) == 200 + 200 * 4
-    works = [
-        classifiers.work(load_classifier_config(f"classifier_{name}")) for name in ("cifar100_resnet", "cifar100_vgg")
-    ]
-    assert works[0] != works[1]
-    assert works[0] == classifiers.work(load_classifier_config("classifier_cifar100_resnet_srn30"))

@@ -1,20 +1,19 @@
-"""What the paper claims, and whether our runs agree."""
+"""Orders that the paper claims, compared with our runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from evaluation.reporting.tables import markdown_table
-from reproducing.content import AnyModel, Claim
-from reproducing.kinds import kind_of
+from reproducing.content import Claim, Model
 from reproducing.results import Reach, Seeds, Spread, of_all, verdict
 
-Panels = Mapping[str, Mapping[AnyModel, Seeds]]
-"""Of a figure, or sections of a table: their models with what is known of them."""
+Panels = Mapping[str, Mapping[Model, Seeds]]
+"""Panels of a figure or sections of a table: their models with our runs."""
 HEADS = ("panel", "the paper says", "smaller there", "ours", "larger there", "ours", "here")
 
 
 class Checked(NamedTuple):
-    """A claim in one panel. smaller, larger: ours, of the models that are there."""
+    """A claim in one panel. smaller, larger: our values of its two models."""
 
     panel: str
     claim: Claim
@@ -24,7 +23,7 @@ class Checked(NamedTuple):
 
 
 def claims_markdown(claims: Sequence[Claim], panels: Panels) -> list[str]:
-    """A table, and how often claims hold that are made more than once; empty where nothing was run."""
+    """Table of claims and how many of the repeated ones hold; empty if nothing was run."""
     found = check(claims, panels)
     if not found:
         return []
@@ -39,15 +38,15 @@ def claims_markdown(claims: Sequence[Claim], panels: Panels) -> list[str]:
 
 
 def check(claims: Sequence[Claim], panels: Panels) -> list[Checked]:
-    """Each panel with the claims of which it has both models: other panels' models may have the same labels.
+    """Each panel with the claims whose two models it has; models of other panels may have the same labels.
 
-    A panel of which nothing was run has nothing to say of them.
+    Panels without any run are left out.
     """
     found = []
     for title, members in panels.items():
         seeds = {model.label: of_model for model, of_model in members.items()}
         if any(of_model.runs for of_model in seeds.values()):
-            reach = kind_of(next(iter(members))).REACH
+            reach = next(iter(members)).reach
             found += [
                 _checked(title, claim, seeds, reach)
                 for claim in claims
@@ -63,7 +62,7 @@ def _checked(panel: str, claim: Claim, seeds: Mapping[str, Seeds], reach: Reach)
 
 
 def _tally(found: Sequence[Checked]) -> list[str]:
-    """For each text that was measured more than once, in how many places it is as in the paper."""
+    """Number of agreements with the paper for each text that was measured more than once."""
     sentences = []
     for text in dict.fromkeys(one.claim.text for one in found):
         verdicts = [one.verdict for one in found if one.claim.text == text and one.verdict != "not measured"]

@@ -1,27 +1,64 @@
-"""What stands beside every number whatever it is of: the data, the time, the device."""
+"""Conditions of numbers, such as data, settings, seeds and machine: described, and shown once where they are equal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from evaluation.reporting.tables import markdown_table
 from gan.config import Config
 from gan.config.classifier import ClassifierConfig
 from reproducing.measured import Measured
 from reproducing.results import Spread
 
+PAPER, OURS = "paper", "ours"
+VARIES = "see the rows"
 
-def title_of(config: Config | ClassifierConfig) -> str:
-    """What the data are called."""
+
+def describe_data(config: Config | ClassifierConfig) -> str:
+    """Name of a configuration's data; of a folder or archive without a title, its path too."""
     data = config.data
     return data.title or (f"{data.name} {data.root}" if data.name == "folder" else data.name)
 
 
-def time_of(runs: Sequence[Measured]) -> str:
-    """Minutes of training and of evaluation, on average; of training over the runs that were trained by this tool."""
+def describe_time(runs: Sequence[Measured]) -> str:
+    """Mean minutes of training, over runs that this tool has trained, and of evaluation."""
     training = Spread.of([run.training_seconds / 60 for run in runs if run.training_seconds]).mean
     evaluation = Spread.of([run.evaluation_seconds / 60 for run in runs]).mean
     return f"{'not noted' if math.isnan(training) else f'{training:.1f} min'} + {evaluation:.1f} min"
 
 
-def devices_of(runs: Sequence[Measured]) -> str:
-    """Where they trained."""
+def describe_devices(runs: Sequence[Measured]) -> str:
+    """Devices on which runs trained."""
     return ", ".join(sorted({run.device for run in runs}))
+
+
+def joined(texts: Iterable[str], separator: str) -> str:
+    """Distinct non-empty texts in order."""
+    return separator.join(dict.fromkeys(filter(None, texts)))
+
+
+class Conditions:
+    """Conditions of a table's rows, split into those that are equal in all rows and those of single rows.
+
+    Args:
+        rows: conditions by name of every row, of the paper's rows and of ours.
+    """
+
+    def __init__(self, rows: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
+        self._names = dict.fromkeys(name for each in rows.values() for row in each for name in row)
+        self._values = {
+            side: {name: {row.get(name, "") for row in each} for name in self._names} for side, each in rows.items()
+        }
+
+    def cell(self, side: str, row: Mapping[str, str]) -> str:
+        """Conditions of one row that are not equal in all rows of its side."""
+        own = [f"{name}: {row[name]}" for name in row if row[name] and len(self._values[side][name]) > 1]
+        return "<br>".join(own)
+
+    def markdown(self) -> str:
+        """Table of the conditions that are equal in all rows."""
+        rows = [[name, *(self._shared(side, name) for side in (PAPER, OURS))] for name in self._names]
+        return markdown_table([["conditions", "the paper's", "ours"], *(row for row in rows if any(row[1:]))])
+
+    def _shared(self, side: str, name: str) -> str:
+        values = self._values[side][name]
+        return VARIES if len(values) > 1 else "".join(values)

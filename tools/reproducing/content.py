@@ -1,54 +1,28 @@
-"""What tables and figures consist of. The paper's own are in paper.py, of GANs, and in paper_classifiers.py."""
+"""Parts of tables and figures. paper.py holds those of the paper's GANs, paper_classifiers.py of its classifiers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from reproducing.measured import Measured
+from reproducing.classifiers import ClassifierModel
+from reproducing.gans import GanModel
+from reproducing.measured import Measure
 
-Measure = Callable[[Measured], float]
-
-
-class Model(NamedTuple):
-    """A GAN. config: the name of the configuration of the paper's setting. untrained: as initialized."""
-
-    label: str
-    config: str
-    untrained: bool = False
-
-
-class Classifier(NamedTuple):
-    """config: as of a GAN. changes: of its settings. epochs: as many times those of the configuration."""
-
-    label: str
-    config: str
-    changes: tuple[str, ...] = ()
-    epochs: float = 1
-
-
-AnyModel = Model | Classifier
+Model = GanModel | ClassifierModel
 
 
 class Line(NamedTuple):
-    """One line of a table. printed: by column. protocol: where the line's is not the table's, by name."""
+    """One line of a table. printed: by column. protocol: conditions that differ from the table's, by name."""
 
-    model: AnyModel
+    model: Model
     printed: Mapping[str, str]
     section: str = ""
     protocol: Mapping[str, str] = {}
 
 
-class Column(NamedTuple):
-    """A value of a model. metric: of the evaluation; empty: it is in the log. key: a regular expression of its key."""
-
-    metric: str
-    key: str
-    better: str
-
-
 class Claim(NamedTuple):
-    """A model's measure is smaller than another's, the paper says.
+    """Statement of the paper that one model's measure is smaller than another's.
 
-    panels: where it says so; none: everywhere. of: what is measured, where a figure or table shows several things.
+    smaller, larger: labels of models. panels: titles it applies to; none: all. of: the column, where there are several.
     """
 
     text: str
@@ -59,8 +33,8 @@ class Claim(NamedTuple):
     of: str = ""
 
 
-class Table(NamedTuple):
-    """protocol: what the paper says of how its numbers were obtained, by name."""
+class PaperTable(NamedTuple):
+    """A table. protocol: conditions of the paper's numbers, by name, as far as they are stated."""
 
     title: str
     columns: tuple[str, ...]
@@ -70,16 +44,16 @@ class Table(NamedTuple):
     claims: tuple[Claim, ...] = ()
 
 
-class Histograms(NamedTuple):
-    """Histograms of a figure.
+class HistogramFigure(NamedTuple):
+    """Histograms.
 
-    kinds: keys of evaluation.reporting.histograms.NAMES. metrics: of the evaluation. panels: models by the title of
-    their panel. omitted: labels that the paper does not draw, by panel and kind.
+    kinds: keys of evaluation.reporting.histograms.NAMES. panels: models by panel title. metrics: evaluated for it.
+    omitted: labels that the paper does not draw, by panel and kind.
     """
 
     title: str
     kinds: tuple[str, ...]
-    panels: Mapping[str, tuple[AnyModel, ...]]
+    panels: Mapping[str, tuple[Model, ...]]
     protocol: Mapping[str, str]
     claims: tuple[Claim, ...] = ()
     metrics: tuple[str, ...] = ("elhist",)
@@ -87,26 +61,26 @@ class Histograms(NamedTuple):
     note: str = ""
 
 
-class Curves(NamedTuple):
-    """A loss over the steps, from the runs' logs."""
+class CurveFigure(NamedTuple):
+    """A loss over the steps, from training logs. key: name of the loss there."""
 
     title: str
     key: str
-    panels: Mapping[str, tuple[AnyModel, ...]]
+    panels: Mapping[str, tuple[Model, ...]]
     protocol: Mapping[str, str]
     claims: tuple[Claim, ...] = ()
 
 
-class Samples(NamedTuple):
-    """Grids of generated images, unselected. paper: how the paper's were made."""
+class SampleFigure(NamedTuple):
+    """Grids of generated images, unselected. paper: how the paper selected its images."""
 
     title: str
-    panels: Mapping[str, tuple[AnyModel, ...]]
+    panels: Mapping[str, tuple[Model, ...]]
     paper: str
 
 
-class Bars(NamedTuple):
-    """A bar for each line, a panel for each section and column."""
+class BarFigure(NamedTuple):
+    """Bar chart: a bar for each line, a panel for each section and column."""
 
     title: str
     columns: tuple[str, ...]
@@ -116,10 +90,10 @@ class Bars(NamedTuple):
     claims: tuple[Claim, ...] = ()
 
     @property
-    def panels(self) -> dict[str, tuple[AnyModel, ...]]:
+    def panels(self) -> dict[str, tuple[Model, ...]]:
         """Models by section."""
         sections = dict.fromkeys(line.section for line in self.lines)
         return {name: tuple(line.model for line in self.lines if line.section == name) for name in sections}
 
 
-Figure = Histograms | Curves | Samples | Bars
+PaperFigure = HistogramFigure | CurveFigure | SampleFigure | BarFigure

@@ -1,7 +1,7 @@
 """Figures of the paper from our runs: histograms, losses over the steps, samples, bars."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -12,34 +12,33 @@ from evaluation.reporting.histograms import FAMILIES, NAMES, histograms, line_of
 from evaluation.reporting.plots import overlaid_figure, save_figure
 from evaluation.reporting.tables import markdown_table
 from reproducing.bars import Bar, bars_figure
-from reproducing.catalogue import COLUMNS
 from reproducing.claims import Panels, claims_markdown
-from reproducing.conditions import title_of
-from reproducing.content import AnyModel, Bars, Curves, Figure, Histograms, Samples
-from reproducing.kinds import Kind, kind_of
+from reproducing.columns import COLUMNS
+from reproducing.conditions import OURS, PAPER, Conditions, describe_data
+from reproducing.content import BarFigure, CurveFigure, HistogramFigure, Model, PaperFigure, SampleFigure
 from reproducing.measured import Measured, steadiness
-from reproducing.results import Seeds, Spread, of_all, over_seeds
-from reproducing.tables import MISSING, conditions, head
+from reproducing.results import Ours, Seeds, Spread, of_all, over_seeds
+from reproducing.tables import MISSING, VARYING, Row, conditions_of, head, rows_of
 
 NOT_PRINTED = "not printed"
 DRAWN = "Drawn are the means and their intervals; dots are seeds; the axis does not begin at 0."
+FIRST_SEED = "Drawn is the first seed of each; no curve is shifted, as the paper's of SRN-70 is (by 0.2)."
+
+PictureFile = Callable[[str], Path]
+"""PNG file of a panel, by its letter, or "" if there is one panel."""
 
 
-def figure_markdown(figure: Figure, panels: Panels, file: Callable[[str], Path]) -> str:
-    """Draws the figure's panels into PNG files; returns them and their numbers as Markdown.
-
-    Args:
-        file: the PNG file of a panel, by a letter, or "" of the only one.
-    """
+def figure_markdown(figure: PaperFigure, panels: Panels, file: PictureFile) -> str:
+    """Draws the figure's panels into PNG files; returns them and their numbers as Markdown."""
     drawers: dict[type, Callable[..., list[str]]] = {
-        Histograms: _histograms,
-        Curves: _curves,
-        Samples: _samples,
-        Bars: _bars,
+        HistogramFigure: _histograms,
+        CurveFigure: _curves,
+        SampleFigure: _samples,
+        BarFigure: _bars,
     }
     parts = drawers[type(figure)](figure, panels, file)
     parts += claims_markdown(getattr(figure, "claims", ()), panels)
-    if not isinstance(figure, Bars):  # whose lines say it themselves
+    if not isinstance(figure, BarFigure):  # the rows of its table say it themselves
         parts += sorted(
             {
                 f"{model.label} ({seeds.config.name}): not run: {seeds.reason}"
@@ -48,64 +47,79 @@ def figure_markdown(figure: Figure, panels: Panels, file: Callable[[str], Path])
                 if not seeds.runs
             }
         )
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
-def _kind(panels: Panels) -> Kind:
-    """All models of a figure are of one."""
-    return kind_of(next(model for members in panels.values() for model in members))
+def _one_of(panels: Panels) -> Model:
+    """Any model; all models of a figure are GANs, or all are classifiers."""
+    return next(model for members in panels.values() for model in members)
 
 
-def _histograms(figure: Histograms, panels: Panels, file: Callable[[str], Path]) -> list[str]:
-    parts, letters = [], iter(ascii_lowercase)
+def _table(
+    names: Sequence[str], rows: Sequence[tuple[Sequence[str], Mapping[str, str]]], paper: Mapping[str, str]
+) -> str:
+    """Conditions that are equal in all rows, and a table of our rows with the other conditions.
+
+    Args:
+        names: columns.
+        rows: our cells and conditions.
+        paper: conditions of the paper's numbers.
+    """
+    conditions = Conditions({PAPER: [paper], OURS: [own for _, own in rows if own]})
+    table = [[*names, VARYING], *([*cells, conditions.cell(OURS, own)] for cells, own in rows)]
+    return f"{conditions.markdown()}\n\n{markdown_table(table)}"
+
+
+def _histograms(figure: HistogramFigure, panels: Panels, file: PictureFile) -> list[str]:
+    """Pictures, and a table over all seeds of the percentiles and scores that belong to them."""
+    pictures: list[str] = []
+    rows, letters = [], iter(ascii_lowercase)
+    patterns = _patterns(figure)
+    several = len(panels) * len(figure.kinds) > 1
     for title, members in panels.items():
-        drawn = False
-        for kind in figure.kinds:
-            letter = next(letters) if len(panels) * len(figure.kinds) > 1 else ""
-            reports = {
-                model.label: seeds.runs[0].report
-                for model, seeds in members.items()
-                if seeds.runs and model.label not in figure.omitted.get((title, kind), ())
-            }
-            reports = {label: report for label, report in reports.items() if kind in histograms(report)}
-            if reports:
-                plot_histograms(reports, kind, file(letter))
-                what = f", {NAMES[kind]}" if len(figure.kinds) > 1 else ""
-                parts.append(f"![{figure.title}, {title}{what}]({file(letter).name})")
-                drawn = True
-        if drawn:
-            parts.append(_percentiles(figure, title, members))
-    return [*parts, *filter(None, [_kind(panels).NOTE, figure.note])] if parts else []
+        files = [file(next(letters) if several else "") for _ in figure.kinds]
+        drawn = [_histogram(figure, title, members, *pair) for pair in zip(figure.kinds, files, strict=True)]
+        pictures += filter(None, drawn)
+        for model, seeds in members.items():
+            if seeds.runs:
+                found = [over_seeds(seeds.runs, pattern) for pattern in patterns.values()]
+                cells = [title, model.label, *(value.spread.text(model.reach) if value else MISSING for value in found)]
+                rows.append((cells, conditions_of(model, seeds, [value for value in found if value])))
+    if not pictures:
+        return []
+    table = _table(["panel", "model", *patterns], rows, figure.protocol)
+    return [*pictures, table, _one_of(panels).note, figure.note]
 
 
-def _percentiles(figure: Histograms, title: str, members: Mapping[AnyModel, Seeds]) -> str:
-    """A table of what the figure shows of the first seed, over all seeds, each row with its protocol."""
-    several = len(figure.kinds) > 1
-    patterns = {
-        f"{NAMES[kind]}, {_line_name(kind)}" if several else _line_name(kind): line_of(kind) for kind in figure.kinds
+def _histogram(figure: HistogramFigure, title: str, members: Mapping[Model, Seeds], kind: str, file: Path) -> str:
+    """Draws one kind of histogram of a panel's models; "" if no run has it."""
+    omitted = figure.omitted.get((title, kind), ())
+    reports = {
+        model.label: seeds.runs[0].report
+        for model, seeds in members.items()
+        if seeds.runs and model.label not in omitted and kind in histograms(seeds.runs[0].report)
     }
-    patterns |= {
-        name: column.key
-        for name, column in COLUMNS.items()
-        if column.metric in figure.metrics and not set(patterns.values()) & {column.key}
-    }
-    kind = _kind({title: members})
-    paper = [*("" for _ in patterns), *(figure.protocol.get(name, "") for name in kind.CONDITIONS)]
-    rows = [[title, *patterns, *kind.CONDITIONS], ["paper", *paper]]
-    for model, seeds in members.items():
-        if seeds.runs:
-            found = {name: over_seeds(seeds.runs, pattern) for name, pattern in patterns.items()}
-            shown = [value.spread.text(kind.REACH) if value else MISSING for value in found.values()]
-            values = [value for value in found.values() if value]
-            rows.append([model.label, *shown, *conditions(model, seeds, values)])
-    return markdown_table(rows)
+    if not reports:
+        return ""
+    plot_histograms(reports, kind, file)
+    shown = f", {NAMES[kind]}" if len(figure.kinds) > 1 else ""
+    return f"![{figure.title}, {title}{shown}]({file.name})"
 
 
-def _line_name(kind: str) -> str:
-    return FAMILIES[kind.partition("/")[0]].line_name
+def _patterns(figure: HistogramFigure) -> dict[str, str]:
+    """Keys of the values in a figure's table, by the names of their columns."""
+    patterns = {_line_name(figure, kind): line_of(kind) for kind in figure.kinds}
+    scores = {name: column.key for name, column in COLUMNS.items() if column.metric in figure.metrics}
+    return patterns | {name: key for name, key in scores.items() if key not in patterns.values()}
 
 
-def _curves(figure: Curves, panels: Panels, file: Callable[[str], Path]) -> list[str]:
+def _line_name(figure: HistogramFigure, kind: str) -> str:
+    """Name of the percentile that is marked in a histogram."""
+    name = FAMILIES[kind.partition("/")[0]].line_name
+    return f"{NAMES[kind]}, {name}" if len(figure.kinds) > 1 else name
+
+
+def _curves(figure: CurveFigure, panels: Panels, file: PictureFile) -> list[str]:
     curves = {
         title: {
             model.label: seeds.runs[0].curves[figure.key]
@@ -119,73 +133,69 @@ def _curves(figure: Curves, panels: Panels, file: Callable[[str], Path]) -> list
         return []
     order = list(dict.fromkeys(model.label for members in panels.values() for model in members))
     save_figure(overlaid_figure(curves, order=order), file(""))
-    names = _kind(panels).CONDITIONS
-    rows = [["", "model", "spread around a line, last half", *names]]
-    rows.append(["", "paper", "", *(figure.protocol.get(name, "") for name in names)])
-    for title, members in panels.items():
-        for model, seeds in members.items():
-            if seeds.runs:
-                spread = str(Spread.of(of_all(seeds.runs, steadiness)))
-                rows.append([title, model.label, spread, *conditions(model, seeds, [])])
-    picture = f"![{figure.title}]({file('').name})"
-    return [
-        picture,
-        "Drawn is the first seed of each; no curve is shifted, as the paper's of SRN-70 is (by 0.2).",
-        markdown_table(rows),
+    rows = [
+        ([title, model.label, str(Spread.of(of_all(seeds.runs, steadiness)))], conditions_of(model, seeds, []))
+        for title, members in panels.items()
+        for model, seeds in members.items()
+        if seeds.runs
     ]
+    names = ("", "model", "spread around a line, last half")
+    return [f"![{figure.title}]({file('').name})", FIRST_SEED, _table(names, rows, figure.protocol)]
 
 
-def _samples(figure: Samples, panels: Panels, file: Callable[[str], Path]) -> list[str]:
-    rows, parts = [], []
+def _samples(figure: SampleFigure, panels: Panels, file: PictureFile) -> list[str]:
+    titles, pictures = [], []
     for members in panels.values():
         for letter, (model, seeds) in zip(ascii_lowercase, members.items(), strict=False):
             if seeds.runs:
                 grid = file(letter if len(members) > 1 else "")
                 _grid(seeds.runs[0], grid)
-                rows.append(f"{model.label}, {title_of(seeds.config)}, {seeds.config.train.steps:,} iterations")
-                parts.append(f"![{model.label}]({grid.name})")
-    if not rows:
+                steps = seeds.config.train.steps
+                titles.append(f"{model.label}, {describe_data(seeds.config)}, {steps:,} iterations")
+                pictures.append(f"![{model.label}]({grid.name})")
+    if not titles:
         return []
     return [
-        markdown_table([rows, parts]),
+        markdown_table([titles, pictures]),
         f"The first images of the first seed, unselected. {figure.paper}",
     ]
 
 
 def _grid(run: Measured, file: Path) -> None:
-    """The newest sample grid that training left."""
+    """Writes the newest sample grid of a run's training."""
     grids = sorted((run.folder / "samples").glob("step-*.png"))
     if not grids:
         raise EvaluationError(f"{run.folder}: got no sample grid, expected samples/step-*.png")
     Image.open(grids[-1]).save(file)
 
 
-def _bars(figure: Bars, panels: Panels, file: Callable[[str], Path]) -> list[str]:
+def _bars(figure: BarFigure, panels: Panels, file: PictureFile) -> list[str]:
     """A picture for each column, with a panel for each section; a table with a row for each line."""
-    kind, pictures = _kind(panels), []
-    drawn: dict[str, dict[str, list[Bar]]] = {name: {} for name in figure.columns}
-    rows = [["panel", "model", *(cell for name in figure.columns for cell in ("paper", head(name))), *kind.CONDITIONS]]
-    rows.append(
-        ["", "paper", *[""] * 2 * len(figure.columns), *(figure.protocol.get(name, "") for name in kind.CONDITIONS)]
-    )
-    for line in figure.lines:
-        seeds = panels[line.section][line.model]
-        found = {name: over_seeds(seeds.runs, COLUMNS[name].key) for name in figure.columns}
-        cells = []
-        for name, value in found.items():
-            missing = MISSING if seeds.runs else f"not run: {seeds.reason}"
-            cells += [line.printed.get(name, NOT_PRINTED), value.spread.text(kind.REACH) if value else missing]
-            if value:
-                reach = kind.REACH(value.spread)
-                bar = Bar(line.model.label, value.spread.mean, 0.0 if math.isnan(reach) else reach, value.values)
-                drawn[name].setdefault(line.section, []).append(bar)
-        values = [value for value in found.values() if value]
-        own = conditions(line.model, seeds, values) if seeds.runs else [""] * len(kind.CONDITIONS)
-        rows.append([line.section, line.model.label, *cells, *own])
-    for letter, (name, sections) in zip(ascii_lowercase, drawn.items(), strict=False):
+    rows = rows_of([(line, panels[line.section][line.model]) for line in figure.lines], figure.columns)
+    pictures = []
+    for letter, name in zip(ascii_lowercase, figure.columns, strict=False):
+        sections: dict[str, list[Bar]] = {}
+        for row in rows:
+            if name in row.ours:
+                sections.setdefault(row.line.section, []).append(_bar(row, row.ours[name]))
         if sections:
             picture = file(letter if len(figure.columns) > 1 else "")
             save_figure(bars_figure(sections, axis=name), picture)
             pictures.append(f"![{figure.title}: {name}]({picture.name})")
+    names = ["panel", "model", *(cell for name in figure.columns for cell in ("paper", head(name)))]
+    cells = [(_bar_cells(figure, row), row.conditions) for row in rows]
     notes = [DRAWN] if pictures else []
-    return [*pictures, *notes, markdown_table(rows), *filter(None, [kind.NOTE, figure.note])]
+    return [*pictures, *notes, _table(names, cells, figure.protocol), _one_of(panels).note, figure.note]
+
+
+def _bar(row: Row, value: Ours) -> Bar:
+    reach = row.line.model.reach(value.spread)
+    return Bar(row.line.model.label, value.spread.mean, 0.0 if math.isnan(reach) else reach, value.values)
+
+
+def _bar_cells(figure: BarFigure, row: Row) -> list[str]:
+    cells = [row.line.section, row.line.model.label]
+    for name in figure.columns:
+        ours = row.text(name) if row.seeds.runs else f"not run: {row.seeds.reason}"
+        cells += [row.line.printed.get(name, NOT_PRINTED), ours]
+    return cells

@@ -1,26 +1,27 @@
-"""The commands that are to be run, several at once, and what is remembered of them."""
+"""Executes the missing commands, several at once, and keeps their times and errors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
 
+from gan.errors import UserError
 from gan.launch.several import Planned, run_all
 from reproducing.measured import add_seconds
 from reproducing.plan import Metrics
-from reproducing.runs import Run
+from reproducing.runs import ModelRun
 
 
 class Jobs:
-    """Runs commands, notes how long they took, and keeps the last error of each run, by its identity."""
+    """Executes commands, records their times, and keeps the last error of each run by its identity."""
 
     def __init__(self, at_once: int, devices: Sequence[str]) -> None:
         self.at_once, self.devices = at_once, devices
         self.errors: dict[str, str] = {}
         self.stopped = False
 
-    def do(self, jobs: Sequence[tuple[Path, str, Planned]], at_once: int) -> None:
-        """Jobs: the run's folder, what its time is noted as, the command."""
+    def execute(self, jobs: Sequence[tuple[Path, str, Planned]], at_once: int) -> None:
+        """Executes jobs: folder of the run, name under which the time is recorded, command."""
         if self.stopped or not jobs:
             return
         ended = run_all([planned for _, _, planned in jobs], at_once, self._say)
@@ -32,27 +33,37 @@ class Jobs:
             if status and not interrupted:
                 self.errors.setdefault(_identity(folder.name), f"{planned.module} ended with status {status}")
 
-    def usable(self, groups: Mapping[Run, Iterable[Metrics]]) -> dict[Run, Iterable[Metrics]]:
-        """Without runs that would lack something: why is known now, not after hours of training."""
+    def usable(self, groups: Mapping[ModelRun, Iterable[Metrics]]) -> dict[ModelRun, Iterable[Metrics]]:
+        """Runs whose data, names and extractors are there, checked before training; the others get an error."""
         answers: dict[tuple[str, ...], str] = {}
         for run, wanted in groups.items():
             missing = sorted({name for metrics in wanted if not run.is_measured(metrics) for name in metrics})
             if run.is_trained and not missing:
                 continue
-            needed = (run.kind.needed(run.config), run.protocol, *missing)
+            data = run.config.model_dump_json(include={"data", "conditional"})
+            needed = (run.model.evaluation_module, data, run.protocol, *missing)
             if needed not in answers:
-                answers[needed] = run.obstacle(missing, self.devices[0])
+                answers[needed] = self._obstacle(run, missing)
             if answers[needed]:
                 self.errors[run.identity] = answers[needed]
         return {run: wanted for run, wanted in groups.items() if run.identity not in self.errors}
 
-    def train(self, runs: Iterable[Run]) -> None:
+    def _obstacle(self, run: ModelRun, metrics: list[str]) -> str:
+        """Reason why a run cannot be trained or measured; "" if it can."""
+        try:
+            run.model.check(run.config, metrics, self.devices[0])
+        except (UserError, OSError) as error:
+            return str(error)
+        return ""
+
+    def train(self, runs: Iterable[ModelRun]) -> None:
+        """Trains all runs that are not yet trained."""
         missing = {run.identity: run for run in runs if not run.is_trained}.values()
         jobs = [(run.folder, "training", run.training(self._device(i))) for i, run in enumerate(missing)]
-        self.do(jobs, self.at_once)
+        self.execute(jobs, self.at_once)
 
-    def measure(self, groups: Mapping[Run, Iterable[Metrics]]) -> None:
-        """The first of each kind alone: it fills the caches that the others then find."""
+    def measure(self, groups: Mapping[ModelRun, Iterable[Metrics]]) -> None:
+        """Evaluates missing metrics; first one run for each group of metrics, which fills the caches for the others."""
         alike: dict[Metrics, list[tuple[Path, str, Planned]]] = {}
         for run, wanted in groups.items():
             for metrics in wanted:
@@ -60,8 +71,8 @@ class Jobs:
                     command = run.evaluation(metrics, self._device(len(alike.get(metrics, ()))))
                     alike.setdefault(metrics, []).append((run.folder, run.report(metrics).name, command))
         for jobs in alike.values():
-            self.do(jobs[:1], 1)
-        self.do([job for jobs in alike.values() for job in jobs[1:]], self.at_once)
+            self.execute(jobs[:1], 1)
+        self.execute([job for jobs in alike.values() for job in jobs[1:]], self.at_once)
 
     def _device(self, number: int) -> str:
         return self.devices[number % len(self.devices)]
@@ -74,5 +85,5 @@ class Jobs:
 
 
 def _identity(name: str) -> str:
-    """Of a run, from its folder's name."""
+    """Identity at the end of a run folder's name."""
     return name.rpartition("-")[2]

@@ -1,4 +1,4 @@
-"""What a trained run has to show: the values of its reports, its losses, its conditions."""
+"""Values, losses and times of one trained run."""
 
 import json
 import math
@@ -16,20 +16,20 @@ from evaluation.reporting.plots import Curves, read_curves
 from gan.runtime.files import write_atomically
 
 RECORD = "reproduce.json"
-LAST_PART = 0.5  # of a run, over which a loss is called steady or not
+LAST_PART = 0.5  # of a run, over which the steadiness of a loss is measured
 
 Values = Mapping[str, tuple[float, dict[str, Any]]]
-"""By key: a value, and its entry in a report's protocol, of which "fields" and "hash" are used here."""
+"""Values by key, each with its entry in a report's protocol: "fields" and "hash"."""
 NOTHING: Values = {}
 
 
 class Measured:
-    """A run that is trained and evaluated.
+    """A trained and evaluated run.
 
     Args:
         folder: of the run.
         reports: folders of its reports.
-        logged: values that its training has logged.
+        logged: values from its training log.
     """
 
     def __init__(self, folder: Path, reports: Sequence[Path], logged: Values = NOTHING) -> None:
@@ -46,20 +46,20 @@ class Measured:
 
     @cached_property
     def values(self) -> Values:
-        """Of all reports, and those that training has logged."""
+        """Values of all reports and of the training log."""
         if not self.reports:
             return self.logged
         entries = self.report.protocol["values"]
         return {**self.logged, **{key: (value, entries[key]) for key, value in self.report.values.items()}}
 
     def find(self, pattern: str) -> tuple[str, float, dict[str, Any]] | None:
-        """The first value whose key matches: key, value, entry."""
+        """Key, value and protocol entry of the first value whose key matches."""
         key = next((key for key in self.values if re.fullmatch(pattern, key)), None)
         return None if key is None else (key, *self.values[key])
 
     @cached_property
     def curves(self) -> Curves:
-        """Losses over the steps; empty where there are none, as of an untrained network."""
+        """Losses over the steps; empty for an untrained network."""
         try:
             return read_curves(self.folder / "metrics.jsonl")
         except EvaluationError:
@@ -67,38 +67,42 @@ class Measured:
 
     @property
     def training_seconds(self) -> float:
-        """On the clock, with start and end of the process, over all its interruptions."""
+        """Wall-clock seconds of training, with start and end of every process it took."""
         return float(sum(read_seconds(self.folder).get("training", ())))
 
     @property
     def evaluation_seconds(self) -> float:
-        """Of its reports, likewise."""
+        """Wall-clock seconds of all evaluations, with start and end of the processes."""
         seconds = read_seconds(self.folder)
         return float(sum(sum(seconds.get(report.name, ())) for report in self.reports))
 
     @cached_property
     def device(self) -> str:
+        """Device and threads of the training."""
         record = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
         threads = record.get("threads")
         return f"{record['device']}, {threads} thread{'s' if threads != 1 else ''}"
 
 
 def read_seconds(run: Path) -> dict[str, list[float]]:
-    """What `add_seconds` has noted in a run's folder."""
+    """Seconds of each process by "training" or the name of a report, as recorded by `add_seconds`."""
     file = run / RECORD
     found: dict[str, list[float]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return found
 
 
 def add_seconds(run: Path, name: str, seconds: float) -> None:
-    """Notes how long one process took for the "training" of a run, or for a report of some name."""
+    """Records the seconds of one process. name: "training", or that of a report."""
     noted = read_seconds(run)
     noted.setdefault(name, []).append(round(seconds, 1))
     write_atomically(run / RECORD, json.dumps(noted, indent=1).encode())
 
 
-def value_of(pattern: str) -> Callable[[Measured], float]:
-    """The measure that reads the value whose key matches; NaN where there is none."""
+Measure = Callable[[Measured], float]
+
+
+def value_of(pattern: str) -> Measure:
+    """Measure that reads the value whose key matches; NaN where there is none."""
 
     def measure(run: Measured) -> float:
         found = run.find(pattern)
@@ -108,13 +112,13 @@ def value_of(pattern: str) -> Callable[[Measured], float]:
 
 
 def unevenness(run: Measured) -> float:
-    """|log| of the ratio of two 95th percentiles of Jacobian norms: near real images, near generated images."""
+    """|log(p95 of Jacobian norms near real images / p95 near generated images)|."""
     real, fake = (value_of(rf"jacobian/{where}_near/p95")(run) for where in ("real", "fake"))
     return abs(math.log(real / fake))
 
 
 def steadiness(run: Measured) -> float:
-    """Standard deviation of the discriminator's logged losses around their line, in the last half of a run."""
+    """Standard deviation of the discriminator's logged losses around a fitted line, in the last half of a run."""
     if "d_loss" not in run.curves:
         return math.nan
     steps, losses = run.curves["d_loss"]

@@ -5,30 +5,24 @@ Numbers stand here as they are printed. Orders that a text claims are `Claim`s, 
 
 import itertools
 
-from reproducing.content import Claim, Column, Curves, Figure, Histograms, Line, Measure, Model, Samples, Table
-from reproducing.measured import steadiness, unevenness, value_of
-
-COLUMNS = {
-    "IS": Column("is", r"is(/.*)?", "higher"),
-    "FID": Column("fid", r"fid(/.*)?", "lower"),
-    "Intra-FID": Column("intra_fid", r"intra_fid(/.*)?", "lower"),
-    "ND": Column("nd", r"nd(_short)?/srn2020/softplus_fake", "higher"),
-}
+from reproducing.content import Claim, CurveFigure, HistogramFigure, Line, PaperFigure, PaperTable, SampleFigure
+from reproducing.gans import GanModel
+from reproducing.measured import Measure, steadiness, unevenness, value_of
 
 SN, SRN90, SRN70, SRN50, SRN30, SRN10 = (
-    Model(label, f"cifar10_{name}")
+    GanModel(label, f"cifar10_{name}")
     for label, name in (
         ("SN-GAN", "sn"),
         *((f"SRN-{percent}-GAN", f"srn{percent}") for percent in (90, 70, 50, 30, 10)),
     )
 )
-WGAN_GP, ORTHO = Model("WGAN-GP", "cifar10_wgan_gp"), Model("Ortho-GAN", "cifar10_ortho")
-RANDOM = Model("Random-GAN", "cifar10_sn", untrained=True)
+WGAN_GP, ORTHO = GanModel("WGAN-GP", "cifar10_wgan_gp"), GanModel("Ortho-GAN", "cifar10_ortho")
+RANDOM = GanModel("Random-GAN", "cifar10_sn", untrained=True)
 COND_SN, COND_SRN70, COND_SRN50 = (
-    Model(label, f"cifar10_cond_{name}")
+    GanModel(label, f"cifar10_cond_{name}")
     for label, name in (("SN-GAN", "sn"), ("SRN-70-GAN", "srn70"), ("SRN-50-GAN", "srn50"))
 )
-COND_RANDOM = Model("Random-GAN", "cifar10_cond_sn", untrained=True)
+COND_RANDOM = GanModel("Random-GAN", "cifar10_cond_sn", untrained=True)
 UNCONDITIONAL, CONDITIONAL = "unconditional", "conditional, projection discriminator"
 
 INCEPTION = {
@@ -53,7 +47,7 @@ DIVERGENCE = INCEPTION | {
 }
 
 TABLES = {
-    "2": Table(
+    "2": PaperTable(
         "Inception score and FID on CIFAR-10",
         ("IS", "FID", "Intra-FID"),
         (
@@ -68,23 +62,23 @@ TABLES = {
         ),
         ON_CIFAR10,
     ),
-    "3": Table(
+    "3": PaperTable(
         "CIFAR-100, unconditional",
         ("IS", "FID"),
         (
-            Line(Model("SN-GAN", "cifar100_sn"), {"IS": "9.04", "FID": "23.2"}),
-            Line(Model("SRN-70-GAN", "cifar100_srn70"), {"IS": "8.85", "FID": "19.55"}, protocol=UNSTATED_C),
+            Line(GanModel("SN-GAN", "cifar100_sn"), {"IS": "9.04", "FID": "23.2"}),
+            Line(GanModel("SRN-70-GAN", "cifar100_srn70"), {"IS": "8.85", "FID": "19.55"}, protocol=UNSTATED_C),
         ),
         {"data": "CIFAR-100"} | INCEPTION,
     ),
-    "4": Table(
+    "4": PaperTable(
         "Neural Divergence",
         ("ND",),
         (
             Line(SN, {"ND": "10.69"}, "CIFAR-10"),
             Line(SRN70, {"ND": "11.97"}, "CIFAR-10", UNSTATED_C),
-            Line(Model("SN-GAN", "celeba_sn"), {"ND": "0.36"}, "CelebA"),
-            Line(Model("SRN-70-GAN", "celeba_srn70"), {"ND": "0.64"}, "CelebA", UNSTATED_C),
+            Line(GanModel("SN-GAN", "celeba_sn"), {"ND": "0.36"}, "CelebA"),
+            Line(GanModel("SRN-70-GAN", "celeba_srn70"), {"ND": "0.64"}, "CelebA", UNSTATED_C),
         ),
         {"data": "as the section says"} | DIVERGENCE,
         "The printed numbers cannot come from the printed formula, log(1 + exp(f)) over generated images: a critic "
@@ -93,7 +87,7 @@ TABLES = {
 }
 
 
-def _orders(text: str, measure: Measure, *models: Model) -> tuple[Claim, ...]:
+def _orders(text: str, measure: Measure, *models: GanModel) -> tuple[Claim, ...]:
     """Each model's measure is smaller than the next one's."""
     pairs = itertools.pairwise(models)
     return tuple(Claim(text, measure, smaller.label, larger.label) for smaller, larger in pairs)
@@ -109,8 +103,8 @@ COMPARED = (RANDOM, SN, SRN70)
 PICKED = "The paper's are 10 of 100 images, picked by hand; the c of its SRN-GAN is not stated there."
 UNSEEN = "No caption of this figure was at hand: these models are what the paper's section F leaves over."
 
-FIGURES: dict[str, Figure] = {
-    "5": Histograms(
+FIGURES: dict[str, PaperFigure] = {
+    "5": HistogramFigure(
         "Empirical Lipschitz constants of unconditional GANs on CIFAR-10",
         ("elhist/real_fake",),
         {
@@ -136,31 +130,31 @@ FIGURES: dict[str, Figure] = {
         ),
         ("elhist", "is", "fid"),
     ),
-    "12": Histograms(
+    "12": HistogramFigure(
         "Empirical Lipschitz constants of conditional GANs on CIFAR-100",
         ("elhist/real_fake",),
         {
             CONDITIONAL: (
-                Model("SN-GAN", "cifar100_cond_sn"),
-                Model("SRN-70-GAN", "cifar100_cond_srn70"),
-                Model("SRN-50-GAN", "cifar100_cond_srn50"),
+                GanModel("SN-GAN", "cifar100_cond_sn"),
+                GanModel("SRN-70-GAN", "cifar100_cond_srn70"),
+                GanModel("SRN-50-GAN", "cifar100_cond_srn50"),
             )
         },
         PAIRS | {"data": "CIFAR-100"},
     ),
-    "13": Histograms(
+    "13": HistogramFigure(
         "Empirical Lipschitz constants between generated images, CIFAR-10",
         ("elhist/fake_fake",),
         {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": COMPARED},
         PAIRS,
     ),
-    "14": Histograms(
+    "14": HistogramFigure(
         "Empirical Lipschitz constants between real images, CIFAR-10",
         ("elhist/real_real",),
         {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": COMPARED},
         PAIRS,
     ),
-    "15": Histograms(
+    "15": HistogramFigure(
         "Jacobian norms near generated images, CIFAR-10",
         ("jacobian/fake_near",),
         {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": (*COMPARED, WGAN_GP)},
@@ -172,13 +166,13 @@ FIGURES: dict[str, Figure] = {
             *_orders("WGAN-GP's are alike, SN-GAN's are not", unevenness, WGAN_GP, SN),
         ),
     ),
-    "16": Histograms(
+    "16": HistogramFigure(
         "Jacobian norms near real images, CIFAR-10",
         ("jacobian/real_near",),
         {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": (*COMPARED, WGAN_GP)},
         POINTS,
     ),
-    "17": Curves(
+    "17": CurveFigure(
         "Loss of the discriminator during training",
         "d_loss",
         {"unconditional": (SRN50, SRN70, SN), "conditional": (COND_SRN50, COND_SRN70, COND_SN)},
@@ -188,17 +182,17 @@ FIGURES: dict[str, Figure] = {
             *_orders("SRN-50-GAN's loss is steadier than SN-GAN's", steadiness, SRN50, SN),
         ),
     ),
-    "18": Samples("CelebA, unconditional SRN-GAN", {"": (Model("SRN-70-GAN", "celeba_srn70"),)}, PICKED),
-    "19": Samples("CelebA, unconditional SN-GAN", {"": (Model("SN-GAN", "celeba_sn"),)}, PICKED),
-    "20": Samples(
+    "18": SampleFigure("CelebA, unconditional SRN-GAN", {"": (GanModel("SRN-70-GAN", "celeba_srn70"),)}, PICKED),
+    "19": SampleFigure("CelebA, unconditional SN-GAN", {"": (GanModel("SN-GAN", "celeba_sn"),)}, PICKED),
+    "20": SampleFigure(
         "CIFAR-10, unconditional GANs",
         {"": (SRN70, SRN50, SN, WGAN_GP)},
         "The paper does not say how its images were chosen.",
     ),
-    "21": Samples("CIFAR-10, conditional GANs", {"": (COND_SRN70, COND_SRN50, COND_SN)}, UNSEEN),
-    "22": Samples(
+    "21": SampleFigure("CIFAR-10, conditional GANs", {"": (COND_SRN70, COND_SRN50, COND_SN)}, UNSEEN),
+    "22": SampleFigure(
         "CIFAR-100, unconditional GANs",
-        {"": (Model("SRN-70-GAN", "cifar100_srn70"), Model("SN-GAN", "cifar100_sn"))},
+        {"": (GanModel("SRN-70-GAN", "cifar100_srn70"), GanModel("SN-GAN", "cifar100_sn"))},
         UNSEEN,
     ),
 }

@@ -6,21 +6,10 @@ Of most bars no number is printed. Orders that a text claims are `Claim`s, which
 import itertools
 from collections.abc import Iterable, Mapping
 
-from reproducing.content import Bars, Claim, Classifier, Column, Figure, Histograms, Line, Table
+from reproducing.classifiers import ClassifierModel
+from reproducing.columns import COLUMNS
+from reproducing.content import BarFigure, Claim, HistogramFigure, Line, PaperFigure, PaperTable
 from reproducing.measured import value_of
-
-COLUMNS = {
-    "training accuracy, %": Column("", r"training/accuracy", "lower"),  # of random labels only
-    "training error, %": Column("", r"training/error", "higher"),  # likewise
-    "test accuracy, %": Column("", r"test/accuracy", "higher"),
-    "test error, %": Column("", r"test/error", "lower"),
-    "generalization error, %": Column("", r"generalization/error", "lower"),
-    "log Jac-Norm": Column("complexity", r"complexity/jac_norm/p90", "lower"),
-    "log Spec-L1": Column("complexity", r"complexity/spec_l1/p90", "lower"),
-    "log Spec-Fro": Column("complexity", r"complexity/spec_fro/p90", "lower"),
-    "noise sensitivity, maximum": Column("noise", r"noise/max", "lower"),
-    "noise sensitivity, mean": Column("noise", r"noise/mean", "lower"),
-}
 
 VANILLA, SN, SRN50, SRN30 = "Vanilla", "SN", "SRN-50", "SRN-30"
 METHODS = {VANILLA: "", SN: "_sn", SRN50: "_srn50", SRN30: "_srn30"}
@@ -56,8 +45,8 @@ NOTHING: Printed = {}
 """By section and label: what is printed, by column."""
 
 
-def _model(architecture: str, method: str, data: str, changes: Changes, epochs: float, label: str) -> Classifier:
-    return Classifier(label, f"classifier_{data}_{ARCHITECTURES[architecture]}{METHODS[method]}", changes, epochs)
+def _model(architecture: str, method: str, data: str, changes: Changes, epochs: float, label: str) -> ClassifierModel:
+    return ClassifierModel(label, f"classifier_{data}_{ARCHITECTURES[architecture]}{METHODS[method]}", changes, epochs)
 
 
 def _lines(
@@ -198,8 +187,8 @@ LOGARITHMS = (
     "infinite. Ours are of the images whose margin is positive; what the paper does with others is not stated."
 )
 
-TABLES: dict[str, Table] = {
-    "1": Table(
+TABLES: dict[str, PaperTable] = {
+    "1": PaperTable(
         "Training error, random labels, low learning rate",
         (TRAINING_ERROR,),
         (
@@ -222,7 +211,7 @@ TABLES: dict[str, Table] = {
         ),
         SLOW | _networks("ResNet") | {"labels": "random", "epochs": "200"},
     ),
-    "5": Table(
+    "5": PaperTable(
         "90th percentiles of the logarithms of complexity measures",
         tuple(COMPLEXITIES),
         (
@@ -253,7 +242,7 @@ TABLES: dict[str, Table] = {
         LOGARITHMS,
         IS_LESS_COMPLEX,
     ),
-    "6": Table(
+    "6": PaperTable(
         "Training error, random labels, low learning rate",
         (TRAINING_ERROR,),
         _table(
@@ -272,7 +261,7 @@ TABLES: dict[str, Table] = {
             "epochs": "50",
         },
     ),
-    "7": Table(
+    "7": PaperTable(
         "Test accuracy, clean labels, in the settings of Table 1",
         (TEST,),
         (
@@ -326,8 +315,8 @@ LARGE_RATE = (
 )
 SRN_TEXT = "73.2 (text: SRN, c not stated)"
 
-FIGURES: dict[str, Figure] = {
-    "1": Bars(
+FIGURES: dict[str, PaperFigure] = {
+    "1": BarFigure(
         "Noise sensitivity",
         ("noise sensitivity, maximum", "noise sensitivity, mean", TEST),
         _lines(
@@ -346,7 +335,7 @@ FIGURES: dict[str, Figure] = {
             for claim in _orders("SRN is much less sensitive to noise than SN", column, [SRN30], [SN])
         ),
     ),
-    "2": Bars(
+    "2": BarFigure(
         "Test accuracy, clean labels",
         (TEST,),
         _lines(
@@ -364,14 +353,14 @@ FIGURES: dict[str, Figure] = {
             *_orders("SN performs slightly worse than Vanilla", TEST, [SN], [VANILLA], "ResNet", "WideResNet"),
         ),
     ),
-    "3": Bars(
+    "3": BarFigure(
         "Training accuracy, random labels",
         (TRAINED,),
         _lines(SHATTERING, epochs=TWICE),
         SHATTERED | {"recipe": f"{CLEAN['recipe']}; VGG 0.01"},
         claims=MEMORIZES_LESS,
     ),
-    "4": Histograms(
+    "4": HistogramFigure(
         "Logarithms of complexity measures",
         tuple(f"complexity/{name}" for name in COMPLEXITIES.values()),
         {name: tuple(line.model for line in TABLES["5"].lines if line.section == name) for name in ON_COMPLEXITY},
@@ -386,7 +375,7 @@ FIGURES: dict[str, Figure] = {
         "Drawn is the first seed of each, without Vanilla where the paper leaves it out as too far to the right. "
         f"{LOGARITHMS}",
     ),
-    "6": Bars(
+    "6": BarFigure(
         "AlexNet with a large learning rate, clean labels",
         (GENERALIZATION, TEST_ERROR),
         _decayed("AlexNet", (FAST,), 1),
@@ -394,7 +383,7 @@ FIGURES: dict[str, Figure] = {
         "Generalization error: training accuracy less test accuracy.",
         LARGE_RATE,
     ),
-    "7": Bars(
+    "7": BarFigure(
         "Training error, random labels, low learning rate",
         (TRAINING_ERROR,),
         (*_decayed("AlexNet", (RANDOM, SLOWLY), EARLY), *_decayed("ResNet", (RANDOM, SLOWLY), EARLY)),
@@ -409,28 +398,28 @@ FIGURES: dict[str, Figure] = {
             )
         ),
     ),
-    "8": Bars(
+    "8": BarFigure(
         "Test accuracy, clean labels, training stopped by its accuracy",
         (TEST,),
         _lines(_stopping(0.55, *OF_ALL)),
         CLEAN | {"epochs": "until training accuracy 0.99, AlexNet 0.55"},
         claims=_orders("SRN outperforms SN and Vanilla", TEST, [SN, VANILLA], [SRN50, SRN30]),
     ),
-    "9": Bars(
+    "9": BarFigure(
         "Test accuracy on CIFAR-10, clean labels, training stopped by its accuracy",
         (TEST,),
         _lines(_stopping(0.85, *ON_10), data="cifar10"),
         CLEAN | ON_CIFAR10 | _networks(*ON_10) | {"epochs": "until training accuracy 0.99, AlexNet 0.85"},
         claims=_orders("SRN outperforms SN and Vanilla", TEST, [SN, VANILLA], [SRN50, SRN30]),
     ),
-    "10": Bars(
+    "10": BarFigure(
         "Test accuracy on CIFAR-10, clean labels",
         (TEST,),
         _lines(_of(*ON_10), data="cifar10"),
         CLEAN | ON_CIFAR10 | _networks(*ON_10),
         claims=_orders("SRN outperforms SN and Vanilla", TEST, [SN, VANILLA], [SRN50, SRN30]),
     ),
-    "11": Bars(
+    "11": BarFigure(
         "Training accuracy on CIFAR-10, random labels",
         (TRAINED,),
         _lines(dict.fromkeys(("ResNet", "AlexNet"), (RANDOM,)), data="cifar10", epochs=TWICE),

@@ -1,48 +1,58 @@
-"""What tables and figures need: every run once, and what of it is to be measured."""
+"""Runs and evaluations that tables and figures need, each once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from reproducing.catalogue import COLUMNS, FIGURES, TABLES
-from reproducing.content import AnyModel, Bars, Classifier, Figure, Histograms, Table
-from reproducing.estimate import Estimates
-from reproducing.kinds import kind_of
-from reproducing.runs import Run
+from evaluation.reporting.tables import text_table
+from reproducing import paper, paper_classifiers
+from reproducing.columns import COLUMNS
+from reproducing.content import BarFigure, HistogramFigure, Model, PaperFigure, PaperTable
+from reproducing.runs import ModelRun
 from reproducing.scales import Scale
 
 Metrics = tuple[str, ...]
+Content = TypeVar("Content")
+
+
+def _in_order(*parts: Mapping[str, Content]) -> dict[str, Content]:
+    """Joined tables or figures in the order of their numbers."""
+    joined = {number: content for part in parts for number, content in part.items()}
+    return {number: joined[number] for number in sorted(joined, key=int)}
+
+
+TABLES: dict[str, PaperTable] = _in_order(paper.TABLES, paper_classifiers.TABLES)
+FIGURES: dict[str, PaperFigure] = _in_order(paper.FIGURES, paper_classifiers.FIGURES)
 
 
 class Artefact(NamedTuple):
-    """A table or figure: its file's name and the models it shows, each with the groups of metrics it needs."""
+    """A table or figure. name: of its file. needs: its models, each with the groups of metrics that it needs."""
 
     name: str
-    content: Table | Figure
-    needs: Sequence[tuple[AnyModel, tuple[Metrics, ...]]]
+    content: PaperTable | PaperFigure
+    needs: Sequence[tuple[Model, tuple[Metrics, ...]]]
 
 
 def artefact(kind: str, number: str) -> Artefact:
-    """Table or figure of a number."""
-    content: Table | Figure = TABLES[number] if kind == "table" else FIGURES[number]
-    wanted: dict[AnyModel, dict[str, None]] = {}
-    if isinstance(content, Table | Bars):
+    """Table or figure of a number. kind: "table" or "figure"."""
+    content = TABLES[number] if kind == "table" else FIGURES[number]
+    wanted: dict[Model, dict[str, None]] = {}
+    if isinstance(content, PaperTable | BarFigure):
         for line in content.lines:
-            shown = line.printed if isinstance(content, Table) else content.columns
+            shown = line.printed if isinstance(content, PaperTable) else content.columns
             wanted.setdefault(line.model, {}).update(dict.fromkeys(COLUMNS[name].metric for name in shown))
     else:
-        metrics = dict.fromkeys(content.metrics if isinstance(content, Histograms) else ())
+        metrics = dict.fromkeys(content.metrics if isinstance(content, HistogramFigure) else ())
         wanted = {model: metrics for members in content.panels.values() for model in members}
-    needs = [(model, kind_of(model).groups_of(metrics, model)) for model, metrics in wanted.items()]
-    return Artefact(f"{kind}-{number}", content, needs)
+    return Artefact(f"{kind}-{number}", content, [(model, model.groups(metrics)) for model, metrics in wanted.items()])
 
 
 class Plan:
-    """Every run that some tables and figures need, once, and what of it is to be measured.
+    """Runs that some tables and figures need, each once, and the metrics to evaluate for each.
 
     Args:
         overrides: of the settings of all runs.
-        root: where runs are kept.
+        root: folder of all runs.
         architectures: of classifiers; others are left out, unless there is none.
     """
 
@@ -57,55 +67,31 @@ class Plan:
     ) -> None:
         self.seeds, self.scale, self.overrides, self.root = seeds, scale, overrides, root
         self.architectures = architectures
-        self._runs: dict[AnyModel, list[Run]] = {}
-        self.groups: dict[Run, dict[Metrics, None]] = {}
-        known: dict[tuple[str, str], Run] = {}
+        self._runs: dict[Model, list[ModelRun]] = {}
+        self.groups: dict[ModelRun, dict[Metrics, None]] = {}
+        known: dict[tuple[str, str], ModelRun] = {}
         for model, groups in (need for each in artefacts for need in each.needs):
             for run in () if self.is_left_out(model) else self.runs_of(model):
                 same = known.setdefault((run.identity, run.protocol), run)
                 self.groups.setdefault(same, {}).update(dict.fromkeys(groups))
 
-    def runs_of(self, model: AnyModel) -> list[Run]:
-        """One for each seed."""
+    def runs_of(self, model: Model) -> list[ModelRun]:
+        """Runs of a model, one for each seed."""
         if model not in self._runs:
-            self._runs[model] = [Run.of(model, seed, self.scale, self.overrides, self.root) for seed in self.seeds]
+            self._runs[model] = [ModelRun.of(model, seed, self.scale, self.overrides, self.root) for seed in self.seeds]
         return self._runs[model]
 
-    def is_left_out(self, model: AnyModel) -> bool:
-        """A classifier of another architecture than those that are asked for."""
-        if not (self.architectures and isinstance(model, Classifier)):
-            return False
-        return self.runs_of(model)[0].config.classifier.name not in self.architectures
+    def is_left_out(self, model: Model) -> bool:
+        """Whether a model is a classifier of another architecture than those asked for."""
+        classifier = getattr(self.runs_of(model)[0].config, "classifier", None)
+        return bool(self.architectures) and classifier is not None and classifier.name not in self.architectures
 
-    def rows(self, estimates: Estimates) -> Sequence[tuple[str, ...]]:
-        """The plan as a table, with an estimate of the time for each run."""
-        rows = [("run", "state", "training", "to be measured", "evaluation")]
+    def describe(self) -> str:
+        """Table of all runs with the training and the metrics that each of them lacks."""
+        rows = [("run", "training", "metrics")]
         for run, groups in self.groups.items():
-            missing = _missing(run, groups)
-            parts = [estimates.evaluation(run, metrics) for metrics in missing]
-            known = "" if all(whole for _, whole in parts) else "over "
-            done = f"{round(run.progress.done, 1):.10g}"
-            state = "trained" if run.is_trained else f"{run.kind.UNIT} {done} of {run.length}"
-            training = "" if run.is_trained else minutes(estimates.training(run))
-            names = "; ".join(",".join(metrics) for metrics in missing)
-            evaluation = known + minutes(sum(seconds for seconds, _ in parts)) if missing else ""
-            rows.append((run.folder.name, state, training, names, evaluation))
-        return rows
-
-    def seconds(self, estimates: Estimates) -> tuple[float, float]:
-        """Of training and of evaluation that are missing, one run after the other."""
-        training = sum(estimates.training(run) for run in self.groups)
-        parts = (
-            estimates.evaluation(run, part) for run, groups in self.groups.items() for part in _missing(run, groups)
-        )
-        return training, sum(seconds for seconds, _ in parts)
-
-
-def _missing(run: Run, groups: Iterable[Metrics]) -> list[Metrics]:
-    """What of a run is not measured yet."""
-    return [metrics for metrics in groups if not run.is_measured(metrics)]
-
-
-def minutes(seconds: float) -> str:
-    """ "2.5 min"."""
-    return f"{seconds / 60:.1f} min"
+            training = "done" if run.is_trained else "" if run.step is None else f"resumes at step {run.step}"
+            missing = [metrics for metrics in groups if not run.is_measured(metrics)]
+            rows.append((run.folder.name, training or "to do", "; ".join(",".join(metrics) for metrics in missing)))
+        untrained = sum(training != "done" for _, training, _ in rows[1:])
+        return "\n".join([*text_table(rows), f"{len(self.groups)} runs, {untrained} to train"])

@@ -1,4 +1,4 @@
-"""Several seeds of one model: mean, standard deviation, and one protocol."""
+"""Values of one model over several seeds: mean, spread, and the one protocol they share."""
 
 import math
 import statistics
@@ -9,14 +9,13 @@ from scipy.stats import t as student
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting.ranking import DIGITS, differences
-from reproducing.content import Measure
-from reproducing.measured import Measured
+from reproducing.measured import Measure, Measured
 
 CONFIDENCE = 0.75  # of the paper's intervals
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation (over seeds, n - 1; NaN of one) of a number."""
+    """Mean and standard deviation of a number over seeds. std: with n - 1; NaN of one seed."""
 
     mean: float
     std: float
@@ -31,18 +30,18 @@ class Spread(NamedTuple):
         return self.text(deviation)
 
     def text(self, reach: "Reach") -> str:
-        """Such as "8.53 ± 0.12"; the mean alone where there is one seed."""
+        """Text such as "8.53 ± 0.12"; the mean alone of one seed."""
         if math.isnan(self.mean):
             return "–"
         return f"{self.mean:.4g}" + ("" if math.isnan(reach(self)) else f" ± {reach(self):.2g}")
 
 
 Reach = Callable[[Spread], float]
-"""What stands behind ±."""
+"""The number shown behind ±."""
 
 
 def deviation(spread: Spread) -> float:
-    """The standard deviation over seeds."""
+    """Standard deviation over seeds."""
     return spread.std
 
 
@@ -55,7 +54,7 @@ def half_interval(spread: Spread) -> float:
 
 
 class Seeds(NamedTuple):
-    """A line's runs: the configuration they share but for the seed, those that are measured, why others are not."""
+    """Runs of one model. config: theirs but for the seed. runs: the measured ones. reason: why others are not."""
 
     config: Any
     runs: Sequence[Measured]
@@ -63,7 +62,7 @@ class Seeds(NamedTuple):
 
 
 class Ours(NamedTuple):
-    """One value over seeds. fields: of its protocol. protocol: first digits of its hash."""
+    """One value over seeds. fields: of its protocol. protocol: first digits of the protocol's hash."""
 
     spread: Spread
     values: tuple[float, ...]
@@ -73,10 +72,10 @@ class Ours(NamedTuple):
 
 
 def over_seeds(runs: Sequence[Measured], pattern: str) -> Ours | None:
-    """The value whose key matches, of every seed that has one; None where none has.
+    """Value whose key matches, over all seeds that have it; None if none has.
 
     Raises:
-        EvaluationError: seeds that were measured by different protocols.
+        EvaluationError: seeds measured by different protocols.
     """
     found = [value for value in (run.find(pattern) for run in runs) if value is not None and not math.isnan(value[1])]
     if not found:
@@ -90,7 +89,7 @@ def over_seeds(runs: Sequence[Measured], pattern: str) -> Ours | None:
 
 
 def verdict(smaller: Sequence[float], larger: Sequence[float], reach: Reach = deviation) -> str:
-    """Whether one number is smaller than another over seeds, and by more than what stands behind both ±, together."""
+    """Compares the order of two means over seeds with the paper's; the spread is the sum of what follows both ±."""
     one, other = Spread.of(smaller), Spread.of(larger)
     if math.isnan(one.mean) or math.isnan(other.mean):
         return "not measured"

@@ -1,4 +1,4 @@
-"""Runs that tables and figures are made of: what they are, what is there of them, and the commands for the rest."""
+"""Runs of models: their configuration, folder, results so far, and the commands for the rest."""
 
 import hashlib
 import json
@@ -10,68 +10,63 @@ from typing import Any
 
 from gan.errors import ConfigError
 from gan.launch.several import Planned
-from gan.runs.checkpoint import list_checkpoints
-from reproducing.content import AnyModel
-from reproducing.kinds import KINDS, Kind, kind_of
+from gan.runs.checkpoint import list_checkpoints, step_of
+from reproducing import classifiers, gans
+from reproducing.content import Model
 from reproducing.measured import Measured
 from reproducing.scales import Scale
-from reproducing.work import Progress
 
 
 def check_variant(variant: str) -> None:
     """Raises ConfigError if no configuration has such a variant."""
-    names = [name for kind in KINDS.values() for name in kind.names()]
-    if variant and not any(f"_{variant}_" in name for name in names):
+    if variant and not any(f"_{variant}_" in name for name in (*gans.names(), *classifiers.names())):
         raise ConfigError(
-            f"--variant: got {variant!r}, of which there is no configuration such as cifar10_{variant}_sn"
+            f"--variant: got {variant!r}, expected a variant of some configuration; there is no cifar10_{variant}_sn"
         )
 
 
 @dataclass(frozen=True)
-class Run:
-    """A model of some setting and seed, whether or not anything of it is there yet.
+class ModelRun:
+    """A model with a seed and settings, trained or not.
 
-    Its folder's name ends with the identity of its settings: two tables that need one run share it, under any name.
+    The name of its folder ends with the identity of its settings, so that tables share runs whatever they call them.
 
     Args:
-        kind: what it trains.
         name: of the configuration.
         overrides: of its settings.
-        root: where runs are kept.
+        root: folder of all runs.
     """
 
-    kind: Kind
+    model: Model
     name: str
     overrides: tuple[str, ...]
     seed: int
     root: Path
 
     @classmethod
-    def of(cls, model: AnyModel, seed: int, scale: Scale, overrides: tuple[str, ...], root: Path) -> "Run":
-        """By the scale's settings, then those of all runs, then the model's own, which may be relative to them."""
-        kind = kind_of(model)
+    def of(cls, model: Model, seed: int, scale: Scale, overrides: tuple[str, ...], root: Path) -> "ModelRun":
+        """Run of a model at a scale. overrides: of all runs."""
         check_variant(scale.variant)
-        name = kind.variant_of(model.config, scale.variant)
-        settings = (*kind.scaled(model, kind.load(name, ()), scale), *overrides)
-        more = kind.changed(model, kind.load(name, settings))
+        name = model.variant(scale.variant)
+        settings = model.overrides(name, scale, overrides)
         places = {override.partition("=")[0].strip() for override in overrides}
         if places & {"data.name", "data.root"} and "data.title" not in places:
-            more = (*more, "data.title=''")  # the configuration's is that of other data
-        return cls(kind, name, (*settings, *more), seed, root)
+            settings = (*settings, "data.title=''")  # the configuration's title is that of other data
+        return cls(model, name, settings, seed, root)
 
     @cached_property
     def config(self) -> Any:
-        """Of the kind's own type."""
-        return self.kind.load(self.name, (*self.overrides, f"train.seed={self.seed}"))
+        """Configuration: `Config` of a GAN, `ClassifierConfig` of a classifier."""
+        return self.model.load(self.name, (*self.overrides, f"train.seed={self.seed}"))
 
     @cached_property
     def identity(self) -> str:
-        """Of its settings, shortened."""
+        """First digits of the identity of its settings."""
         return str(self.config.identity()[:8])
 
     @cached_property
     def protocol(self) -> str:
-        """Of its evaluation's settings, shortened; one that is new, and at its default, changes nothing."""
+        """Short hash of the evaluation settings that are not at their defaults; a new setting changes no hash."""
         settings = json.dumps(self.config.eval.model_dump(exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(settings.encode()).hexdigest()[:8]
 
@@ -82,58 +77,46 @@ class Run:
 
     @property
     def step(self) -> int | None:
-        """Of the newest checkpoint, None without one."""
+        """Step of the newest checkpoint, None without one."""
         checkpoints = list_checkpoints(self.folder)
-        return int(checkpoints[-1].stem.rpartition("-")[2]) if checkpoints else None
-
-    @property
-    def progress(self) -> Progress:
-        return self.kind.progress(self.config, self.folder, self.step)
-
-    @property
-    def length(self) -> int:
-        """In units of the kind."""
-        return self.kind.length(self.config)
+        return step_of(checkpoints[-1]) if checkpoints else None
 
     @property
     def is_trained(self) -> bool:
-        return self.progress.is_whole
+        step = self.step
+        return step is not None and self.model.is_trained(self.config, self.folder, step)
 
     def report(self, metrics: Iterable[str]) -> Path:
-        """The folder of the report of some metrics by this configuration's protocol."""
+        """Folder of the report of some metrics by this configuration's protocol."""
         return self.folder / "reports" / f"{'-'.join(sorted(metrics))}-{self.protocol}"
 
     def is_measured(self, metrics: Iterable[str]) -> bool:
         return (self.report(metrics) / "report.json").is_file()
 
-    def obstacle(self, metrics: list[str], device: str) -> str:
-        """Why it cannot be trained, or these metrics not be measured; "" if nothing is in the way."""
-        return self.kind.obstacle(self.config, metrics, device)
-
     def training(self, device: str) -> Planned:
-        """The command that trains it, or goes on where it stopped."""
+        """Command that trains the run or resumes its training."""
         settings = [f"--set={override}" for override in (*self.overrides, f"train.seed={self.seed}")]
         arguments = ["--config", self.name, *settings, "--run", str(self.folder), "--resume", "--device", device]
-        return Planned(self.folder, arguments, self.kind.TRAINING)
+        return Planned(self.folder, arguments, self.model.training_module)
 
     def evaluation(self, metrics: Iterable[str], device: str) -> Planned:
-        """The command that measures it, by the protocol of the configuration as it is now."""
+        """Command that measures some metrics by the evaluation settings of the present configuration."""
         settings = [f"--set={setting}" for setting in _settings("eval", self.config.eval.model_dump())]
         arguments = ["--run", str(self.folder), "--metrics", ",".join(metrics), *settings]
         arguments += ["--out", str(self.report(metrics)), "--device", device]
-        return Planned(self.folder, arguments, self.kind.EVALUATION)
+        return Planned(self.folder, arguments, self.model.evaluation_module)
 
     def measured(self, groups: Iterable[tuple[str, ...]]) -> Measured | None:
-        """What it has to show of some groups of metrics; None where something is missing."""
+        """Values of some groups of metrics; None if training or one of the reports is missing."""
         groups = list(groups)
         if not self.is_trained or not all(self.is_measured(metrics) for metrics in groups):
             return None
-        logged = self.kind.logged(self.config, self.folder)
+        logged = self.model.logged(self.config, self.folder)
         return Measured(self.folder, [self.report(metrics) for metrics in groups], logged)
 
 
 def _settings(place: str, values: Mapping[str, Any]) -> Iterable[str]:
-    """Nested settings as --set takes them."""
+    """Nested settings in the form of --set."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _settings(f"{place}.{name}", value)

@@ -1,16 +1,16 @@
-"""How much of the paper's work is done."""
+"""Scales of the experiments, from the paper's settings down to minutes on a CPU."""
 
 from typing import NamedTuple
 
 
 class Scale(NamedTuple):
-    """What is changed of the configurations of the paper's setting.
+    """Changes of the configurations of the paper's setting.
 
-    variant: of their names, as "small" in cifar10_small_sn.
+    variant: part of their names, as "small" in cifar10_small_sn.
     overrides: of GANs' settings.
-    share: of a classifier's epochs and milestones.
+    share: factor on a classifier's epochs and milestones.
     classifiers: overrides of classifiers' settings.
-    memorizing: more of them, where labels are random.
+    memorizing: further overrides where labels are random.
     """
 
     variant: str

@@ -1,85 +1,106 @@
-"""A table of the paper with ours beside it, as Markdown."""
+"""A table of the paper with our values beside the paper's, as Markdown and as JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluation.reporting.tables import markdown_table
-from reproducing.catalogue import COLUMNS
 from reproducing.claims import claims_markdown
-from reproducing.content import AnyModel, Line, Table
-from reproducing.kinds import kind_of
+from reproducing.columns import COLUMNS
+from reproducing.conditions import OURS, PAPER, Conditions
+from reproducing.content import Line, Model, PaperTable
 from reproducing.results import Ours, Reach, Seeds, over_seeds, verdict
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 MISSING = "–"
+VARYING = "conditions of the row"
 
 
-def table_markdown(table: Table, lines: Sequence[tuple[Line, Seeds]]) -> str:
-    """Two rows for each line, the paper's and ours, each with its protocol; then the order of the lines in both."""
-    ours = [{name: over_seeds(seeds.runs, COLUMNS[name].key) for name in line.printed} for line, seeds in lines]
-    kind = kind_of(lines[0][0].model)
-    rows = [["model", "", *map(head, table.columns), *kind.CONDITIONS]]
-    section = ""
-    for (line, seeds), found in zip(lines, ours, strict=True):
-        if line.section != section:
-            section = line.section
-            rows.append([f"**{section}**", *[""] * (len(rows[0]) - 1)])
-        printed = [line.printed.get(name, MISSING) for name in table.columns]
-        paper = [line.protocol.get(name, table.protocol.get(name, "")) for name in kind.CONDITIONS]
-        rows.append([line.model.label, "paper", *printed, *paper])
-        rows.append(["", *_our_cells(table, line.model, seeds, found)])
-    orders = "\n".join(f"- {order}" for order in _orders(lines, ours, kind.REACH))
-    sections: dict[str, dict[AnyModel, Seeds]] = {}
-    for line, seeds in lines:
-        sections.setdefault(line.section, {})[line.model] = seeds
-    parts = [markdown_table(rows), kind.NOTE, table.note, orders, *claims_markdown(table.claims, sections)]
-    return "\n\n".join(filter(None, parts))
+class Row(NamedTuple):
+    """A line of the paper with our values by column."""
+
+    line: Line
+    seeds: Seeds
+    ours: Mapping[str, Ours]
+
+    @property
+    def conditions(self) -> Mapping[str, str]:
+        """Conditions of our values; empty if there are no runs."""
+        return conditions_of(self.line.model, self.seeds, list(self.ours.values()))
+
+    def text(self, column: str) -> str:
+        """Our value of a column with its spread."""
+        return self.ours[column].spread.text(self.line.model.reach) if column in self.ours else MISSING
+
+
+def rows_of(lines: Sequence[tuple[Line, Seeds]], columns: Sequence[str]) -> list[Row]:
+    """Lines with our values of some columns."""
+    found = ({name: over_seeds(seeds.runs, COLUMNS[name].key) for name in columns} for _, seeds in lines)
+    return [
+        Row(line, seeds, {name: value for name, value in ours.items() if value})
+        for (line, seeds), ours in zip(lines, found, strict=True)
+    ]
+
+
+def conditions_of(model: Model, seeds: Seeds, values: Sequence[Ours]) -> Mapping[str, str]:
+    """Conditions of some values by name; empty if there are no runs."""
+    return model.conditions(seeds.config, seeds.runs, values) if seeds.runs else {}
 
 
 def head(column: str) -> str:
-    """Of a column: its name, and an arrow to where it is better."""
+    """Name of a column with an arrow towards better values."""
     return f"{column} {ARROWS[COLUMNS[column].better]}"
 
 
-def _our_cells(table: Table, model: AnyModel, seeds: Seeds, found: Mapping[str, Ours | None]) -> list[str]:
-    kind = kind_of(model)
-    if not seeds.runs:
-        return [f"not run: {seeds.reason}", *[""] * (len(table.columns) + len(kind.CONDITIONS))]
-    values = {name: value for name, value in found.items() if value}
-    shown = [values[name].spread.text(kind.REACH) if name in values else MISSING for name in table.columns]
-    return ["ours", *shown, *conditions(model, seeds, list(values.values()))]
+def table_markdown(table: PaperTable, lines: Sequence[tuple[Line, Seeds]]) -> str:
+    """Conditions; two rows for each line, the paper's and ours; the order of the lines in both; claims."""
+    rows = rows_of(lines, table.columns)
+    printed = [{**table.protocol, **row.line.protocol} for row in rows]
+    conditions = Conditions({PAPER: printed, OURS: [row.conditions for row in rows if row.seeds.runs]})
+    cells = [["model", "", *map(head, table.columns), VARYING]]
+    section = ""
+    for row, protocol in zip(rows, printed, strict=True):
+        if row.line.section != section:
+            section = row.line.section
+            cells.append([f"**{section}**", *[""] * (len(cells[0]) - 1)])
+        values = [row.line.printed.get(name, MISSING) for name in table.columns]
+        cells.append([row.line.model.label, PAPER, *values, conditions.cell(PAPER, protocol)])
+        cells.append(["", *_our_cells(table, row), conditions.cell(OURS, row.conditions)])
+    reach, note = lines[0][0].model.reach, lines[0][0].model.note
+    sections: dict[str, dict[Model, Seeds]] = {}
+    for line, seeds in lines:
+        sections.setdefault(line.section, {})[line.model] = seeds
+    orders = "\n".join(f"- {order}" for order in _orders(rows, reach))
+    parts = [conditions.markdown(), markdown_table(cells), note, table.note, orders]
+    return "\n\n".join(filter(None, [*parts, *claims_markdown(table.claims, sections)]))
 
 
-def conditions(model: AnyModel, seeds: Seeds, values: Sequence[Ours]) -> list[str]:
-    """How some values were obtained, in the order of the kind's CONDITIONS."""
-    kind = kind_of(model)
-    found = kind.conditions(seeds.config, seeds.runs, values)
-    assert tuple(found) == kind.CONDITIONS
-    return list(found.values())
+def _our_cells(table: PaperTable, row: Row) -> list[str]:
+    if not row.seeds.runs:
+        return [f"not run: {row.seeds.reason}", *[""] * len(table.columns)]
+    return [OURS, *(row.text(name) for name in table.columns)]
 
 
-def _orders(lines: Sequence[tuple[Line, Seeds]], ours: Sequence[Mapping[str, Ours | None]], reach: Reach) -> list[str]:
+def _orders(rows: Sequence[Row], reach: Reach) -> list[str]:
     """For each section and column a sentence on how many pairs of lines are in the paper's order."""
     sentences = []
-    sections = dict.fromkeys(line.section for line, _ in lines)
-    for section in sections:
-        members = [(line, found) for (line, _), found in zip(lines, ours, strict=True) if line.section == section]
-        for name in dict.fromkeys(name for line, _ in members for name in line.printed):
-            sentence = _order(name, [(line, found[name]) for line, found in members if found.get(name)], reach)
+    for section in dict.fromkeys(row.line.section for row in rows):
+        members = [row for row in rows if row.line.section == section]
+        for name in dict.fromkeys(name for row in members for name in row.line.printed):
+            sentence = _order(name, [row for row in members if name in row.ours and name in row.line.printed], reach)
             if sentence:
                 sentences.append(f"{section}, {sentence}" if section else sentence)
     return sentences
 
 
-def _order(name: str, members: Sequence[tuple[Line, Any]], reach: Reach) -> str:
+def _order(name: str, members: Sequence[Row], reach: Reach) -> str:
     pairs = []
-    for one, other in combinations(members, 2):
-        smaller, larger = sorted((one, other), key=lambda member: _number(member[0].printed[name]))
-        if _number(smaller[0].printed[name]) < _number(larger[0].printed[name]):
-            found = verdict(smaller[1].values, larger[1].values, reach)
-            pairs.append(f"{smaller[0].model.label} < {larger[0].model.label} {found}")
+    for pair in combinations(members, 2):
+        smaller, larger = sorted(pair, key=lambda row: _number(row.line.printed[name]))
+        if _number(smaller.line.printed[name]) < _number(larger.line.printed[name]):
+            found = verdict(smaller.ours[name].values, larger.ours[name].values, reach)
+            pairs.append(f"{smaller.line.model.label} < {larger.line.model.label} {found}")
     same = sum("as in the paper" in pair for pair in pairs)
     return f"{name}: {same} of {len(pairs)} pairs in the paper's order ({'; '.join(pairs)})." if pairs else ""
 
@@ -89,19 +110,15 @@ def _number(printed: str) -> float:
 
 
 def table_document(columns: Sequence[str], lines: Sequence[tuple[Line, Seeds]]) -> list[dict[str, Any]]:
-    """The same for machines: every seed's values, keys, protocols' fields, folders."""
+    """JSON document of a table or bar chart: every seed's values, keys, protocol fields and run folders."""
     return [
         {
-            "model": line.model.label,
-            "section": line.section,
-            "config": seeds.config.name,
-            "paper": dict(line.printed),
-            "runs": [run.folder.name for run in seeds.runs],
-            "ours": {
-                name: found._asdict() | {"spread": found.spread._asdict()}
-                for name, found in ((name, over_seeds(seeds.runs, COLUMNS[name].key)) for name in columns)
-                if found
-            },
+            "model": row.line.model.label,
+            "section": row.line.section,
+            "config": row.seeds.config.name,
+            "paper": dict(row.line.printed),
+            "runs": [run.folder.name for run in row.seeds.runs],
+            "ours": {name: found._asdict() | {"spread": found.spread._asdict()} for name, found in row.ours.items()},
         }
-        for line, seeds in lines
+        for row in rows_of(lines, columns)
     ]
