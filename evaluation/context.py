@@ -15,7 +15,6 @@ from evaluation.images.cache import Cache
 from evaluation.images.features import extract_as_made
 from evaluation.images.image_set import ImageSet, Pass
 from evaluation.images.reader import Sampler, check_images, check_labels, check_same_size, fingerprint
-from evaluation.metrics.needs import Metric
 from evaluation.presets import check_settings, find_protocol
 from evaluation.statistics.frechet import Gaussian
 from evaluation.statistics.moments_file import Statistics
@@ -25,7 +24,6 @@ PROTOCOL_VERSION = 2  # raise it with any change to how a value is computed
 # float32 images (N, 3, H, W) in [-1, 1) and int64 labels (N,) or None -> logits (N,): a discriminator, differentiable.
 Critic = Callable[[Tensor, Tensor | None], Tensor]
 
-HALVED = {"num_lipschitz": "lipschitz_pairs"}  # a number of images -> the setting it follows from
 ROLES = ("generated", "reference", "test", "trained_on")
 
 
@@ -241,43 +239,9 @@ class Context:
         """The extractor that is measured with."""
         return self._current if self._current is not None else self.extractors[0]
 
-    def check(self, name: str, metric: Metric, *, real_only: bool = False) -> None:
-        """Refuses a context that lacks what a metric needs; `real_only` leaves out what is generated from it.
-
-        Raises:
-            EvaluationError: missing or too few images, no labels, no extractor or one without class probabilities, no
-                critic.
-        """
-        if metric.critic and self.critic is None and not real_only:
-            raise EvaluationError(f"metric {name}: got no critic, expected a discriminator, as a checkpoint holds one")
-        for role, setting in metric.images.items():
-            replaced = role == "reference" and metric.statistics and self.statistics is not None
-            if not replaced and not (real_only and role == "generated"):
-                self._check_count(name, role, setting)
-        for role in metric.images if metric.critic and self.critic_is_conditional else metric.labels:
-            if not (real_only and role == "generated") and not self._sets[role].has_labels:
-                raise EvaluationError(f"metric {name}: got {role} images without labels, expected a class for each")
-        if metric.extractor and not self.extractors:
-            raise EvaluationError(f"metric {name}: got no extractor, expected one, such as inception")
-        if metric.extractor == "logits" and not any(extractor.has_logits for extractor in self.extractors):
-            raise EvaluationError(
-                f"metric {name}: extractor {self.extractors[0].name} gives no class probabilities; "
-                "choose inception or classifier, or leave the metric out"
-            )
-        metric.check(self)
-
-    def _check_count(self, name: str, role: str, setting: str) -> None:
-        images = self._sets.get(role)
-        if images is None:
-            if role == "generated" and not setting and self.sampler is not None:
-                return
-            raise EvaluationError(f"metric {name}: got no {role} images, expected some; give them or leave it out")
-        wanted = self.required(setting, role)
-        if len(images) < wanted:
-            raise EvaluationError(
-                f"metric {name}: got {len(images)} {role} images, expected {wanted}; "
-                f"give more, or lower {HALVED.get(setting, setting)} (a different protocol, with a different hash)"
-            )
+    def has(self, role: str) -> bool:
+        """Whether there are images of "generated", "reference", "test" or "trained_on"."""
+        return role in self._sets
 
     def required(self, setting: str, role: str = "generated") -> int:
         """How many images of a set the setting of that name stands for; "" for none in particular."""
@@ -295,7 +259,7 @@ class Context:
         return self.required("num_real", "reference")
 
     def image_set(self, role: str) -> ImageSet:
-        """The set of "generated", "reference" or "test" images; only after `check`."""
+        """The set of "generated", "reference" or "test" images; only where `has` holds."""
         return self._sets[role]
 
     def features(self, role: str, count: int) -> Tensor:

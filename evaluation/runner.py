@@ -11,7 +11,7 @@ from torch import Tensor
 from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.metrics import METRICS
-from evaluation.metrics.needs import Metric
+from evaluation.metrics.needs import Metric, check_needs
 from evaluation.reporting.neighbours import sample_neighbours
 from evaluation.reporting.report import Report
 from evaluation.reporting.value import Value
@@ -31,7 +31,7 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
     """
     check_metrics(metrics)
     for name in metrics:
-        context.check(name, METRICS[name])
+        check_needs(name, METRICS[name], context)
     values: list[Value] = []
     seconds: dict[str, float] = {}
     with isolated():

@@ -27,7 +27,7 @@ from evaluation import (
 from evaluation.extractors import Extractor
 from evaluation.images.cache import Cache, default_folder
 from evaluation.images.generated import match_classes, name_classes, read_generated
-from evaluation.metrics.needs import Metric
+from evaluation.metrics.needs import Metric, check_needs
 from evaluation.metrics.neural_divergence.unfinished import forget_finished
 from evaluation.presets import find_protocol
 from evaluation.reporting.compare_folders import compare_folders
@@ -227,7 +227,7 @@ class Evaluation:
         if self._context is None or set(metrics) - self._prepared:
             self._context, self._prepared = self._load(needs), set(metrics)
         for name, need in needs.items():
-            self._context.check(name, need, real_only=True)
+            check_needs(name, need, self._context, real_only=True)
         return self._context
 
     def _load(self, needs: dict[str, Metric]) -> Context:

@@ -1,8 +1,14 @@
 """Rules of docs/design.md on which module may import which, checked by reading the imports."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+
+import pytest
+
+import evaluation
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
@@ -89,3 +95,24 @@ def test_metrics_need_no_pages_and_no_plots() -> None:
     """Values are data: whoever returns one imports neither matplotlib nor the writers of reports."""
     found = imports_of("evaluation.reporting.value")
     assert not {module for module in found if module.startswith("evaluation.reporting")}
+
+
+def test_evaluation_has_no_circular_imports() -> None:
+    """Imports for type checkers only and inside functions count, too."""
+    below = {name: imports_of(name) & FILES.keys() for name in FILES if name.split(".")[0] == "evaluation"}
+    while free := {name for name, imported in below.items() if not imported & below.keys()}:
+        below = {name: imported for name, imported in below.items() if name not in free}
+    assert not below, "these modules import each other, or import modules that do"
+
+
+@pytest.mark.parametrize("module", ["evaluation", "evaluation.presets"])
+def test_evaluation_is_imported_without_torch(module: str) -> None:
+    code = f"import sys, {module}; assert not {{'torch', 'numpy'}} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_evaluation_lists_its_public_names() -> None:
+    names = set(evaluation.__all__)
+    assert {"METRICS", "Settings", "evaluate"} <= names <= set(dir(evaluation))
+    assert all(hasattr(evaluation, name) for name in names)
+    assert not hasattr(evaluation, "nothing")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors import Sources, weights_sha256
+from evaluation.extractors.interface import Sources, weights_sha256
 from evaluation.images.cache import default_folder
 from evaluation.images.reader import check_images, check_labels, fingerprint
 from evaluation.runtime.files import replacing

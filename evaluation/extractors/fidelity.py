@@ -17,7 +17,7 @@ from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS, Fe
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors import weights_sha256
+from evaluation.extractors.interface import weights_sha256
 from evaluation.runtime.isolation import isolated
 
 CLIP = "clip-vit-l-14-336px"  # CMMD's

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors import weights_sha256
+from evaluation.extractors.interface import weights_sha256
 from evaluation.runtime.files import replacing
 
 VARIABLE = "CLASSIFIER_WEIGHTS"

@@ -1,16 +1,14 @@
 """Fréchet Inception distance, and how large it is between two samples of the real images. Heusel et al. 2017."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.reporting.value import Value
 from evaluation.statistics.frechet import Gaussian, frechet
 
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
-
-def measure(context: "Context") -> list[Value]:
+def measure(context: Context) -> list[Value]:
     """FID of the first `num_fid` generated images against `num_real` reference images, and its floor."""
     floor = _floor(context) if context.settings.floor and context.statistics is None else []
     count = context.required("num_fid")
@@ -29,7 +27,7 @@ def measure(context: "Context") -> list[Value]:
     return [value, *floor]
 
 
-def reference_moments(context: "Context", dimension: int) -> Gaussian:
+def reference_moments(context: Context, dimension: int) -> Gaussian:
     """Of `num_real` reference images, or of the file that stands for them.
 
     Raises:
@@ -46,7 +44,7 @@ def reference_moments(context: "Context", dimension: int) -> Gaussian:
     return moments
 
 
-def reference_record(context: "Context") -> dict[str, Any]:
+def reference_record(context: Context) -> dict[str, Any]:
     """What generated images were compared with, and a note where nobody can tell how it was made."""
     if context.statistics is None:
         return {"reference": context.reference_name}
@@ -63,7 +61,7 @@ def disjoint_counts(available: int, num_real: int, num_fid: int) -> tuple[int, i
     return first, available - first
 
 
-def _floor(context: "Context") -> list[Value]:
+def _floor(context: Context) -> list[Value]:
     """FID between two disjoint draws of the reference, at the counts of FID; none where there are hardly any images.
 
     Where the reference is too small, smaller draws are compared, and the distance is brought to the counts asked for

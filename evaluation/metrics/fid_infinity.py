@@ -4,19 +4,17 @@ The bias of FID through a finite number of generated images N falls as c / N. A 
 of random parts of them is followed to 1 / N = 0. The bias through the reference images remains.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.metrics.fid import reference_moments, reference_record
 from evaluation.reporting.value import Value
 from evaluation.statistics.frechet import Gaussian, fit, frechet
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 SIZES = 15  # the paper's
 STUDENT_95 = 2.160369  # of SIZES - 2 degrees of freedom
@@ -76,7 +74,7 @@ def _line(sizes: np.ndarray, distances: np.ndarray) -> FidInfinity:
     )
 
 
-def check(context: "Context") -> None:
+def check(context: Context) -> None:
     """Refuses fewer generated images than a line needs.
 
     Raises:
@@ -87,7 +85,7 @@ def check(context: "Context") -> None:
         raise EvaluationError(f"metric fid_infinity: got {count} generated images, expected at least {2 * SIZES}")
 
 
-def measure(context: "Context") -> list[Value]:
+def measure(context: Context) -> list[Value]:
     """FID-infinity of the first `num_fid` generated images against `num_real` reference images."""
     count, seed = context.required("num_fid"), context.settings.seed
     features = context.features("generated", count)

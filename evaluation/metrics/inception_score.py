@@ -1,16 +1,12 @@
 """Inception Score. Salimans et al. 2016, as computed by the first published code and by torch-fidelity."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.reporting.value import Value
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 SHUFFLE_SEED = 2020  # torch-fidelity's
 
@@ -49,7 +45,7 @@ def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEE
     return float(np.mean(scores)), float(np.std(scores))
 
 
-def measure(context: "Context") -> list[Value]:
+def measure(context: Context) -> list[Value]:
     """IS of the first `num_is` generated images."""
     settings = context.settings
     logits = context.logits("generated", context.required("num_is"))

@@ -1,16 +1,12 @@
 """Intra-FID: FID within each class, and its mean over classes. Miyato and Koyama 2018."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from evaluation.context import Context
 from evaluation.reporting.value import Value
 from evaluation.statistics.classes import ByClass, check_context
 from evaluation.statistics.frechet import frechet_distance_of_features
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 FEWEST = 2  # images of a class that have a covariance
 
@@ -34,7 +30,7 @@ def intra_fid(features: Tensor, labels: Tensor, reference: Tensor, reference_lab
     return float(distances.mean()), distances
 
 
-def check(context: "Context") -> None:
+def check(context: Context) -> None:
     """Refuses a class that one side has too few images of.
 
     Raises:
@@ -43,7 +39,7 @@ def check(context: "Context") -> None:
     check_context(context, "intra_fid", fewest=FEWEST)
 
 
-def measure(context: "Context") -> list[Value]:
+def measure(context: Context) -> list[Value]:
     """Intra-FID of the first `num_intra` generated images of each class against all reference images of it."""
     images = ByClass.of(context)
     return [images.value(context, "intra_fid", *intra_fid(*images), better="lower")]

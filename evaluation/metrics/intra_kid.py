@@ -5,18 +5,16 @@ are small, such as the 500 images each of CIFAR-100.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from evaluation.context import Context
 from evaluation.metrics.kid import FEWEST, kid_of_all_pairs
 from evaluation.reporting.value import Value
 from evaluation.statistics.classes import ByClass, check_context
 from evaluation.statistics.percentiles import NORMAL_95
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 
 class IntraKid(NamedTuple):
@@ -43,7 +41,7 @@ def intra_kid(features: Tensor, labels: Tensor, reference: Tensor, reference_lab
     return IntraKid(float(values.mean()), float(errors.square().sum().sqrt()) / len(errors), values.contiguous())
 
 
-def check(context: "Context") -> None:
+def check(context: Context) -> None:
     """Refuses a class that one side has too few images of.
 
     Raises:
@@ -52,7 +50,7 @@ def check(context: "Context") -> None:
     check_context(context, "intra_kid", fewest=FEWEST)
 
 
-def measure(context: "Context") -> list[Value]:
+def measure(context: Context) -> list[Value]:
     """Intra-KID of the first `num_intra` generated images of each class against all reference images of it."""
     images = ByClass.of(context)
     result = intra_kid(*images)

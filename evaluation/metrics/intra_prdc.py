@@ -4,17 +4,14 @@ A generator that passes over its label can have high values over all classes tog
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from evaluation.context import Context
 from evaluation.metrics.precision_recall import prdc
 from evaluation.reporting.value import Value
 from evaluation.statistics.classes import ByClass, check_context
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 NAMES = ("precision", "recall", "f_score", "density", "coverage")
 
@@ -50,7 +47,7 @@ def intra_prdc(
     return {name: torch.tensor([getattr(one, name) for one in found], dtype=torch.float64) for name in NAMES}
 
 
-def check(context: "Context") -> None:
+def check(context: Context) -> None:
     """Refuses a class that one side has too few images of.
 
     Raises:
@@ -60,7 +57,7 @@ def check(context: "Context") -> None:
     check_context(context, "intra_prdc", fewest=max(settings.pr_neighbours, settings.dc_neighbours) + 1)
 
 
-def measure(context: "Context") -> list[Value]:
+def measure(context: Context) -> list[Value]:
     """Of the first `num_intra` generated images of each class and all reference images of it; means over classes."""
     images, settings, device = ByClass.of(context), context.settings, context.float64_device
     found = intra_prdc(

@@ -4,19 +4,17 @@ k(x, y) = (x.y / D + 1)^3,  MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y) over d
 at any number of images, and so falls below 0 about half of the time where the two distributions are the same.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.images.features import float64_pair
 from evaluation.reporting.value import Value
 from evaluation.statistics.percentiles import NORMAL_95
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 SUBSET_SEED = 2020  # torch-fidelity's
 BLOCK = 2048  # rows whose kernels with as many others are held at a time
@@ -124,7 +122,7 @@ def _jackknife(sums: _Sums) -> Estimate:
     return Estimate(float(value), float(variance.sqrt()))
 
 
-def check(context: "Context") -> None:
+def check(context: Context) -> None:
     """Refuses subsets larger than one of the sets.
 
     Raises:
@@ -139,7 +137,7 @@ def check(context: "Context") -> None:
             )
 
 
-def measure(context: "Context") -> list[Value]:
+def measure(context: Context) -> list[Value]:
     """KID of the first `num_fid` generated images against `num_real` reference images, over subsets and all pairs."""
     settings, count = context.settings, context.required("num_fid")
     device = context.float64_device

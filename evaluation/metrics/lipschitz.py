@@ -9,21 +9,19 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.images.reader import check_inputs, check_labels, fingerprint, to_critic
 from evaluation.reporting.value import Value
 from evaluation.runtime.isolation import still
 from evaluation.statistics.pairs import pairs_across, pairs_within, rows_by_class
 from evaluation.statistics.percentiles import RESAMPLES, Statistic, summarize
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 BATCH_SIZE = 100  # images, or pairs, in one pass; decides speed, not values
 ROUNDING = 1e-5  # by which two float32 passes may differ, relative to the largest logit
@@ -196,7 +194,7 @@ class Points(NamedTuple):
 PAIRS = (("real", "fake"), ("real", "real"), ("fake", "fake"), ("test", "fake"))
 
 
-def measure(context: "Context") -> list[Value]:
+def measure(context: Context) -> list[Value]:
     """The 95th percentile of the ratios of each kind of pair and of the Jacobian norms at, and near, each set's images.
 
     Real images are those that the critic was trained on: the reference, where the context does not say otherwise. Test
@@ -210,20 +208,20 @@ def measure(context: "Context") -> list[Value]:
     return values
 
 
-def _roles(context: "Context") -> dict[str, str]:
+def _roles(context: Context) -> dict[str, str]:
     """The context's sets by the paper's terms."""
     roles = {"real": "reference" if context.trained_on is None else "trained_on", "fake": "generated"}
     return {**roles, "test": "test"} if _has_other_test_images(context, roles["real"]) else roles
 
 
-def _has_other_test_images(context: "Context", real: str) -> bool:
+def _has_other_test_images(context: Context, real: str) -> bool:
     if context.test is None or len(context.test) < context.settings.num_lipschitz:
         return False
     labelled = context.test_labels is not None or not context.critic_is_conditional
     return labelled and context.test_fingerprint != context.image_set(real).fingerprint
 
 
-def _points(context: "Context", name: str, role: str) -> Points:
+def _points(context: Context, name: str, role: str) -> Points:
     """Real images are drawn from all there are, generated ones from the first `num_lipschitz`: there may be more."""
     images, labels = getattr(context, role), getattr(context, f"{role}_labels")
     fields: dict[str, Any] = {}
@@ -242,7 +240,7 @@ def _points(context: "Context", name: str, role: str) -> Points:
     return Points(name, images, rows_by_class(labels.cpu(), num_classes, role), fields)
 
 
-def _drawn(context: "Context", first: Points, second: Points) -> tuple[Tensor, Tensor]:
+def _drawn(context: Context, first: Points, second: Points) -> tuple[Tensor, Tensor]:
     """Rows (P, 2) of pairs and their classes (P,), drawn uniformly; 0 where the critic is unconditional."""
     generator = torch.Generator("cpu").manual_seed(context.settings.seed)
     shape = (context.settings.lipschitz_pairs,)
@@ -252,12 +250,12 @@ def _drawn(context: "Context", first: Points, second: Points) -> tuple[Tensor, T
     return pairs_across(first.rows, second.rows, classes, generator), classes
 
 
-def _shown(context: "Context", points: Points, rows: Tensor) -> Tensor:
+def _shown(context: Context, points: Points, rows: Tensor) -> Tensor:
     """Images as the critic sees them, on its device."""
     return to_critic(points.images[rows.to(points.images.device)].to(context.device))
 
 
-def _elhist(context: "Context", first: Points, second: Points) -> Value:
+def _elhist(context: Context, first: Points, second: Points) -> Value:
     assert context.critic is not None
     rows, classes = _drawn(context, first, second)
     labels = classes if context.critic_is_conditional else None
@@ -273,7 +271,7 @@ def _elhist(context: "Context", first: Points, second: Points) -> Value:
     return _value(context, f"elhist/{first.name}_{second.name}", "ratio", arrays, classes, fields, record)
 
 
-def _jacobian(context: "Context", points: Points, noise: float) -> Value:
+def _jacobian(context: Context, points: Points, noise: float) -> Value:
     """At the first images of the pairs within a set, or a normal step away from them, as in Kodali et al. 2018."""
     assert context.critic is not None
     rows, classes = _drawn(context, points, points)
@@ -288,7 +286,7 @@ def _jacobian(context: "Context", points: Points, noise: float) -> Value:
 
 
 def _value(
-    context: "Context",
+    context: Context,
     key: str,
     name: str,
     arrays: dict[str, np.ndarray],
@@ -321,7 +319,7 @@ def _value(
     )
 
 
-def _protocol(context: "Context") -> dict[str, Any]:
+def _protocol(context: Context) -> dict[str, Any]:
     """What decides every value here; the critic is not among it, for it is what is compared."""
     fields = context.generation_fields()
     return {

@@ -1,32 +1,73 @@
-"""What a metric is."""
+"""The interface of a metric, and the check that a context holds what it needs."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from evaluation.context import Context
+from evaluation.errors import EvaluationError
 from evaluation.reporting.value import Value
 
-if TYPE_CHECKING:
-    from evaluation.context import Context
+HALVED = {"num_lipschitz": "lipschitz_pairs"}  # a number of images -> the setting it is computed from
 
 
 class Metric(NamedTuple):
-    """How to measure, and what the context must hold, checked for all metrics before the first one is measured.
+    """How to measure a metric, and what it needs, which is checked for all metrics before the first one is measured.
 
-    images: image set -> the setting that says how many of it are used, "" for all there are. A sampler stands in for
-        generated images of which no number is set.
-    extractor: "features", "logits" or "" for none; with several extractors, `measure` is called for each.
-    labels: image sets whose images must have classes.
-    critic: whether the discriminator is what is measured.
-    statistics: whether moments from a file can stand for the reference images.
-    directed: how the keys of its values begin of which higher or lower is better, where not by the metric's own name.
-    check: refuses what else the metric cannot work with; generated images may not be there yet.
+    Attributes:
+        images: image set -> the setting that says how many of its images are used, "" for all. A sampler can replace
+            generated images of which no number is set.
+        extractor: "features", "logits" or "" for none; with several extractors, `measure` is called for each.
+        labels: image sets whose images must have classes.
+        critic: whether it measures the discriminator.
+        statistics: whether moments from a file can replace the reference images.
+        directed: prefixes of the keys of those values of which higher or lower is better; None: the metric's name.
+        check: raises EvaluationError for other conditions; generated images may not be there yet.
     """
 
-    measure: "Callable[[Context], list[Value]]"
+    measure: Callable[[Context], list[Value]]
     images: dict[str, str]
     extractor: str = ""
     labels: tuple[str, ...] = ()
     critic: bool = False
     statistics: bool = False
     directed: tuple[str, ...] | None = None
-    check: "Callable[[Context], None]" = lambda _: None
+    check: Callable[[Context], None] = lambda _: None
+
+
+def check_needs(name: str, metric: Metric, context: Context, *, real_only: bool = False) -> None:
+    """Checks that a context holds what a metric needs; with `real_only`, generated images and critic aside.
+
+    Raises:
+        EvaluationError: missing or too few images, no labels, no extractor or one without class probabilities, no
+            critic.
+    """
+    if metric.critic and context.critic is None and not real_only:
+        raise EvaluationError(f"metric {name}: got no critic, expected a discriminator, as a checkpoint holds one")
+    for role, setting in metric.images.items():
+        replaced = role == "reference" and metric.statistics and context.statistics is not None
+        if not replaced and not (real_only and role == "generated"):
+            _check_count(name, context, role, setting)
+    for role in metric.images if metric.critic and context.critic_is_conditional else metric.labels:
+        if not (real_only and role == "generated") and not context.image_set(role).has_labels:
+            raise EvaluationError(f"metric {name}: got {role} images without labels, expected a class for each")
+    if metric.extractor and not context.extractors:
+        raise EvaluationError(f"metric {name}: got no extractor, expected one, such as inception")
+    if metric.extractor == "logits" and not any(extractor.has_logits for extractor in context.extractors):
+        raise EvaluationError(
+            f"metric {name}: extractor {context.extractors[0].name} gives no class probabilities; "
+            "choose inception or classifier, or leave the metric out"
+        )
+    metric.check(context)
+
+
+def _check_count(name: str, context: Context, role: str, setting: str) -> None:
+    if not context.has(role):
+        if role == "generated" and not setting and context.sampler is not None:
+            return
+        raise EvaluationError(f"metric {name}: got no {role} images, expected some; give them or leave it out")
+    found, wanted = len(context.image_set(role)), context.required(setting, role)
+    if found < wanted:
+        raise EvaluationError(
+            f"metric {name}: got {found} {role} images, expected {wanted}; "
+            f"give more, or lower {HALVED.get(setting, setting)} (a different protocol, with a different hash)"
+        )

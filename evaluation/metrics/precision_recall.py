@@ -6,18 +6,16 @@ first paper: a distance equal to the radius, to rounding, is inside.
 
 from collections.abc import Iterator
 from math import sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.images.features import float64_pair
 from evaluation.reporting.value import Value
 from evaluation.statistics.percentiles import NORMAL_95
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 DISTANCES = 2**24  # held at a time: 128 MiB
 ROUNDING = 1e-12  # of squared distances in float64, as a share of the squared norms
@@ -94,7 +92,7 @@ def _distances(x: Tensor, y: Tensor, rounding: float = 0.0) -> Iterator[tuple[in
         yield start, torch.addmm(norms, x[start : start + size], y.T, beta=1 - rounding, alpha=-2)
 
 
-def check(context: "Context") -> None:
+def check(context: Context) -> None:
     """Refuses sets with too few images for their neighbours.
 
     Raises:
@@ -108,7 +106,7 @@ def check(context: "Context") -> None:
             )
 
 
-def measure(context: "Context") -> list[Value]:
+def measure(context: Context) -> list[Value]:
     """Precision, recall, density, coverage of the first `num_fid` generated and `num_real` reference images."""
     settings, count = context.settings, context.required("num_fid")
     device = context.float64_device

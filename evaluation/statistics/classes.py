@@ -1,17 +1,15 @@
 """Generated and reference images class by class, for metrics that are means over classes."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.images.reader import fingerprint
 from evaluation.reporting.value import Value
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 
 class ByClass(NamedTuple):
@@ -23,7 +21,7 @@ class ByClass(NamedTuple):
     reference_labels: Tensor
 
     @classmethod
-    def of(cls, context: "Context") -> "ByClass":
+    def of(cls, context: Context) -> "ByClass":
         """The first `num_intra` generated images of each class, and all reference images."""
         labels = context.labels("generated", len(context.image_set("generated")))
         rows = first_of_each(labels, context.settings.num_intra)
@@ -47,7 +45,7 @@ class ByClass(NamedTuple):
         for label in classes:
             yield self.features[self.labels == label], self.reference[self.reference_labels == label]
 
-    def fields(self, context: "Context") -> dict[str, Any]:
+    def fields(self, context: Context) -> dict[str, Any]:
         """What decides a mean over classes: images of each class, the reference, the extractor, the generation."""
         num_reference = len(self.reference)
         return {
@@ -59,7 +57,7 @@ class ByClass(NamedTuple):
             **context.generation_fields(),
         }
 
-    def value(self, context: "Context", metric: str, mean: float, per_class: Tensor, *, better: str) -> Value:
+    def value(self, context: Context, metric: str, mean: float, per_class: Tensor, *, better: str) -> Value:
         """The mean; each class with its counts on record, and as arrays (K,)."""
         classes, generated = self.labels.unique(return_counts=True)
         real = self.reference_labels.unique(return_counts=True)[1]
@@ -84,7 +82,7 @@ class ByClass(NamedTuple):
         )
 
 
-def _name(context: "Context", label: int) -> str:
+def _name(context: Context, label: int) -> str:
     return context.class_names[label] if label < len(context.class_names) else str(label)
 
 
@@ -119,7 +117,7 @@ def _counted(labels: Tensor) -> tuple[list[int], list[int]]:
     return classes.tolist(), counts.tolist()
 
 
-def check_context(context: "Context", name: str, *, fewest: int) -> None:
+def check_context(context: Context, name: str, *, fewest: int) -> None:
     """`check_classes` of a context's images, once they are there.
 
     Raises:

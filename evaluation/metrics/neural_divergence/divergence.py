@@ -10,13 +10,14 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from math import log, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.images.reader import Sampler, check_images, check_same_size, fingerprint
 from evaluation.metrics.neural_divergence.critic import LOSSES, Noise, Training, gradient_penalties
@@ -26,9 +27,6 @@ from evaluation.presets import PRESETS, Preset, check_settings
 from evaluation.reporting.value import Value, protocol_hash
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.progress import progress
-
-if TYPE_CHECKING:
-    from evaluation.context import Context
 
 VERSION = 2  # of unfinished runs; raise it with any change to how critics are trained or measured
 PASS = 256  # images shown to a finished critic at a time
@@ -410,7 +408,7 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:
     return mean - half, mean + half
 
 
-def measure(context: "Context") -> list[Value]:
+def measure(context: Context) -> list[Value]:
     """Every term of the critics between fresh samples, or the generated images, and the test images."""
     settings = context.settings
     generated = context.sampler if context.sampler is not None else context.generated
@@ -452,7 +450,7 @@ def measure(context: "Context") -> list[Value]:
     return values
 
 
-def _identity(context: "Context") -> str:
+def _identity(context: Context) -> str:
     """What the caller knows of the generator, "" without a name for it or a use."""
     if context.nd_checkpoints is None or not context.subject:
         return ""
