@@ -1,7 +1,7 @@
-"""Weight normalization of any network: `normalize(network, "srn", c=0.7)`.
+"""Weight normalization for any network: `normalize(network, "srn", c=0.7)`.
 
-With update="step", the default, the singular vectors move only when `update_(network)` is called, once per
-discriminator step: forwards are then functions of the weights alone, real and fake images see the same network, and
+With update="step", the default, the singular vectors change only in `update_(network)`, called once per discriminator
+step. A forward pass then depends on the weights alone: real and fake images pass through the same network, and
 evaluation changes nothing.
 """
 
@@ -26,11 +26,11 @@ from gan.normalization.stable_rank import StableRankNorm
 
 
 class Normalization(NamedTuple):
-    """How a network is normalized.
+    """One method: a weight normalization, a penalty, or neither.
 
-    apply: normalizes one layer; None: weights stay as they are.
-    settings: names of what `apply` takes.
-    penalty: a key of `PENALTIES`: what the method adds to the discriminator's loss.
+    apply: normalizes one layer; None leaves the weights unchanged.
+    settings: keyword arguments of `apply`.
+    penalty: a key of `PENALTIES`, the term that is added to the discriminator's loss.
     """
 
     apply: Callable[..., nn.Module] | None
@@ -51,26 +51,27 @@ NORMALIZATIONS: dict[str, Normalization] = {
 
 
 def normalize(network: nn.Module, choice: str, **settings: float | int | str) -> nn.Module:
-    """Normalizes the weight of every linear, convolution and embedding layer of a network, in place; returns it.
+    """Normalizes the weight of every linear, convolution and embedding layer in place; returns the network.
 
-    "wgan_gp" and "ortho" leave the weights alone: what they are is a penalty, see `gradient_penalty` and
-    `orthogonal_penalty`, which the training loop adds to the discriminator's loss.
+    "none", "wgan_gp" and "ortho" leave the weights unchanged. The last two are penalties that the training loop adds
+    to the discriminator's loss, see `gradient_penalty` and `orthogonal_penalty`.
 
     Args:
-        network: initialised already: what an initialiser writes into a normalized weight is lost.
+        network: already initialised: values that an initialiser writes into a normalized weight are lost.
         choice: a key of `NORMALIZATIONS`.
-        settings: passed on; `update` and those named in `NORMALIZATIONS[choice].settings`.
+        settings: `update` and the settings in `NORMALIZATIONS[choice].settings`, passed to the parametrization.
 
     Raises:
-        ValueError: an unknown choice or setting, or a layer that cannot be normalized, with its name; the network is
-            left as it was.
+        ValueError: an unknown choice or setting, or a layer that cannot be normalized, with its name. The network is
+            then unchanged.
     """
     if choice not in NORMALIZATIONS:
         raise ValueError(f"normalization: got {choice!r}, expected one of {', '.join(NORMALIZATIONS)}")
     normalization = NORMALIZATIONS[choice]
     unknown = set(settings) - {*normalization.settings, "update"}
     if unknown:
-        raise ValueError(f"normalization {choice}: does not take {', '.join(sorted(unknown))}")
+        accepted = ", ".join((*normalization.settings, "update"))
+        raise ValueError(f"normalization {choice}: does not take {', '.join(sorted(unknown))}, only {accepted}")
     if normalization.apply is None:
         return network
     undo: list[Callable[[], None]] = []
@@ -90,7 +91,7 @@ def normalize(network: nn.Module, choice: str, **settings: float | int | str) ->
 
 
 def _restorer(module: nn.Module) -> Callable[[], None]:
-    """A function that makes a module what it is now: class, attributes, order of parameters, hooks."""
+    """Returns a function that restores a module's class, attributes, order of parameters and hooks."""
     kind, attributes = type(module), dict(module.__dict__)
     contents = {name: dict(value) for name, value in attributes.items() if isinstance(value, dict)}
 
@@ -106,16 +107,16 @@ def _restorer(module: nn.Module) -> Callable[[], None]:
 
 
 def update_(network: nn.Module) -> None:
-    """One power iteration for every normalized weight: call it once per discriminator step, before the forward."""
+    """Runs one power iteration for every normalized weight: once per discriminator step, before the forward pass."""
     for found in normalized_weights(network):
         found.parametrization.update_(found.original)
 
 
 def refresh_(network: nn.Module) -> None:
-    """Exact singular pairs for every normalized weight: after averaging weights, or a jump of the learning rate.
+    """Computes exact singular pairs for every normalized weight, for use after averaging or loading weights.
 
     Raises:
-        ValueError: a weight is not finite; with the layer's name.
+        ValueError: a weight is not finite; the message names the layer.
     """
     for found in normalized_weights(network):
         try:
@@ -125,7 +126,7 @@ def refresh_(network: nn.Module) -> None:
 
 
 def bake(network: nn.Module) -> nn.Module:
-    """A copy of a network with plain weights, normalized by exact singular pairs. The network itself is left alone."""
+    """Returns a copy of a network with plain weights, normalized by exact singular pairs."""
     baked = copy.deepcopy(network)
     refresh_(baked)
     for module in list(baked.modules()):
@@ -138,10 +139,10 @@ def bake(network: nn.Module) -> nn.Module:
             for norm in applied
             if isinstance(norm, SpectralNorm)
         ]
-        parametrizations.eval()  # type: ignore[union-attr, operator]  # in training mode "forward" would move once more
+        parametrizations.eval()  # type: ignore[union-attr, operator]  # else update="forward" would iterate once more
         if norms:
             _own_class(module)
-        for name, norm in reversed(norms):  # the order of the parameters is undone from the last change to the first
+        for name, norm in reversed(norms):  # in reverse, so that the parameters end up in their original order
             parametrize.remove_parametrizations(module, name)
             for follower in norm.followers:
                 if follower in module._parameters:
@@ -150,7 +151,7 @@ def bake(network: nn.Module) -> nn.Module:
 
 
 def _own_class(module: nn.Module) -> None:
-    """Gives a copied module its own class: deepcopy shares it, and with it the property that stands for the weight."""
+    """Gives a copied module its own class: deepcopy shares the class, which holds the property for the weight."""
     shared = type(module)
     module.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
 

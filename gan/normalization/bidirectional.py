@@ -1,4 +1,4 @@
-"""Bidirectional spectral normalization: Lin, Sekar, Fanti 2021."""
+"""Bidirectional spectral normalization (Lin, Sekar, Fanti 2021)."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from gan.normalization.spectral import SpectralNorm
 class BidirectionalSpectralNorm(SpectralNorm):
     """Divides W by the mean of two spectral norms: W -> scale * W / ((sigma_out + sigma_in) / 2).
 
-    sigma_out is that of W read as (out, in * kh * kw), with singular pair _u (out,), _v; sigma_in that of W read as
-    (in, out * kh * kw), with _u2 (in,), _v2. Lin et al. 2021, section 4, and the authors' code: BSN with scale 1,
-    BSSN otherwise. Where the kernel is a single position (linear, embedding, 1x1) the second matrix is the first one's
-    transpose, and this is spectral normalization.
+    sigma_out is the norm of W read as (out, in * kh * kw), with singular pair _u (out,), _v; sigma_in is that of W
+    read as (in, out * kh * kw), with _u2 (in,), _v2. Lin et al. 2021, section 4, and the authors' code: BSN with
+    scale 1, BSSN otherwise. For a kernel of one position (linear, embedding, 1x1) the second matrix is the transpose
+    of the first, and this is spectral normalization.
 
     Grouped convolutions are read as stored, (out, in / groups, kh, kw); transposed ones have in and out swapped.
     Differs from the authors' TensorFlow code in that u and v are constants in the gradient, as in torch's spectral
-    norm; at convergence both gradients are the same.
+    norm. At convergence both gradients are the same.
 
-    Args and raises: see `SpectralNorm`.
+    Arguments and errors: see `SpectralNorm`.
     """
 
     _u2: Tensor
@@ -54,7 +54,7 @@ class BidirectionalSpectralNorm(SpectralNorm):
         self.mirror_()
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
-        """A checkpoint of spectral_norm, loaded with strict=False, has no second pair."""
+        """Also restores the second pair, which a checkpoint of spectral_norm loaded with strict=False lacks."""
         super()._load_from_state_dict(*arguments)
         self.mirror_()
 
@@ -64,7 +64,7 @@ class BidirectionalSpectralNorm(SpectralNorm):
 
     @torch.no_grad()
     def mirror_(self) -> None:
-        """Where one matrix is the other's transpose, the second pair is the first one read the other way."""
+        """Copies the first pair into the second, swapped, if one matrix is the transpose of the other."""
         if self.one_matrix:
             self._u2.copy_(self._v)
             self._v2.copy_(self._u)

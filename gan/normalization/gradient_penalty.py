@@ -1,7 +1,7 @@
-"""Penalties on the gradient of a critic with respect to images: WGAN-GP and R1.
+"""Penalties on the gradient of a critic with respect to its input images: WGAN-GP and R1.
 
-Both need second derivatives: they run eagerly, since torch.compile cannot differentiate twice, and in float32 or wider,
-outside autocast. Add them to the discriminator's loss; they go with any weight normalization, or with none.
+Both need second derivatives, so they run eagerly (torch.compile cannot differentiate twice), outside autocast, in
+float32 or wider. Add them to the discriminator's loss, with any weight normalization or none.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 EPS = 1e-12
-"""Inside the square root, whose derivative at 0 is infinite: a critic may be flat somewhere."""
+"""Added under the square root, whose derivative is infinite where the critic's gradient is 0."""
 
 
 def gradient_penalty(
@@ -28,12 +28,13 @@ def gradient_penalty(
     Gulrajani et al. 2017, equation 3, with their coefficient.
 
     Args:
-        critic: (images) -> logits, or (images, labels) -> logits where labels are given; each logit a function of its
-            own image alone, so without batch normalization.
-        real, fake: images (N, ...) of one shape; interpolated in float32, or float64 where they are.
-        labels: (N,), of the real images. The paper has no conditional critic; a mixture carries the real one's label.
-        generator: of the weights a, on the images' device; None: the global one.
-        uniforms: the weights a themselves, (N,), drawn already.
+        critic: (images) -> logits, or (images, labels) -> logits if labels are given. Each logit must depend on its
+            own image alone, so no batch normalization.
+        real, fake: images (N, ...) of one shape; interpolated in float32, or in float64 if either is float64.
+        labels: labels of the real images, (N,). The paper has no conditional critic; an interpolated image gets the
+            label of its real one.
+        generator: draws the weights a, on the images' device; None uses the global generator.
+        uniforms: the weights a, (N,), if already drawn.
 
     Returns:
         A scalar, float32 or wider, differentiable in the critic's parameters.
@@ -42,7 +43,7 @@ def gradient_penalty(
         ValueError: real and fake differ in shape.
     """
     if real.shape != fake.shape:
-        raise ValueError(f"real and fake must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}")
+        raise ValueError(f"real and fake must have the same shape, got {tuple(real.shape)} and {tuple(fake.shape)}")
     with torch.autocast(real.device.type, enabled=False):
         real, fake = _full_precision(real), _full_precision(fake)
         dtype = torch.promote_types(real.dtype, fake.dtype)
@@ -59,7 +60,7 @@ def r1_penalty(
 ) -> Tensor:
     """coefficient / 2 * E |grad D(x)|^2 at real images x. Mescheder et al. 2018, equation 9, with their coefficient.
 
-    Args and returns: see `gradient_penalty`.
+    Arguments and result: see `gradient_penalty`.
     """
     with torch.autocast(real.device.type, enabled=False):
         return coefficient / 2 * _squared_gradient_norms(critic, _full_precision(real), labels).mean()

@@ -1,4 +1,4 @@
-"""Which layers of a network have a weight to normalize, and which weights are normalized."""
+"""Layers that can be normalized, and the normalized weights of a network."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -22,21 +22,22 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def output_dim(module: nn.Module) -> int:
-    """The dimension of a layer's weight that counts its output units: the second one of a transposed convolution."""
+    """Returns the dimension of the output units in a layer's weight: 1 for transposed convolutions, else 0."""
     return 1 if isinstance(module, _TRANSPOSED) else 0
 
 
 def layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) of every linear, convolution and embedding layer."""
+    """Yields (name, module) for every linear, convolution and embedding layer."""
     for name, module in network.named_modules():
         if isinstance(module, NORMALIZED_LAYERS):
             yield name, module
 
 
 class NormalizedWeight(NamedTuple):
-    """One normalized tensor of a network.
+    """A normalized tensor of a network.
 
-    layer: name of the module, "" for the network itself; tensor: the module's attribute, mostly "weight".
+    layer: name of the module, "" for the network itself.
+    tensor: attribute of the module, usually "weight".
     original: the unnormalized parameter.
     """
 
@@ -47,12 +48,12 @@ class NormalizedWeight(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The layer's name, and the tensor's where it is another than "weight"."""
+        """Name of the layer, followed by that of the tensor unless it is "weight"."""
         return ".".join(part for part in (self.layer, self.tensor if self.tensor != "weight" else "") if part)
 
 
 def normalized_weights(network: nn.Module) -> Iterator[NormalizedWeight]:
-    """Every tensor of a network that this package normalizes."""
+    """Yields every tensor of a network that this package normalizes."""
     for name, module in network.named_modules():
         if isinstance(module, parametrize.ParametrizationList):
             for parametrization in module:

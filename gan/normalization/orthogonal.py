@@ -8,17 +8,17 @@ from gan.normalization.power_iteration import as_matrix
 
 
 def orthogonal_penalty(network: nn.Module, *, coefficient: float = 1.0) -> Tensor:
-    """coefficient * the sum over layers of |W W^T - I|_F^2, or of |W^T W - I|_F^2 where that is the smaller matrix.
+    """coefficient * sum over layers of |W W^T - I|_F^2, or of |W^T W - I|_F^2 if that matrix is smaller.
 
-    W is each linear, convolution and embedding weight as the network uses it, read as (out, everything else); of a
-    weight that is normalized besides, the normalized one. The two forms have the same gradient, 4 (W W^T - I) W, and
-    differ by the constant |rows - columns|. All singular values are drawn to 1, the stable rank with them to
-    min(rows, columns): the opposite of stable rank normalization.
+    W is the linear, convolution or embedding weight that the network uses, normalized if it is normalized, read as
+    (out, everything else). The two forms have the same gradient, 4 (W W^T - I) W, and differ by the constant
+    |rows - columns|. The penalty pulls all singular values to 1 and so the stable rank to min(rows, columns), the
+    opposite of stable rank normalization.
 
     Args:
-        coefficient: neither Miyato et al. 2018 nor the SRN paper state theirs. Sweep it, over 1e-4, 1e-3, ..., 1 for
-            instance, and report it. Brock et al.'s code has 1e-3 for sums of absolute values; BigGAN's 1e-4 leaves out
-            the diagonal and, written into gradients with half the factor, corresponds to 0.5e-4 here.
+        coefficient: stated neither by Miyato et al. 2018 nor by the SRN paper: sweep it, for instance over 1e-4, 1e-3,
+            ..., 1, and report it. Brock et al.'s code has 1e-3 for sums of absolute values. BigGAN's 1e-4 leaves out
+            the diagonal and is written into the gradients with half the factor, so it corresponds to 0.5e-4 here.
 
     Returns:
         A scalar, float32 or wider, differentiable in the network's weights.

@@ -1,4 +1,4 @@
-"""Normalizing one tensor of one module, in place of torch.nn.utils.parametrizations.spectral_norm."""
+"""Parametrizations of one tensor of a module, drop-in for torch.nn.utils.parametrizations.spectral_norm."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ from gan.normalization.spectral import SpectralNorm
 from gan.normalization.stable_rank import StableRankNorm
 
 _HOOKS = {"u": "remove_spectral_norm", "g": "remove_weight_norm", "mask": "prune.remove"}
-"""What removes a hook of torch.nn.utils, by the suffix of the tensor that the hook adds."""
+"""Function of torch.nn.utils that removes a hook, by the suffix of the tensor that the hook adds."""
 
 
 def spectral_norm(
@@ -33,7 +33,7 @@ def stable_rank_norm(
     update: str = "step",
     infeasible: str = "skip",
 ) -> nn.Module:
-    """Unit spectral norm and stable rank at most c * min(rows, columns); returns the module. See `StableRankNorm`."""
+    """Bounds the stable rank of `module.name` at spectral norm 1; returns the module. See `StableRankNorm`."""
     make = partial(StableRankNorm, c=c, n_power_iterations=n_power_iterations, update=update, infeasible=infeasible)
     return _register(module, name, make)
 
@@ -41,19 +41,19 @@ def stable_rank_norm(
 def bidirectional_spectral_norm(
     module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
 ) -> nn.Module:
-    """Divides by the mean of two spectral norms, times `scale`; returns the module. See `BidirectionalSpectralNorm`."""
+    """Divides `module.name` by the mean of two spectral norms; returns it. See `BidirectionalSpectralNorm`."""
     make = partial(BidirectionalSpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
     return _register(module, name, make)
 
 
 def _register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) -> nn.Module:
     if parametrize.is_parametrized(module, name):
-        raise ValueError(f"{type(module).__name__}.{name} is parametrized already: normalize a weight once")
+        raise ValueError(f"{type(module).__name__}.{name} is parametrized already: a weight is normalized only once")
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):
         raise ValueError(f"{type(module).__name__} has no tensor named {name!r} to normalize")
     if name not in module._parameters and name not in module._buffers:
-        raise ValueError(f"{type(module).__name__}.{name} is {_origin(module, name)}")
+        raise ValueError(f"{type(module).__name__}.{name} is {_reason_and_remedy(module, name)}")
     parametrization = make(weight, dim=output_dim(module))
     names = list(module._parameters)
     parametrization.followers = tuple(names[names.index(name) + 1 :]) if name in names else ()
@@ -62,18 +62,18 @@ def _register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) -
     return module
 
 
-def _origin(module: nn.Module, name: str) -> str:
-    """What a tensor is that is an attribute only, and what to do about it."""
+def _reason_and_remedy(module: nn.Module, name: str) -> str:
+    """Says why a plain attribute cannot be normalized, and the remedy."""
     for suffix, remove in _HOOKS.items():
         if hasattr(module, f"{name}_{suffix}"):
-            return f"computed by a hook: normalize a weight once, remove the old hook first, torch.nn.utils.{remove}"
+            return f"computed by a hook, but a weight is normalized only once: remove it by torch.nn.utils.{remove}"
     return "neither a parameter nor a buffer: register it first"
 
 
 def _rename_hook_keys(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, *arguments: Any, name: str = "weight"
 ) -> None:
-    """Lets checkpoints of torch.nn.utils.spectral_norm load: it kept weight_orig, weight_u and weight_v.
+    """Renames the keys weight_orig, weight_u, weight_v, so that checkpoints of torch.nn.utils.spectral_norm load.
 
     The published layers of the SRN paper's first author use the same keys.
     """

@@ -1,4 +1,4 @@
-"""What can be added to the discriminator's loss, by name; each goes with any weight normalization, or with none."""
+"""Penalties on the discriminator by name; each combines with any weight normalization."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,9 +9,10 @@ from gan.normalization.orthogonal import orthogonal_penalty
 
 
 class Penalty(Protocol):
-    """What is added to the discriminator's loss, a scalar; `real` and `fake` are images (N, 3, H, W) of one batch.
+    """A scalar that is added to the discriminator's loss.
 
-    uniforms: in [0, 1), (N,), for what is random in it.
+    real, fake: images (N, 3, H, W) of one batch; labels: those of the real images, int64 (N,).
+    uniforms: random numbers in [0, 1), (N,), for penalties that need them.
     """
 
     def __call__(
@@ -20,6 +21,7 @@ class Penalty(Protocol):
         real: Tensor,
         fake: Tensor,
         labels: Tensor | None,
+        /,
         *,
         coefficient: float,
         uniforms: Tensor,
@@ -27,9 +29,11 @@ class Penalty(Protocol):
 
 
 class PenaltyChoice(NamedTuple):
-    """compute: the penalty; None: nothing is added. coefficient: name of the setting that is its coefficient.
+    """A penalty and the setting that scales it.
 
-    second_derivatives: it differentiates a gradient, or draws random numbers: compilers and CUDA graphs leave it out.
+    compute: None adds nothing.
+    coefficient: name of the setting that holds the coefficient.
+    second_derivatives: the penalty differentiates a gradient, so compilers and CUDA graphs leave it out.
     """
 
     compute: Penalty | None
@@ -37,45 +41,21 @@ class PenaltyChoice(NamedTuple):
     second_derivatives: bool = False
 
 
-def _gradient(
-    network: nn.Module,
-    real: Tensor,
-    fake: Tensor,
-    labels: Tensor | None,
-    *,
-    coefficient: float,
-    uniforms: Tensor,
-) -> Tensor:
-    return gradient_penalty(network, real, fake, labels, coefficient=coefficient, uniforms=uniforms)
-
-
 def _r1(
-    network: nn.Module,
-    real: Tensor,
-    fake: Tensor,
-    labels: Tensor | None,
-    *,
-    coefficient: float,
-    uniforms: Tensor,
+    network: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, *, coefficient: float, uniforms: Tensor
 ) -> Tensor:
     return r1_penalty(network, real, labels, coefficient=coefficient)
 
 
 def _orthogonal(
-    network: nn.Module,
-    real: Tensor,
-    fake: Tensor,
-    labels: Tensor | None,
-    *,
-    coefficient: float,
-    uniforms: Tensor,
+    network: nn.Module, real: Tensor, fake: Tensor, labels: Tensor | None, *, coefficient: float, uniforms: Tensor
 ) -> Tensor:
     return orthogonal_penalty(network, coefficient=coefficient)
 
 
 PENALTIES: dict[str, PenaltyChoice] = {
     "none": PenaltyChoice(None),
-    "gradient": PenaltyChoice(_gradient, "gp_coefficient", second_derivatives=True),
+    "gradient": PenaltyChoice(gradient_penalty, "gp_coefficient", second_derivatives=True),
     "r1": PenaltyChoice(_r1, "r1_coefficient", second_derivatives=True),
     "orthogonal": PenaltyChoice(_orthogonal, "ortho_coefficient"),
 }

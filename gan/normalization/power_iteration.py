@@ -1,4 +1,4 @@
-"""Singular pairs of a weight: estimated by power iteration, or exact.
+"""Leading singular pairs of a weight, by power iteration or exactly.
 
 Weights are read as matrices (rows, columns): rows are the output units, columns everything else.
 """
@@ -11,16 +11,16 @@ from torch.nn.functional import normalize
 
 EPS = 1e-12
 WARMUP = 15
-"""Power iterations at registration, from a random start, as torch's own parametrization makes."""
+"""Power iterations at registration, from a random start; torch's own parametrization makes as many."""
 
 
 def as_matrix(weight: Tensor, dim: int = 0) -> Tensor:
-    """Weight (..., rows at `dim`, ...) -> (rows, columns). A view where the memory layout allows."""
+    """Reshapes a weight to (rows, columns), with the rows at dimension `dim`; a view where the memory layout allows."""
     return weight.movedim(dim, 0).flatten(1) if dim else weight.flatten(1)
 
 
 def as_in_memory(values: Tensor, weight: Tensor) -> Tensor:
-    """Values of a weight's shape, with its strides; copied where they lie otherwise."""
+    """Gives values of a weight's shape the strides of that weight, by a copy if they differ."""
     if values.stride() == weight.stride():
         return values
     order = sorted(range(weight.ndim), key=weight.stride, reverse=True)
@@ -28,20 +28,20 @@ def as_in_memory(values: Tensor, weight: Tensor) -> Tensor:
 
 
 class Reading:
-    """A weight as a matrix whose columns come in the order of memory: a view also of channels-last weights.
+    """A weight as a matrix with its columns in memory order, so that channels-last weights need no copy.
 
-    The singular vector v is stored in the order of the weight's dimensions, as torch stores it; `to_memory` and
-    `from_memory` translate. With `in_memory_order=False`, and for contiguous weights, there is nothing to translate.
+    The singular vector v is stored in the order of the weight's dimensions, as in torch; `to_memory` and `from_memory`
+    reorder it. For contiguous weights, and with `in_memory_order=False`, they return it unchanged.
 
     Args:
         weight: at least two dimensions.
         dim: the dimension of the rows.
-        in_memory_order: False keeps the columns as `as_matrix` has them, at the price of a copy where layouts differ.
+        in_memory_order: False keeps the column order of `as_matrix`, which copies weights of another layout.
     """
 
     def __init__(self, weight: Tensor, dim: int, *, in_memory_order: bool) -> None:
         self._weight, self._shape = weight, weight.shape
-        self._order: tuple[int, ...] | None = None  # of the weight's dimensions in `matrix`; None: as they are
+        self._order: tuple[int, ...] | None = None  # permutation of the weight's dimensions in `matrix`; None: none
         if dim == 0 and (weight.is_contiguous() or not in_memory_order):
             self.matrix = weight.flatten(1)
         else:
@@ -51,23 +51,23 @@ class Reading:
             self.matrix = weight.permute(self._order).flatten(1)
 
     def to_memory(self, v: Tensor) -> Tensor:
-        """v (columns,) in the order of `matrix`."""
+        """Reorders v (columns,) from the stored order to that of `matrix`."""
         if self._order is None:
             return v
         natural = sorted(self._columns)
         return v.view([self._shape[d] for d in natural]).permute([natural.index(d) for d in self._columns]).flatten()
 
     def from_memory(self, v: Tensor) -> Tensor:
-        """v (columns,) in the order of `matrix`, back in the order it is stored in."""
+        """Reorders v (columns,) from the order of `matrix` to the stored order."""
         if self._order is None:
             return v
         inverse = [self._columns.index(d) for d in sorted(self._columns)]
         return v.view([self._shape[d] for d in self._columns]).permute(inverse).flatten()
 
     def as_weight(self, matrix: Tensor) -> Tensor:
-        """A matrix (rows, columns) in the order of `matrix`, with the shape and the strides of the weight."""
+        """Reshapes a matrix in the order of `matrix` to the shape and strides of the weight."""
         if self._order is None:
-            # A view's gradient cannot be sparse, an embedding's can.
+            # No needless view: the gradient of a view cannot be sparse, that of an embedding can.
             weight = matrix if matrix.shape == self._shape else matrix.view(self._shape)
         else:
             inverse = [self._order.index(d) for d in range(len(self._order))]
@@ -76,22 +76,22 @@ class Reading:
 
 
 def full_precision(weight: Tensor) -> AbstractContextManager[object]:
-    """A context without autocast: entering one costs more than asking whether there is any to leave."""
+    """Returns a context without autocast; a null context, which is cheaper, if autocast is off already."""
     kind = weight.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _multiply_into(target: Tensor, matrix: Tensor, vector: Tensor) -> None:
-    """target <- matrix vector / |matrix vector|, in place."""
+    """Sets target to matrix vector / |matrix vector|, in place."""
     torch.mv(matrix, vector, out=target)
     target.div_(torch.linalg.vector_norm(target).clamp_min_(EPS))
 
 
 def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool = True) -> None:
-    """Moves u, v in place towards the leading singular pair. Call it without gradients.
+    """Runs `steps` power iterations on u, v in place; call it under torch.no_grad().
 
-    v_first: v <- W^T u / |.|, u <- W v / |.| (Sanyal et al. 2020, Algorithm 2; Miyato et al. 2018, Algorithm 1).
-    Otherwise u first, as torch.nn.utils.parametrizations.spectral_norm does.
+    v_first: v <- W^T u / |.|, then u <- W v / |.| (Sanyal et al. 2020, Algorithm 2; Miyato et al. 2018, Algorithm 1).
+    False updates u first, as torch.nn.utils.parametrizations.spectral_norm does.
     """
     with full_precision(matrix):
         matrix = matrix.to(u.dtype)
@@ -105,10 +105,10 @@ def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool 
 
 @torch.no_grad()
 def warm_pair(matrix: Tensor, *, v_first: bool) -> tuple[Tensor, Tensor]:
-    """u (rows,), v (columns,), float32 or wider: random from the global generator, then WARMUP iterations.
+    """Returns u (rows,), v (columns,), float32 or wider: random from the global generator, then WARMUP iterations.
 
     Raises:
-        ValueError: what comes out are no unit vectors: EPS, or the range of the type, cuts the products off.
+        ValueError: u or v is not a unit vector, because the products fall below EPS or leave the range of the type.
     """
     dtype = torch.promote_types(matrix.dtype, torch.float32)
     rows, columns = matrix.shape
@@ -125,7 +125,7 @@ def warm_pair(matrix: Tensor, *, v_first: bool) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def exact_pair_(matrix: Tensor, u: Tensor, v: Tensor) -> None:
-    """Sets u, v to the leading singular pair, from an SVD in float64; the sign stays with the previous u.
+    """Sets u, v to the leading singular pair from an SVD in float64; the sign is that of the previous u.
 
     Raises:
         ValueError: an entry is not finite.
@@ -139,10 +139,10 @@ def exact_pair_(matrix: Tensor, u: Tensor, v: Tensor) -> None:
 
 @torch.no_grad()
 def singular_values(matrix: Tensor) -> Tensor:
-    """All singular values, descending, float64 (min(rows, columns),), from the smaller Gram matrix.
+    """Returns all singular values, descending, float64 (min(rows, columns),), from the smaller Gram matrix.
 
-    Squaring costs half the digits of the small ones; the large ones and the sums of squares keep theirs, and
-    the price is a fraction of an SVD's: this is for logging.
+    Meant for logging, at a fraction of the cost of an SVD: squaring halves the digits of small singular values, but not
+    those of large ones and of sums of squares.
 
     Raises:
         ValueError: an entry is not finite.
@@ -155,4 +155,4 @@ def singular_values(matrix: Tensor) -> Tensor:
 
 def _check_finite(matrix: Tensor) -> None:
     if not torch.isfinite(matrix).all():
-        raise ValueError("the weight is not finite: it has no singular values")
+        raise ValueError("the weight has NaN or infinite entries, so it has no singular values")

@@ -1,4 +1,4 @@
-"""What normalization does to each layer of a network right now."""
+"""Spectral norm and stable rank of each layer, before and after normalization."""
 
 import math
 from typing import NamedTuple
@@ -12,15 +12,14 @@ from gan.normalization.spectral import SpectralNorm
 
 
 class LayerSpectrum(NamedTuple):
-    """One weight, before and after normalization.
+    """Spectral norm and stable rank of a weight before and after normalization, from exact singular values.
 
-    sigma: spectral norm of the unnormalized weight, exact.
-    stable_rank: of the unnormalized weight, exact; 0 where it is all zero.
-    target_rank: the bound on the stable rank; None where none is set.
+    sigma, stable_rank: of the unnormalized weight; the stable rank is 0 for an all-zero weight.
+    target_rank: upper bound on the stable rank; None without one.
     active: whether the bound lowers the stable rank now.
-    normalized_sigma, normalized_stable_rank: of the weight the network uses, exact.
-    gamma: factor of the residual at exact singular pairs, 1 where the bound is not active; None where none is set.
-    policy: of stable rank normalization: "bound", "floor" or "skip", see `StableRankNorm.policy`; None otherwise.
+    normalized_sigma, normalized_stable_rank: of the weight that the network uses.
+    gamma: factor of the residual at exact singular pairs, 1 if the bound is not active; None without a bound.
+    policy: "bound", "floor" or "skip" under stable rank normalization, see `StableRankNorm.policy`; None otherwise.
     """
 
     name: str
@@ -36,13 +35,13 @@ class LayerSpectrum(NamedTuple):
 
 @torch.no_grad()
 def spectra(network: nn.Module) -> list[LayerSpectrum]:
-    """Spectral norm and stable rank of every linear, convolution and embedding weight, normalized or not.
+    """Returns the spectrum of every linear, convolution and embedding weight, then of other normalized tensors.
 
-    Any other tensor that is normalized follows. Leaves the network as it is. Costs one symmetric eigenvalue problem per
-    matrix, of the smaller side.
+    Does not change the network. The cost is one symmetric eigenvalue problem per matrix, of the size of the smaller
+    side.
 
     Raises:
-        ValueError: a weight is not finite; with the layer's name.
+        ValueError: a weight is not finite; the message names the layer.
     """
     normalized = {found.name: found for found in normalized_weights(network)}
     rows = []
@@ -59,7 +58,7 @@ def spectra(network: nn.Module) -> list[LayerSpectrum]:
 
 def _normalized_spectrum(name: str, weight: Tensor, parametrization: SpectralNorm) -> LayerSpectrum:
     training = parametrization.training
-    parametrization.eval()  # in training mode update="forward" would move its vectors
+    parametrization.eval()  # in training mode update="forward" would change u and v
     used = parametrization(weight)
     parametrization.train(training)
     row = _spectrum(name, weight, used, parametrization.dim)

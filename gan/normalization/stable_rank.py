@@ -1,4 +1,4 @@
-"""Stable rank normalization: Sanyal, Torr, Dokania 2020, Algorithm 2."""
+"""Stable rank normalization (Sanyal, Torr, Dokania 2020, Algorithm 2)."""
 
 import math
 from numbers import Real
@@ -13,28 +13,28 @@ from gan.normalization.spectral import SpectralNorm, is_a
 
 INFEASIBLE = ("skip", "error", "floor")
 FLOOR = 1.5
-"""The least bound that "floor" sets: above 1, where no gradient is left, by enough to leave some."""
+"""Smallest bound under infeasible="floor": clearly above 1, where the gradient vanishes."""
 
 
 class StableRankNorm(SpectralNorm):
     """Reparametrizes W to unit spectral norm and stable rank at most r = c * min(rows, columns).
 
     W -> (gamma / sigma) W + (1 - gamma) u v^T,  gamma = min(1, sqrt((r - 1) / (|W|_F^2 / sigma^2 - 1))),
-    W read as (out, in * kh * kw), sigma = u^T W v. This is Sanyal et al. 2020, Algorithm 2, without its residual
-    matrix: |W / sigma - u v^T|_F^2 = |W|_F^2 / sigma^2 - 1 for any unit u, v. Where the stable rank is below r
-    already, gamma = 1 and this is spectral normalization, bit for bit; so it is everywhere with c = 1.
+    with W read as (out, in * kh * kw) and sigma = u^T W v. This is Sanyal et al. 2020, Algorithm 2, without forming
+    the residual matrix: |W / sigma - u v^T|_F^2 = |W|_F^2 / sigma^2 - 1 for any unit u, v. If the stable rank is
+    below r already, gamma = 1 and the result equals spectral normalization bit for bit; with c = 1 it always does.
 
-    u and v are constants in the gradient, as in Algorithm 2's published code. For spectral normalization that is the
-    exact gradient once u, v have converged; here it leaves out the term (1 - gamma) d(u v^T), which divides by the
-    gaps between singular values and would be unstable where they are small.
+    u and v are constants in the gradient, as in the published code of Algorithm 2. For spectral normalization that is
+    the exact gradient once u, v have converged. Here it leaves out the term (1 - gamma) d(u v^T), which divides by the
+    gaps between singular values and is unstable if they are small.
 
     Args:
         weight, dim, n_power_iterations, update: see `SpectralNorm`.
         c: r as a fraction of the smaller side, in (0, 1].
-        infeasible: what to do where r <= 1. At r = 1 the result is u v^T whatever W is, and W's gradient is zero; the
-            paper does not say what to do, although its head (one row) has r = c. "skip": spectral normalization only.
-            "error": refuse. "floor": r is never below 1.5, also where c * min(rows, columns) is between 1 and 1.5;
-            except for a weight of one row or column, whose stable rank is 1 anyway.
+        infeasible: treatment of r <= 1. At r = 1 the result is u v^T for any W, so its gradient is zero. The paper
+            does not treat this case, although its last layer (one row) has r = c. "skip" applies spectral
+            normalization only. "error" raises. "floor" raises r to 1.5, also if c * min(rows, columns) is between 1
+            and 1.5, except for a weight of one row or column, whose stable rank is always 1.
 
     Raises:
         ValueError: c outside (0, 1], r <= 1 with infeasible="error", or a weight that cannot be normalized.
@@ -65,7 +65,11 @@ class StableRankNorm(SpectralNorm):
         return None if self._policy == "skip" or self.c == 1 else self.rank
 
     def policy(self) -> str:
-        """What r is: "bound": c * min(rows, columns). "skip": at most 1, so none is applied. "floor": 1.5, not less."""
+        """Returns the rule that set r.
+
+        "bound": r = c * min(rows, columns). "skip": that is at most 1, so no bound applies. "floor": r was raised to
+        1.5.
+        """
         return self._policy
 
     def normalized(self, weight: Tensor) -> Tensor:
@@ -73,7 +77,7 @@ class StableRankNorm(SpectralNorm):
             return super().normalized(weight)
         reading = self._read(weight, self.dim)
         u, v = self._u.clone(), reading.to_memory(self._v.clone())
-        # Compilers, torch.func and forward mode differentiate the formula themselves.
+        # Under torch.compile, torch.func and forward mode, autograd differentiates the formula.
         traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
         compute = lower if traced or unpack_dual(weight).tangent is not None else _Lower.apply
         return reading.as_weight(compute(reading.matrix, u, v, self.rank - 1))
@@ -83,9 +87,9 @@ class StableRankNorm(SpectralNorm):
 
 
 def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
-    """Algorithm 2 for a matrix W (rows, columns) and limit = r - 1.
+    """Lowers the stable rank of a matrix W (rows, columns) to limit + 1, by Algorithm 2.
 
-    W / (sigma / gamma) + (1 - gamma) u v^T: where gamma = 1, W / sigma bit for bit.
+    W / (sigma / gamma) + (1 - gamma) u v^T, which for gamma = 1 is W / sigma bit for bit.
     """
     sigma, energy = _sigma_and_energy(matrix, u, v)
     gamma = _gamma(sigma, energy, limit)
@@ -93,26 +97,26 @@ def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
 
 
 def _sigma_and_energy(matrix: Tensor, u: Tensor, v: Tensor) -> tuple[Any, Any]:
-    """sigma = u^T W v and |W|_F^2."""
+    """Returns sigma = u^T W v and |W|_F^2."""
     flat = matrix.reshape(-1)
     return torch.dot(u, torch.mv(matrix, v)), torch.dot(flat, flat)
 
 
 def _gamma(sigma: Tensor, energy: Tensor, limit: float) -> Tensor:
-    """min(1, sqrt(limit / q)),  q = |W|_F^2 / sigma^2 - 1."""
-    # Clamped before the root, whose gradient at 0 (a weight of rank one) is infinite; and exactly 1 where it clamps.
+    """Returns gamma = min(1, sqrt(limit / q)),  q = |W|_F^2 / sigma^2 - 1."""
+    # Clamped before the root, whose gradient is infinite at q = 0 (a weight of rank one). Clamped, gamma is exactly 1.
     return (limit / (energy / sigma.square() - 1).clamp_min(limit)).sqrt()
 
 
 class _Lower(torch.autograd.Function):
-    """`lower` with its gradient in closed form: a third of the passes over the weight that autograd makes.
+    """`lower` with its gradient in closed form, in a third of autograd's passes over the weight.
 
-    With a = <G, W> / sigma and b = u^T G v, where the bound is active:
+    With a = <G, W> / sigma and b = u^T G v, if the bound is active:
 
         dL/dW = (gamma / sigma) (G - b u v^T) + (d / sigma) (u v^T - W / sigma),  d = (a - b) gamma^3 / limit
 
-    and dL/dW = (G - a u v^T) / sigma where not. On the CPU sigma and gamma are Python numbers, so that `addr` takes
-    them and reads the weight once; elsewhere they stay tensors, for reading them would wait for the device.
+    and dL/dW = (G - a u v^T) / sigma if it is not. On the CPU sigma and gamma are Python numbers, which `addr` accepts
+    as factors and so reads the weight once. On other devices they stay tensors, because reading them synchronizes.
     """
 
     @staticmethod
@@ -123,7 +127,7 @@ class _Lower(torch.autograd.Function):
             gamma = _gamma(sigma, energy, limit)
             ctx.scalars = limit, sigma, gamma
             return (matrix / (sigma / gamma)).addr_(u * (1 - gamma), v)
-        sigma, energy = sigma.item() or math.nan, energy.item()  # by zero, Python does not divide
+        sigma, energy = sigma.item() or math.nan, energy.item()  # NaN for 0, by which Python does not divide
         gamma = (limit / max(energy / sigma / sigma - 1, limit)) ** 0.5
         ctx.scalars = limit, sigma, gamma
         return matrix / sigma if gamma == 1 else torch.addr(matrix, u * (1 - gamma), v, beta=gamma / sigma)
@@ -132,9 +136,9 @@ class _Lower(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         matrix, u, v = ctx.saved_tensors
         limit, sigma, gamma = ctx.scalars
-        if grad.layout != torch.strided:  # of nn.Embedding(sparse=True)
+        if grad.layout != torch.strided:  # nn.Embedding(sparse=True)
             grad = grad.to_dense()
-        if torch.is_grad_enabled():  # somebody differentiates again: autograd knows how, through `lower`
+        if torch.is_grad_enabled():  # create_graph=True: autograd differentiates `lower` again
             result = lower(matrix, u, v, limit)
             return torch.autograd.grad(result, matrix, grad, create_graph=True)[0], None, None, None
         a: Any = torch.dot(grad.reshape(-1), matrix.reshape(-1))
@@ -152,7 +156,7 @@ class _Lower(torch.autograd.Function):
 
 
 def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:
-    """The bound on the stable rank, and what became of the one that c asks for."""
+    """Returns the bound on the stable rank, and the rule that set it."""
     rank = c * smaller_side
     if infeasible == "floor" and rank < FLOOR and smaller_side > 1:
         return FLOOR, "floor"
@@ -160,7 +164,7 @@ def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:
         return rank, "bound"
     if infeasible == "error":
         raise ValueError(
-            f"r = c * min(rows, columns) = {c:g} * {smaller_side} is at most 1, which leaves nothing to learn: "
-            'take a larger c, or infeasible="skip" or "floor"'
+            f"r = c * min(rows, columns) = {c:g} * {smaller_side} is at most 1, where the weight has no gradient: "
+            'use a larger c, or infeasible="skip" or "floor"'
         )
     return rank, "skip"

@@ -516,10 +516,10 @@ UNFIT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "zero": (lambda: filled(0), "2: the weight is all zero or not finite"),
     "nan": (lambda: filled(math.nan), "2: the weight is all zero or not finite"),
     "infinite": (lambda: filled(math.inf), "2: the weight is all zero or not finite"),
-    "whole numbers": (lambda: filled(1, torch.int64), "2: .*floating point needed"),
+    "whole numbers": (lambda: filled(1, torch.int64), "2: .*expected floating point"),
     "normalized": (
         lambda: spectral_norm(nn.Linear(4, 4)),
-        "2: ParametrizedLinear.weight is parametrized already.* normalize a weight once",
+        "2: ParametrizedLinear.weight is parametrized already.* a weight is normalized only once",
     ),
 }
 
@@ -602,7 +602,7 @@ def test_weights_that_became_infinite_are_named(choice: str, value: float) -> No
     with torch.no_grad():
         (network[1].weight if choice == "none" else network[1].parametrizations.weight.original)[0, 0] = value
     for use in (spectra, refresh_, bake) if choice != "none" else (spectra,):
-        with pytest.raises(ValueError, match=r"^1: the weight is not finite"):
+        with pytest.raises(ValueError, match=r"^1: the weight has NaN or infinite entries"):
             use(network)
 
 
@@ -654,7 +654,10 @@ WRONG = {
     "missing": (lambda: spectral_norm(nn.Linear(3, 3), "wheight"), "no tensor named 'wheight'"),
     "none there": (lambda: spectral_norm(nn.ReLU()), "ReLU has no tensor named 'weight'"),
     "update": (lambda: spectral_norm(nn.Linear(3, 3), update="never"), "expected one of step, forward"),
-    "iterations": (lambda: spectral_norm(nn.Linear(3, 3), n_power_iterations=0), "expected 1 or more"),
+    "iterations": (
+        lambda: spectral_norm(nn.Linear(3, 3), n_power_iterations=0),
+        "expected a whole number of 1 or more",
+    ),
     "scale": (lambda: spectral_norm(nn.Linear(3, 3), scale=0), "positive"),
     "choice": (lambda: normalize(nn.Linear(3, 3), "snr"), "normalization: got 'snr', expected one of none, sn, srn"),
     "policy": (lambda: stable_rank_norm(nn.Linear(3, 3), infeasible="clamp"), "expected one of skip, error, floor"),
@@ -662,7 +665,7 @@ WRONG = {
     "scale text": (lambda: spectral_norm(nn.Linear(3, 3), scale="1"), "scale: got '1', expected a positive number"),
     "part of a step": (
         lambda: normalize(nn.Linear(3, 3), "bsn", n_power_iterations=1.5),
-        "Linear: n_power_iterations: got 1.5, expected 1 or more, a whole number",
+        "Linear: n_power_iterations: got 1.5, expected a whole number of 1 or more",
     ),
     "c nan": (lambda: stable_rank_norm(nn.Linear(3, 3), c=float("nan")), "c: got nan"),
     "scale inf": (lambda: bidirectional_spectral_norm(nn.Linear(3, 3), scale=float("inf")), "scale: got inf"),

@@ -119,7 +119,7 @@ def test_r1_of_a_linear_critic() -> None:
 
 
 def test_images_of_two_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"must have one shape, got \(4, 3, 8, 8\) and \(3, 3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"must have the same shape, got \(4, 3, 8, 8\) and \(3, 3, 8, 8\)"):
         gradient_penalty(nn.Flatten(), images(0), images(1, count=3))
 
 
