@@ -1,8 +1,8 @@
-"""What a person can cause and mend. Commands print these as one sentence, without a traceback."""
+"""Errors that a user can cause and correct. Commands print the message only, without a traceback."""
 
 
 class UserError(ValueError):
-    """Says where, what was got, what was expected, and what to do."""
+    """An error whose message says what is wrong and where, what was expected, and what to do."""
 
 
 class ConfigError(UserError):
@@ -14,9 +14,9 @@ class DataError(UserError):
 
 
 class DivergenceError(UserError):
-    """A run whose numbers are no longer finite, or that has collapsed.
+    """A run with NaN or infinite values, or one that has collapsed.
 
-    since: the last step whose state is known to be good.
+    since: last step with a good state.
     """
 
     def __init__(self, message: str, since: int = 0) -> None:
@@ -25,8 +25,8 @@ class DivergenceError(UserError):
 
 
 class CheckpointError(UserError):
-    """A checkpoint or run folder that is missing, damaged, foreign or does not fit the configuration."""
+    """A checkpoint or run folder that is missing, damaged, of another program, or does not fit the configuration."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint that is not what was written: truncated, changed or another program's."""
+    """A checkpoint that is truncated, modified or of another program."""

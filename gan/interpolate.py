@@ -1,15 +1,15 @@
-"""Paths between latents."""
+"""Interpolation between latents."""
 
 import torch
 from torch import Tensor
 
 
 def slerp(start: Tensor, end: Tensor, num: int) -> Tensor:
-    """`num` points on the great arc from each start to its end, both included, (N, num, z_dim).
+    """Spherical interpolation: `num` points from each start to its end, both included, (N, num, z_dim).
 
-    sin((1 - t) a) / sin(a) start + sin(t a) / sin(a) end, with a the angle between them and t from 0 to 1. Shoemake
-    1985; for latents White 2016: normal latents of many dimensions have nearly one length, which a straight line
-    between them leaves and the arc keeps. Where the two are parallel there is no arc, and the line is taken.
+    sin((1 - t) a) / sin(a) start + sin(t a) / sin(a) end, with a the angle between them and t from 0 to 1 (Shoemake
+    1985). White 2016 proposed it for latents: normal latents of many dimensions have nearly the same length, which
+    points on the arc keep and points on a straight line do not. Parallel latents are interpolated linearly.
 
     Args:
         start, end: (N, z_dim).

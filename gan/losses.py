@@ -1,4 +1,4 @@
-"""Adversarial losses: functions of logits (N,) and nothing else; a penalty may be added to the discriminator's."""
+"""Adversarial losses, as functions of logits (N,), and an optional penalty on the discriminator."""
 
 from typing import NamedTuple, Protocol
 
@@ -7,21 +7,21 @@ from torch import Tensor, nn
 
 
 class DiscriminatorLoss(Protocol):
-    """Logits of real and of generated images, (N,) each -> a scalar."""
+    """Maps the logits of real and of generated images, each (N,), to a scalar."""
 
     def __call__(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
 
 
 class GeneratorLoss(Protocol):
-    """Logits of generated images, (N,) -> a scalar."""
+    """Maps the logits of generated images, (N,), to a scalar."""
 
     def __call__(self, fake_logits: Tensor) -> Tensor: ...
 
 
 class DiscriminatorPenalty(Protocol):
-    """Of the discriminator on real and fake images (B, 3, H, W), with the real images' labels; a scalar, float32.
+    """Maps a discriminator and images (B, 3, H, W) to a float32 scalar; `labels` are those of the real images.
 
-    uniforms: in [0, 1), (B,), for what is random in it.
+    uniforms: random numbers in [0, 1), (B,), for penalties that need them.
     """
 
     def __call__(
@@ -30,7 +30,7 @@ class DiscriminatorPenalty(Protocol):
 
 
 class Loss(NamedTuple):
-    """Both sides of the game; each is minimised by its own network, the discriminator's with the penalty, if any."""
+    """Losses of both networks; each network minimises its own, the discriminator with the penalty added."""
 
     discriminator: DiscriminatorLoss
     generator: GeneratorLoss
@@ -43,7 +43,7 @@ def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def negative_logits(fake_logits: Tensor) -> Tensor:
-    """-E D(G(z)): the generator's side of the hinge and of the Wasserstein loss."""
+    """-E D(G(z)): the generator's loss for both the hinge and the Wasserstein loss."""
     return -fake_logits.mean()
 
 
@@ -58,7 +58,7 @@ def non_saturating_generator(fake_logits: Tensor) -> Tensor:
 
 
 def wasserstein_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """E D(G(z)) - E D(x): Arjovsky et al. 2017. Meaningful only for a Lipschitz-bounded critic."""
+    """E D(G(z)) - E D(x): Arjovsky et al. 2017. Requires a critic with a bounded Lipschitz constant."""
     return fake_logits.mean() - real_logits.mean()
 
 

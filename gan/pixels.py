@@ -1,4 +1,4 @@
-"""The one conversion from pixels to the networks' range, and the one back."""
+"""Conversion of uint8 pixels to the networks' range [-1, 1] and back."""
 
 import io
 from pathlib import Path
@@ -13,18 +13,18 @@ QUANTIZERS = ("round", "truncate")
 
 
 def to_float(images: Tensor, uniforms: Tensor | None = None) -> Tensor:
-    """uint8 pixels (N, 3, H, W) -> float32 in [-1, 1): p / 128 - 1, plus u / 128 where `uniforms` u in [0, 1) is given.
+    """Maps uint8 pixels p (N, 3, H, W) to float32 in [-1, 1): p / 128 - 1, plus u / 128 for `uniforms` u in [0, 1).
 
-    Miyato et al. 2018 as coded: the added noise makes the grey levels continuous ("dequantisation").
+    As in the code of Miyato et al. 2018; adding noise makes the grey levels continuous (dequantisation).
     """
     scaled = images.float() / 128 - 1
     return scaled if uniforms is None else scaled.add_(uniforms / 128)
 
 
 def to_uint8(images: Tensor, quantizer: str = "round") -> Tensor:
-    """Network range [-1, 1] -> uint8 by 127.5 x + 127.5, clamped, rounded half up ("round") or cut ("truncate").
+    """Maps [-1, 1] to uint8 by 127.5 x + 127.5, clamped, rounded half up ("round") or down ("truncate").
 
-    "truncate" is the rule of Miyato et al.'s evaluation; it darkens images by half a grey level on average.
+    "truncate" is the rule in the evaluation of Miyato et al.; it darkens images by half a grey level on average.
     """
     if quantizer not in QUANTIZERS:
         raise ConfigError(f"quantizer: got {quantizer!r}, expected one of {', '.join(QUANTIZERS)}")
@@ -33,12 +33,12 @@ def to_uint8(images: Tensor, quantizer: str = "round") -> Tensor:
 
 
 def encode_png(image: Tensor) -> bytes:
-    """One image, uint8 (3, H, W), as the content of a file."""
+    """Encodes one image, uint8 (3, H, W), as PNG."""
     stream = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(stream, format="PNG")
     return stream.getvalue()
 
 
 def save_png(image: Tensor, path: Path) -> None:
-    """Writes one image, uint8 (3, H, W)."""
+    """Writes one image, uint8 (3, H, W), as a PNG file."""
     path.write_bytes(encode_png(image))

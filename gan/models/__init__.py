@@ -1,4 +1,4 @@
-"""Architectures. They know no weight normalization and no loss."""
+"""Generators and discriminators; independent of weight normalization and of the loss."""
 
 from collections.abc import Callable
 

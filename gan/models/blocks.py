@@ -2,13 +2,14 @@
 
 Activations are never in place: an in-place ReLU before the residual branch would turn the shortcut into relu(x).
 
-Three rewrites save work and change nothing but rounding. A 1x1 convolution commutes with nearest upsampling and with
-mean pooling, so shortcuts run at the lower resolution. A 3x3 convolution and the 2x2 mean pooling after it are one 4x4
-convolution of stride 2. Nearest upsampling and the 3x3 convolution after it are one transposed 4x4 convolution of
-stride 2. The weight that is stored, and normalized, is the 3x3 one.
+Three equivalent forms save work and change only rounding. A 1x1 convolution commutes with nearest upsampling and with
+mean pooling, so shortcuts run at the lower resolution. A 3x3 convolution followed by 2x2 mean pooling is a 4x4
+convolution of stride 2. Nearest upsampling followed by a 3x3 convolution is a transposed 4x4 convolution of stride 2.
+The weight that is stored and normalized is the 3x3 one.
 """
 
 import math
+from collections.abc import Collection
 from typing import TypeVar
 
 import torch
@@ -21,8 +22,30 @@ BATCH_NORM_EPS = 2e-5
 """Chainer's default, used by the original code; PyTorch's is 1e-5."""
 
 
+def check_settings(image_size: int, image_sizes: Collection[int], num_classes: int) -> None:
+    """Raises ValueError for an unsupported image size or a negative number of classes."""
+    if image_size not in image_sizes:
+        raise ValueError(f"image_size: got {image_size}, expected one of {sorted(image_sizes)}")
+    if num_classes < 0:
+        raise ValueError(f"num_classes: got {num_classes}, expected 0 (unconditional) or more")
+
+
+def check_labels(labels: Tensor | None, num_classes: int, network: str) -> None:
+    """Raises ValueError for labels that are missing in a conditional network or given to an unconditional one."""
+    if num_classes and labels is None:
+        raise ValueError(f"the {network} is conditional on {num_classes} classes: call it with labels, int64 (N,)")
+    if not num_classes and labels is not None:
+        raise ValueError(f"the {network} is unconditional: call it without labels")
+
+
+def projection_logits(h: Tensor, labels: Tensor | None, linear: nn.Module, embedding: nn.Module | None) -> Tensor:
+    """Returns the logits w . h + e[label] . h of features h (N, C), (N,). Miyato & Koyama 2018; no e: unconditional."""
+    logits = linear(h).squeeze(1)  # (N,)
+    return logits if embedding is None else logits + (embedding(labels) * h).sum(1)
+
+
 def glorot(layer: Layer, gain: float = 1.0) -> Layer:
-    """Glorot-uniform weight, zero bias. The original's GlorotUniform(gain) is xavier_uniform_(gain=gain) exactly."""
+    """Initializes a layer: Glorot-uniform weight, zero bias. Equals the GlorotUniform(gain) of the original code."""
     nn.init.xavier_uniform_(layer.weight, gain)
     if not isinstance(layer, nn.Embedding) and layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -30,12 +53,12 @@ def glorot(layer: Layer, gain: float = 1.0) -> Layer:
 
 
 def conv3x3(in_channels: int, out_channels: int, gain: float = math.sqrt(2)) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size; the gain is the original's inside blocks."""
+    """Returns a 3x3 convolution that keeps the size; the default gain is that of the original blocks."""
     return glorot(nn.Conv2d(in_channels, out_channels, 3, padding=1), gain)
 
 
 def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A shortcut's convolution, of gain 1."""
+    """Returns a 1x1 convolution of gain 1, for shortcuts."""
     return glorot(nn.Conv2d(in_channels, out_channels, 1))
 
 
@@ -52,7 +75,7 @@ def downsample(x: Tensor) -> Tensor:
 def convolve_then_downsample(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """downsample(conv(x)) for a 3x3 convolution with padding 1, at 4/9 of the multiplications.
 
-    The mean of the four shifts of W that a pooled position sees is W's padded 2x2 mean.
+    The kernel is the mean of the four shifts of W that contribute to a pooled position: a 2x2 mean of the padded W.
     """
     kernel = F.avg_pool2d(F.pad(conv.weight, (1, 1, 1, 1)), 2, stride=1)  # (out, in, 4, 4)
     return F.conv2d(x, kernel, conv.bias, stride=2, padding=1)
@@ -61,17 +84,17 @@ def convolve_then_downsample(conv: nn.Conv2d, x: Tensor) -> Tensor:
 def upsample_then_convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """conv(upsample(x)) for a 3x3 convolution with padding 1, at 4/9 of the multiplications.
 
-    Each input pixel meets the sum of the four shifts of W that its four copies would meet.
+    The kernel is the sum of the four shifts of W that are applied to the four copies of an input pixel.
     """
     kernel = 4 * F.avg_pool2d(F.pad(conv.weight.flip(2, 3), (1, 1, 1, 1)), 2, stride=1)  # (out, in, 4, 4)
     return F.conv_transpose2d(x, kernel.transpose(0, 1), conv.bias, stride=2, padding=1)
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalization that takes labels and ignores them.
+    """Batch normalization that accepts labels and ignores them.
 
-    The running variance starts at 1 as PyTorch's does; Chainer's starts at 0, which would blow up an untrained
-    generator in eval mode and is forgotten at a rate of 0.9 per step.
+    The running variance starts at 1, as in PyTorch. In Chainer it starts at 0, which decays by 0.9 per step but makes
+    the output of an untrained generator explode in eval mode.
     """
 
     def __init__(self, channels: int) -> None:
@@ -84,7 +107,7 @@ class BatchNorm(nn.BatchNorm2d):
 class ConditionalBatchNorm(nn.BatchNorm2d):
     """Batch normalization with a scale and a shift per class: y = gamma[label] * normalize(x) + beta[label].
 
-    Dumoulin et al. 2017; gamma starts at 1 and beta at 0 for every class, as in Miyato & Koyama 2018's code.
+    Dumoulin et al. 2017; gamma starts at 1 and beta at 0 for every class, as in the code of Miyato & Koyama 2018.
     """
 
     def __init__(self, channels: int, num_classes: int) -> None:
@@ -95,7 +118,7 @@ class ConditionalBatchNorm(nn.BatchNorm2d):
         nn.init.zeros_(self.beta.weight)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        assert labels is not None, "the generator checks this at its door"
+        assert labels is not None, "checked by the generator"
         normalized = super().forward(x)
         gamma = self.gamma(labels)[:, :, None, None].to(normalized.dtype)  # (N, C, 1, 1)
         beta = self.beta(labels)[:, :, None, None].to(normalized.dtype)
@@ -103,12 +126,15 @@ class ConditionalBatchNorm(nn.BatchNorm2d):
 
 
 def batch_norm(channels: int, num_classes: int) -> nn.Module:
-    """Conditional on labels where there are classes."""
+    """Returns a batch normalization, conditional on labels if `num_classes` is not 0."""
     return ConditionalBatchNorm(channels, num_classes) if num_classes else BatchNorm(channels)
 
 
 class GeneratorBlock(nn.Module):
-    """(N, in, H, W) -> (N, out, 2H, 2W): BN, ReLU, up, conv3x3, BN, ReLU, conv3x3, plus up(conv1x1(x))."""
+    """Residual block (N, in, H, W) -> (N, out, 2H, 2W).
+
+    BN, ReLU, upsampling, conv3x3, BN, ReLU, conv3x3; the shortcut is conv1x1, upsampling.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -125,7 +151,10 @@ class GeneratorBlock(nn.Module):
 
 
 class FirstDiscriminatorBlock(nn.Module):
-    """(N, 3, H, W) -> (N, out, H/2, W/2), the original's "OptimizedBlock": no ReLU on the image itself."""
+    """Residual block (N, 3, H, W) -> (N, out, H/2, W/2) without ReLU on the image: "OptimizedBlock" in the original.
+
+    conv3x3, ReLU, conv3x3, mean pooling; the shortcut is mean pooling, conv1x1.
+    """
 
     def __init__(self, out_channels: int) -> None:
         super().__init__()
@@ -139,9 +168,10 @@ class FirstDiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """ReLU, conv3x3, ReLU, conv3x3 (, mean pool), plus conv1x1(x) pooled where it downsamples, x itself where not.
+    """Residual block (N, in, H, W) -> (N, out, H/2, W/2), or (N, in, H, W) -> (N, in, H, W) without `down`.
 
-    The hidden width is the input's, as in the original.
+    ReLU, conv3x3, ReLU, conv3x3, and mean pooling if `down`; the shortcut is then mean pooling, conv1x1, otherwise x.
+    The hidden width equals the input width, as in the original.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, down: bool) -> None:

@@ -1,7 +1,7 @@
 """The SN-GAN ResNets for 32x32 and 64x64 images, unconditional and class-conditional.
 
-Miyato et al. 2018 (SN-GAN) and Miyato & Koyama 2018 (projection discriminator), read from the authors' code.
-No layer here is normalized in its weights: `gan.normalization.normalize` does that from outside.
+Miyato et al. 2018 (SN-GAN) and Miyato & Koyama 2018 (projection discriminator), after the authors' code.
+The weights are plain; `gan.normalization.normalize` normalizes them from outside.
 """
 
 from itertools import pairwise
@@ -15,8 +15,11 @@ from gan.models.blocks import (
     DiscriminatorBlock,
     FirstDiscriminatorBlock,
     GeneratorBlock,
+    check_labels,
+    check_settings,
     conv3x3,
     glorot,
+    projection_logits,
 )
 
 BOTTOM_WIDTH = 4
@@ -27,26 +30,11 @@ DISCRIMINATOR_WIDTHS = {32: (1, 1, 1, 1), 64: (1, 2, 4, 8, 16)}
 DISCRIMINATOR_DOWN = {32: (True, True, False, False), 64: (True, True, True, True, True)}
 
 
-def _check(image_size: int, num_classes: int) -> None:
-    if image_size not in GENERATOR_WIDTHS:
-        raise ValueError(f"image_size: got {image_size}, expected one of {sorted(GENERATOR_WIDTHS)}")
-    if num_classes < 0:
-        raise ValueError(f"num_classes: got {num_classes}, expected 0 (unconditional) or more")
-
-
-def check_labels(labels: Tensor | None, num_classes: int, network: str) -> None:
-    """Raises ValueError unless there are labels exactly where there are classes."""
-    if num_classes and labels is None:
-        raise ValueError(f"the {network} is conditional on {num_classes} classes: call it with labels, int64 (N,)")
-    if not num_classes and labels is not None:
-        raise ValueError(f"the {network} is unconditional: call it without labels")
-
-
 class ResNetGenerator(nn.Module):
-    """Latents float32 (N, z_dim), and labels int64 (N,) if conditional -> images (N, 3, H, W) in [-1, 1].
+    """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, 3, H, W) in [-1, 1].
 
     Linear to 4x4, then residual upsampling blocks with (conditional) batch normalization, then BN, ReLU, conv3x3, tanh.
-    The last batch normalization is unconditional also in the conditional model.
+    The last batch normalization is unconditional in the conditional model too.
 
     Args:
         image_size: 32 or 64.
@@ -56,12 +44,12 @@ class ResNetGenerator(nn.Module):
         num_classes: 0 for an unconditional generator.
 
     Raises:
-        ValueError: another image size; labels missing or given where there should be none.
+        ValueError: another image size; labels missing if conditional, or given if unconditional.
     """
 
     def __init__(self, image_size: int = 32, z_dim: int = 128, channels: int = 256, num_classes: int = 0) -> None:
         super().__init__()
-        _check(image_size, num_classes)
+        check_settings(image_size, GENERATOR_WIDTHS, num_classes)
         self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
         widths = [channels * factor for factor in GENERATOR_WIDTHS[image_size]]
         self.linear = glorot(nn.Linear(z_dim, BOTTOM_WIDTH**2 * widths[0]))
@@ -78,10 +66,10 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetDiscriminator(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional -> logits float32 (N,).
+    """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits float32 (N,).
 
-    Residual downsampling blocks, ReLU, sum over the positions, a linear layer; conditional on labels by projection:
-    logit = w . h + e[label] . h (Miyato & Koyama 2018). The sum and what follows are computed in float32.
+    Residual downsampling blocks, ReLU, sum over the positions, a linear layer; conditional on labels by projection
+    (Miyato & Koyama 2018). The sum and the layers after it are computed in float32.
 
     Args:
         image_size: 32 or 64.
@@ -90,12 +78,12 @@ class ResNetDiscriminator(nn.Module):
         num_classes: 0 for an unconditional discriminator.
 
     Raises:
-        ValueError: another image size; labels missing or given where there should be none.
+        ValueError: another image size; labels missing if conditional, or given if unconditional.
     """
 
     def __init__(self, image_size: int = 32, channels: int = 128, num_classes: int = 0) -> None:
         super().__init__()
-        _check(image_size, num_classes)
+        check_settings(image_size, GENERATOR_WIDTHS, num_classes)
         self.image_size, self.num_classes = image_size, num_classes
         widths = [channels * factor for factor in DISCRIMINATOR_WIDTHS[image_size]]
         downs = DISCRIMINATOR_DOWN[image_size][1:]
@@ -104,7 +92,7 @@ class ResNetDiscriminator(nn.Module):
             DiscriminatorBlock(narrow, wide, down=down)
             for narrow, wide, down in zip(widths[:-1], widths[1:], downs, strict=True)
         )
-        # The original's 32x32 network has no bias here, its 64x64 network has one.
+        # The authors' 32x32 network has no bias here, their 64x64 network has one.
         self.linear = glorot(nn.Linear(widths[-1], 1, bias=image_size != 32))
         self.embedding = glorot(nn.Embedding(num_classes, widths[-1])) if num_classes else None
 
@@ -114,8 +102,5 @@ class ResNetDiscriminator(nn.Module):
         for block in self.blocks:
             h = block(h)
         with torch.autocast(images.device.type, enabled=False):
-            h = F.relu(h).float().sum((2, 3))  # (N, C)
-            logits = self.linear(h).squeeze(1)  # (N,)
-            if self.embedding is not None:
-                logits = logits + (self.embedding(labels) * h).sum(1)
-        return logits
+            features = F.relu(h).float().sum((2, 3))  # (N, C)
+            return projection_logits(features, labels, self.linear, self.embedding)

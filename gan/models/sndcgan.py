@@ -1,6 +1,6 @@
-"""SNDCGAN: the networks without residual blocks of Miyato et al. 2018 (appendix B.4, Table 3), also Lin et al. 2021's.
+"""SNDCGAN, the convolutional networks of Miyato et al. 2018 (appendix B.4, Table 3) and Lin et al. 2021.
 
-The papers do not state the initialization: DCGAN's is used, N(0, 0.02) with zero biases (Radford et al. 2016).
+The papers do not state the initialization; this is DCGAN's, N(0, 0.02) with zero biases (Radford et al. 2016).
 """
 
 from itertools import pairwise
@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.models.blocks import batch_norm
-from gan.models.resnet import check_labels
+from gan.models.blocks import batch_norm, check_labels, check_settings, projection_logits
 
 SLOPE = 0.1
-"""Of the discriminator's leaky ReLUs."""
+"""Negative slope of the discriminator's leaky ReLUs."""
 IMAGE_SIZES = (32, 64)
 
 
@@ -24,15 +23,8 @@ def _initialized(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> nn.Module
     return layer
 
 
-def _check(image_size: int, num_classes: int) -> None:
-    if image_size not in IMAGE_SIZES:
-        raise ValueError(f"image_size: got {image_size}, expected one of {list(IMAGE_SIZES)}")
-    if num_classes < 0:
-        raise ValueError(f"num_classes: got {num_classes}, expected 0 (unconditional) or more")
-
-
 class SNDCGANGenerator(nn.Module):
-    """Latents float32 (N, z_dim), and labels int64 (N,) if conditional -> images (N, 3, H, W) in [-1, 1].
+    """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, 3, H, W) in [-1, 1].
 
     Linear to an eighth of the image's size, three transposed 4x4 convolutions of stride 2, each with (conditional)
     batch normalization and ReLU, conv3x3, tanh.
@@ -40,16 +32,16 @@ class SNDCGANGenerator(nn.Module):
     Args:
         image_size: 32 or 64.
         z_dim: size of the latent vector.
-        channels: width at full resolution, 64 in the paper; before that 8, 4 and 2 times as wide.
+        channels: width at full resolution, 64 in the paper; the layers before are 8, 4 and 2 times as wide.
         num_classes: 0 for an unconditional generator.
 
     Raises:
-        ValueError: another image size; labels missing or given where there should be none.
+        ValueError: another image size; labels missing if conditional, or given if unconditional.
     """
 
     def __init__(self, image_size: int = 32, z_dim: int = 128, channels: int = 64, num_classes: int = 0) -> None:
         super().__init__()
-        _check(image_size, num_classes)
+        check_settings(image_size, IMAGE_SIZES, num_classes)
         self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
         self.bottom = image_size // 8
         widths = [8 * channels, 4 * channels, 2 * channels, channels]
@@ -69,23 +61,23 @@ class SNDCGANGenerator(nn.Module):
 
 
 class SNDCGANDiscriminator(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional -> logits float32 (N,).
+    """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits float32 (N,).
 
-    Seven convolutions, 3x3 and 4x4 of stride 2 in turn, each with leaky ReLU, then a linear layer of all positions;
+    Seven convolutions, alternating 3x3 and 4x4 of stride 2, each with leaky ReLU, then a linear layer of all positions;
     conditional on labels by projection, as in `gan.models.ResNetDiscriminator`. The linear layer is in float32.
 
     Args:
         image_size: 32 or 64.
-        channels: width of the first two convolutions, 64 in the paper; then 2, 2, 4, 4 and 8 times as wide.
+        channels: width of the first two convolutions, 64 in the paper; the others are 2, 2, 4, 4 and 8 times as wide.
         num_classes: 0 for an unconditional discriminator.
 
     Raises:
-        ValueError: another image size; labels missing or given where there should be none.
+        ValueError: another image size; labels missing if conditional, or given if unconditional.
     """
 
     def __init__(self, image_size: int = 32, channels: int = 64, num_classes: int = 0) -> None:
         super().__init__()
-        _check(image_size, num_classes)
+        check_settings(image_size, IMAGE_SIZES, num_classes)
         self.image_size, self.num_classes = image_size, num_classes
         widths = [3, *(factor * channels for factor in (1, 1, 2, 2, 4, 4, 8))]
         self.convs = nn.ModuleList(
@@ -104,11 +96,5 @@ class SNDCGANDiscriminator(nn.Module):
         for conv in self.convs:
             h = F.leaky_relu(conv(h), SLOPE)
         with torch.autocast(images.device.type, enabled=False):
-            h = h.float().flatten(1)  # (N, C * H/8 * W/8)
-            logits = self.linear(h).squeeze(1)  # (N,)
-            if self.embedding is not None:
-                logits = logits + (self.embedding(labels) * h).sum(1)
-        return logits
-
-
-__all__ = ["SNDCGANDiscriminator", "SNDCGANGenerator"]
+            features = h.float().flatten(1)  # (N, C * H/8 * W/8)
+            return projection_logits(features, labels, self.linear, self.embedding)

@@ -1,4 +1,4 @@
-"""Image classifiers of the SRN paper (Sanyal et al. 2020, 5.1 and appendix D). They know no weight normalization.
+"""Image classifiers of the SRN paper (Sanyal et al. 2020, 5.1 and appendix D); independent of weight normalization.
 
 Images float32 (N, 3, H, W) in [-1, 1], 32x32 in the paper -> logits float32 (N, num_classes).
 """

@@ -1,4 +1,4 @@
-"""AlexNet for 32x32 images: five convolutions after Krizhevsky et al. 2012, without normalization, one linear layer."""
+"""AlexNet for 32x32 images: the five convolutions of Krizhevsky et al. 2012, no normalization, one linear layer."""
 
 from torch import Tensor, nn
 
@@ -6,14 +6,15 @@ from gan.models.classifiers.blocks import check_num_classes, classify
 
 
 class AlexNet(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1], 32x32 or larger -> logits float32 (N, num_classes).
+    """Maps images (N, 3, H, W) in [-1, 1], 32x32 or larger, to logits float32 (N, num_classes).
 
-    An 11x11 convolution of stride 4, a 5x5 and three 3x3 ones, each with ReLU, 2x2 max pooling after the first, the
-    second and the last; mean pooling, a linear layer. All layers have PyTorch's initialization.
+    An 11x11 convolution of stride 4, a 5x5 and three 3x3 convolutions, each with ReLU; 2x2 max pooling after the first,
+    the second and the last; mean pooling, a linear layer. All layers have PyTorch's default initialization.
 
     Args:
         num_classes: 2 or more.
-        channels: width of the first convolution, 64 in the published count; then 3, 6, 4 and 4 times as wide.
+        channels: width of the first convolution, 64 for the published number of parameters; the others are 3, 6, 4 and
+            4 times as wide.
 
     Raises:
         ValueError: fewer than two classes.

@@ -1,21 +1,21 @@
-"""What the classifiers share: convolutions, their initialization, and the last layer."""
+"""Parts of the classifiers: convolutions, their initialization, the last layer, checks of arguments."""
 
 import torch
 from torch import Tensor, nn
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution without bias, for batch normalization to follow."""
+    """Returns a 3x3 convolution without bias, to be followed by batch normalization."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
 
 
 def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 1x1 convolution without bias, for batch normalization to follow."""
+    """Returns a 1x1 convolution without bias, to be followed by batch normalization."""
     return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
 
 def initialize_(network: nn.Module) -> None:
-    """Convolutions: normal, of variance 2 / fan-out (He et al. 2015), and zero biases; other layers keep PyTorch's."""
+    """Initializes convolutions only: normal weights of variance 2 / fan-out (He et al. 2015), zero biases."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -24,10 +24,10 @@ def initialize_(network: nn.Module) -> None:
 
 
 def classify(linear: nn.Linear, h: Tensor) -> Tensor:
-    """Mean over the positions, then a linear layer: (N, C, H, W) -> logits (N, num_classes).
+    """Returns the logits (N, num_classes) of h (N, C, H, W): mean over the positions, then the linear layer.
 
-    Computed in the precision of the layer, float32 also under autocast. It is the bias that is asked for its type: a
-    normalized weight is computed anew each time it is looked at.
+    Computed in the precision of the layer, float32 also under autocast. The type is read from the bias, because each
+    access to a normalized weight computes it again.
     """
     with torch.autocast(h.device.type, enabled=False):
         return linear(h.to(linear.bias.dtype).mean((2, 3)))
@@ -40,10 +40,10 @@ def check_num_classes(num_classes: int) -> None:
 
 
 def check_depth(depth: int, layers: int, per_unit: int, examples: str) -> int:
-    """The n of depth = per_unit * n + layers.
+    """Returns the n of depth = per_unit * n + layers.
 
     Raises:
-        ValueError: there is no such n of 1 or more.
+        ValueError: no n of 1 or more gives this depth.
     """
     units, rest = divmod(depth - layers, per_unit)
     if units < 1 or rest:

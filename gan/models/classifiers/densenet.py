@@ -1,4 +1,4 @@
-"""DenseNet-BC: Huang et al. 2017, with bottlenecks and transitions that halve the width, without dropout."""
+"""DenseNet-BC (Huang et al. 2017): bottleneck layers, transitions that halve the width, no dropout."""
 
 import torch
 import torch.nn.functional as F
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from gan.models.classifiers.blocks import check_depth, check_num_classes, classify, conv1x1, conv3x3, initialize_
 
 BOTTLENECK = 4
-"""Width of a 1x1 convolution, in units of the growth."""
+"""Width of the 1x1 convolutions, in units of the growth rate."""
 
 
 class DenseLayer(nn.Module):
-    """x and BN, ReLU, conv1x1, BN, ReLU, conv3x3 of it, side by side: (N, in, H, W) -> (N, in + growth, H, W)."""
+    """Appends BN, ReLU, conv1x1, BN, ReLU, conv3x3 of x to x: (N, in, H, W) -> (N, in + growth, H, W)."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """BN, ReLU, conv1x1 to half the width, mean pooling: (N, C, H, W) -> (N, C // 2, H / 2, W / 2)."""
+    """Halves width and resolution by BN, ReLU, conv1x1, mean pooling: (N, C, H, W) -> (N, C // 2, H / 2, W / 2)."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1] -> logits float32 (N, num_classes).
+    """Maps images (N, 3, H, W) in [-1, 1] to logits float32 (N, num_classes).
 
     conv3x3 of 2 * growth channels, three dense blocks of n layers with transitions between them, BN, ReLU, mean
     pooling, a linear layer.
@@ -46,7 +46,7 @@ class DenseNet(nn.Module):
     Args:
         num_classes: 2 or more.
         depth: 6 n + 4; 100 in the SRN paper.
-        growth: channels that each layer adds; 12 in the SRN paper.
+        growth: growth rate, the channels that each layer adds; 12 in the SRN paper.
 
     Raises:
         ValueError: another depth, or fewer than two classes.

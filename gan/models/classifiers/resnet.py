@@ -1,4 +1,4 @@
-"""ResNets for 32x32 images: He et al. 2016, section 4.2, with projections where a block changes the width."""
+"""ResNets for 32x32 images (He et al. 2016, section 4.2), with projection shortcuts."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,9 +7,10 @@ from gan.models.classifiers.blocks import check_depth, check_num_classes, classi
 
 
 class BasicBlock(nn.Module):
-    """relu(BN(conv3x3(relu(BN(conv3x3(x))))) + shortcut(x)): (N, in, H, W) -> (N, out, H / stride, W / stride).
+    """Residual block of two 3x3 convolutions: (N, in, H, W) -> (N, out, H / stride, W / stride).
 
-    The shortcut is x itself where the shape stays, else a 1x1 convolution with batch normalization ("option B").
+    relu(BN(conv3x3(relu(BN(conv3x3(x))))) + shortcut(x)). The shortcut is x if the shape does not change, otherwise a
+    1x1 convolution with batch normalization ("option B").
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -28,14 +29,14 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1] -> logits float32 (N, num_classes).
+    """Maps images (N, 3, H, W) in [-1, 1] to logits float32 (N, num_classes).
 
     conv3x3, three stages of n blocks at full, half and quarter resolution, mean pooling, a linear layer.
 
     Args:
         num_classes: 2 or more.
         depth: 6 n + 2; 110 in the SRN paper.
-        channels: width of the first stage, 16 in the papers; then 2 and 4 times as wide.
+        channels: width of the first stage, 16 in the papers; the others are 2 and 4 times as wide.
 
     Raises:
         ValueError: another depth, or fewer than two classes.

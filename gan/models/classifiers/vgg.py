@@ -1,24 +1,24 @@
-"""VGG with batch normalization for 32x32 images: the convolutions of Simonyan & Zisserman 2014, one linear layer."""
+"""VGG with batch normalization for 32x32 images: convolutions of Simonyan & Zisserman 2014, one linear layer."""
 
 from torch import Tensor, nn
 
 from gan.models.classifiers.blocks import check_num_classes, classify, initialize_
 
 STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
-"""Convolutions before each max pooling, by depth. The depth counts the original's three linear layers."""
+"""Number of convolutions in each stage, by depth. The depth counts the three linear layers of the original."""
 WIDTHS = (1, 2, 4, 8, 8)
-"""Of the stages, in units of `channels`."""
+"""Width of each stage, in units of `channels`."""
 
 
 class VGG(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1], 32x32 or larger -> logits float32 (N, num_classes).
+    """Maps images (N, 3, H, W) in [-1, 1], 32x32 or larger, to logits float32 (N, num_classes).
 
     Five stages of conv3x3, BN, ReLU, each followed by 2x2 max pooling; mean pooling, a linear layer.
 
     Args:
         num_classes: 2 or more.
         depth: 11, 13, 16 or 19; 19 in the SRN paper.
-        channels: width of the first stage, 64 in the papers; then 2, 4, 8 and 8 times as wide.
+        channels: width of the first stage, 64 in the papers; the others are 2, 4, 8 and 8 times as wide.
 
     Raises:
         ValueError: another depth, or fewer than two classes.

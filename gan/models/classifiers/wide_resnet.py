@@ -1,4 +1,4 @@
-"""Wide ResNets: Zagoruyko & Komodakis 2016, blocks with activations before the convolutions, without dropout."""
+"""Wide ResNets (Zagoruyko & Komodakis 2016): pre-activation blocks, no dropout."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from gan.models.classifiers.blocks import check_depth, check_num_classes, classi
 
 
 class PreActivationBlock(nn.Module):
-    """conv3x3(relu(BN(conv3x3(relu(BN(x)))))) + shortcut: (N, in, H, W) -> (N, out, H / stride, W / stride).
+    """Residual block with activations before the convolutions: (N, in, H, W) -> (N, out, H / stride, W / stride).
 
-    The shortcut is x itself where the width stays, else a 1x1 convolution of relu(BN(x)), with a batch normalization
-    of its own if `shortcut_bn`.
+    conv3x3(relu(BN(conv3x3(relu(BN(x)))))) + shortcut. The shortcut is x if the shape does not change, otherwise a 1x1
+    convolution of relu(BN(x)), followed by batch normalization if `shortcut_bn`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, *, shortcut_bn: bool) -> None:
@@ -32,7 +32,7 @@ class PreActivationBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Images (N, 3, H, W) in [-1, 1] -> logits float32 (N, num_classes).
+    """Maps images (N, 3, H, W) in [-1, 1] to logits float32 (N, num_classes).
 
     conv3x3 of 16 channels, three stages of n blocks at full, half and quarter resolution, BN, ReLU, mean pooling, a
     linear layer.
@@ -41,7 +41,7 @@ class WideResNet(nn.Module):
         num_classes: 2 or more.
         depth: 6 n + 4; 28 in the SRN paper.
         width: the stages are 16, 32 and 64 times this wide; 10 in the SRN paper.
-        shortcut_bn: batch normalization in the three 1x1 shortcuts, as the parameter count in the SRN paper has it.
+        shortcut_bn: batch normalization in the three 1x1 shortcuts, which the parameter count in the SRN paper implies.
 
     Raises:
         ValueError: another depth, or fewer than two classes.
