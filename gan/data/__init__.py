@@ -1,4 +1,4 @@
-"""Images and labels as two tensors, from files, from torchvision, or drawn."""
+"""Data sets as two tensors, images and labels: read from files or by torchvision, or drawn."""
 
 import difflib
 
@@ -21,10 +21,10 @@ DATASETS: dict[str, DataSource] = {
 
 
 def find_source(name: str) -> DataSource:
-    """The entry of `DATASETS`.
+    """Returns the entry of `DATASETS` with this name.
 
     Raises:
-        DataError: no such name.
+        DataError: an unknown name.
     """
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1)
@@ -36,10 +36,10 @@ def find_source(name: str) -> DataSource:
 def load_images(
     name: str, *, root: str, split: str, image_size: int, crop: int, resize: str, download: bool
 ) -> ImageData:
-    """Reads one split of a data set of `DATASETS`, from a packed copy where `root` is one.
+    """Reads one split of a data set of `DATASETS`; `root` may be a packed copy of it.
 
     Raises:
-        DataError: an unknown name, or whatever the source or the packed copy refuses.
+        DataError: an unknown name, or an error of the source or of the packed copy.
     """
     source = find_source(name)
     if root and is_packed(root):

@@ -1,4 +1,4 @@
-"""Batch k as a function of (seed, k): nothing to save, nothing to restore."""
+"""Batches as a function of (seed, k), so that no position in the data is saved or restored."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def _timed(method: Callable[Concatenate["Batches", P], R]) -> Callable[Concatenate["Batches", P], R]:
-    """The method, whose time is added to `seconds`."""
+    """Adds the duration of a method to `seconds`."""
 
     @wraps(method)
     def call(self: "Batches", *arguments: P.args, **options: P.kwargs) -> R:
@@ -31,16 +31,16 @@ def _timed(method: Callable[Concatenate["Batches", P], R]) -> Callable[Concatena
 
 
 class Batches:
-    """Full batches of a data set, each a pure function of (seed, k) on every device.
+    """Full batches of a data set; batch k is a function of (seed, k), the same on every device.
 
     Epoch e is a random permutation of the N images, drawn on the CPU from (seed, e). Batch k is positions
     k * batch_size to (k + 1) * batch_size - 1 of the concatenated epochs, so a batch may span two of them, or more
     where N < batch_size. `flip` mirrors each image left to right with probability 1/2, drawn from (seed, k).
 
-    The images stay on the device as one tensor. Sets of more than `resident_bytes` stay where they are, memory-mapped
-    if they were, and each batch is copied.
+    The images are kept on the device as one tensor. Data sets of more than `resident_bytes` stay in host memory,
+    possibly memory-mapped, and each batch is copied to the device.
 
-    `seconds` is what getting batches has taken of the host's time: on a CPU all of it, on a GPU only waiting.
+    `seconds` is the time that the host has spent on batches: all of it on a CPU, only the waiting on a GPU.
 
     Raises:
         ConfigError: a batch size below 1.
@@ -69,16 +69,19 @@ class Batches:
         self._orders: dict[int, Tensor] = {}  # epoch -> permutation, on the images' device
 
     def batch(self, k: int) -> tuple[Tensor, Tensor]:
-        """Batch k >= 0: images uint8 (batch_size, 3, H, W) and labels int64 (batch_size,), on the device.
+        """Returns batch k >= 0: images uint8 (batch_size, 3, H, W) and labels int64 (batch_size,), on the device.
 
-        Of several processes each gets its share.
+        With several processes, each gets its share of the batch.
         """
         mirrored, share = self.mirrored(k), self.processes.share
         return self.gather(share(self.rows(k)[0]), None if mirrored is None else share(mirrored[0]))
 
     @_timed
     def rows(self, k: int, count: int = 1) -> Tensor:
-        """Positions in the data set of batches k to k + count - 1, int64 (count, batch_size), where the images lie."""
+        """Returns positions in the data set of batches k to k + count - 1, int64 (count, batch_size).
+
+        They are on the device that holds the images.
+        """
         assert k >= 0, k
         start, stop = k * self.batch_size, (k + count) * self.batch_size
         size = len(self._images)
@@ -92,18 +95,18 @@ class Batches:
 
     @_timed
     def mirrored(self, k: int, count: int = 1) -> Tensor | None:
-        """Which images of batches k to k + count - 1 are flipped, bool (count, batch_size), on the device."""
+        """Draws the images of batches k to k + count - 1 that are flipped, bool (count, batch_size), on the device."""
         if not self.flip:
             return None
         generators = [random_generator(self.seed, "data flips", number) for number in range(k, k + count)]
         uniform = torch.stack([torch.rand(self.batch_size, generator=generator) for generator in generators])
-        return _sent(uniform < 0.5, self.device)
+        return _to_device(uniform < 0.5, self.device)
 
     @_timed
     def gather(self, rows: Tensor, mirrored: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Images uint8 (B, 3, H, W) and labels int64 (B,) at these rows (B,), mirrored where `mirrored` (B,) says so.
+        """Returns images uint8 (B, 3, H, W) and labels int64 (B,) at `rows`, flipped where `mirrored` is true.
 
-        Of resident images, on a GPU too, without waiting for it and without a number from the host.
+        If the images are on a GPU, this does not synchronize with it and needs no value from the host.
         """
         images, labels = self._images[rows].to(self.device), self._labels[rows].to(self.device)
         if mirrored is not None:
@@ -116,12 +119,12 @@ class Batches:
                 del self._orders[next(iter(self._orders))]
             generator = random_generator(self.seed, "data order", epoch)
             order = torch.randperm(len(self._images), generator=generator)
-            self._orders[epoch] = _sent(order, self._images.device)
+            self._orders[epoch] = _to_device(order, self._images.device)
         return self._orders[epoch]
 
 
-def _sent(values: Tensor, device: torch.device) -> Tensor:
-    """On the device; a GPU is not waited for, which only a copy from pinned memory allows."""
+def _to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copies a tensor to the device; to a GPU asynchronously, which requires pinned memory."""
     if device.type != "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""CelebA, aligned and cropped, through torchvision."""
+"""CelebA, the aligned and cropped images, read by torchvision."""
 
 from pathlib import Path
 
@@ -15,10 +15,11 @@ SPLITS = ("train", "test", "valid", "all")
 
 
 def load(*, root: str, split: str, image_size: int, crop: int, resize: str, download: bool) -> ImageData:
-    """Reads the faces of one official split as one class; the files are 178x218 pixels.
+    """Reads one official split as images of a single class; the files are 178x218 pixels.
 
     Raises:
-        DataError: files that are missing or damaged and cannot be fetched, or a size that the framing does not give.
+        DataError: files that are missing or damaged and cannot be downloaded, or an image size that the crop and the
+            resize do not give.
     """
     check_split("celeba", split, SPLITS)
     framing = Framing(image_size, crop, resize)
@@ -42,17 +43,16 @@ def load(*, root: str, split: str, image_size: int, crop: int, resize: str, down
 def _open(root: Path, split: str, *, download: bool) -> datasets.CelebA:
     try:
         return datasets.CelebA(root, split, download=download)
-    except Exception as error:  # Google Drive's quota, gdown missing, no network, damaged lists: each its own type
+    except Exception as error:  # Google Drive's quota, gdown missing, no network, damaged lists: all of other types
         tried = f"downloading failed ({' '.join(str(error).split())})" if download else "data.download is false"
         files = ", ".join(
             f"{name} (https://drive.google.com/uc?id={key})" for key, _, name in datasets.CelebA.file_list
         )
-        online = "where there is a network install gdown and " + ("try again" if download else "set data.download=true")
+        online = "with network access install gdown and " + ("try again" if download else "set data.download=true")
         raise DataError(
-            f"data.root: no complete celeba in {root} and {tried}; {online} (Google Drive "
-            f"limits downloads per day), otherwise fetch {files} into "
-            f"{root / datasets.CelebA.base_folder} and unpack the zip there, or use a folder or archive of the images "
-            "with data.name=folder"
+            f"data.root: no complete celeba in {root} and {tried}; {online} (Google Drive limits downloads per day), "
+            f"otherwise download {files} into {root / datasets.CelebA.base_folder} and unpack the zip there, or use a "
+            "folder or archive of the images with data.name=folder"
         ) from error
 
 

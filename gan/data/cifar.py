@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 through torchvision."""
+"""CIFAR-10 and CIFAR-100, read by torchvision."""
 
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,14 @@ _DATASETS = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
 
 
 def load(name: str, *, root: str, split: str, image_size: int, crop: int, resize: str, download: bool) -> ImageData:
-    """Reads `name`, "cifar10" or "cifar100", in torchvision's order; the images are 32x32.
+    """Reads "cifar10" or "cifar100" in torchvision's order; the images are 32x32.
 
-    `root` holds the archive as published or the folder unpacked from it. An archive that is there is unpacked beside
-    itself without a network.
+    `root` holds the published archive or the folder unpacked from it. An archive is unpacked in place, which needs no
+    network.
 
     Raises:
-        DataError: files that are missing or damaged and cannot be fetched, or another size than 32 without a resize.
+        DataError: files that are missing or damaged and cannot be downloaded, or an image size other than 32 without a
+            resize.
     """
     check_split(name, split, SPLITS)
     framing = Framing(image_size, crop, resize)
@@ -49,13 +50,13 @@ def _open(name: str, root: Path, *, train: bool, download: bool) -> datasets.CIF
         # With the right archive in place torchvision's "download" only unpacks it.
         unpack = check_integrity(archive, dataset.tgz_md5)
         return dataset(root, train=train, download=download or unpack)
-    except Exception as error:  # the network, the archive and the pickles inside each fail in their own ways
+    except Exception as error:  # errors of the network, the archive and the pickles inside are of many types
         tried = f"downloading failed ({' '.join(str(error).split())})" if download else "data.download is false"
-        online = "try where there is a network" if download else "where there is a network set data.download=true"
+        online = "try again with network access" if download else "with network access set data.download=true"
         raise DataError(
             f"data.root: no complete {name} in {root} and {tried}; {online}, "
-            f"otherwise fetch {dataset.url} (MD5 {dataset.tgz_md5}) and put it at {archive}, or use a local copy "
-            "as image files with data.name=folder"
+            f"otherwise download {dataset.url} (MD5 {dataset.tgz_md5}) to {archive}, or use a local copy as image "
+            "files with data.name=folder"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Images in a directory, a zip or a tar archive, in one folder per class or all together."""
+"""Images in a directory, a zip or a tar archive, with or without a folder per class."""
 
 import lzma
 import os
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gan.data.framing import Framing, decode, strict_decoding
@@ -22,22 +23,23 @@ from gan.errors import DataError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "test")
-PLAIN_CLASS = "images"  # the one class of images that lie in no class folder
-MAX_FILE_BYTES = 2**28  # of one image file: Pillow's limit of 89 million pixels at three bytes each
-MAX_UNPACKED = 2**30, 100  # bytes that any archive may unpack to, and how many times its own size a larger one may
+PLAIN_CLASS = "images"  # class of all images if there are no class folders
+MAX_FILE_BYTES = 2**28  # of an image file: Pillow's limit of 89 million pixels at three bytes each
+UNPACKED_BYTES = 2**30  # allowed for any archive; larger ones may unpack to UNPACKED_RATIO times their own size
+UNPACKED_RATIO = 100
 
 _SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "test", "valid": "test"}
 
 
 class Entry(NamedTuple):
-    """One image: its class and its path inside the root."""
+    """Class and path, inside the root, of an image."""
 
     label: str
     path: str
 
 
 class Reader(NamedTuple):
-    """A kind of root. `paths` lists every file in it, `read` yields (path, bytes) of the wanted ones, in any order."""
+    """Access to one kind of root: `paths` lists all files, `read` yields (path, bytes) of some, in any order."""
 
     paths: Callable[[Path], list[str]]
     read: Callable[[Path, Collection[str]], Iterator[tuple[str, bytes]]]
@@ -53,37 +55,29 @@ def load(*, root: str, split: str, image_size: int, crop: int, resize: str, down
 def load_splits(
     *, root: str, splits: Sequence[str], image_size: int, crop: int, resize: str, download: bool
 ) -> dict[str, ImageData]:
-    """Reads the named splits, or all that there are where none is named, decoding each image once.
+    """Reads the named splits, or all splits if none is named; each image is decoded once.
 
-    Layouts, below any folders that enclose everything: `train/<class>/...` and `test/<class>/...` (val/ or valid/ is
-    taken for test/ where there is no test/), `<class>/...`, or images alone, which are one class. Without split
-    folders everything is "train". The class is the first folder; folders inside it are part of the image's name.
-    Classes and, within them, paths are in the order of their code points. Hidden files, __MACOSX and files without
-    an image's suffix are passed over. Nothing is extracted to the disk. `download` has no effect.
+    Folders that enclose everything else are ignored. Below them the layout is `train/<class>/...` and
+    `test/<class>/...` (without test/, val/ or valid/ is used), or `<class>/...`, or images only, which are one class.
+    Without split folders everything is "train". The class is the first folder; deeper folders are part of the image's
+    name. Classes, and paths within a class, are sorted by code points. Hidden files, __MACOSX and files without an
+    image suffix are skipped. Nothing is extracted to the disk. `download` has no effect.
 
     Raises:
-        DataError: no such path, an unreadable archive or image, no images, an absent split, or a mixture of layouts.
+        DataError: no such path, an unreadable archive or image, no images, a missing split, or a mixture of layouts.
     """
     framing = Framing(image_size, crop, resize)
     framing.check()
     where = Path(root).expanduser()
     reader = _find_reader(where)
-    with _damage_reported(where):
+    with _archive_errors(where):
         entries = arrange(reader.paths(where), str(where))
     for split in splits:
         if split not in entries:
-            raise DataError(_absent_split(where, split, entries))
+            raise DataError(_missing_split(where, split, entries))
     chosen = {split: entries[split] for split in (splits or entries)}
     classes = tuple(sorted({entry.label for entry in entries.get("train", entries.get("test", []))}))
-
-    places = {entry.path: (split, row) for split, rows in chosen.items() for row, entry in enumerate(rows)}
-    shape = (3, image_size, image_size)
-    images = {split: np.empty((len(rows), *shape), np.uint8) for split, rows in chosen.items()}
-    with _damage_reported(where), strict_decoding():
-        progress = tqdm(reader.read(where, places), where.name, total=len(places), unit="image", disable=None)
-        for path, data in progress:
-            split, row = places[path]
-            images[split][row] = decode(data, f"{where}: {path}", framing)
+    images = _decode_all(reader, where, chosen, framing)
     return {
         split: ImageData(
             images=torch.from_numpy(images[split]),
@@ -96,6 +90,21 @@ def load_splits(
     }
 
 
+def _decode_all(
+    reader: Reader, where: Path, entries: dict[str, list[Entry]], framing: Framing
+) -> dict[str, NDArray[np.uint8]]:
+    """Decodes the images of each split in the order of its entries, uint8 (N, 3, image_size, image_size)."""
+    places = {entry.path: (split, row) for split, rows in entries.items() for row, entry in enumerate(rows)}
+    shape = (3, framing.image_size, framing.image_size)
+    images = {split: np.empty((len(rows), *shape), np.uint8) for split, rows in entries.items()}
+    with _archive_errors(where), strict_decoding():
+        progress = tqdm(reader.read(where, places), where.name, total=len(places), unit="image", disable=None)
+        for path, data in progress:
+            split, row = places[path]
+            images[split][row] = decode(data, f"{where}: {path}", framing)
+    return images
+
+
 def arrange(paths: Iterable[str], where: str) -> dict[str, list[Entry]]:
     """Sorts the images among the paths into splits and classes, in a fixed order.
 
@@ -106,7 +115,7 @@ def arrange(paths: Iterable[str], where: str) -> dict[str, list[Entry]]:
     images = {path: names for path, names in parts.items() if _is_image(names)}
     if not images:
         raise DataError(f"data.root: no images in {where} (files ending in {' '.join(SUFFIXES)})")
-    while _enclosed(images.values()):
+    while _in_outer_folder(images.values()):
         images = {path: names[1:] for path, names in images.items()}
 
     found = {names[0] for names in images.values() if len(names) > 1 and names[0] in _SPLIT_FOLDERS}
@@ -114,7 +123,7 @@ def arrange(paths: Iterable[str], where: str) -> dict[str, list[Entry]]:
         return {"train": _arrange_split(images, where)}
     for path, names in images.items():
         if names[0] not in found or len(names) == 1:
-            raise DataError(f"data.root: {where} has the split folder {min(found)}/ and also {path} outside of it")
+            raise DataError(f"data.root: {where} has the split folder {min(found)}/ and {path} outside of it; move it")
     if {"val", "valid"} <= found:
         raise DataError(f"data.root: {where} has val/ and valid/; keep one of them")
     if "test" in found:
@@ -139,7 +148,7 @@ def _arrange_split(images: dict[str, tuple[str, ...]], where: str) -> list[Entry
         inside = next(path for path, names in images.items() if len(names) > 1)
         raise DataError(
             f"data.root: {where} has images beside class folders, such as {min(plain)} and {inside}; "
-            "put every image into a class folder, or none"
+            "move all images into class folders, or none"
         )
     ordered = sorted(images, key=lambda path: images[path])
     entries = [Entry(PLAIN_CLASS if plain else images[path][0], path) for path in ordered]
@@ -154,13 +163,13 @@ def _is_image(names: tuple[str, ...]) -> bool:
     return bool(names) and not hidden and names[-1].lower().endswith(SUFFIXES)
 
 
-def _enclosed(images: Collection[tuple[str, ...]]) -> bool:
-    """Whether one folder holds everything and is itself neither a split nor the only class."""
+def _in_outer_folder(images: Collection[tuple[str, ...]]) -> bool:
+    """Tells whether a single folder encloses everything and is neither a split nor the only class."""
     first = {names[0] for names in images}
     return len(first) == 1 and not first & _SPLIT_FOLDERS.keys() and any(len(names) > 2 for names in images)
 
 
-def _absent_split(where: Path, split: str, entries: dict[str, list[Entry]]) -> str:
+def _missing_split(where: Path, split: str, entries: dict[str, list[Entry]]) -> str:
     present = " and ".join(sorted(entries, reverse=True))
     return f"data.root: {where} has no {split} split, only {present}; lay it out as train/<class>/ and test/<class>/"
 
@@ -171,7 +180,7 @@ def _find_reader(where: Path) -> Reader:
     if not where.is_file():
         raise DataError(f"data.root: {where} does not exist; expected a folder of images, a .zip or a .tar archive")
     try:
-        # tar first: zipfile also accepts other files that end in a zip.
+        # tar first: zipfile also accepts other files with a zip archive at their end.
         if tarfile.is_tarfile(where):
             return Reader(_tar_paths, _read_tar)
         if zipfile.is_zipfile(where):
@@ -182,7 +191,8 @@ def _find_reader(where: Path) -> Reader:
 
 
 @contextmanager
-def _damage_reported(where: Path) -> Iterator[None]:
+def _archive_errors(where: Path) -> Iterator[None]:
+    """Turns errors of the archive libraries and the file system into DataError."""
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
@@ -193,7 +203,7 @@ def _damage_reported(where: Path) -> Iterator[None]:
 
 def _directory_paths(root: Path) -> list[str]:
     paths = []
-    seen = {os.path.realpath(root)}  # links to folders are followed, but no folder is entered twice
+    seen = {os.path.realpath(root)}  # links to folders are followed, but each folder is entered once
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_raise):
         subfolders[:] = [name for name in sorted(subfolders) if not name.startswith(".")]
         for name in list(subfolders):
@@ -214,7 +224,7 @@ def _read_directory(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, 
         file = Path(root, path)
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{file}: a pipe, a device or a folder, expected an image file; take it out")
+            raise DataError(f"{file}: a pipe, a device or a folder, expected an image file; remove it")
         _check_file_size(str(file), status.st_size)
         yield path, file.read_bytes()
 
@@ -227,13 +237,12 @@ def _check_file_size(where: str, size: int) -> None:
 
 
 def _check_unpacked(root: Path, size: int) -> None:
-    """Refuses an archive whose content is out of proportion: a bomb, or nothing that holds compressed images."""
-    least, factor = MAX_UNPACKED
+    """Raises DataError if an archive unpacks to far more than compressed images would: a decompression bomb."""
     packed = root.stat().st_size
-    if size > max(least, factor * packed):
+    if size > max(UNPACKED_BYTES, UNPACKED_RATIO * packed):
         raise DataError(
-            f"data.root: {root} has {packed:,} bytes and unpacks to {size:,} or more, expected at most {factor} times "
-            "as many; unpack it into a folder if that is meant"
+            f"data.root: {root} has {packed:,} bytes and unpacks to {size:,} or more, expected at most "
+            f"{UNPACKED_RATIO} times as many; unpack it into a folder if that is intended"
         )
 
 
@@ -253,7 +262,7 @@ def _read_zip(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]
 
 
 def _tar_paths(root: Path) -> list[str]:
-    """Names of the regular files; links and devices are passed over."""
+    """Lists the regular files; links and devices are skipped."""
     paths, size = [], 0
     with tarfile.open(root) as archive:
         for member in archive:
@@ -261,19 +270,19 @@ def _tar_paths(root: Path) -> list[str]:
             _check_unpacked(root, size)
             if member.isreg():
                 paths.append(member.name)
-        # tarfile takes a header cut short for the end of the archive; only the zeros that close it prove otherwise.
+        # tarfile takes a truncated header for the end of the archive; a complete archive ends with a block of zeros.
         assert archive.fileobj is not None
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("it ends without a closing block of zeros")
-        while rest := archive.fileobj.read(2**20):  # the compressed formats compare their checksum at the very end
+        while rest := archive.fileobj.read(2**20):  # compressed formats verify their checksum at the very end
             size += len(rest)
             _check_unpacked(root, size)
     return paths
 
 
 def _read_tar(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """In the archive's order, so that a compressed one is read front to back; of members of one name the last stays."""
+    """Reads in the archive's order, which suits compression; among members of the same name the last one counts."""
     with tarfile.open(root) as archive:
         for member in archive:
             if member.isreg() and member.name in wanted:

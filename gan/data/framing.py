@@ -1,4 +1,4 @@
-"""From an image file's bytes to one square uint8 image: decode, make RGB, crop, resize."""
+"""Decoding of image files to square uint8 RGB images: decode, convert to RGB, crop, resize."""
 
 import io
 import warnings
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from gan.errors import DataError
 
-# Pillow's filters widen with the reduction, so they do not alias. FID depends on which one is used.
+# Pillow's filters widen with the reduction factor, so they do not alias. FID depends on the filter.
 RESIZES = {
     "none": None,
     "box": Image.Resampling.BOX,
@@ -22,10 +22,10 @@ RESIZES = {
 
 
 class Framing(NamedTuple):
-    """How an image becomes a square of `image_size` pixels.
+    """Crop and resize that give a square of `image_size` pixels.
 
-    First the centred square of `crop` pixels is cut out (0: the largest that fits; the left and upper margins are
-    rounded down), then it is resized to `image_size` with the filter named by `resize` ("none": it must fit already).
+    The centred square of `crop` pixels is cropped; 0 is the largest that fits, and left and upper margins are rounded
+    down. It is then resized to `image_size` with the filter `resize`; "none" requires that it has that size already.
     """
 
     image_size: int
@@ -33,7 +33,7 @@ class Framing(NamedTuple):
     resize: str
 
     def check(self) -> None:
-        """Raises DataError where a setting is out of its range."""
+        """Raises DataError for a setting outside its range."""
         if self.image_size < 1:
             raise DataError(f"data.image_size: got {self.image_size}, expected at least 1 pixel")
         if self.crop < 0:
@@ -43,10 +43,10 @@ class Framing(NamedTuple):
 
 
 def frame(image: Image.Image, name: str, framing: Framing) -> np.ndarray:
-    """Crops and resizes an RGB image, uint8 (3, image_size, image_size).
+    """Crops and resizes an RGB image to uint8 (3, image_size, image_size).
 
     Raises:
-        DataError: the image is smaller than the crop, or of another size where `resize` is "none".
+        DataError: the image is smaller than the crop, or has another size although `resize` is "none".
     """
     width, height = image.size
     side = framing.crop or min(width, height)
@@ -71,10 +71,10 @@ def frame(image: Image.Image, name: str, framing: Framing) -> np.ndarray:
 
 
 def decode(data: bytes, name: str, framing: Framing) -> np.ndarray:
-    """Decodes one image file, uint8 (3, image_size, image_size). Animations give their first frame.
+    """Decodes one image file to uint8 (3, image_size, image_size); of an animation, the first frame.
 
     Raises:
-        DataError: not an image that Pillow reads, truncated, too large to be meant, or one that `frame` refuses.
+        DataError: not an image that Pillow reads, truncated, too many pixels, or an error of `frame`.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -84,30 +84,30 @@ def decode(data: bytes, name: str, framing: Framing) -> np.ndarray:
         raise DataError(f"{name}: too many pixels for Pillow's limit ({error}); leave the image out") from error
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-    except Exception as error:  # damaged files make Pillow's decoders raise almost anything, SyntaxError included
+    except Exception as error:  # on damaged files Pillow's decoders raise almost any type, SyntaxError included
         reason = "not an image that Pillow reads" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         raise DataError(f"{name}: damaged image ({reason}); replace the file or leave it out") from error
     return frame(pixels, name, framing)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB with 8 bits per channel, upright as its EXIF orientation says.
+    """Converts an image to RGB with 8 bits per channel, rotated by its EXIF orientation.
 
-    Transparent pixels are laid over white, as a viewer shows them. 16-bit grey levels are divided by 257 and rounded.
+    Transparent pixels are composited over white, as viewers do. 16-bit grey levels are divided by 257 and rounded.
 
     Raises:
-        DataError: pixels without an agreed range (32-bit integers or floats).
+        DataError: pixels without a standard range (32-bit integers or floats).
     """
     if "exif" in image.info:
         image = ImageOps.exif_transpose(image)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    # PNG and PGM may give 16-bit grey levels as mode "I", where Pillow's own conversion would clip at 255.
+    # Pillow may open 16-bit grey PNG and PGM files in mode "I", whose conversion to RGB clips at 255.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         levels = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise DataError(f"32-bit pixels (mode {image.mode}) have no agreed range; save the image with 8 or 16 bits")
+        raise DataError(f"32-bit pixels (mode {image.mode}) have no standard range; save the image with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -117,7 +117,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def strict_decoding() -> Iterator[None]:
-    """Around many `decode`: refuses at Pillow's lower pixel limit already and keeps its other warnings quiet."""
+    """Context for `decode`: raises at Pillow's lower pixel limit, where it would warn, and hides its other warnings."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

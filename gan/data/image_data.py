@@ -1,4 +1,4 @@
-"""A data set as two tensors, and what a source of them looks like."""
+"""A data set as two tensors, and the interface of data sources."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,20 @@ from torch import Tensor
 
 from gan.errors import DataError
 
-_CHUNK_BYTES = 2**24  # a memory-mapped data set passes through the hash in pieces of this size
+_CHUNK_BYTES = 2**24  # memory-mapped data sets are hashed in chunks of this size
 
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """The images of one split with their labels.
+    """Images and labels of one split.
 
     Args:
         images: uint8 (N, 3, H, W), N >= 1; may be memory-mapped.
         labels: int64 (N,), each in [0, len(classes)).
-        classes: names, in the order of the labels.
-        name: of the source, a key of `DATASETS`.
-        split: "train", "test" or another that the source has.
-        stored_fingerprint: what `fingerprint` returns where the caller knows it already; empty otherwise.
+        classes: names of the classes, in the order of the labels.
+        name: a key of `DATASETS`.
+        split: "train", "test" or another split of the source.
+        stored_fingerprint: the value of `fingerprint` if it is known already, otherwise empty.
 
     Raises:
         DataError: a wrong dtype or shape, no images, no classes, or a label outside the classes.
@@ -57,11 +57,12 @@ class ImageData:
 
     @property
     def num_classes(self) -> int:
+        """Number of classes; 1 for unconditional data."""
         return len(self.classes)
 
     @property
     def image_size(self) -> int:
-        """Side of the images in pixels; sources make them square."""
+        """Side of the square images, in pixels."""
         return self.images.shape[-1]
 
     @cached_property
@@ -84,15 +85,15 @@ class Load(Protocol):
     """Reads one split.
 
     Args:
-        root: folder or file that holds the data; sources that need none ignore it.
+        root: folder or file of the data; ignored by sources without files.
         split: one of the source's splits.
-        image_size: side in pixels of the images returned.
-        crop: side in pixels of the square cut from the centre before resizing; 0 is the largest that fits.
+        image_size: side of the returned images, in pixels.
+        crop: side of the square cropped from the centre before resizing, in pixels; 0 is the largest that fits.
         resize: one of `gan.data.framing.RESIZES`.
-        download: whether missing files may be fetched; sources that cannot fetch ignore it.
+        download: whether missing files may be downloaded; ignored by sources that cannot download.
 
     Raises:
-        DataError: anything missing, damaged or other than the arguments say.
+        DataError: data that are missing, damaged or do not match the arguments.
     """
 
     def __call__(
@@ -101,7 +102,7 @@ class Load(Protocol):
 
 
 class LoadSplits(Protocol):
-    """Reads several splits in one pass over the files; otherwise as `Load`. No `splits` means all that there are."""
+    """Reads several splits in one pass over the files, with the arguments of `Load`; empty `splits` means all."""
 
     def __call__(
         self, *, root: str, splits: Sequence[str], image_size: int, crop: int, resize: str, download: bool
@@ -109,12 +110,12 @@ class LoadSplits(Protocol):
 
 
 class DataSource(NamedTuple):
-    """Where a data set comes from.
+    """A source of one data set.
 
     load: reads one split.
-    num_classes: None where only the files can tell.
-    splits: what `load` accepts as `split`.
-    load_splits: for sources whose splits share a file that is slow to read.
+    num_classes: None if it depends on the files.
+    splits: splits that `load` accepts.
+    load_splits: reads several splits, for sources whose splits share a file that is slow to read.
     """
 
     load: Load
@@ -123,10 +124,10 @@ class DataSource(NamedTuple):
     load_splits: LoadSplits | None = None
 
 
-def check_split(where: str, split: str, splits: tuple[str, ...]) -> None:
-    """Raises DataError if the data set called `where` has no such split."""
+def check_split(name: str, split: str, splits: tuple[str, ...]) -> None:
+    """Raises DataError if the data set `name` has no such split."""
     if split not in splits:
-        raise DataError(f"split: got {split!r}, expected one of {', '.join(splits)} for data.name={where}")
+        raise DataError(f"split: got {split!r}, expected one of {', '.join(splits)} for data.name={name}")
 
 
 def _describe(tensor: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""A data set decoded once: NumPy arrays that are mapped into memory, and a dataset.json that says what they are."""
+"""Packed data sets: decoded images as memory-mapped NumPy arrays, described by a dataset.json."""
 
 import json
 import os
@@ -15,19 +15,19 @@ from gan.errors import DataError
 
 FORMAT = 1
 MANIFEST = "dataset.json"
-VERIFIED_BYTES = 2**30  # larger sets are compared with their fingerprint by `verify_packed` only
+VERIFIED_BYTES = 2**30  # fingerprints of larger data sets are verified only by `verify_packed`
 
 
 def is_packed(root: str | Path) -> bool:
-    """Whether a folder holds a packed data set."""
+    """Tells whether a folder holds a packed data set."""
     return Path(root).expanduser().joinpath(MANIFEST).is_file()
 
 
 def check_output(out: str | Path, *, overwrite: bool) -> Path:
-    """The folder to pack into, checked before the work of reading.
+    """Returns the folder to pack into, checked before the data are read.
 
     Raises:
-        DataError: it exists and `overwrite` is false, or it holds anything but a packed data set.
+        DataError: it exists and `overwrite` is false, or it holds other files than a packed data set.
     """
     folder = Path(out).expanduser()
     if not folder.exists() and not folder.is_symlink():
@@ -38,21 +38,21 @@ def check_output(out: str | Path, *, overwrite: bool) -> Path:
     if is_packed(folder):
         known = {MANIFEST} | {name for split in _read_manifest(folder)["splits"].values() for name in _files(split)}
     if folder.is_symlink() or not folder.is_dir() or {path.name for path in folder.iterdir()} - known:
-        raise DataError(f"{folder} is not only a packed data set, so it is not replaced; choose another folder")
+        raise DataError(f"{folder} holds other files than a packed data set, so it is not replaced; choose another one")
     return folder
 
 
 def pack(
     splits: Mapping[str, ImageData], out: str | Path, *, image_size: int, crop: int, resize: str, overwrite: bool
 ) -> Path:
-    """Writes the splits of one data set as the folder `out`, which appears whole or not at all.
+    """Writes the splits of a data set to the folder `out`, atomically.
 
     `<split>-images.npy` uint8 (N, 3, H, W), `<split>-labels.npy` int64 (N,), and dataset.json with the source, the
-    classes, the framing, the counts and the fingerprints.
+    classes, the crop and resize, the counts and the fingerprints.
 
     Raises:
-        DataError: as `check_output`.
-        OSError: a full disk or a folder that cannot be written; what was at `out` stays as it was.
+        DataError: see `check_output`.
+        OSError: a full disk or a folder that cannot be written; an existing `out` is then unchanged.
     """
     folder = check_output(out, overwrite=overwrite)
     first = next(iter(splits.values()))
@@ -84,12 +84,12 @@ def pack(
 
 
 def load_packed(root: str | Path, *, name: str, split: str, image_size: int, crop: int, resize: str) -> ImageData:
-    """Maps one split of a packed data set into memory, read only when used.
+    """Maps one split of a packed data set into memory; the images are read when they are used.
 
-    Sets of up to 1 GiB are read through once and compared with their fingerprint.
+    Data sets of up to 1 GiB are read once to verify their fingerprint.
 
     Raises:
-        DataError: packed from another source or with other settings than these, no such split, or damaged files.
+        DataError: packed from another source or with other settings, no such split, or damaged files.
     """
     folder = Path(root).expanduser()
     manifest = _read_manifest(folder)
@@ -112,7 +112,7 @@ def load_packed(root: str | Path, *, name: str, split: str, image_size: int, cro
 
 
 def verify_packed(root: str | Path) -> dict[str, ImageData]:
-    """Reads every split of a packed data set through and compares it with its fingerprint.
+    """Reads every split of a packed data set and verifies its fingerprint.
 
     Raises:
         DataError: not a packed data set, or damaged.
@@ -139,7 +139,7 @@ def _files(split: dict[str, Any]) -> tuple[str, str]:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    """dataset.json with the types of its entries checked."""
+    """Reads dataset.json and checks the types of its entries."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise DataError(
                 f"data.root: {path} has format {manifest['format']!r}, this version reads {FORMAT}; pack the data again"
             )
-        whole = (
+        valid = (
             _is(manifest, name=str, classes=list, image_size=int, crop=int, resize=str, splits=dict)
             and all(isinstance(name, str) for name in manifest["classes"])
             and manifest["splits"]
@@ -160,8 +160,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"data.root: cannot read {path} ({error}); pack the data again") from error
-    if not whole:
-        raise DataError(f"data.root: {path} is not what prepare_dataset.py writes; pack the data again")
+    if not valid:
+        raise DataError(f"data.root: {path} was not written by prepare_dataset.py, or was changed; pack the data again")
     return manifest
 
 
@@ -172,7 +172,7 @@ def _is(entries: Any, **types: type) -> bool:
 def _map_split(folder: Path, manifest: dict[str, Any], split: str) -> ImageData:
     entry = manifest["splits"][split]
     size = manifest["image_size"]
-    # Copy-on-write: torch refuses to be silent about memory that cannot be written; nothing reaches the file.
+    # Copy-on-write, because torch warns about read-only memory; the file is never written.
     images = _load_array(folder / entry["images"], np.dtype(np.uint8), (entry["count"], 3, size, size), "c")
     labels = _load_array(folder / entry["labels"], np.dtype(np.int64), (entry["count"],), None)
     return ImageData(
@@ -188,7 +188,7 @@ def _map_split(folder: Path, manifest: dict[str, Any], split: str) -> ImageData:
 def _load_array(path: Path, dtype: np.dtype, shape: tuple[int, ...], mmap_mode: Any) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except Exception as error:  # numpy parses the header as Python: damage raises TokenError, SyntaxError and others
+    except Exception as error:  # NumPy parses the header as Python, so damage raises TokenError, SyntaxError and others
         raise DataError(f"data.root: cannot read {path} ({error}); pack the data again") from error
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
         raise DataError(f"data.root: {path} does not hold {dtype} {shape} as its {MANIFEST} says; pack the data again")

@@ -1,4 +1,4 @@
-"""Labels that say nothing of their images: what a classifier learns of them, it has memorized. Zhang et al. 2017."""
+"""Random labels, which a classifier can only memorize (Zhang et al. 2017)."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from gan.noise import random_generator
 
 
 def with_random_labels(data: ImageData, seed: int) -> ImageData:
-    """The same images, each with a label drawn once, uniformly over the classes, from the seed and its position."""
+    """Replaces each label by one drawn uniformly over the classes, a function of the seed and its position."""
     generator = random_generator(seed, "random labels")
     labels = torch.randint(data.num_classes, (len(data),), generator=generator)
     return replace(data, labels=labels, stored_fingerprint="")

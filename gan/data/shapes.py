@@ -1,4 +1,4 @@
-"""The embedded data set: coloured shapes drawn from (seed, index) alone, no files, no network."""
+"""Synthetic data set of coloured shapes, drawn as a function of (seed, index): needs no files and no network."""
 
 import math
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from gan.errors import DataError
 Array = NDArray[np.float64]
 
 SPLITS = {"train": 10_000, "test": 2_000}
-MIN_CONTRAST = 0.30  # of luma in [0, 1] between a shape and any part of its background
-MIN_SIZE = 16  # below this the classes cannot be told apart
+MIN_CONTRAST = 0.30  # difference of luma, in [0, 1], between a shape and any part of its background
+MIN_SIZE = 16  # in smaller images the classes are indistinguishable
 
 _SEEDS = {"train": 0, "test": 1}
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
-_CHUNK = 256  # images drawn at once; keeps the arrays in the processor's cache
+_CHUNK = 256  # images drawn at once, so that the arrays fit into the processor's cache
 
 
 # Signed distances in units of the shape's radius: negative inside, with gradient 1 across the outline, so that
-# distance * radius is in pixels there. x to the right and y upwards, each (N, H, W).
+# distance * radius is a distance in the image. x points right and y up, each (N, H, W).
 
 
 def _circle(x: Array, y: Array) -> Array:
@@ -55,13 +55,13 @@ def _bar(x: Array, y: Array) -> Array:
 
 
 def _half_planes(x: Array, y: Array, count: int, offset: float) -> Array:
-    """Distances to the sides of a regular polygon with one corner at the top, (count, N, H, W)."""
+    """Returns distances to the sides of a regular polygon with one corner at the top, (count, N, H, W)."""
     angles = math.pi / 2 + (np.arange(count) + 0.5) * 2 * math.pi / count
     return np.stack([math.cos(angle) * x + math.sin(angle) * y - offset for angle in angles])
 
 
 def _tips(x: Array, y: Array) -> Array:
-    """Blunts sharp corners, where the distance to the sides alone would let the anti-aliasing run far ahead."""
+    """Blunts sharp corners, where anti-aliasing by the distance to the sides would reach far beyond the outline."""
     return np.hypot(x, y) - 1.03
 
 
@@ -70,7 +70,7 @@ def _triangle(x: Array, y: Array) -> Array:
 
 
 def _star(x: Array, y: Array) -> Array:
-    # A five-pointed star is where at most one of its five lines is crossed: the second largest of the distances.
+    # Inside a five-pointed star at most one of its five lines is crossed: the second largest distance is negative.
     return np.maximum(np.partition(_half_planes(x, y, 5, 0.335), 3, axis=0)[3], _tips(x, y))
 
 
@@ -104,7 +104,7 @@ def load(*, root: str, split: str, image_size: int, crop: int, resize: str, down
     """Draws 10,000 images ("train") or 2,000 others ("test"); `root` and `download` have no effect.
 
     Raises:
-        DataError: an image size below 16, or a crop or resize, which drawn images do not need.
+        DataError: an image size below 16, or a crop or resize, which do not apply to drawn images.
     """
     check_split("shapes", split, tuple(SPLITS))
     Framing(image_size, crop, resize).check()
@@ -126,9 +126,9 @@ def load(*, root: str, split: str, image_size: int, crop: int, resize: str, down
 
 
 def draw(index: NDArray[np.int64], *, seed: int, image_size: int) -> NDArray[np.uint8]:
-    """Draws the images of the given indices, uint8 (len(index), 3, image_size, image_size).
+    """Draws the images with the given indices, uint8 (len(index), 3, image_size, image_size).
 
-    Image i is a function of (seed, i) and shows class i % 10. Another `image_size` shows the same scene.
+    Image i is a function of (seed, i) and shows class i % 10; `image_size` changes its resolution only.
     """
     images = np.empty((len(index), 3, image_size, image_size), np.uint8)
     for start in range(0, len(index), _CHUNK):
@@ -141,7 +141,7 @@ def _draw_chunk(index: NDArray[np.int64], seed: int, image_size: int) -> NDArray
     uniform = iter(_uniform(index, seed, 16).T[:, :, None, None])  # each (N, 1, 1)
     pixel = 2 / image_size  # scenes are drawn in [-1, 1]^2
     radius = _between(next(uniform), 0.50, 0.74)
-    reach = 0.87 - radius  # outlines reach 1.06 radii at most: a border of one pixel in 32 stays clear
+    reach = 0.87 - radius  # outlines extend to at most 1.06 radii: at 32x32 a border of one pixel stays free
     angle = _between(next(uniform), -0.6, 0.6)
     centre_x, centre_y = _between(next(uniform), -reach, reach), _between(next(uniform), -reach, reach)
 
@@ -157,7 +157,7 @@ def _draw_chunk(index: NDArray[np.int64], seed: int, image_size: int) -> NDArray
             distance[rows] = shape(local_x[rows], local_y[rows])
     coverage = np.clip(0.5 - distance * radius / pixel, 0, 1)[:, None]  # of each pixel by the shape, (N, 1, H, W)
 
-    # The luma of the background leaves room on one side; the shape's luma is drawn from that room.
+    # A dark background gets a bright shape and vice versa, at least MIN_CONTRAST apart.
     slope = _between(next(uniform), 0, 0.06)
     dark = next(uniform) < 0.5
     u = next(uniform)
@@ -169,21 +169,21 @@ def _draw_chunk(index: NDArray[np.int64], seed: int, image_size: int) -> NDArray
     ground_colour = _colour(next(uniform), _between(next(uniform), 0.2, 0.7), ground_luma)
     direction = next(uniform) * 2 * math.pi
     along = (np.cos(direction) * x + np.sin(direction) * y) * math.sqrt(0.5)  # in [-1, 1]
-    ground = ground_colour + (slope * along)[:, None]  # a shift of all channels moves the luma by as much
+    ground = ground_colour + (slope * along)[:, None]  # the same shift in all channels shifts the luma by as much
     image = ground + coverage * (shape_colour - ground)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _colour(hue: Array, purity: Array, luma: Array) -> Array:
-    """RGB in [0, 1] of exactly this luma, as saturated as `purity` in [0, 1] of what the luma allows.
+    """Returns an RGB colour in [0, 1] of the given luma, (N, 3, 1, 1); arguments are (N, 1, 1).
 
-    All arguments (N, 1, 1); returns (N, 3, 1, 1).
+    purity: saturation as a fraction, in [0, 1], of the largest possible at this luma.
     """
     hue, purity, luma = hue[:, None], purity[:, None], luma[:, None]
     primaries = np.array([0, 2, 4]).reshape(3, 1, 1)  # red, green and blue on a circle of length 6
     away = np.abs((hue * 6 - primaries + 3) % 6 - 3)
     vivid = np.clip(2 - away, 0, 1)
-    chroma = vivid - (_LUMA.reshape(3, 1, 1) * vivid).sum(1, keepdims=True)  # of luma 0
+    chroma = vivid - (_LUMA.reshape(3, 1, 1) * vivid).sum(1, keepdims=True)  # its luma is 0
     room = np.where(chroma > 0, 1 - luma, luma) / np.maximum(np.abs(chroma), 1e-9)
     return luma + purity * room.min(1, keepdims=True) * chroma
 
@@ -193,6 +193,6 @@ def _between(uniform: Array, low: float | Array, high: float | Array) -> Array:
 
 
 def _uniform(index: NDArray[np.int64], seed: int, count: int) -> Array:
-    """Uniform numbers in [0, 1), (len(index), count): row j from Philox with the key (seed, index[j])."""
+    """Draws uniform numbers in [0, 1), (len(index), count): row j by Philox with the key (seed, index[j])."""
     words = np.stack([np.random.Philox(key=np.array([seed, i], np.uint64)).random_raw(count) for i in index])
     return (words >> np.uint64(11)) * 2.0**-53

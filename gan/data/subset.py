@@ -1,4 +1,4 @@
-"""A part of a data set, for experiments that are to be short or are about few images."""
+"""Subsets of a data set, for short experiments and for training on few images."""
 
 from dataclasses import replace
 
@@ -11,14 +11,16 @@ from gan.noise import random_generator
 
 
 def balanced_rows(data: ImageData, count: int, seed: int) -> Tensor:
-    """Positions of `count` images, as many of each class up to one, int64 (count,), rising: the first of each class in
-    an order drawn from the seed. So a smaller part is a part of a larger one.
+    """Chooses `count` images with class counts that differ by at most one; positions int64 (count,), ascending.
+
+    They are the first ones of each class in an order drawn from the seed, so smaller subsets are contained in larger
+    ones.
 
     Raises:
         DataError: the data have fewer images, or a class has too few.
     """
     order = torch.randperm(len(data), generator=random_generator(seed, "data subset"))
-    places = torch.empty(len(data), dtype=torch.int64)  # of each image among those of its class
+    places = torch.empty(len(data), dtype=torch.int64)  # rank of each image within its class
     for label in range(data.num_classes):
         own = order[data.labels[order] == label]
         places[own] = torch.arange(len(own))
@@ -27,12 +29,12 @@ def balanced_rows(data: ImageData, count: int, seed: int) -> Tensor:
     rows = (places < wanted).nonzero()[:, 0]
     if len(rows) < count:
         raise DataError(
-            f"data.num_train: got {count} of {len(data)} images, of which not all {data.num_classes} classes have "
-            f"{share + bool(rest)}; choose fewer, or 0 for all"
+            f"data.num_train: got {count}, but of the {len(data)} images not all {data.num_classes} classes have "
+            f"{share + bool(rest)}; choose fewer, or 0 for all images"
         )
     return rows
 
 
 def part_of(data: ImageData, rows: Tensor) -> ImageData:
-    """The images and labels at these positions, in their order."""
+    """Returns the images and labels at these positions, in their order."""
     return replace(data, images=data.images[rows], labels=data.labels[rows], stored_fingerprint="")

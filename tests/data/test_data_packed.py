@@ -204,7 +204,7 @@ def test_overwrite_never_removes_other_files(folder: Path, tmp_path: Path) -> No
     other.mkdir()
     (other / "thesis.tex").write_text("mine")
     for target in (folder, other, other / "thesis.tex"):
-        with pytest.raises(DataError, match="is not only a packed data set, so it is not replaced"):
+        with pytest.raises(DataError, match="holds other files than a packed data set, so it is not replaced"):
             pack({"train": make()}, target, **FRAMING, overwrite=True)
     assert (folder / "notes.txt").read_text() == (other / "thesis.tex").read_text() == "mine"
 

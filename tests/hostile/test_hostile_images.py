@@ -206,13 +206,13 @@ def test_a_member_too_large_for_an_image_is_refused_unread(
 
 @pytest.mark.parametrize("packer", PACKERS)
 def test_an_archive_out_of_proportion_is_refused(packer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan.data.folder.MAX_UNPACKED", (10**6, 100))
+    monkeypatch.setattr("gan.data.folder.UNPACKED_BYTES", 10**6)
     archive = PACKERS[packer](tmp_path / packer, {"one.png": png(), "bomb.bin": bytes(2 * 10**6)})
     refused("training", archive, packer, "unpacks to")
 
 
 def test_zeros_behind_the_end_of_a_tar_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan.data.folder.MAX_UNPACKED", (10**6, 100))
+    monkeypatch.setattr("gan.data.folder.UNPACKED_BYTES", 10**6)
     archive = tarred(tmp_path / "data.tar.gz", {"one.png": png()})
     archive.write_bytes(gzip.compress(gzip.decompress(archive.read_bytes()) + bytes(5 * 10**6)))
     refused("training", archive, "unpacks to")
