@@ -1,8 +1,11 @@
-"""All normalized weights of a network at once, in a few batched matrix products.
+"""Normalization of all weights of a network at once, in a few batched matrix products.
 
 Meant for GPUs, where a small network's normalization costs launches rather than arithmetic; on a CPU the padding makes
 it slower than the layers one by one, compiled or not. Zero rows and columns change neither singular values nor the
 other entries of the singular vectors, so weights of several shapes share one stack (L, rows, columns).
+
+This module knows power iteration alone: the formula is `SpectralNorm.stacked` of each parametrization. Weights whose
+class has no such formula of its own are computed one by one, see `BatchedNormalization.one_by_one`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,15 +18,17 @@ from torch import Tensor, nn
 
 from gan.normalization.layers import NormalizedWeight, normalized_weights
 from gan.normalization.power_iteration import EPS, Reading
+from gan.normalization.spectral import SpectralNorm
 
 WASTE = 2.0
-"""A stack may hold so many times the numbers that its weights have."""
+"""Largest size of a stack, in units of the sizes of its weights together."""
 
 
 class _Matrix(NamedTuple):
-    """One reading of a weight as a matrix, and its singular pair."""
+    """One reading of a weight as a matrix, and its singular pair. place: its index in `SpectralNorm.pairs`."""
 
     found: NormalizedWeight
+    place: int
     dim: int
     u: Tensor
     v: Tensor
@@ -37,7 +42,7 @@ class _Matrix(NamedTuple):
 
 
 class BatchedNormalization:
-    """Computes what the parametrizations of a network compute, for all its weights together.
+    """Computes the parametrizations of a network for all its weights together.
 
         batched = BatchedNormalization(discriminator)  # after normalize(discriminator, ...)
         batched.update_()                              # instead of update_(discriminator)
@@ -47,15 +52,15 @@ class BatchedNormalization:
 
     Equal to the weights one by one up to rounding (1e-6 in float32, 1e-12 in float64), gradients included. The state
     stays in the parametrizations: nothing new to save. No number is copied to the host and no branch depends on one,
-    so a CUDA graph can capture it; that, and its speed on a GPU, have not been measured.
+    so a CUDA graph can capture it.
 
     Args:
         network: normalized by this package, with update="step"; on one device. `load_state_dict` keeps its tensors;
             after `.double()`, `.to(device)` or `load_state_dict(assign=True)` make a new one.
 
     Raises:
-        ValueError: nothing in the network is normalized, or something is with update="forward". Later, from every
-            method: the network's tensors are other ones than those it was made with.
+        ValueError: nothing in the network is normalized, or something is with update="forward". Every method raises it
+            later if the network's tensors are not those it was made with.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -66,39 +71,48 @@ class BatchedNormalization:
         moving = [found.name for found in self._found if found.parametrization.update != "step"]
         if moving:
             raise ValueError(f'update="forward" moves vectors one by one, in {", ".join(moving)}: use update="step"')
+        self._stackable = [found for found in self._found if _has_stack_formula(found.parametrization)]
+        self._apart = [found for found in self._found if not _has_stack_formula(found.parametrization)]
         self._device = self._found[0].original.device.type
         self._move, self._compute = self._moved, self._computed
         self._arrange()
 
     def _arrange(self) -> None:
-        first = [self._matrices(found)[0] for found in self._found]
-        second = [matrix for found in self._found for matrix in self._matrices(found)[1:]]
-        self._second_stacks = [_Stack(group) for group in _groups(second)]
-        places = [matrix.found for stack in self._second_stacks for matrix in stack.matrices]
-        self._stacks = [_Stack(group, places) for group in _groups(first)]
+        first = [self._matrices(found)[0] for found in self._stackable]
+        further = [matrix for found in self._stackable for matrix in self._matrices(found)[1:]]
+        self._further_stacks = [_Stack(group) for group in _groups(further)]
+        further = [matrix for stack in self._further_stacks for matrix in stack.matrices]
+        self._stacks = [_Stack(group, further) for group in _groups(first)]
         self._strides = [found.original.stride() for found in self._found]
 
     @staticmethod
     def _matrices(found: NormalizedWeight) -> list[_Matrix]:
-        return [_Matrix(found, dim, u, v) for dim, u, v in found.parametrization.pairs()]
+        return [_Matrix(found, place, *pair) for place, pair in enumerate(found.parametrization.pairs())]
+
+    @property
+    def one_by_one(self) -> list[str]:
+        """Names of the parametrizations that are computed weight by weight."""
+        return sorted({type(found.parametrization).__name__ for found in self._apart})
 
     def compile_(self) -> None:
-        """From now on the arithmetic runs compiled, to the same numbers up to rounding; the next calls compile it.
+        """Compiles the arithmetic of the stacks at the next calls, to the same numbers up to rounding.
 
-        Moving the vectors and computing the weights are two programs: compilers that see buffers change and be used in
-        one differentiated graph give wrong gradients without a word. No second derivatives, which no compiler has.
+        Moving the vectors and computing the weights are two programs: a compiler that sees buffers change and be used
+        in one differentiated graph silently gives wrong gradients. There are no second derivatives then.
         """
         self._move = torch.compile(self._moved, fullgraph=True, dynamic=False)
         self._compute = torch.compile(self._computed, fullgraph=True, dynamic=False)
 
     def _check_tensors(self) -> None:
-        """The stacks hold the tensors they were made with: others would be read, or left, without a word."""
+        """Raises ValueError if the network has other tensors than the stacks, which would silently use the old ones."""
         ours, theirs = (
             [(id(found.original), id(found.parametrization)) for found in where]
             for where in (self._found, normalized_weights(self._network))
         )
-        held = [id(vector) for stack in (*self._stacks, *self._second_stacks) for vector in stack.tensors()]
-        alive = [id(vector) for found in self._found for _, *pair in found.parametrization.pairs() for vector in pair]
+        held = [id(vector) for stack in (*self._stacks, *self._further_stacks) for vector in stack.tensors()]
+        alive = [
+            id(vector) for found in self._stackable for _, *pair in found.parametrization.pairs() for vector in pair
+        ]
         if ours != theirs or sorted(held) != sorted(alive):
             raise ValueError(
                 "the network's weights or singular vectors are other tensors than before (a cast, a move to another "
@@ -113,11 +127,13 @@ class BatchedNormalization:
         self._check_tensors()
         with torch.autocast(self._device, enabled=False):
             self._move()
-        for found in self._found:
+            for found in self._apart:
+                found.parametrization.update_(found.original)
+        for found in self._stackable:
             found.parametrization.mirror_()
 
     def _moved(self) -> None:
-        for stack in (*self._stacks, *self._second_stacks):
+        for stack in (*self._stacks, *self._further_stacks):
             stack.update_()
 
     def weights(self) -> dict[str, Tensor]:
@@ -144,50 +160,61 @@ class BatchedNormalization:
     def _normalized(self) -> list[tuple[NormalizedWeight, Tensor]]:
         self._check_tensors()
         with torch.autocast(self._device, enabled=False):
-            weights = self._compute()
-        return [(matrix.found, weight) for matrix, weight in zip(self._first(), weights, strict=True)]
-
-    def _first(self) -> list[_Matrix]:
-        return [matrix for stack in self._stacks for matrix in stack.matrices]
+            stacked = [matrix.found for stack in self._stacks for matrix in stack.matrices]
+            return [
+                *zip(stacked, self._compute(), strict=True),
+                *((found, _normalized_alone(found)) for found in self._apart),
+            ]
 
     def _computed(self) -> list[Tensor]:
-        """In the order of `_first`."""
-        second = [sigma for stack in self._second_stacks for sigma in stack.sigmas(stack.values()).unbind()]
-        return [weight for stack in self._stacks for weight in stack.normalized(second)]
+        """Weights in the order of the stacks."""
+        further = [sigma for stack in self._further_stacks for sigma in stack.sigmas(stack.values()).unbind()]
+        return [weight for stack in self._stacks for weight in stack.normalized(further)]
+
+
+def _has_stack_formula(norm: SpectralNorm) -> bool:
+    """Whether no method that `stacked` stands for is overridden further down the class hierarchy than `stacked`."""
+    depth = {name: place for place, kind in reversed([*enumerate(type(norm).__mro__)]) for name in vars(kind)}
+    return all(depth["stacked"] <= depth[name] for name in ("normalized", "sigma", "update_"))
+
+
+def _normalized_alone(found: NormalizedWeight) -> Tensor:
+    norm = found.parametrization
+    return norm.normalized(found.original.to(norm.pairs()[0][1].dtype)).to(found.original.dtype)
 
 
 class _Stack:
     """Matrices padded with zeros to one shape: M (L, rows, columns), columns in the order of each weight's memory.
 
-    Few launches: one for the values and a few for those that need padding, two for all vectors there and three back.
+    Few launches: one for the values and a few for those that need padding, two to read all vectors and three to write
+    them.
 
     Args:
-        places: where the second readings are whose sigmas `normalized` is given.
+        further: the other readings of these weights, in the order of the sigmas that `normalized` gets.
     """
 
-    def __init__(self, matrices: Sequence[_Matrix], places: Sequence[NormalizedWeight] = ()) -> None:
+    def __init__(self, matrices: Sequence[_Matrix], further: Sequence[_Matrix] = ()) -> None:
         self.matrices = matrices
         self.rows, self.columns = (max(matrix.shape[side] for matrix in matrices) for side in (0, 1))
         norms = [matrix.found.parametrization for matrix in matrices]
         self._steps = norms[0].n_power_iterations
-        at = {id(found.parametrization): index for index, found in enumerate(places)}
-        self._second = [at.get(id(norm)) for norm in norms]
-        bounds = [norm.bound() for norm in norms]
-        self._any_bound = any(bound is not None for bound in bounds)
-        self._any_scale = any(norm.scale != 1 for norm in norms)
+        at = {(id(matrix.found.parametrization), matrix.place): index for index, matrix in enumerate(further)}
+        # For each further reading: index of its sigma, or None for weights that have no such reading.
+        self._further = [
+            [at.get((id(norm), place)) for norm in norms]
+            for place in range(1, max(len(norm.pairs()) for norm in norms))
+        ]
+        self._formula = type(norms[0]).stacked(norms)
         like = matrices[0].u
-        # 1 / (r - 1) with r infinite where there is no bound, (L,).
-        self._inverse_limits = like.new_tensor([0.0 if bound is None else 1 / (bound - 1) for bound in bounds])
-        self._offsets = -self._inverse_limits
-        self._scales = like.new_tensor([norm.scale for norm in norms])
         self._zeros = like.new_zeros(self.rows, self.columns)
         self._arrange_vectors()
 
     def _arrange_vectors(self) -> None:
-        """Where each entry of u and v comes from, and goes to.
+        """Computes the indices that gather the vectors into the stack and scatter them back.
 
-        _from: int64 (L, rows + columns), positions in all vectors one after the other and a zero; u, then v.
-        _to: int64 (N,), positions in that of all vectors' entries.
+        _from: int64 (L, rows + columns), positions of the entries of u, then v, in the concatenation of all vectors and
+            a zero.
+        _to: int64 (N,), positions of the N entries of all vectors in the stack.
         """
         device = self._zeros.device
         self._vectors_held = list(self.tensors())
@@ -243,32 +270,19 @@ class _Stack:
     def _sigmas(values: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return torch.bmm(u.mT, torch.bmm(values, v)).flatten()
 
-    def normalized(self, second: Sequence[Tensor]) -> list[Tensor]:
-        """(gamma scale / sigma) M + (1 - gamma) scale u v^T, each with the shape, type and strides of its weight.
+    def normalized(self, further: Sequence[Tensor]) -> list[Tensor]:
+        """Normalized weights, each with the shape, type and strides of its weight.
 
         Args:
-            second: sigmas of second readings.
+            further: sigmas of the further readings; a weight without one has its first sigma in its place.
         """
         values, (u, v) = self.values(), self._vectors()
-        sigma = self._sigmas(values, u, v)  # (L,)
-        if any(place is not None for place in self._second):
-            pairs = zip(sigma.unbind(), self._second, strict=True)
-            sigma = (sigma + torch.stack([one if place is None else second[place] for one, place in pairs])) / 2
-        if self._any_bound:
-            gamma = self._gammas(values, sigma)
-            factor, rest = gamma, 1 - gamma
-            if self._any_scale:
-                factor, rest = gamma * self._scales, rest * self._scales
-            scaled = values / (sigma / factor)[:, None, None]
-            result = torch.addcmul(scaled, rest[:, None, None] * u, v.mT)
-        else:
-            result = values / (sigma / self._scales if self._any_scale else sigma)[:, None, None]
+        sigmas = [self._sigmas(values, u, v)]  # (L,) each
+        for indices in self._further:
+            pairs = zip(sigmas[0].unbind(), indices, strict=True)
+            sigmas.append(torch.stack([first if index is None else further[index] for first, index in pairs]))
+        result = self._formula(values, sigmas, u, v)
         return [_as_weight(part, matrix) for matrix, part in zip(self.matrices, result.contiguous(), strict=True)]
-
-    def _gammas(self, values: Tensor, sigma: Tensor) -> Tensor:
-        """min(1, sqrt((r - 1) / q)),  q = |M|_F^2 / sigma^2 - 1."""
-        ratio = torch.linalg.vector_norm(values, dim=(1, 2)) / sigma
-        return torch.addcmul(self._offsets, ratio.square(), self._inverse_limits).clamp_min(1).rsqrt()
 
 
 def _as_weight(padded: Tensor, matrix: _Matrix) -> Tensor:
@@ -278,7 +292,7 @@ def _as_weight(padded: Tensor, matrix: _Matrix) -> Tensor:
 
 
 def _groups(matrices: Sequence[_Matrix]) -> list[list[_Matrix]]:
-    """Few groups of one type each whose padded stacks waste little: largest first, each into the first that fits."""
+    """Few groups of matrices whose padded stacks waste little: largest first, each into the first that fits."""
     groups: list[list[_Matrix]] = []
     for matrix in sorted(matrices, key=lambda matrix: -matrix.shape[0] * matrix.shape[1]):
         fitting = (group for group in groups if _alike(group[0], matrix) and _waste([*group, matrix]) <= WASTE)
@@ -291,8 +305,9 @@ def _groups(matrices: Sequence[_Matrix]) -> list[list[_Matrix]]:
 
 
 def _alike(one: _Matrix, other: _Matrix) -> bool:
-    steps = [matrix.found.parametrization.n_power_iterations for matrix in (one, other)]
-    return one.u.dtype == other.u.dtype and steps[0] == steps[1]
+    norms = [matrix.found.parametrization for matrix in (one, other)]
+    same_formula = type(norms[0]) is type(norms[1]) and norms[0].n_power_iterations == norms[1].n_power_iterations
+    return same_formula and one.u.dtype == other.u.dtype
 
 
 def _waste(group: Sequence[_Matrix]) -> float:

@@ -1,12 +1,13 @@
 """Bidirectional spectral normalization (Lin, Sekar, Fanti 2021)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gan.normalization.power_iteration import as_matrix, warm_pair
-from gan.normalization.spectral import SpectralNorm
+from gan.normalization.spectral import SpectralNorm, StackFormula
 
 
 class BidirectionalSpectralNorm(SpectralNorm):
@@ -61,6 +62,11 @@ class BidirectionalSpectralNorm(SpectralNorm):
     def sigma(self, weight: Tensor) -> Tensor:
         sigmas = [self._sigma_of(weight, dim, u, v) for dim, u, v in self.pairs()]
         return sigmas[0] if self.one_matrix else (sigmas[0] + sigmas[1]) / 2
+
+    @classmethod
+    def stacked(cls, norms: Sequence[SpectralNorm]) -> StackFormula:
+        divide = super().stacked(norms)
+        return lambda matrices, sigmas, u, v: divide(matrices, [(sigmas[0] + sigmas[-1]) / 2], u, v)
 
     @torch.no_grad()
     def mirror_(self) -> None:

@@ -21,7 +21,7 @@ def spectral_norm(
 ) -> nn.Module:
     """Divides `module.name` by its spectral norm, times `scale`; returns the module. See `SpectralNorm`."""
     make = partial(SpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
-    return _register(module, name, make)
+    return register(module, name, make)
 
 
 def stable_rank_norm(
@@ -35,7 +35,7 @@ def stable_rank_norm(
 ) -> nn.Module:
     """Bounds the stable rank of `module.name` at spectral norm 1; returns the module. See `StableRankNorm`."""
     make = partial(StableRankNorm, c=c, n_power_iterations=n_power_iterations, update=update, infeasible=infeasible)
-    return _register(module, name, make)
+    return register(module, name, make)
 
 
 def bidirectional_spectral_norm(
@@ -43,10 +43,15 @@ def bidirectional_spectral_norm(
 ) -> nn.Module:
     """Divides `module.name` by the mean of two spectral norms; returns it. See `BidirectionalSpectralNorm`."""
     make = partial(BidirectionalSpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
-    return _register(module, name, make)
+    return register(module, name, make)
 
 
-def _register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) -> nn.Module:
+def register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) -> nn.Module:
+    """Normalizes `module.name` by the parametrization that `make(weight, dim=...)` returns; returns the module.
+
+    Raises:
+        ValueError: there is no such tensor, or it is parametrized or computed by a hook already.
+    """
     if parametrize.is_parametrized(module, name):
         raise ValueError(f"{type(module).__name__}.{name} is parametrized already: a weight is normalized only once")
     weight = getattr(module, name, None)

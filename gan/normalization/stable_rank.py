@@ -1,6 +1,7 @@
 """Stable rank normalization (Sanyal, Torr, Dokania 2020, Algorithm 2)."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 from gan.normalization.power_iteration import as_matrix
-from gan.normalization.spectral import SpectralNorm, is_a
+from gan.normalization.spectral import SpectralNorm, StackFormula, is_a
 
 INFEASIBLE = ("skip", "error", "floor")
 FLOOR = 1.5
@@ -81,6 +82,23 @@ class StableRankNorm(SpectralNorm):
         traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
         compute = lower if traced or unpack_dual(weight).tangent is not None else _Lower.apply
         return reading.as_weight(compute(reading.matrix, u, v, self.rank - 1))
+
+    @classmethod
+    def stacked(cls, norms: Sequence[SpectralNorm]) -> StackFormula:
+        bounds = [norm.bound() for norm in norms]
+        if not any(bounds):
+            return super().stacked(norms)
+        # 1 / (r - 1), with r infinite where there is no bound, (L,).
+        inverse_limits = norms[0]._u.new_tensor([0.0 if bound is None else 1 / (bound - 1) for bound in bounds])
+        offsets = -inverse_limits
+
+        def lower_all(matrices: Tensor, sigmas: Sequence[Tensor], u: Tensor, v: Tensor) -> Tensor:
+            ratio = torch.linalg.vector_norm(matrices, dim=(1, 2)) / sigmas[0]
+            gamma = torch.addcmul(offsets, ratio.square(), inverse_limits).clamp_min(1).rsqrt()
+            divided = matrices / (sigmas[0] / gamma)[:, None, None]
+            return torch.addcmul(divided, (1 - gamma)[:, None, None] * u, v.mT)
+
+        return lower_all
 
     def extra_repr(self) -> str:
         return f"c={self.c:g}, rank={self.rank:g}, policy={self._policy!r}, {super().extra_repr()}"
