@@ -303,7 +303,7 @@ def _attempt(run: Run, checkpoint: Checkpoint | None, limits: Limits) -> str:
         for line in (_summary(config, state), _beginning(run, state), step.name):
             logger.say(line)
         wanted = run.profile and processes.is_first
-        tracing = traced(trainer, step.train_step, run.folder / "profile", logger.say) if wanted else None
+        tracing = traced(run.device, step.train_step, run.folder / "profile", logger.say) if wanted else None
         sample = _sampler(config, state, run.images)
         with limits as stop, tracing or nullcontext(step.train_step) as train_step:
             reason = trainer.run(

@@ -7,11 +7,13 @@ import copy
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+from stepping import discriminator_step, generator_step
 from torch import nn
 
 from evaluation.errors import EvaluationError
@@ -61,10 +63,10 @@ def in_float64() -> Iterator[None]:
 def first_gradients(trainer: Trainer) -> dict[str, Any]:
     """Of the first generator and the first discriminator step: what is logged, and every parameter's gradient."""
     state, mean = trainer.state, trainer.processes.mean
-    scalars = [mean(trainer.generator_step(0)).view(1)]
+    scalars = [mean(generator_step(trainer, 0)).view(1)]
     gradients = {f"generator.{name}": value.grad for name, value in state.generator.named_parameters()}
     gradients = copy.deepcopy(gradients)
-    scalars.append(mean(trainer.discriminator_step(0)))
+    scalars.append(mean(discriminator_step(trainer, 0)))
     gradients |= {f"discriminator.{name}": value.grad for name, value in state.discriminator.named_parameters()}
     return {"scalars": torch.cat(scalars), "gradients": gradients}
 
@@ -173,8 +175,10 @@ def diverged(data: Path, processes: Processes) -> str:
     """How a run ends in which the last process alone has a loss that is not finite."""
     trainer = make_trainer("sn", data, processes)
     if processes.rank == processes.count - 1:
-        hinge = trainer.loss.discriminator
-        trainer.loss = trainer.loss._replace(discriminator=lambda real, fake: hinge(real, fake) * float("nan"))
+        loss = trainer.iteration.loss
+        hinge = loss.discriminator
+        loss = loss._replace(discriminator=lambda real, fake: hinge(real, fake) * float("nan"))
+        trainer.iteration = replace(trainer.iteration, loss=loss)
     trainer.train_step()
     return raised(trainer.take_scalars)
 

@@ -19,6 +19,7 @@ from gan.runs.checkpoint import best_checkpoints, list_checkpoints, read_checkpo
 from gan.runs.folder import _give_up_after
 from gan.training import health
 from gan.training.health import Health, gradient_size, signs_of_line, signs_of_samples, spread
+from gan.training.iteration import Iteration
 from gan.training.trainer import Trainer
 
 Train = Callable[..., Result]
@@ -119,7 +120,7 @@ def test_a_discriminator_far_ahead_raises_an_alarm(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The generator stands still, as with a learning rate of 0."""
-    monkeypatch.setattr(Trainer, "generator_step", lambda self, index: torch.zeros(()))
+    monkeypatch.setattr(Iteration, "update_generator", lambda self, inputs: torch.zeros(()))
     settings = ["--set", "train.d_steps=10", "--set", "train.learning_rate=0.002", "--set", "train.steps=60"]
     train("run", *settings, "--set", "discriminator.normalization=none")
     assert ("discriminator_certain", True) in alarms(tmp_path / "run")

@@ -1,17 +1,18 @@
 """Penalties in training: the value added to the discriminator's loss, its inputs, and the state it leaves unchanged."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from stepping import discriminator_step
 from torch import Tensor, nn
 
 from gan import build
 from gan.config import Config, load_config
 from gan.config.loading import override_config
 from gan.errors import ConfigError
-from gan.losses import Loss
 from gan.normalization import PENALTIES, LayerSpectrum, normalize, orthogonal_penalty, spectra
 from gan.runs.logger import Logger
 from gan.training.trainer import Trainer
@@ -40,7 +41,8 @@ class Recorder:
 
 def recorded(config: Config, steps: int = 2) -> tuple[Trainer, Recorder]:
     trainer, recorder = make_trainer(config), Recorder()
-    trainer.loss = Loss(trainer.loss.discriminator, trainer.loss.generator, recorder)
+    loss = trainer.iteration.loss._replace(penalty=recorder)
+    trainer.iteration = replace(trainer.iteration, loss=loss)
     for _ in range(steps):
         trainer.train_step()
     return trainer, recorder
@@ -84,7 +86,7 @@ def test_the_coefficient_is_the_settings(smoke: Smoke, name: str) -> None:
     losses = []
     for coefficient in (0, 1, 3):
         trainer = make_trainer(smoke(f"discriminator.normalization={name}", f"discriminator.{setting}={coefficient}"))
-        losses.append(float(trainer.discriminator_step(0)[0]))
+        losses.append(float(discriminator_step(trainer, 0)[0]))
     assert losses[1] - losses[0] > 1e-3
     assert losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]), rel=1e-4)
     if name == "ortho":
@@ -100,11 +102,11 @@ def test_a_penalty_is_added_to_a_weight_normalization(
     """The first step's loss(c) is the loss without + c * penalty; two steps train to finite and other weights."""
     config = smoke(f"discriminator.normalization={normalization}", f"conditional={conditional}")
     plain = make_trainer(config)
-    losses, coefficient = [float(plain.discriminator_step(0)[0])], PENALTIES[penalty].coefficient
+    losses, coefficient = [float(discriminator_step(plain, 0)[0])], PENALTIES[penalty].coefficient
     for value in (1, 3):
         changes = [f"discriminator.penalty={penalty}", f"discriminator.{coefficient}={value}"]
         trainer = make_trainer(override_config(config, changes, "test"))
-        losses.append(float(trainer.discriminator_step(0)[0]))
+        losses.append(float(discriminator_step(trainer, 0)[0]))
     assert losses[1] - losses[0] > 1e-5
     assert losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]), rel=1e-2)
     trainer = make_trainer(override_config(config, [f"discriminator.penalty={penalty}"], "test"))
@@ -124,7 +126,7 @@ def test_the_normalizations_own_penalty_and_the_added_one_are_summed(smoke: Smok
         for penalty in ("none", "orthogonal"):
             settings = [f"discriminator.normalization={normalization}", f"discriminator.penalty={penalty}"]
             trainer = make_trainer(smoke(*settings, "discriminator.ortho_coefficient=0.1"))
-            losses[normalization, penalty] = float(trainer.discriminator_step(0)[0])
+            losses[normalization, penalty] = float(discriminator_step(trainer, 0)[0])
     plain, both = losses["none", "none"], losses["wgan_gp", "orthogonal"]
     alone = losses["none", "orthogonal"] + losses["wgan_gp", "none"] - 2 * plain
     assert both - plain == pytest.approx(alone, rel=1e-5)

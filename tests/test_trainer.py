@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stepping import discriminator_step, generator_step
 
 from gan import build
 from gan.config import Config, TrainSettings
@@ -14,7 +15,9 @@ from gan.losses import LOSSES
 from gan.models import ResNetDiscriminator
 from gan.normalization import NORMALIZATIONS, SpectralNorm
 from gan.runs.logger import Logger
-from gan.training.trainer import DivergenceError, Trainer, float32_products, learning_rate
+from gan.training.arithmetic import float32_products
+from gan.training.iteration import learning_rate
+from gan.training.trainer import DivergenceError, Trainer
 
 
 def make_trainer(config: Config, *, batched: bool = False) -> Trainer:
@@ -78,7 +81,7 @@ def test_power_iteration_once_per_discriminator_step(
 def test_the_generator_step_leaves_the_discriminator_alone(smoke: Callable[..., Config]) -> None:
     trainer = make_trainer(smoke())
     before = copy.deepcopy(trainer.state.discriminator.state_dict())
-    trainer.generator_step(0)
+    generator_step(trainer, 0)
     after = trainer.state.discriminator.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert all(parameter.grad is None for parameter in trainer.state.discriminator.parameters())
@@ -91,7 +94,7 @@ def test_the_discriminator_step_moves_the_generator_only_in_its_running_statisti
     trainer = make_trainer(smoke())
     before = copy.deepcopy(trainer.state.generator.state_dict())
     trainer.state.generator.train()
-    trainer.discriminator_step(0)
+    discriminator_step(trainer, 0)
     changed = {
         key for key, value in trainer.state.generator.state_dict().items() if not torch.equal(before[key], value)
     }
@@ -147,7 +150,7 @@ def test_the_discriminator_overfits_one_batch(smoke: Callable[..., Config]) -> N
     """Against a frozen generator and the same images the hinge loss falls far below 2, indifference."""
     trainer = make_trainer(smoke("train.learning_rate=0.01", "discriminator.normalization=none"))
     trainer.state.generator.train()
-    losses = [float(trainer.discriminator_step(0)[0]) for _ in range(40)]
+    losses = [float(discriminator_step(trainer, 0)[0]) for _ in range(40)]
     assert losses[-1] < 0.2
 
 

@@ -68,6 +68,11 @@ class Batches:
         self._labels = data.labels.to(self._images.device)
         self._orders: dict[int, Tensor] = {}  # epoch -> permutation, on the images' device
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(3, H, W)."""
+        return tuple(self._images.shape[1:])
+
     def batch(self, k: int) -> tuple[Tensor, Tensor]:
         """Returns batch k >= 0: images uint8 (batch_size, 3, H, W) and labels int64 (batch_size,), on the device.
 

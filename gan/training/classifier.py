@@ -5,7 +5,6 @@ A run that stops and goes on from its state is the run that never stopped, at wh
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +16,11 @@ from gan.config.classifier import ClassifierTrainSettings
 from gan.data import Batches, ImageData
 from gan.data.augment import draw_shifts, shifted
 from gan.errors import DivergenceError
-from gan.normalization import BatchedNormalization, normalized_weights, spectra, update_
+from gan.normalization import spectra
 from gan.pixels import to_float
-from gan.runs.logger import Logger, Silence
+from gan.training.arithmetic import Arithmetic, float32_products
+from gan.training.log import Log
 from gan.training.state import ClassifierState
-from gan.training.trainer import float32_products
 
 Penalty = Callable[[nn.Module], Tensor]
 
@@ -76,12 +75,11 @@ class ClassifierTrainer:
         self.batches = Batches(data, size, seed=seed, device=self.device, flip=settings.augment)
         self.steps_per_epoch = math.ceil(len(data) / size)
         self.steps = settings.epochs * self.steps_per_epoch
-        normalized = batched and any(normalized_weights(state.network))
-        self._together = BatchedNormalization(state.network) if normalized else None
+        self.arithmetic = Arithmetic(state.network, settings.precision, together=batched)
 
     def train_step(self) -> None:
         """One update of the network."""
-        state, settings = self.state, self.settings
+        state, settings, arithmetic = self.state, self.settings, self.arithmetic
         rate = learning_rate(settings, state.step, self.steps_per_epoch)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -90,9 +88,9 @@ class ClassifierTrainer:
             images = shifted(images, draw_shifts(len(images), settings.seed, state.step).to(self.device))
         pixels = to_float(images).to(memory_format=torch.channels_last)
         state.network.train()
-        self._update()
-        with float32_products(settings.precision), self._weights():
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        arithmetic.update_()
+        with arithmetic.float32_products(), arithmetic.weights():
+            with arithmetic.autocast():
                 logits = state.network(pixels)
             loss = F.cross_entropy(logits.float(), labels)
             penalized = loss if self.penalty is None else loss + self.penalty(state.network)
@@ -102,17 +100,6 @@ class ClassifierTrainer:
         right = (logits.detach().argmax(1) == labels).double().mean()
         state.totals += torch.stack([loss.detach().double(), right])
         state.step += 1
-
-    def _update(self) -> None:
-        """One power iteration for every normalized weight."""
-        if self._together is None:
-            update_(self.state.network)
-        else:
-            self._together.update_()
-
-    def _weights(self) -> AbstractContextManager[None]:
-        """Inside, normalized weights are computed once, where they are computed together."""
-        return nullcontext() if self._together is None else self._together.applied()
 
     @property
     def at_epochs_end(self) -> bool:
@@ -154,7 +141,7 @@ class ClassifierTrainer:
 
     def run(
         self,
-        logger: Logger | Silence,
+        log: Log,
         *,
         save: Callable[[], Path],
         test: Callable[[], dict[str, float]] | None,
@@ -171,32 +158,32 @@ class ClassifierTrainer:
         """
         settings, state = self.settings, self.state
         if state.step == 0:
-            logger.layers(0, spectra(state.network))
-            logger.before_saving()
-            logger.saved(save())  # a disk that is full is found now
+            log.layers(0, spectra(state.network))
+            log.before_saving()
+            log.saved(save())  # a disk that is full is found now
             if self.is_done and test is not None:
-                logger.metrics(0, test(), {})
-        logger.start(state.step)
+                log.metrics(0, test(), {})
+        log.start(state.step)
         reason = stop(state.step) if state.step else ""
         while not self.is_done and not reason:
             self.train_step()
             step = state.step
-            epoch = self._log_epoch(logger) if self.at_epochs_end else None
+            epoch = self._log_epoch(log) if self.at_epochs_end else None
             reason = "" if self.is_done else stop(step)
-            with logger.pause():
+            with log.pause():
                 if epoch is not None and test is not None and self._due(settings.test_every, epoch.epoch):
-                    logger.metrics(step, test(), {})
+                    log.metrics(step, test(), {})
                 if self.is_done or reason or (epoch and self._due(settings.checkpoint_every, epoch.epoch)):
                     self.check_finite()
-                    logger.before_saving()
-                    logger.saved(save())
-            logger.advance(step)
+                    log.before_saving()
+                    log.saved(save())
+            log.advance(step)
         return reason
 
-    def _log_epoch(self, logger: Logger | Silence) -> Epoch:
+    def _log_epoch(self, log: Log) -> Epoch:
         epoch = self.take_epoch()
         scalars = {name: float(value) for name, value in epoch._asdict().items()}
-        logger.line(self.state.step, scalars, spectra(self.state.network), self.batches.seconds)
+        log.line(self.state.step, scalars, spectra(self.state.network), self.batches.seconds)
         return epoch
 
     def _due(self, every: int, epoch: int) -> bool:

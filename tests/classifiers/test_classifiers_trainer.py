@@ -207,10 +207,10 @@ def test_bf16_rounds_the_forward_pass() -> None:
         torch.testing.assert_close(first, second, rtol=0, atol=0.05)
 
 
-def batched(choice: str, device: str = "cpu") -> ClassifierTrainer:
+def batched(choice: str, device: str = "cpu", settings: ClassifierTrainSettings = SHORT) -> ClassifierTrainer:
     """The trainer of `trainer` on a device, all normalized weights computed together as on a GPU."""
     network = classifier(choice).to(device)
-    return ClassifierTrainer(ClassifierState.begin(network, SHORT, 2), drawn(), SHORT, batched=True)
+    return ClassifierTrainer(ClassifierState.begin(network, settings, 2), drawn(), settings, batched=True)
 
 
 @pytest.mark.parametrize("choice", ["none", "sn", "srn", "bsn"])
@@ -228,8 +228,8 @@ def test_weights_that_are_computed_together_differ_by_rounding(choice: str) -> N
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_gpu_trains_as_a_cpu(precision: str) -> None:
-    one, other = trainer("srn", precision=precision), batched("srn", "cuda")
-    other.settings = one.settings
+    one = trainer("srn", precision=precision)
+    other = batched("srn", "cuda", one.settings)
     for each in (one, other):
         for _ in range(3):
             each.train_step()

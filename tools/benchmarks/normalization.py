@@ -1,7 +1,6 @@
 """The cost of one normalization of a discriminator's weights."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,5 +107,12 @@ def _variant(name: str, layout: torch.memory_format, device: str, backward: bool
 
 
 def _discriminator_step(normalization: str, size: Size, device: str) -> Callable[[], Tensor]:
+    """One discriminator update on new inputs, with its generated images."""
     trainer = make_trainer(configure(size, [f"discriminator.normalization={normalization}"]), device)
-    return partial(trainer.discriminator_step, 0)
+    iteration = trainer.iteration
+
+    def update() -> Tensor:
+        inputs = iteration.draw_discriminator(0)
+        return iteration.update_discriminator(inputs, iteration.generate(inputs.fakes))
+
+    return update

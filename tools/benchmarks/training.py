@@ -6,6 +6,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,10 +32,11 @@ from benchmarks.timing import (
 )
 from gan.errors import ConfigError
 from gan.models import blocks
-from gan.normalization import NORMALIZATIONS, BatchedNormalization, normalized_weights
+from gan.normalization import NORMALIZATIONS
 from gan.runtime.memory import keep_freed_memory
+from gan.training.arithmetic import Arithmetic, float32_products
 from gan.training.graph import Choice
-from gan.training.trainer import Trainer, float32_products
+from gan.training.trainer import Trainer
 
 Iteration = Callable[[], Any]
 PEER = "torch-mimicry"
@@ -71,18 +73,11 @@ def _two_passes(make: Callable[[], Trainer]) -> Iteration:
     return trainer.train_step
 
 
-def _unfrozen(make: Callable[[], Trainer]) -> Iteration:
+def _with_arithmetic(make: Callable[[], Trainer], **options: bool) -> Iteration:
+    """An iteration of a trainer whose discriminator is computed with other options of `Arithmetic`."""
     trainer = make()
-    discriminator = trainer.state.discriminator
-    discriminator.requires_grad_ = lambda wanted=True: discriminator  # type: ignore
-    return trainer.train_step
-
-
-def _batched(make: Callable[[], Trainer]) -> Iteration:
-    trainer = make()
-    discriminator = trainer.state.discriminator
-    if any(normalized_weights(discriminator)):
-        trainer._together = BatchedNormalization(discriminator)
+    arithmetic = Arithmetic(trainer.state.discriminator, trainer.settings.precision, **options)
+    trainer.iteration = replace(trainer.iteration, arithmetic=arithmetic)
     return trainer.train_step
 
 
@@ -112,8 +107,8 @@ TECHNIQUES: dict[str, Callable[[Callable[[], Trainer]], Iteration]] = {
     ),
     "contiguous": partial(_patched, where=torch, name="channels_last", instead=torch.contiguous_format),
     "two passes": _two_passes,
-    "not frozen": _unfrozen,
-    "batched": _batched,
+    "not frozen": partial(_with_arithmetic, freeze=False),
+    "batched": partial(_with_arithmetic, together=True),
     "fused Adam": _fused_adam,
     "compiled": _compiled,
 }

@@ -9,12 +9,14 @@ import copy
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from click.testing import Result
+from stepping import discriminator_step, generator_step
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,7 +25,7 @@ from gan.config import Config
 from gan.config.loading import override_config
 from gan.errors import ConfigError
 from gan.normalization import NORMALIZATIONS
-from gan.training import graph as step
+from gan.training import graph
 from gan.training.graph import FastStep, choose_step, obstacle
 from gan.training.trainer import Trainer
 
@@ -49,9 +51,7 @@ def make_fast(config: Config, *, device: str = "cpu", captured: bool = False) ->
 
 
 def fast_from(plain: Trainer, **options: bool) -> FastStep:
-    return FastStep(
-        plain.state, plain.batches, plain.loss, plain.settings, z_dim=plain.z_dim, **{"captured": False, **options}
-    )
+    return FastStep(plain.iteration, **{"captured": False, **options})
 
 
 def tensors(state: Any, place: str = "") -> dict[str, Tensor]:
@@ -132,20 +132,11 @@ def test_losses_and_gradients_equal_the_default_plain_step(smoke: Smoke, normali
     """
     config = smoke(f"discriminator.normalization={normalization}", f"conditional={conditional}")
     plain, fast = make_plain(config, alike=False), make_fast(config)
-    fast.draw_(0)
     for network in (plain.state.generator, plain.state.discriminator):
         network.train()
-    parts = [
-        (plain.generator_step, fast.update_generator, "generator"),
-        (plain.discriminator_step, fast.update_discriminator, "discriminator"),
-    ]
-    for expected_step, got_step, name in parts:
-        start = copy.deepcopy(plain.state.state_dict())
-        fast.state.load_state_dict(copy.deepcopy(start))
-        expected = expected_step(0)
-        if name == "discriminator":
-            fast.make_fakes(0)
-        got = got_step() if name == "generator" else got_step(0)
+    for name, step in (("generator", generator_step), ("discriminator", discriminator_step)):
+        fast.state.load_state_dict(copy.deepcopy(plain.state.state_dict()))
+        expected, got = step(plain, 0), step(fast, 0)
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
         gradients = [
             [parameter.grad for parameter in getattr(stepped.state, name).parameters()] for stepped in (plain, fast)
@@ -174,16 +165,13 @@ def test_the_drawn_numbers_are_the_plain_steps(
     first = plain.state.step * config.train.d_steps
     images = [plain.batches.batch(first + i) for i in range(config.train.d_steps)]
     plain.train_step()
-    inputs = fast.inputs
-    rows = [(inputs.generator_latents, inputs.generator_labels)]
-    rows += [(inputs.latents[i], None if inputs.labels is None else inputs.labels[i]) for i in range(len(images))]
+    rows = [fast.inputs.generator, *(update.fakes for update in fast.inputs.discriminator)]
     for (latents, labels), (expected_latents, expected_labels) in zip(rows, seen, strict=True):
         assert torch.equal(latents, expected_latents)
         assert (labels is None) == (expected_labels is None)
         assert labels is None or torch.equal(labels, expected_labels)
-    for i, (expected_images, expected_labels) in enumerate(images):
-        mirrored = None if inputs.mirrored is None else inputs.mirrored[i]
-        got_images, got_labels = fast.batches.gather(inputs.rows[i], mirrored)
+    for update, (expected_images, expected_labels) in zip(fast.inputs.discriminator, images, strict=True):
+        got_images, got_labels = plain.batches.gather(update.rows, update.mirrored)
         assert torch.equal(got_images, expected_images)
         assert torch.equal(got_labels, expected_labels)
 
@@ -199,7 +187,8 @@ def test_the_penaltys_numbers_are_the_plain_steps(smoke: Smoke) -> None:
         return torch.zeros(())
 
     for stepped in (plain, fast):
-        stepped.loss = stepped.loss._replace(penalty=penalty)
+        loss = stepped.iteration.loss._replace(penalty=penalty)
+        stepped.iteration = replace(stepped.iteration, loss=loss)
         drawn.append([])
         for _ in range(2):
             stepped.train_step()
@@ -232,18 +221,16 @@ def test_the_learning_rate_is_the_plain_steps_in_float32(smoke: Smoke) -> None:
             for optimizer in (fast.state.g_optimizer, fast.state.d_optimizer)
             for group in optimizer.param_groups
         ] == [rate, rate]
-        assert float(fast.inputs.rate) == pytest.approx(rate, rel=2**-24)
+        assert float(fast.rate) == pytest.approx(rate, rel=2**-24)
     assert_close(fast.state, plain.state, rtol=1e-4, atol=1e-5)
 
 
-def reload(config: Config, state: Any) -> Any:
-    """Through the bytes of a checkpoint."""
+def reload(state: Any) -> Any:
+    """The entries of a state after writing and reading a checkpoint."""
     content = io.BytesIO()
     torch.save(state.state_dict(), content)
     content.seek(0)
-    fresh = build.build_state(config)
-    fresh.load_state_dict(torch.load(content, weights_only=True))
-    return fresh
+    return torch.load(content, weights_only=True)
 
 
 @pytest.mark.parametrize("order", ["fast, plain", "plain, fast", "fast, fast"])
@@ -256,10 +243,7 @@ def test_runs_resume_across_both_steps(smoke: Smoke, order: str) -> None:
     state = make_plain(config, alike=True).state
     for kind in order.split(", "):
         trainer = make_plain(config, alike=True)
-        trainer.state = reload(config, state)
-        trainer = Trainer(
-            trainer.state, trainer.batches, trainer.loss, trainer.settings, z_dim=trainer.z_dim, batched=True
-        )
+        trainer.state.load_state_dict(reload(state))
         train_step = fast_from(trainer).train_step if kind == "fast" else trainer.train_step
         for _ in range(3):
             train_step()
@@ -322,13 +306,14 @@ def test_an_iteration_reads_no_number_and_draws_none(smoke: Smoke, normalization
 def test_inputs_and_state_keep_their_addresses(smoke: Smoke) -> None:
     """A graph reads where it was recorded, whatever the host does between the steps."""
     fast = make_fast(smoke("train.ema_decay=0.9", "conditional=true", "train.flip=true"))
-    held = [tensor for tensor in fast.inputs if tensor is not None]
-    addresses = [tensor.data_ptr() for tensor in (*held, *fast.state.tensors())]
+
+    def addresses() -> list[int]:
+        return [tensor.data_ptr() for tensor in (fast.rate, *fast.inputs.tensors(), *fast.state.tensors())]
+
+    before = addresses()
     for _ in range(3):
         fast.train_step()
-    assert [
-        tensor.data_ptr() for tensor in (*(t for t in fast.inputs if t is not None), *fast.state.tensors())
-    ] == addresses
+    assert addresses() == before
 
 
 def test_a_state_loaded_under_a_graph_is_refused(smoke: Smoke) -> None:
@@ -341,8 +326,8 @@ def test_a_state_loaded_under_a_graph_is_refused(smoke: Smoke) -> None:
 def test_what_is_done_while_warming_up_is_undone(smoke: Smoke) -> None:
     fast = make_fast(smoke("train.ema_decay=0.9"))
     before = copy.deepcopy(fast.state.state_dict())
-    with step._undone(list(fast.state.tensors())):
-        for _ in range(step.WARMUP):
+    with graph._undone(list(fast.state.tensors())):
+        for _ in range(graph.WARMUP):
             fast.iterate()
     after = fast.state.state_dict()
     assert all(torch.equal(value, tensors(after)[name]) for name, value in tensors(before).items())
@@ -356,9 +341,9 @@ class StandIns:
         self.failure = failure
         monkeypatch.setattr(FastStep, "iterate", self.noting(FastStep.iterate))
         stream = SimpleNamespace(wait_stream=lambda other: None)
-        graph = SimpleNamespace(replay=lambda: self.fast.iterate())
+        replayed = SimpleNamespace(replay=lambda: self.fast.iterate())
         for name, value in {
-            "CUDAGraph": lambda: graph,
+            "CUDAGraph": lambda: replayed,
             "Stream": lambda: stream,
             "current_stream": lambda: stream,
             "stream": lambda stream: nullcontext(),
@@ -375,8 +360,8 @@ class StandIns:
         return noted
 
     @contextmanager
-    def capture(self, graph: Any, stream: Any) -> Iterator[None]:
-        with step._undone(list(self.fast.state.tensors())):
+    def capture(self, captured: Any, stream: Any) -> Iterator[None]:
+        with graph._undone(list(self.fast.state.tensors())):
             yield
         if self.failure:
             raise RuntimeError(self.failure)
@@ -399,7 +384,7 @@ def test_a_capture_that_fails_at_its_end_leaves_a_state_to_go_on_from(
     smoke: Smoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     StandIns(monkeypatch, failure="out of graphs")
-    monkeypatch.setattr(step, "obstacle", lambda trainer: "")
+    monkeypatch.setattr(graph, "obstacle", lambda trainer: "")
     config = smoke("train.ema_decay=0.9")
     trainer, untouched = make_plain(config, alike=False), make_plain(config, alike=False)
     choice = choose_step(trainer, [])
@@ -448,7 +433,7 @@ def test_what_is_captured_has_a_name(
 ) -> None:
     """Chosen, warmed up, recorded and replayed with stand-ins, and the plain step's state comes out."""
     StandIns(monkeypatch)
-    monkeypatch.setattr(step, "obstacle", lambda trainer: "")
+    monkeypatch.setattr(graph, "obstacle", lambda trainer: "")
     config = smoke(*overrides, *EXACT)
     plain, trainer = make_plain(config, alike=True), make_plain(config, alike=False)
     choice = choose_step(trainer, build.second_derivatives(config))
@@ -466,7 +451,7 @@ def test_a_failed_capture_falls_back_or_is_one_sentence(smoke: Smoke, monkeypatc
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     monkeypatch.setattr(FastStep, "_capture", fail)
-    monkeypatch.setattr(step, "obstacle", lambda trainer: "")
+    monkeypatch.setattr(graph, "obstacle", lambda trainer: "")
     config = smoke()
     trainer, untouched = make_plain(config, alike=False), make_plain(config, alike=False)
     choice = choose_step(trainer, [])
@@ -576,7 +561,7 @@ def test_after_a_failed_capture_adam_counts_on_the_host_again(smoke: Smoke, monk
         raise RuntimeError("no graphs here")
 
     monkeypatch.setattr(FastStep, "_warm_up", fail)
-    trainer = make_plain(smoke(), alike=False, device="cuda")
+    trainer = make_plain(smoke("train.fast=auto"), alike=False, device="cuda")
     assert choose_step(trainer, []).name == "plain step: the capture failed (no graphs here)"
     entries = trainer.state.d_optimizer.state.values()
     assert {(entry["step"].device.type, float(entry["step"])) for entry in entries} == {("cpu", 0.0)}

@@ -1,0 +1,218 @@
+"""One iteration of GAN training, written once: the trainer runs it, the fast step captures it in a CUDA graph.
+
+As in the code of Miyato et al. 2018, one update of the generator G, then `d_steps` updates of the discriminator D:
+
+    z ~ p(z);                G <- Adam(G, grad L_G(D(G(z))))              generator_batch_factor * batch_size fakes
+    d_steps times:
+        x ~ data, z ~ p(z);  one power iteration for each weight of D
+                             D <- Adam(D, grad L_D(D(x), D(G(z))) + penalty)    batch_size real and fake images each
+
+All random numbers are in `Inputs`, which `Iteration.draw` computes from (seed, step). Given these, nothing is drawn,
+no number is read by the host and no branch depends on one, so the updates can be captured.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gan.config import TrainSettings
+from gan.data.batches import Batches
+from gan.losses import Loss
+from gan.noise import draw_labels, draw_latents, draw_uniforms, random_generator
+from gan.pixels import to_float
+from gan.runtime.distributed import ALONE, Processes
+from gan.runtime.profiling import phase
+from gan.training.arithmetic import Arithmetic
+from gan.training.ema import update_average_
+from gan.training.state import TrainState
+
+
+def learning_rate(settings: TrainSettings, step: int) -> float:
+    """Learning rate of the update after `step` completed ones: constant, then linear to 0 at the last step."""
+    if settings.lr_decay == "none" or step <= settings.lr_decay_start:
+        return settings.learning_rate
+    return settings.learning_rate * (settings.steps - step) / (settings.steps - settings.lr_decay_start)
+
+
+class FakeInputs(NamedTuple):
+    """Inputs of the generator: latents float32 (B, z_dim), labels int64 (B,) or None if unconditional."""
+
+    latents: Tensor
+    labels: Tensor | None
+
+
+class DiscriminatorInputs(NamedTuple):
+    """Random inputs of one discriminator update.
+
+    fakes: for the generated images.
+    rows: positions of the real images in the data set, int64 (B,), where the images lie.
+    mirrored: real images that are flipped left to right, bool (B,), or None.
+    dequantization: noise added to the real images' pixels, float32 (B, 3, H, W) in [0, 1), or None.
+    penalty: random numbers of the penalty, float32 (B,) in [0, 1), or None.
+    """
+
+    fakes: FakeInputs
+    rows: Tensor
+    mirrored: Tensor | None
+    dequantization: Tensor | None
+    penalty: Tensor | None
+
+
+class Inputs(NamedTuple):
+    """Random inputs of one iteration: of the generator's update and of every discriminator update."""
+
+    generator: FakeInputs
+    discriminator: tuple[DiscriminatorInputs, ...]
+
+    def tensors(self) -> Iterator[Tensor]:
+        parts = [self.generator, *(part for update in self.discriminator for part in (update.fakes, update[1:]))]
+        return (tensor for tensor in chain.from_iterable(parts) if isinstance(tensor, Tensor))
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """The computations of an iteration, on one state.
+
+    generator, discriminator: networks of the state as called in their own updates: with several processes they
+        average gradients, see `Processes.averaging`.
+    batches: real images (B, 3, H, W) uint8 and labels (B,), by number.
+    arithmetic: of the discriminator, whose precision the generator shares.
+    processes: all those that train this state; each has its share of a batch.
+    """
+
+    state: TrainState
+    generator: nn.Module
+    discriminator: nn.Module
+    batches: Batches
+    loss: Loss
+    settings: TrainSettings
+    z_dim: int
+    arithmetic: Arithmetic
+    processes: Processes = ALONE
+
+    @property
+    def device(self) -> torch.device:
+        return self.state.totals.device
+
+    def set_learning_rate(self) -> float:
+        """Sets both optimizers to the learning rate of the next iteration, and returns it."""
+        rate = learning_rate(self.settings, self.state.step)
+        for group in chain(self.state.g_optimizer.param_groups, self.state.d_optimizer.param_groups):
+            group["lr"] = rate
+        return rate
+
+    def draw(self, step: int) -> Inputs:
+        """Random inputs of the iteration after `step` completed ones, this process's share of them."""
+        with phase("inputs"):
+            first, d_steps = step * self.settings.d_steps, self.settings.d_steps
+            updates = tuple(self.draw_discriminator(index) for index in range(first, first + d_steps))
+            return Inputs(self.draw_generator(step), updates)
+
+    def draw_generator(self, index: int) -> FakeInputs:
+        """Inputs of the generator's update `index`."""
+        random = random_generator(self.settings.seed, "generator step", index, self.device)
+        return self._draw_fakes(self.settings.batch_size * self.settings.generator_batch_factor, random)
+
+    def draw_discriminator(self, index: int) -> DiscriminatorInputs:
+        """Inputs of the discriminator's update `index`, with real images of batch `index`."""
+        settings, batches, share = self.settings, self.batches, self.processes.share
+        random = random_generator(settings.seed, "discriminator step", index, self.device)
+        dequantization = penalty = None
+        if settings.dequantize:
+            dequantization = share(draw_uniforms((settings.batch_size, *batches.image_shape), random))
+        fakes = self._draw_fakes(settings.batch_size, random)
+        if self.loss.penalty is not None:
+            random = random_generator(settings.seed, "penalty", index, self.device)
+            penalty = share(draw_uniforms((settings.batch_size,), random))
+        mirrored = batches.mirrored(index)
+        return DiscriminatorInputs(
+            fakes=fakes,
+            rows=share(batches.rows(index)[0]),
+            mirrored=None if mirrored is None else share(mirrored[0]),
+            dequantization=dequantization,
+            penalty=penalty,
+        )
+
+    def _draw_fakes(self, count: int, random: torch.Generator) -> FakeInputs:
+        """Inputs of `count` generated images of all processes together: this process's share."""
+        classes, share = self.state.num_classes, self.processes.share
+        latents = share(draw_latents(count, self.z_dim, random))
+        return FakeInputs(latents, share(draw_labels(count, classes, random)) if classes else None)
+
+    def train_generator(self, inputs: Inputs) -> list[Tensor]:
+        """Updates the generator and its average; returns the generated images of the discriminator's updates."""
+        state = self.state
+        self.generator.train()
+        self.discriminator.train()
+        with self.arithmetic.float32_products():
+            loss = self.update_generator(inputs.generator)
+            fakes = [self.generate(update.fakes) for update in inputs.discriminator]
+        if state.average is not None:
+            update_average_(state.average, state.generator, self.settings.ema_decay)
+        state.totals[-2] += self.processes.mean(loss.double())
+        state.totals[-1] += 1
+        return fakes
+
+    def train_discriminator(self, inputs: Inputs, fakes: list[Tensor]) -> None:
+        """Updates the discriminator `d_steps` times, on these generated images."""
+        self.discriminator.train()
+        with self.arithmetic.float32_products():
+            pairs = zip(inputs.discriminator, fakes, strict=True)
+            scalars = [self.update_discriminator(update, fake) for update, fake in pairs]
+        self.state.totals[:-2] += self.processes.mean(torch.stack(scalars).mean(0))
+
+    def update_generator(self, inputs: FakeInputs) -> Tensor:
+        """One update of the generator; returns its loss, ()."""
+        state, arithmetic = self.state, self.arithmetic
+        with phase("generator step"):
+            with arithmetic.frozen():
+                with arithmetic.weights(), arithmetic.autocast():
+                    logits = state.discriminator(self.generator(*inputs), inputs.labels)
+                loss = self.loss.generator(logits)
+                state.g_optimizer.zero_grad()
+                loss.backward()
+            state.g_optimizer.step()
+        return loss.detach()
+
+    def generate(self, inputs: FakeInputs) -> Tensor:
+        """Generated images for a discriminator update, float32 (B, 3, H, W)."""
+        with phase("fake images"), torch.no_grad(), self.arithmetic.autocast():
+            fake: Tensor = self.generator(*inputs)
+            return fake.float()
+
+    def update_discriminator(self, inputs: DiscriminatorInputs, fake: Tensor) -> Tensor:
+        """One update of the discriminator; returns (loss, mean real logit, mean fake logit), float64 (3,).
+
+        The loss includes the penalty, which is computed outside autocast.
+        """
+        state, arithmetic = self.state, self.arithmetic
+        with phase("discriminator step"):
+            with phase("real images"):
+                images, real_labels = self.batches.gather(inputs.rows, inputs.mirrored)
+                real = to_float(images, inputs.dequantization)
+            fake_labels = inputs.fakes.labels
+            labels = None if fake_labels is None else torch.cat([real_labels, fake_labels])
+            with phase("power iteration"):
+                arithmetic.update_()
+            both = torch.cat([real, fake]).to(memory_format=torch.channels_last)  # (2B, 3, H, W)
+            with arithmetic.weights():
+                with arithmetic.autocast():
+                    logits = self.discriminator(both, labels)
+                real_logits, fake_logits = logits.chunk(2)
+                loss = self.loss.discriminator(real_logits, fake_logits)
+                if self.loss.penalty is not None:
+                    penalized = real_labels if state.num_classes else None
+                    halves = both[: len(real)], both[len(real) :]
+                    assert inputs.penalty is not None
+                    loss = loss + self.loss.penalty(state.discriminator, *halves, penalized, uniforms=inputs.penalty)
+            state.d_optimizer.zero_grad()
+            loss.backward()
+            state.d_optimizer.step()
+        return torch.stack([loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean()]).double()
+
+
+__all__ = ["DiscriminatorInputs", "FakeInputs", "Inputs", "Iteration", "learning_rate"]
