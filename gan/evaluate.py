@@ -349,6 +349,7 @@ def _check_best(config: Config, names: list[str]) -> None:
 @click.option("--best", is_flag=True, help="The run's best checkpoint, where train.keep_best kept one, not its newest.")
 @click.option("--generated", type=click.Path(path_type=Path), help="A folder of generated images; needs --config.")
 @click.option("--config", "config_name", help="With --generated: names the real images and the protocol.")
+@click.option("--with", "variants", multiple=True, metavar="NAME", help="Lays a variant over --config (see --list).")
 @click.option("--inception-weights", type=click.Path(path_type=Path), help="The Inception weights' file.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the report. [default: reports/<step> in the run]"
@@ -369,6 +370,7 @@ def main(
     best: bool,
     generated: Path | None,
     config_name: str | None,
+    variants: tuple[str, ...],
     inception_weights: Path | None,
     out: Path | None,
     overrides: tuple[str, ...],
@@ -394,11 +396,13 @@ def main(
         keep_freed_memory()
     if generated is not None and (run is not None or checkpoint is not None or best):
         raise ConfigError("--generated: does not go with --run, --checkpoint or --best")
-    if generated is None and config_name is not None:
-        raise ConfigError("--config goes with --generated; a checkpoint holds its own configuration")
+    if generated is None and (config_name is not None or variants):
+        raise ConfigError("--config and --with go with --generated; a checkpoint holds its own configuration")
     with started(place) as processes:
         if generated is not None:
-            report, folder = _evaluate_folder(metrics, generated, config_name, overrides, place, processes, out)
+            report, folder = _evaluate_folder(
+                metrics, generated, config_name, variants, overrides, place, processes, out
+            )
         else:
             chosen = processes.first(lambda: find_checkpoint(choose_checkpoint(checkpoint, run, best)))
             report, folder = _evaluate_checkpoint(metrics, chosen, overrides, place, processes, out)
@@ -422,6 +426,7 @@ def _evaluate_folder(
     metrics: str | None,
     generated: Path,
     config_name: str | None,
+    variants: tuple[str, ...],
     overrides: tuple[str, ...],
     device: torch.device,
     processes: Processes,
@@ -431,7 +436,7 @@ def _evaluate_folder(
         raise ConfigError(
             "--generated: add --config, which names the real images; or use python -m evaluation with --reference"
         )
-    config = load_config(config_name, overrides)
+    config = load_config(config_name, overrides, variants)
     names = parse_metrics(metrics or config.eval.metrics)
     check_evaluation(config)
     with one_sentence():

@@ -20,7 +20,8 @@ from evaluation.reporting import ranking
 from evaluation.reporting.histograms import histograms
 from gan import build
 from gan.command import Command, choose_device, describe, normalization_summary, read_seeds
-from gan.config import Config, TrainSettings, available_configs, load_config
+from gan.config import Config, TrainSettings, load_config
+from gan.config.files import catalogue
 from gan.data import ImageData
 from gan.errors import ConfigError, DivergenceError
 from gan.evaluate import Evaluation, check_evaluation, evaluate_state, one_sentence, parse_metrics
@@ -79,6 +80,7 @@ Examples:
     multiple=True,
     help="File, or name of an installed configuration (see --list); several are several runs.",
 )
+@click.option("--with", "variants", multiple=True, metavar="NAME", help="Lays a variant over --config (see --list).")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting; may be repeated.")
 @click.option(
     "--run",
@@ -110,6 +112,7 @@ Examples:
 @click.option("--list", "list_names", is_flag=True, help="Print every configuration, data set, model, loss, ...")
 def main(
     config_names: tuple[str, ...],
+    variants: tuple[str, ...],
     overrides: tuple[str, ...],
     run_folder: Path | None,
     resume: bool,
@@ -132,12 +135,11 @@ def main(
     """
     if list_names:
         names = {
-            "--config": available_configs(),
             **build.REGISTRIES,
             "eval.metrics": METRICS,
             "eval.extractor": EXTRACTORS,
         }
-        click.echo(describe(names))
+        click.echo(f"{catalogue(Config.kind)}\n{describe(names)}")
         return
     if skip_damaged and not resume:
         raise ConfigError("--skip-damaged: goes with --resume")
@@ -147,7 +149,7 @@ def main(
     if seeds or len(config_names) > 1:
         _train_several(config_names, seeds, at_once)
         return
-    config = resolve_config(Config, next(iter(config_names), None), overrides, run_folder, resume)
+    config = resolve_config(Config, next(iter(config_names), None), overrides, run_folder, resume, variants)
     build.check_names(config)
     check_evaluation(config)
     if print_config:
@@ -221,7 +223,7 @@ def _plan_several(
         raise ConfigError("--print-config: prints one configuration; leave --seeds and --slurm away, name one --config")
     if num_processes() > 1:
         raise ConfigError("--seeds, or several --config: each run is a process of its own; start it without torchrun")
-    configs = [(name, load_config(name, given["overrides"])) for name in config_names]
+    configs = [(name, load_config(name, given["overrides"], given["variants"])) for name in config_names]
     if not configs:
         raise ConfigError("--seeds, --slurm: need --config, what is to be trained")
     for _, config in configs:
@@ -229,7 +231,8 @@ def _plan_several(
         check_evaluation(config)
     flags = [*flags, *(f"--{name}" for name in FLAGS if given[name.replace("-", "_")] and f"--{name}" not in flags)]
     limits = [f"--{name}={given[key]}" for name, key in LIMITS.items() if given[key]]
-    shared = [*(f"--set={override}" for override in given["overrides"]), *flags, *limits]
+    composed = [f"--with={variant}" for variant in given["variants"]]
+    shared = [*composed, *(f"--set={override}" for override in given["overrides"]), *flags, *limits]
     folder = given["run_folder"] or Path("runs")
     planned = plan([(config.name, name) for name, config in configs], seeds, folder, shared, devices)
     if len({run.folder for run in planned}) < len(planned):

@@ -11,7 +11,8 @@ import torch
 
 from gan import build
 from gan.command import Command, choose_device, describe, normalization_summary
-from gan.config.classifier import ClassifierConfig, available_classifier_configs
+from gan.config.classifier import ClassifierConfig
+from gan.config.files import catalogue
 from gan.data import ImageData
 from gan.errors import ConfigError, DataError
 from gan.normalization import spectra
@@ -49,6 +50,7 @@ Examples:
 
 @click.command(cls=Command, epilog=EXAMPLES)
 @click.option("--config", "config_name", help="File, or name of an installed configuration (see --list).")
+@click.option("--with", "variants", multiple=True, metavar="NAME", help="Lays a variant over --config (see --list).")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting; may be repeated.")
 @click.option("--run", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/<name>-<time>]")
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint of --run, or of the newest such run.")
@@ -66,6 +68,7 @@ Examples:
 @click.option("--list", "list_names", is_flag=True, help="Print every configuration, data set, classifier, ...")
 def main(
     config_name: str | None,
+    variants: tuple[str, ...],
     overrides: tuple[str, ...],
     run: Path | None,
     resume: bool,
@@ -83,11 +86,11 @@ def main(
     The run folder holds its configuration, checkpoints, metrics.jsonl, TensorBoard events and reports.
     """
     if list_names:
-        click.echo(describe({"--config": available_classifier_configs(), **build.CLASSIFIER_REGISTRIES}))
+        click.echo(f"{catalogue(ClassifierConfig.kind)}\n{describe(build.CLASSIFIER_REGISTRIES)}")
         return
     if skip_damaged and not resume:
         raise ConfigError("--skip-damaged: goes with --resume")
-    config = resolve_config(ClassifierConfig, config_name, overrides, run, resume)
+    config = resolve_config(ClassifierConfig, config_name, overrides, run, resume, variants)
     build.check_classifier_names(config)
     if print_config:
         click.echo(config.to_yaml(), nl=False)

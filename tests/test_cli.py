@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -77,8 +78,16 @@ def test_print_config_is_a_configuration(tmp_path: Path) -> None:
 
 def test_list_names_everything() -> None:
     output = call("gan-train", "--list").output
-    for name in ("cifar10_srn70.yaml", "shapes", "resnet", "srn", "hinge", "nd", "inception"):
+    for name in ("cifar10_srn70", "shapes", "resnet", "srn", "hinge", "nd", "inception", "SRN paper, Table 2:", "jpeg"):
         assert name in output
+
+
+def test_a_variant_from_the_command_line_changes_settings_and_name(tmp_path: Path) -> None:
+    arguments = ["--config", "smoke", "--with", "srn30", "--set", "discriminator.c=0.4", "--print-config"]
+    config = yaml.safe_load(call("gan-train", *arguments).output)
+    assert (config["name"], config["discriminator"]["c"]) == ("smoke-srn30", 0.4)
+    refused(call("gan-train", "--run", tmp_path, "--resume", "--with", "srn30"), "--with", "--config")
+    refused(call("gan-train", "--config", "cifar10_jpeg_srn50"), "--config cifar10_srn50 --with jpeg")
 
 
 WRONG_TRAINING = {

@@ -117,6 +117,7 @@ def test_the_catalogue_describes_every_configuration_and_variant() -> None:
         variants = [path.stem for path in (ROOT / "configs" / "variants" / kind).glob("*.yaml")]
         for name in [*(name.removesuffix(".yaml") for name in names), *variants]:
             assert re.search(rf"^  {name} +\S", text, re.MULTILINE), name
+        assert "others" not in text
 
 
 def test_overrides_come_last() -> None:
@@ -214,7 +215,7 @@ def test_a_path_comes_before_configs_here_before_the_package(tmp_path: Path, mon
 
 
 def test_a_dumped_configuration_reads_back_the_same(tmp_path: Path) -> None:
-    config = load_config("celeba_srn50", ["train.learning_rate=1e-5", "data.root='1e3'"])
+    config = load_config("celeba_srn70", ["train.learning_rate=1e-5", "data.root='1e3'"])
     assert load_config(write(tmp_path, "config.yaml", config.to_yaml())) == config
     assert yaml.safe_load(config.to_yaml())["data"]["root"] == "1e3"
 

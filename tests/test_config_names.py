@@ -56,6 +56,19 @@ def test_golden_holds_all_names() -> None:
     assert {type(load(name)) for name in ("smoke", "classifier_smoke")} == {Config, ClassifierConfig}
 
 
+def test_an_old_name_as_a_base_says_its_new_form(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: cifar10_jpeg_srn50.yaml\n")
+    with pytest.raises(ConfigError, match=r"base: cifar10_jpeg_srn50.yaml: is now (\[.*\])$") as error:
+        load(file)
+    file.write_text(f"base: {str(error.value).rpartition('is now ')[2]}\n")
+    assert changed(load(file)) == GOLDEN["cifar10_jpeg_srn50"]
+
+
+def test_configurations_are_few() -> None:
+    assert len(list((ROOT / "configs").rglob("*.yaml"))) <= 50
+
+
 @pytest.mark.parametrize("name", ["celeba_jpeg_sn", "cifar10_jpeg", "classifier_cifar10_small", "srn50"])
 def test_names_that_never_were_have_no_new_form(name: str) -> None:
     with pytest.raises(ConfigError, match="no such file"):

@@ -1,4 +1,4 @@
-"""Every installed configuration: it builds, trains ten steps, resumes bit for bit, evaluates and samples, narrowed."""
+"""Every installed configuration and variant, narrowed: it trains ten steps, resumes bit for bit, evaluates, samples."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from test_resume import same
 
 from gan.config import available_configs, load_config
+from gan.config.files import find_variants
 from gan.data import ImageData
 from gan.data.packed import pack
 from gan.evaluate import main as gan_eval
@@ -48,18 +49,27 @@ def call(command: object, *arguments: object) -> Result:
     return result
 
 
-@pytest.mark.parametrize("name", available_configs())
+FITTING = {"small64": "celeba_sn", "small_cond": "cifar10_cond_sn", "small_cond100": "cifar100_cond_sn"}
+CASES = [
+    *((name, ()) for name in available_configs()),
+    *((FITTING.get(variant, "cifar10_sn"), (variant,)) for variant in find_variants("gan")),
+]
+"""Configurations, each with variants."""
+
+
+@pytest.mark.parametrize(("name", "variants"), CASES)
 def test_a_configuration_trains_resumes_evaluates_and_samples(
-    name: str, tmp_path: Path, packed: Callable[[int], Path]
+    name: str, variants: tuple[str, ...], tmp_path: Path, packed: Callable[[int], Path]
 ) -> None:
-    config = load_config(name)
+    config = load_config(name, variants=variants)
     narrow = [
         *("data.name=folder", f"data.root={packed(config.data.image_size)}", "data.resize=none", "data.crop=0"),
         *("generator.channels=2", "discriminator.channels=4", "train.batch_size=2", "train.steps=10"),
         *(f"train.d_steps={min(2, config.train.d_steps)}", "train.lr_decay_start=0", "train.eval_every=0"),
         *("train.checkpoint_every=5", "eval.extractor=pixels", "eval.num_fid=16", "eval.num_real=16"),
     ]
-    settings = ["--config", name, "--device=cpu", *(f"--set={override}" for override in narrow)]
+    composed = ["--config", name, *(f"--with={variant}" for variant in variants)]
+    settings = [*composed, "--device=cpu", *(f"--set={override}" for override in narrow)]
     call(gan_train, *settings, "--run", tmp_path / "whole")
     call(gan_train, *settings, "--run", tmp_path / "parts", "--stop-after=5")
     call(gan_train, *settings, "--run", tmp_path / "parts", "--resume")

@@ -104,7 +104,7 @@ def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
         for line in table.lines:
             assert set(line.printed) <= set(table.columns)
             assert all(tables._number(text) > 0 for text in line.printed.values())
-            ours = line.model.conditions(line.model.load(line.model.config, ()), [], [])
+            ours = line.model.conditions(line.model.load(line.model.config, line.model.variants, ()), [], [])
             assert {*table.protocol, *line.protocol} <= set(ours)
 
 
@@ -185,7 +185,7 @@ def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Pa
 
 def test_settings_that_are_equal_are_one_run_under_any_name(reproduce: ModuleType, tmp_path: Path) -> None:
     """CIFAR-100's configurations on the images of CIFAR-10's, which Table 2 has trained, are Table 2's."""
-    other = load_config("cifar10_small_sn").data
+    other = load_config("cifar10_sn", variants=["jpeg"]).data
     data = (f"data.name={other.name}", f"data.root={other.root}", "eval.num_intra=500")
     plan = reproduce.Plan(
         [reproduce.artefact("table", number) for number in ("2", "3")], [0], reproduce.SCALES["cpu"], data, tmp_path
@@ -193,7 +193,7 @@ def test_settings_that_are_equal_are_one_run_under_any_name(reproduce: ModuleTyp
     assert len(plan.groups) == 8
     (theirs,) = plan.runs_of(reproduce.TABLES["3"].lines[0].model)
     (ours,) = plan.runs_of(reproduce.TABLES["2"].lines[2].model)
-    assert (theirs.name, ours.name) == ("cifar100_small_sn", "cifar10_small_sn")
+    assert (theirs.config.name, ours.config.name) == ("cifar100_sn-small", "cifar10_sn-jpeg-small")
     ours.folder.mkdir()
     assert theirs.folder == ours.folder
 
@@ -225,13 +225,13 @@ def test_a_table_and_figures_are_made_once(
     losses = (out / "figure-17-cpu.md").read_text()
     for panel in ("unconditional", "conditional"):
         assert f"| {panel} | SRN-70-GAN's loss is steadier than SN-GAN's | SRN-70-GAN |" in losses
-    noted = json.loads(next(out.glob("runs/cifar10_small_sn-seed0-*/reproduce.json")).read_text())
+    noted = json.loads(next(out.glob("runs/cifar10_sn-jpeg-small-seed0-*/reproduce.json")).read_text())
     assert noted["training"] == [1.5]
 
     done = len(processes.commands)
     again = call("--table=4", "--figure=13,17,20")
-    assert {run.folder.name.partition("-")[0] for run in processes.commands[done:]} <= {
-        *("celeba_small_sn", "celeba_small_srn70")
+    assert {run.folder.name.partition("-seed")[0] for run in processes.commands[done:]} <= {
+        *("celeba_sn-small64", "celeba_srn70-small64")
     }, "only what could not be done is tried again"
     assert again.output.partition("### ")[2] == first.output.partition("### ")[2]
 
@@ -246,13 +246,15 @@ def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InP
     again = processes.commands[12:]
     assert "](figure-17-cpu.png)" in (tmp_path / "out" / "figure-17-cpu.md").read_text()
     assert all("--resume" in run.arguments for run in again)
-    shutil.rmtree(next((tmp_path / "out" / "runs").glob("cifar10_small_srn50-seed1-*")))
+    shutil.rmtree(next((tmp_path / "out" / "runs").glob("cifar10_srn50-jpeg-small-seed1-*")))
     before = len(processes.commands)
     page = tmp_path / "page.md"
     page.write_text("<!-- figure-17-cpu -->\n<!-- end of figure-17-cpu -->")
     assert call("--figure=17", f"--into={page}").exit_code == 0
     assert "](out/figure-17-cpu.png)" in page.read_text(), "where the picture is, as seen from the page"
-    assert [run.folder.name.rpartition("-")[0] for run in processes.commands[before:]] == ["cifar10_small_srn50-seed1"]
+    assert [run.folder.name.rpartition("-")[0] for run in processes.commands[before:]] == [
+        "cifar10_srn50-jpeg-small-seed1"
+    ]
 
 
 def test_a_stopped_evaluation_that_stands_alone_stops_all(
@@ -272,8 +274,8 @@ def test_a_process_that_dies_without_a_sentence_is_named(
     processes.statuses = [-9, -9, 1, 1]
     assert call("--figure=22").exit_code == 1
     text = (tmp_path / "out" / "figure-22-cpu.md").read_text()
-    assert "SRN-70-GAN (cifar100_small_srn70): not run: gan.train ended with status -9" in text
-    assert "SN-GAN (cifar100_small_sn): not run: gan.train ended with status 1" in text
+    assert "SRN-70-GAN (cifar100_srn70-small): not run: gan.train ended with status -9" in text
+    assert "SN-GAN (cifar100_sn-small): not run: gan.train ended with status 1" in text
 
 
 def test_what_cannot_be_measured_is_not_trained(
@@ -292,7 +294,7 @@ def test_a_dry_run_lists_what_would_run(call: Callable[..., Result], processes: 
     assert result.exit_code == 0, result.output
     assert processes.commands == []
     lines = [line.split() for line in result.output.splitlines()]
-    assert lines[2][0].startswith("cifar10_small_sn-seed0-")
+    assert lines[2][0].startswith("cifar10_sn-jpeg-small-seed0-")
     assert lines[2][1:] == ["to", "do", "nd;", "elhist"], "one run, of Table 4 and of Figure 13"
     assert lines[-1] == ["16", "runs,", "16", "to", "train"]
 
@@ -329,7 +331,7 @@ def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> No
         (["--figure=-14"], ["got '-14'"]),
         (["--table=2", "--figure=22-18"], ["got '22-18'"]),
         (["--figure=5", "--seeds=0,x"], ["0,x", "whole numbers"]),
-        (["--table=2", "--variant=tiny"], ["--variant", "'tiny'", "cifar10_tiny_sn"]),
+        (["--table=2", "--variant=tiny"], ["--variant", "'tiny'", "expected one of bsn", "small"]),
         (["--table=2", "--set=train.step=3"], ["train.step", "unknown setting"]),
     ],
 )

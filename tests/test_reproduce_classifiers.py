@@ -66,17 +66,18 @@ def test_every_classifier_has_a_configuration_at_every_scale(reproduce: ModuleTy
 
 def test_runs_at_the_scale_of_a_cpu_are_those_that_are_made_by_hand(reproduce: ModuleType) -> None:
     """gan-train-classifier with these settings and no others makes runs that the tool finds."""
-    methods = {"Vanilla": "", "SN": "_sn", "SRN-50": "_srn50", "SRN-30": "_srn30"}
+    methods = {"Vanilla": (), "SN": ("sn",), "SRN-50": ("srn50",), "SRN-30": ("srn30",)}
     clean, shattered = (runs_of(reproduce, "figure", number, "cpu") for number in ("2", "3"))
     memorizing = ("data.labels=random", "train.augment=false", "train.epochs=40")
-    for label, suffix in methods.items():
-        name = f"classifier_cifar10_small_resnet{suffix}"
+    name = "classifier_cifar10_small_resnet"
+    for label, variants in methods.items():
         run = clean["ResNet", label]
-        assert (run.name, run.overrides) == (name, ())
-        assert run.config.identity() == load_classifier_config(name, ["train.seed=1"]).identity()
+        assert (run.name, run.variants, run.overrides) == (name, variants, ())
+        assert run.config.identity() == load_classifier_config(name, ["train.seed=1"], variants).identity()
         run = shattered["ResNet", label]
-        assert (run.name, set(run.overrides)) == (name, set(memorizing))
-        assert run.config.identity() == load_classifier_config(name, [*memorizing, "train.seed=1"]).identity()
+        assert (run.name, run.variants, set(run.overrides)) == (name, variants, set(memorizing))
+        by_hand = load_classifier_config(name, [*memorizing, "train.seed=1"], variants)
+        assert run.config.identity() == by_hand.identity()
     vgg = load_classifier_config("classifier_cifar10_small_vgg", [*memorizing, "train.learning_rate=0.01"])
     assert shattered["VGG", "Vanilla"].config.model_copy(update={"train": vgg.train}).identity() == vgg.identity()
     assert shattered["VGG", "Vanilla"].config.train.learning_rate == 0.01
@@ -298,7 +299,7 @@ def test_bars_are_made_once(
     assert "crops and flips, bf16" in shown["recipe"]
     ours = next(row for row in rows if row["model"] == "SRN-30")
     values = json.loads((out / "figure-2-cpu.json").read_text())[3]["ours"]["test accuracy, %"]["values"]
-    logs = sorted(out.glob("runs/classifier_cifar10_small_resnet_srn30-seed*/metrics.jsonl"))
+    logs = sorted(out.glob("runs/classifier_cifar10_small_resnet-srn30-seed*/metrics.jsonl"))
     lines = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
     last = {line["step"]: line["metrics"] for log in lines for line in log if "metrics" in line}
     assert set(last) == {4, 8}, "a random label's run is twice as long"
@@ -316,7 +317,7 @@ def test_bars_are_made_once(
     again = call("--figure=2,3")
     assert len(processes.commands) == done
     assert again.output.partition("### ")[2] == first.output.partition("### ")[2]
-    shutil.rmtree(next((out / "runs").glob("classifier_cifar10_small_resnet_sn-seed1-*")))
+    shutil.rmtree(next((out / "runs").glob("classifier_cifar10_small_resnet-sn-seed1-*")))
     assert call("--figure=2,3").exit_code == 0
     assert len(processes.commands) == done + 1
 
@@ -345,7 +346,7 @@ def test_complexities_and_noise_are_measured_once(
     assert "- ResNet, log Jac-Norm: " in text
     figure = (out / "figure-4-cpu.md").read_text()
     assert [name for name in "abcdefghi" if f"(figure-4{name}-cpu.png)" in figure] == ["a", "b", "c"]
-    assert "SN (classifier_cifar10_small_densenet_sn): not run: left out by --architecture" in figure
+    assert "SN (classifier_cifar10_small_densenet-sn): not run: left out by --architecture" in figure
     assert "10 train images, 2 draws each; all images of the test split" in (out / "figure-1-cpu.md").read_text()
 
 
@@ -395,7 +396,7 @@ def test_architectures_that_are_left_out_are_not_planned(
     assert processes.commands == []
     lines = [line.split() for line in result.output.splitlines()]
     assert {line[0].partition("-seed")[0] for line in lines[2:10]} == {
-        f"classifier_cifar10_small_resnet{suffix}" for suffix in ("", "_sn", "_srn50", "_srn30")
+        f"classifier_cifar10_small_resnet{suffix}" for suffix in ("", "-sn", "-srn50", "-srn30")
     }
     assert [line[1:] for line in lines[2:10]] == [["to", "do"]] * 8, "accuracies are in the log"
     assert lines[-1] == ["8", "runs,", "8", "to", "train"]

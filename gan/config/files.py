@@ -50,7 +50,7 @@ def find_variant(kind: str, name: str | Path) -> Path:
     found = _find(name, (Path(), *_variant_folders(kind)))
     if found is not None:
         return found
-    names = [path.stem for path in _unique(_variant_folders(kind))]
+    names = find_variants(kind)
     hint = nearest(Path(name).stem, names) or f", expected a file or one of {', '.join(names)}"
     raise ConfigError(f"--with {short(str(name))}: no such variant{hint}")
 
@@ -58,6 +58,11 @@ def find_variant(kind: str, name: str | Path) -> Path:
 def find_configs() -> list[str]:
     """Returns the names of all configurations in ./configs and in the package."""
     return sorted(path.name for path in _unique((Path("configs"), *INSTALLED)))
+
+
+def find_variants(kind: str) -> list[str]:
+    """Returns the names of all variants for "gan" or "classifier" in ./configs and in the package."""
+    return [path.stem for path in _unique(_variant_folders(kind))]
 
 
 def catalogue(kind: str) -> str:

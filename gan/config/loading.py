@@ -206,7 +206,7 @@ def load(
         content["name"] = "-".join([content["name"], *(file.stem for file in files)])
     for file in files:
         content = _merge(content, _composed(kind, file))
-    place = " ".join([str(path), *(f"--with {short(str(variant))}" for variant in variants)])
+    place = " ".join([str(path), *(f"--with {short(str(variant), 300)}" for variant in variants)])
     return _overridden(kind, content, overrides, place)
 
 

@@ -76,7 +76,12 @@ def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) 
 
 
 def resolve_config(
-    kind: type[Kind], name: str | None, overrides: tuple[str, ...], run: Path | None, resume: bool
+    kind: type[Kind],
+    name: str | None,
+    overrides: tuple[str, ...],
+    run: Path | None,
+    resume: bool,
+    variants: tuple[str, ...] = (),
 ) -> Kind:
     """The configuration of a name or file; without one that of the run to resume.
 
@@ -84,7 +89,9 @@ def resolve_config(
         ConfigError: neither is there, or see `gan.config.loading.load`.
     """
     if name is not None:
-        return load(kind, name, overrides)
+        return load(kind, name, overrides, variants)
+    if variants:
+        raise ConfigError("--with: lays a variant over --config, which is missing")
     if not (resume and run is not None):
         raise ConfigError("--config is missing: give a file or a name (see --list), or --run DIR --resume")
     stored = run / "config.yaml"

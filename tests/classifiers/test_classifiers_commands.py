@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner, Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -17,6 +18,7 @@ from evaluation.generalization import MeasureSettings
 from gan import build
 from gan.config import available_configs
 from gan.config.classifier import ClassifierConfig, available_classifier_configs, load_classifier_config
+from gan.config.files import find_variants
 from gan.data import ImageData
 from gan.data.packed import pack
 from gan.errors import CheckpointError, ConfigError
@@ -103,22 +105,25 @@ def test_help_has_worked_examples(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parts"),
+    ("arguments", "parts"),
     [
-        ("cifar100_resnet_srn30", ["1,736,564", "100 classes", "srn, c = 0.3", "of 112 layers"]),
-        ("cifar100_densenet_sn", ["800,032", "classifier weights: sn"]),
-        ("cifar10_alexnet", ["2,472,266", "10 classes", "classifier weights: none"]),
+        (["cifar100_resnet_srn30"], ["1,736,564", "100 classes", "srn, c = 0.3", "of 112 layers"]),
+        (["cifar100_densenet", "--with=sn"], ["800,032", "classifier weights: sn"]),
+        (["cifar100_alexnet", "--with=cifar10"], ["2,472,266", "10 classes", "classifier weights: none"]),
     ],
 )
-def test_dry_run_builds_without_data(name: str, parts: list[str]) -> None:
-    output = done(call("gan-train-classifier", "--config", f"classifier_{name}", "--dry-run", "--device=cpu")).output
+def test_dry_run_builds_without_data(arguments: list[str], parts: list[str]) -> None:
+    name, *more = arguments
+    config = ["--config", f"classifier_{name}", *more]
+    output = done(call("gan-train-classifier", *config, "--dry-run", "--device=cpu")).output
     for part in parts:
         assert part in output, output
 
 
+@pytest.mark.parametrize("variant", [None, *find_variants("classifier")])
 @pytest.mark.parametrize("name", available_classifier_configs())
-def test_a_configuration_names_what_there_is(name: str) -> None:
-    config = load_classifier_config(name)
+def test_a_configuration_names_what_there_is(name: str, variant: str | None) -> None:
+    config = load_classifier_config(name, variants=[variant] if variant else [])
     build.check_classifier_names(config)
     if "cifar100" in name:
         counts = {"resnet": 1_736_564, "wide_resnet": 36_536_884, "densenet": 800_032, "vgg": 20_086_692}
@@ -126,6 +131,13 @@ def test_a_configuration_names_what_there_is(name: str) -> None:
             network = build.architecture(config)(100)
         count = sum(parameter.numel() for parameter in network.parameters())
         assert count == (counts | {"alexnet": 2_495_396})[config.classifier.name]
+
+
+def test_a_variant_from_the_command_line_changes_settings_and_name() -> None:
+    arguments = ["--config", "classifier_smoke", "--with", "srn30", "--with", "cifar10", "--print-config"]
+    config = yaml.safe_load(done(call("gan-train-classifier", *arguments)).output)
+    assert (config["name"], config["classifier"]["c"]) == ("classifier_smoke-srn30-cifar10", 0.3)
+    assert config["data"]["name"] == "cifar10"
 
 
 def test_shortcuts_with_batch_normalization_have_the_papers_count() -> None:
@@ -136,7 +148,7 @@ def test_shortcuts_with_batch_normalization_have_the_papers_count() -> None:
 
 def test_configurations_of_both_kinds_are_told_apart() -> None:
     assert not set(available_configs()) & set(available_classifier_configs())
-    assert "classifier_smoke.yaml" in done(call("gan-train-classifier", "--list")).output
+    assert "  classifier_smoke " in done(call("gan-train-classifier", "--list")).output
     assert "classifier_smoke" not in done(call("gan-train", "--list")).output
     refused(call("gan-train", "--config", "classifier_smoke"), "section classifier", "gan-train-classifier")
     refused(call("gan-train-classifier", "--config", "smoke"), "section generator", "for gan-train")
@@ -154,15 +166,19 @@ def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(splits, folder, image_size=32, crop=0, resize="none", overwrite=False)
 
 
+@pytest.mark.parametrize("normalization", ["", "sn", "srn30", "srn50"])
 @pytest.mark.parametrize("name", [name for name in available_classifier_configs() if "small" in name])
-def test_a_configuration_trains_resumes_and_is_measured(name: str, tmp_path: Path, three_classes: Path) -> None:
+def test_a_configuration_trains_resumes_and_is_measured(
+    name: str, normalization: str, tmp_path: Path, three_classes: Path
+) -> None:
     architecture = load_classifier_config(name).classifier.name
     narrow = [
         *("data.name=folder", f"data.root={three_classes}", "data.num_train=0", "train.batch_size=4"),
         *(f"classifier.{size}" for size in SMALLEST[architecture]),
         *("train.epochs=3", "train.checkpoint_every=1", "train.warmup=0"),
     ]
-    settings = ["--config", name, "--device=cpu", *(f"--set={override}" for override in narrow)]
+    variants = [f"--with={normalization}"] if normalization else []
+    settings = ["--config", name, *variants, "--device=cpu", *(f"--set={override}" for override in narrow)]
     done(call("gan-train-classifier", *settings, "--run", tmp_path / "whole"))
     done(call("gan-train-classifier", *settings, "--run", tmp_path / "parts", "--stop-after=4"))
     assert last_state(tmp_path / "parts")["step"] == 4

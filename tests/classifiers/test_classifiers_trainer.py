@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gan.config.classifier import ClassifierTrainSettings, available_classifier_configs, load_classifier_config
+from gan.config.classifier import ClassifierTrainSettings, load_classifier_config
 from gan.data import Batches, ImageData
 from gan.data.augment import draw_shifts, shifted
 from gan.data.random_labels import with_random_labels
@@ -55,11 +55,11 @@ def epochs(one: ClassifierTrainer) -> Iterator[Epoch]:
             yield one.take_epoch()
 
 
-@pytest.mark.parametrize("data", ["cifar10", "cifar100"])
-def test_recipes_are_those_of_appendix_d(data: str) -> None:
-    names = [name for name in CLASSIFIERS if f"classifier_{data}_{name}.yaml" in available_classifier_configs()]
-    assert names == [name for name in CLASSIFIERS if data == "cifar100" or name != "vgg"]  # not in Figures 9 to 11
-    recipes = {name: load_classifier_config(f"classifier_{data}_{name}").train for name in names}
+@pytest.mark.parametrize("variants", [(), ("cifar10",)])
+def test_recipes_are_those_of_appendix_d(variants: tuple[str, ...]) -> None:
+    recipes = {
+        name: load_classifier_config(f"classifier_cifar100_{name}", variants=variants).train for name in CLASSIFIERS
+    }
     rates = {
         name: [learning_rate(recipe, 391 * epoch, 391) for epoch in (0, 59, 60, 149, 150, 199, 250)]
         for name, recipe in recipes.items()

@@ -15,7 +15,8 @@ from evaluation.generalization import check_measures
 from evaluation.reporting.plots import read_curves
 from evaluation.reporting.value import protocol_hash
 from gan import build
-from gan.config.classifier import ClassifierConfig, available_classifier_configs, load_classifier_config
+from gan.config.classifier import ClassifierConfig, load_classifier_config
+from gan.config.files import find_variants
 from gan.evaluate import one_sentence
 from gan.models.classifiers import CLASSIFIERS
 from gan.runs.logger import JSONL
@@ -31,21 +32,17 @@ NO_CURVE = np.empty(0), np.empty(0)
 load = cache(load_classifier_config)
 
 
-@cache
-def names() -> list[str]:
-    """Names of all classifier configurations."""
-    return [name.removesuffix(".yaml") for name in available_classifier_configs()]
-
-
 @dataclass(frozen=True)
 class ClassifierModel:
     """A classifier.
 
-    config: configuration of the paper's setting. changes: overrides of it. epochs: factor on its number of epochs.
+    config, variants: configuration of the paper's setting. changes: overrides of it. epochs: factor on its number of
+    epochs.
     """
 
     label: str
     config: str
+    variants: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     epochs: float = 1
 
@@ -60,31 +57,33 @@ class ClassifierModel:
         """Number shown behind ±: half of the mean's confidence interval."""
         return half_interval(spread)
 
-    def variant(self, variant: str) -> str:
-        """Configuration of a variant where that exists, on CIFAR-10 where there is none on CIFAR-100.
+    def composed(self, variant: str) -> tuple[str, tuple[str, ...]]:
+        """Configuration and variants with one more, the same ones where there is no such variant of classifiers.
 
-        "classifier_cifar100_resnet_sn", "small" -> "classifier_cifar10_small_resnet_sn".
+        "small" has configurations of its own, all on CIFAR-10 (JPEG).
         """
-        kind, data, rest = self.config.split("_", 2)
-        found = (f"{kind}_{place}_{variant}_{rest}" for place in (data, "cifar10"))
-        return next((name for name in found if name in names()), self.config)
+        if variant == "small":
+            small = self.config.replace("_cifar100_", "_cifar10_small_")
+            return small, tuple(name for name in self.variants if name != "cifar10")
+        more = (variant,) if variant in find_variants("classifier") else ()
+        return self.config, (*self.variants, *more)
 
-    def load(self, name: str, overrides: tuple[str, ...]) -> ClassifierConfig:
-        """Configuration `name` with overrides."""
-        return load(name, overrides)
+    def load(self, name: str, variants: tuple[str, ...], overrides: tuple[str, ...]) -> ClassifierConfig:
+        """Configuration `name` with variants and overrides."""
+        return load(name, overrides, variants)
 
-    def overrides(self, name: str, scale: Scale, shared: tuple[str, ...]) -> tuple[str, ...]:
-        """Overrides of configuration `name`: the scale's, those of all runs, the model's own.
+    def overrides(self, name: str, variants: tuple[str, ...], scale: Scale, shared: tuple[str, ...]) -> tuple[str, ...]:
+        """Overrides of a configuration: the scale's, those of all runs, the model's own.
 
         The model's factor on the epochs applies after all others.
         """
-        train, scaled = load(name, ()).train, ()
+        train, scaled = load(name, (), variants).train, ()
         if scale.share != 1:
             milestones = [_scaled(epoch, scale.share) for epoch in train.milestones]
             scaled = (f"train.epochs={_scaled(train.epochs, scale.share)}", f"train.milestones={milestones}")
         memorizing = scale.memorizing if RANDOM in self.changes else ()
         given = (*scaled, *scale.classifiers, *memorizing, *shared)
-        epochs = load(name, given).train.epochs
+        epochs = load(name, given, variants).train.epochs
         return (*given, *self.changes, *((f"train.epochs={_scaled(epochs, self.epochs)}",) if self.epochs != 1 else ()))
 
     def groups(self, metrics: Iterable[str]) -> tuple[tuple[str, ...], ...]:

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
-from gan.config import Config, available_configs, load_config
+from gan.config import Config, load_config
+from gan.config.files import find_variants
 from gan.evaluate import Evaluation, one_sentence
 from reproducing.columns import COLUMNS
 from reproducing.conditions import describe_data, describe_devices, describe_time, joined
@@ -23,18 +24,26 @@ COUNTS |= {"num_generated_per_class": "generated", "pairs": "pairs"}
 load = cache(load_config)
 
 
-@cache
-def names() -> list[str]:
-    """Names of all GAN configurations."""
-    return [name.removesuffix(".yaml") for name in available_configs()]
+SMALL = {
+    "cifar10": ("jpeg", "small"),
+    "cifar10_cond": ("jpeg", "small_cond"),
+    "cifar100": ("small",),
+    "cifar100_cond": ("small_cond100",),
+    "celeba": ("small64",),
+}
+"""Variants that make a configuration small, by its data and whether it is class-conditional."""
 
 
 @dataclass(frozen=True)
 class GanModel:
-    """A GAN. config: configuration of the paper's setting. untrained: measured as initialized."""
+    """A GAN.
+
+    config, variants: configuration of the paper's setting. untrained: measured as initialized.
+    """
 
     label: str
     config: str
+    variants: tuple[str, ...] = ()
     untrained: bool = False
 
     training_module: ClassVar[str] = "gan.train"
@@ -45,18 +54,22 @@ class GanModel:
         """Number shown behind ±: the standard deviation over seeds."""
         return spread.std
 
-    def variant(self, variant: str) -> str:
-        """Configuration of a variant: "cifar10_cond_sn", "small" -> "cifar10_small_cond_sn" where that exists."""
-        data, _, rest = self.config.partition("_")
-        found = f"{data}_{variant}_{rest}"
-        return found if found in names() else self.config
+    def composed(self, variant: str) -> tuple[str, tuple[str, ...]]:
+        """Configuration and variants with one more, "small" by SMALL; the same ones where it does not apply."""
+        data = self.config.partition("_")[0]
+        if variant == "small":
+            more = SMALL[f"{data}_cond" if "_cond_" in self.config else data]
+        else:
+            applies = variant in find_variants("gan") and (variant != "jpeg" or data == "cifar10")
+            more = (variant,) if applies else ()
+        return self.config, (*more, *self.variants)
 
-    def load(self, name: str, overrides: tuple[str, ...]) -> Config:
-        """Configuration `name` with overrides."""
-        return load(name, overrides)
+    def load(self, name: str, variants: tuple[str, ...], overrides: tuple[str, ...]) -> Config:
+        """Configuration `name` with variants and overrides."""
+        return load(name, overrides, variants)
 
-    def overrides(self, name: str, scale: Scale, shared: tuple[str, ...]) -> tuple[str, ...]:
-        """Overrides of configuration `name`: the scale's, those of all runs, the model's own."""
+    def overrides(self, name: str, variants: tuple[str, ...], scale: Scale, shared: tuple[str, ...]) -> tuple[str, ...]:
+        """Overrides of a configuration: the scale's, those of all runs, the model's own."""
         return (*scale.overrides, *shared, *(("train.steps=0",) if self.untrained else ()))
 
     def groups(self, metrics: Iterable[str]) -> tuple[tuple[str, ...], ...]:

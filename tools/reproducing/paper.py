@@ -9,13 +9,11 @@ from reproducing.content import Claim, CurveFigure, HistogramFigure, Line, Paper
 from reproducing.gans import GanModel
 from reproducing.measured import Measure, steadiness, unevenness, value_of
 
-SN, SRN90, SRN70, SRN50, SRN30, SRN10 = (
+SN, SRN70, SRN50 = (
     GanModel(label, f"cifar10_{name}")
-    for label, name in (
-        ("SN-GAN", "sn"),
-        *((f"SRN-{percent}-GAN", f"srn{percent}") for percent in (90, 70, 50, 30, 10)),
-    )
+    for label, name in (("SN-GAN", "sn"), ("SRN-70-GAN", "srn70"), ("SRN-50-GAN", "srn50"))
 )
+SRN90, SRN30, SRN10 = (GanModel(f"SRN-{percent}-GAN", "cifar10_sn", (f"srn{percent}",)) for percent in (90, 30, 10))
 WGAN_GP, ORTHO = GanModel("WGAN-GP", "cifar10_wgan_gp"), GanModel("Ortho-GAN", "cifar10_ortho")
 RANDOM = GanModel("Random-GAN", "cifar10_sn", untrained=True)
 COND_SN, COND_SRN70, COND_SRN50 = (
@@ -136,8 +134,8 @@ FIGURES: dict[str, PaperFigure] = {
         {
             CONDITIONAL: (
                 GanModel("SN-GAN", "cifar100_cond_sn"),
-                GanModel("SRN-70-GAN", "cifar100_cond_srn70"),
-                GanModel("SRN-50-GAN", "cifar100_cond_srn50"),
+                GanModel("SRN-70-GAN", "cifar100_cond_sn", ("srn70",)),
+                GanModel("SRN-50-GAN", "cifar100_cond_sn", ("srn50",)),
             )
         },
         PAIRS | {"data": "CIFAR-100"},

@@ -12,7 +12,7 @@ from reproducing.content import BarFigure, Claim, HistogramFigure, Line, PaperFi
 from reproducing.measured import value_of
 
 VANILLA, SN, SRN50, SRN30 = "Vanilla", "SN", "SRN-50", "SRN-30"
-METHODS = {VANILLA: "", SN: "_sn", SRN50: "_srn50", SRN30: "_srn30"}
+METHODS = {VANILLA: (), SN: ("sn",), SRN50: ("srn50",), SRN30: ("srn30",)}
 ARCHITECTURES = {
     "ResNet": "resnet",
     "WideResNet": "wide_resnet",
@@ -46,7 +46,8 @@ NOTHING: Printed = {}
 
 
 def _model(architecture: str, method: str, data: str, changes: Changes, epochs: float, label: str) -> ClassifierModel:
-    return ClassifierModel(label, f"classifier_{data}_{ARCHITECTURES[architecture]}{METHODS[method]}", changes, epochs)
+    variants = ((data,) if data != "cifar100" else ()) + METHODS[method]
+    return ClassifierModel(label, f"classifier_cifar100_{ARCHITECTURES[architecture]}", variants, changes, epochs)
 
 
 def _lines(

@@ -8,21 +8,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gan.config.files import find_variants
+from gan.config.mistakes import nearest
 from gan.errors import ConfigError
 from gan.launch.several import Planned
 from gan.runs.checkpoint import list_checkpoints, step_of
-from reproducing import classifiers, gans
 from reproducing.content import Model
 from reproducing.measured import Measured
 from reproducing.scales import Scale
 
 
 def check_variant(variant: str) -> None:
-    """Raises ConfigError if no configuration has such a variant."""
-    if variant and not any(f"_{variant}_" in name for name in (*gans.names(), *classifiers.names())):
-        raise ConfigError(
-            f"--variant: got {variant!r}, expected a variant of some configuration; there is no cifar10_{variant}_sn"
-        )
+    """Raises ConfigError if there is no such variant, neither of GANs nor of classifiers."""
+    known = sorted({*find_variants("gan"), *find_variants("classifier")})
+    if variant and variant not in known:
+        raise ConfigError(f"--variant: got {variant!r}, expected one of {', '.join(known)}{nearest(variant, known)}")
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class ModelRun:
     The name of its folder ends with the identity of its settings, so that tables share runs whatever they call them.
 
     Args:
-        name: of the configuration.
+        name, variants: of the configuration.
         overrides: of its settings.
         root: folder of all runs.
     """
 
     model: Model
     name: str
+    variants: tuple[str, ...]
     overrides: tuple[str, ...]
     seed: int
     root: Path
@@ -47,17 +48,17 @@ class ModelRun:
     def of(cls, model: Model, seed: int, scale: Scale, overrides: tuple[str, ...], root: Path) -> "ModelRun":
         """Run of a model at a scale. overrides: of all runs."""
         check_variant(scale.variant)
-        name = model.variant(scale.variant)
-        settings = model.overrides(name, scale, overrides)
+        name, variants = model.composed(scale.variant)
+        settings = model.overrides(name, variants, scale, overrides)
         places = {override.partition("=")[0].strip() for override in overrides}
         if places & {"data.name", "data.root"} and "data.title" not in places:
             settings = (*settings, "data.title=''")  # the configuration's title is that of other data
-        return cls(model, name, settings, seed, root)
+        return cls(model, name, variants, settings, seed, root)
 
     @cached_property
     def config(self) -> Any:
         """Configuration: `Config` of a GAN, `ClassifierConfig` of a classifier."""
-        return self.model.load(self.name, (*self.overrides, f"train.seed={self.seed}"))
+        return self.model.load(self.name, self.variants, (*self.overrides, f"train.seed={self.seed}"))
 
     @cached_property
     def identity(self) -> str:
@@ -73,7 +74,7 @@ class ModelRun:
     @property
     def folder(self) -> Path:
         found = sorted(self.root.glob(f"*-{self.identity}"))
-        return found[0] if found else self.root / f"{self.name}-seed{self.seed}-{self.identity}"
+        return found[0] if found else self.root / f"{self.config.name}-seed{self.seed}-{self.identity}"
 
     @property
     def step(self) -> int | None:
@@ -96,7 +97,9 @@ class ModelRun:
     def training(self, device: str) -> Planned:
         """Command that trains the run or resumes its training."""
         settings = [f"--set={override}" for override in (*self.overrides, f"train.seed={self.seed}")]
-        arguments = ["--config", self.name, *settings, "--run", str(self.folder), "--resume", "--device", device]
+        variants = [f"--with={variant}" for variant in self.variants]
+        arguments = ["--config", self.name, *variants, *settings, "--run", str(self.folder), "--resume"]
+        arguments += ["--device", device]
         return Planned(self.folder, arguments, self.model.training_module)
 
     def evaluation(self, metrics: Iterable[str], device: str) -> Planned:
