@@ -3,8 +3,8 @@
 \b
 Example: train, make, measure with it
     gan-train-classifier --config classifier_cifar10_jpeg_resnet20 --run runs/resnet20
-    python tools/make_extractor.py --run runs/resnet20 --out resnet20.pt
-    gan-eval --metrics fid,is --run runs/mine --set eval.extractor=resnet --set eval.classifier_weights=resnet20.pt
+    python tools/make_extractor.py --run runs/resnet20 --out own.safetensors
+    gan-eval --metrics fid,is --run runs/mine --set eval.extractor=resnet --set eval.classifier_weights=own.safetensors
 
 The file holds float16 weights, with normalization and batch norm computed into them. It is written only if the network
 in it answers as the classifier does, on random images and on the test split.
