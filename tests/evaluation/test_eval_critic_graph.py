@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from random_tensors import noise
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from evaluation import Context, Settings, evaluate, neural_divergence
@@ -28,11 +29,6 @@ BOTH = pytest.mark.parametrize("preset", [PRESETS["srn2020"], SMALL_WGAN_GP], id
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def images(count: int, seed: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, 3, 8, 8), generator=generator).to(torch.uint8)
-
-
 def training(preset: Preset, *, steps: int = 10, device: torch.device = CPU) -> Training:
     return Training(replace(preset, steps=steps, batch_size=8), (8, 8), "stream", device, loss_every=2)
 
@@ -42,7 +38,7 @@ def run(one: Training, count: int, *, chunk: int = 3) -> None:
     end = one.step + count
     while one.step < end:
         size = 8 * min(chunk, end - one.step)
-        real, fake = (images(size, seed).to(one.device) for seed in (2 * one.step, 2 * one.step + 1))
+        real, fake = (noise(size, seed).to(one.device) for seed in (2 * one.step, 2 * one.step + 1))
         one.run(real, fake)
 
 
@@ -115,7 +111,7 @@ def test_a_batch_of_another_size_goes_without_the_graph(preset: Preset, monkeypa
     plain, captured = training(preset), stand_ins.captured(training(preset))
     for one in (plain, captured):
         run(one, 5)
-        one.run(images(5, 90), images(5, 91))
+        one.run(noise(5, 90), noise(5, 91))
         run(one, 2)
     assert_same(captured, plain)
     assert stand_ins.replays == 7 - WARMUP
@@ -227,7 +223,7 @@ def test_an_update_reads_no_number_draws_none_and_stays_where_it_is(
     one = as_on_a_gpu(training(preset), monkeypatch)
     run(one, 1)
     addresses = [tensor.data_ptr() for tensor in tensors(one)]
-    batch = one._drawn(images(8, 0), images(8, 1), Noise("noise", CPU))
+    batch = one._drawn(noise(8, 0), noise(8, 1), Noise("noise", CPU))
     with Recorded() as recorded:
         one.plain_update(batch)
     assert len(recorded.names) > 50
@@ -241,8 +237,8 @@ class Another(critic_graph.PlainUpdate):
 
 def test_how_critics_were_updated_is_recorded_but_decides_no_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     context = Context(
-        generated=images(40, 0),
-        test=images(40, 1),
+        generated=noise(40, 0),
+        test=noise(40, 1),
         settings=Settings(nd_steps=2, nd_samples=16, nd_batch_size=8, nd_critics=1),
     )
     plain = evaluate(["nd"], context).protocol["values"]
@@ -279,7 +275,7 @@ def test_on_a_gpu_training_waits_for_nothing(preset: Preset) -> None:
         device = torch.device("cuda")
         one = training(preset, steps=1000, device=device)
         run(one, 10)
-        seen = critic_images(images(100, 0), images(100, 1), 0.0, None, 0, device)
+        seen = critic_images(noise(100, 0), noise(100, 1), 0.0, None, 0, device)
         seen.batches(one.preset, "chunk", 0, one.generator)
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
@@ -310,7 +306,7 @@ def test_on_a_gpu_a_restored_training_goes_on_bit_by_bit(preset: Preset) -> None
 @needs_gpu
 def test_on_a_gpu_equal_seeds_give_equal_results() -> None:
     settings = {"steps": 60, "samples": 64, "batch_size": 8, "num_critics": 2, "device": "cuda"}
-    one, other = (neural_divergence(images(200, 0), images(100, 1), **settings) for _ in range(2))
+    one, other = (neural_divergence(noise(200, 0), noise(100, 1), **settings) for _ in range(2))
     assert one.critics == other.critics
     assert np.array_equal(one.losses, other.losses)
     assert one.updates == "one CUDA graph per update"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from random_tensors import features
 
 from evaluation import (
     Context,
@@ -20,11 +21,6 @@ from evaluation.metrics import fid_infinity as module
 from evaluation.metrics.fid import disjoint_counts
 from evaluation.statistics.frechet import fit, frechet
 from evaluation.statistics.moments_file import Statistics
-
-
-def features(count: int, dimension: int = 16, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(count, dimension, generator=generator, dtype=torch.float64)
 
 
 @pytest.fixture

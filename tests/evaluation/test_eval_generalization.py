@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from random_tensors import points, seeded
 from torch import Tensor, nn
 from torchvision.models import shufflenet_v2_x0_5, squeezenet1_1, vit_b_16
 
@@ -40,16 +41,6 @@ def linear(matrix: list[list[float]] | Tensor) -> nn.Linear:
 
 def identities(size: int, layers: int) -> nn.Sequential:
     return nn.Sequential(*(linear(torch.eye(size)) for _ in range(layers)))
-
-
-def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make()
-
-
-def points(count: int, seed: int = 0, shape: tuple[int, ...] = (3, 8, 8)) -> Tensor:
-    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
 
 
 class Residual(nn.Module):

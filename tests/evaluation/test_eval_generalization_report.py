@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from headless import HOSTILE, Parts
 from matplotlib.colors import to_hex
+from random_tensors import points
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -56,10 +58,6 @@ def a_network(seed: int = 0) -> nn.Module:
     return network.train()
 
 
-def points(count: int = 13, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return 2 * torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=dtype) - 1
-
-
 def labels_of(network: nn.Module, images: Tensor) -> Tensor:
     """The network's own answers, but for the first three images."""
     with torch.no_grad():
@@ -76,7 +74,7 @@ def network() -> nn.Module:
 
 @pytest.fixture
 def images() -> Tensor:
-    return points()
+    return points(13)
 
 
 @pytest.fixture
@@ -84,11 +82,22 @@ def labels(network: nn.Module, images: Tensor) -> Tensor:
     return labels_of(network, images)
 
 
-@pytest.fixture
-def report(network: nn.Module, images: Tensor, labels: Tensor) -> Report:
-    return measure(
-        list(MEASURES), network, images, labels, settings=SMALL, data_name="drawn", split="train", class_names="abcd"
-    )
+def whole_report(title: str = "drawn") -> Report:
+    """Every measure of a network, a class of which is called as the data."""
+    network, images = a_network(), points(13)
+    names = {"data_name": title, "split": "train", "class_names": [title, *"bcd"]}
+    return measure(list(MEASURES), network, images, labels_of(network, images), settings=SMALL, **names)
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return whole_report()
+
+
+@pytest.fixture(scope="module")
+def folder(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report's folder, only to be read."""
+    return report.save(tmp_path_factory.mktemp("report") / "report")
 
 
 def hashes(report: Report) -> dict[str, str]:
@@ -161,7 +170,7 @@ DECIDES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "num_pairs": ({"settings": replace(SMALL, num_pairs=10)}, {"global"}),
     "batch_size": ({"settings": replace(SMALL, batch_size=5)}, set()),
     "seed": ({"settings": replace(SMALL, seed=1)}, ALL - {"spectra"}),
-    "images": ({"images": points(seed=1)}, ALL - {"spectra"}),
+    "images": ({"images": points(13, seed=1)}, ALL - {"spectra"}),
     "data_fingerprint": ({"data_fingerprint": "a" * 64}, ALL - {"spectra"}),
     "data_name": ({"data_name": "cifar100"}, ALL - {"spectra"}),
     "split": ({"split": "test"}, ALL - {"spectra"}),
@@ -257,19 +266,19 @@ def test_pairs_are_of_different_images_and_use_all(network: nn.Module, images: T
     assert found.values == pytest.approx(statistics, rel=1e-9)
 
 
-def test_accuracy_is_by_class_too(report: Report, labels: Tensor, tmp_path: Path) -> None:
+def test_accuracy_is_by_class_too(report: Report, folder: Path) -> None:
     header, *rows = class_table(report)
     assert header == ["class", "accuracy"]
     measured = report.arrays["accuracy/classes"]
-    assert [row[0] for row in rows] == [*("abcd"[label] for label in measured), "mean"]
+    assert [row[0] for row in rows] == [*(("drawn", *"bcd")[label] for label in measured), "mean"]
     counts = [entry["images"] for entry in report.protocol["values"]["accuracy"]["record"]["classes"]]
     shares = [float(row[1]) for row in rows[:-1]]
     assert sum(counts) == 11
     assert np.average(shares, weights=counts) == pytest.approx(report.values["accuracy"], rel=1e-5)
-    assert f"{counts[0]} images" in Parts((report.save(tmp_path) / "report.html").read_text()).text
+    assert f"{counts[0]} images" in Parts((folder / "report.html").read_text()).text
 
 
-def test_pairs_and_layers_are_not_called_images(report: Report, tmp_path: Path) -> None:
+def test_pairs_and_layers_are_not_called_images(report: Report, folder: Path) -> None:
     assert [
         count_text(report.protocol["values"][key]) for key in ("noise/max", "global/max", "spectra/stable_rank_sum")
     ] == [
@@ -277,7 +286,7 @@ def test_pairs_and_layers_are_not_called_images(report: Report, tmp_path: Path) 
         "9 pairs",
         "3 layers",
     ]
-    page = Parts((report.save(tmp_path) / "report.html").read_text()).text
+    page = Parts((folder / "report.html").read_text()).text
     assert all(text in both for both in (report.table(), page) for text in ("9 pairs", "3 layers"))
 
 
@@ -289,23 +298,23 @@ def test_directions_are_of_what_does_not_scale_with_the_logits(report: Report) -
     assert {key for key in lower if key.startswith("margin")} == {"margin/not_positive"}
 
 
-@pytest.mark.parametrize("title", ["drawn", HOSTILE], ids=["plain", "hostile"])
-def test_a_report_is_one_folder_with_figures_and_a_page(
-    title: str, network: nn.Module, images: Tensor, labels: Tensor, tmp_path: Path
-) -> None:
-    report = measure(
-        list(MEASURES), network, images, labels, settings=SMALL, data_name=title, class_names=[title, *"bcd"]
-    )
-    names = {file.name for file in report.save(tmp_path / "report").iterdir()}
+def test_a_report_is_one_folder_with_figures_and_a_page(report: Report, folder: Path) -> None:
     figures = {f"{name}.png" for name in ("complexity", "margin", "noise", "local", "global", "layers")}
+    names = {file.name for file in folder.iterdir()}
     assert names == figures | {"report.json", "report.txt", "report.html", "arrays.npz", "classes.csv"}
-    parts = Parts((tmp_path / "report" / "report.html").read_text())
+    parts = Parts((folder / "report.html").read_text())
     assert parts.tags.count("img") == len(figures)
     for shown in ("Sample complexities", "Margins", "Noise sensitivity", "Layers", "layer by layer"):
         assert shown in parts.text
     assert all(entry["hash"] in parts.text for entry in report.protocol["values"].values())
-    assert "script" not in parts.tags
-    assert not parts.handlers
+
+
+def test_hostile_names_add_nothing_to_the_page(folder: Path, tmp_path: Path) -> None:
+    hostile, plain = (
+        Parts((place / "report.html").read_text()) for place in (whole_report(HOSTILE).save(tmp_path), folder)
+    )
+    assert set(hostile.tags) == set(plain.tags)
+    assert not hostile.handlers
 
 
 def test_figure_4_has_a_panel_for_each_complexity(report: Report) -> None:
@@ -478,16 +487,12 @@ def test_what_cannot_be_measured_is_refused(arguments: dict[str, Any], message: 
         measure(**arguments)
 
 
-def test_damaged_spectra_are_refused(report: Report, tmp_path: Path) -> None:
-    report.arrays["spectra/stable_rank"] = np.ones(2)
-    report.arrays["spectra/spectral_norm"] = np.ones(3)
-    np.savez(tmp_path / "arrays.npz", **{name.replace("/", "|"): array for name, array in report.arrays.items()})
-    report.arrays.clear()
-    stored = (tmp_path / "arrays.npz").read_bytes()
-    report.save(tmp_path)
-    (tmp_path / "arrays.npz").write_bytes(stored)
+def test_damaged_spectra_are_refused(report: Report, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "report")
+    arrays = report.arrays | {"spectra/stable_rank": np.ones(2), "spectra/spectral_norm": np.ones(3)}
+    np.savez(tmp_path / "report" / "arrays.npz", **{name.replace("/", "|"): array for name, array in arrays.items()})
     with pytest.raises(EvaluationError, match="expected a number for each layer"):
-        Report.load(tmp_path)
+        Report.load(tmp_path / "report")
 
 
 def test_a_network_of_torchvision_in_three_lines() -> None:

@@ -4,15 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from random_tensors import features
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from evaluation import Context, EvaluationError, Settings, evaluate, kid, kid_of_all_pairs
 from evaluation.metrics import kid as module
-
-
-def features(count: int, dimension: int = 16, seed: int = 0, shift: float = 0.0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, dimension, generator=generator, dtype=torch.float64) + shift
 
 
 def written_out(x: torch.Tensor, y: torch.Tensor) -> float:

@@ -2,13 +2,16 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import random_tensors
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_tensors import seeded
 from torch import Tensor, nn
 
 from evaluation import Context, EvaluationError, Report, Settings, empirical_lipschitz, evaluate, jacobian_norms
@@ -18,16 +21,7 @@ from evaluation.statistics.pairs import pairs_across, pairs_within, rows_by_clas
 from evaluation.statistics.percentiles import summarize
 
 SHAPE = (3, 8, 8)
-
-
-def points(count: int, seed: int, shape: tuple[int, ...] = SHAPE) -> Tensor:
-    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def seeded(make, seed: int = 0) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make()
+points = partial(random_tensors.points, dtype=torch.float32)
 
 
 def small_critic() -> nn.Module:

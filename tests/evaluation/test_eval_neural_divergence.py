@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from math import log
 from pathlib import Path
 
 import numpy as np
 import pytest
+import random_tensors
 import torch
 from scipy import stats
 from torch import nn
@@ -37,13 +39,11 @@ SHORT = {"steps": 40, "samples": 128, "batch_size": 32, "num_critics": 1}
 SMALL_WGAN_GP = replace(PRESETS["gulrajani2019"], channels=(16, 32), average_decay=0.9)
 
 
-def noise(count: int, seed: int, low: int = 0, high: int = 256, side: int = 16) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(low, high, (count, 3, side, side), generator=generator).to(torch.uint8)
+noise = partial(random_tensors.noise, side=16)
 
 
 def fresh(low: int = 0, high: int = 256, side: int = 8):
-    return lambda count, seed: (noise(count, seed, low, high, side), None)
+    return lambda count, seed: (noise(count, seed, low, high, side=side), None)
 
 
 def test_srn2020_is_the_papers():

@@ -1,8 +1,10 @@
 """Precision, recall, density, coverage: drawn by hand, torch-fidelity, loops, direction, ties."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
+import random_tensors
 import torch
 from torch_fidelity.metric_prc import prc_features_to_metric
 
@@ -10,10 +12,7 @@ from evaluation import Context, EvaluationError, Settings, evaluate, prdc
 from evaluation.metrics import precision_recall as module
 from evaluation.metrics.precision_recall import wilson
 
-
-def features(count: int, dimension: int = 8, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(count, dimension, generator=generator, dtype=torch.float64)
+features = partial(random_tensors.features, dimension=8)
 
 
 def column(*numbers: float) -> torch.Tensor:
@@ -116,7 +115,7 @@ def test_f_score_of_nothing_is_zero():
     [
         (features(5), features(9), "got 5 features, expected at least 6"),
         (features(9), features(5), "got 5 features, expected at least 6"),
-        (features(9), features(9, 3), "one dimension"),
+        (features(9), features(9, dimension=3), "one dimension"),
         (torch.full((9, 8), torch.nan), features(9), "not finite"),
     ],
 )
