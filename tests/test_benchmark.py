@@ -155,7 +155,6 @@ def test_techniques_change_the_time_alone(benchmark: ModuleType) -> None:
             torch.testing.assert_close(totals(technique), expected, rtol=1e-3, atol=1e-4, msg=technique)
 
 
-@pytest.mark.slow
 def test_peak_memory_is_that_of_a_process_of_its_own(benchmark: ModuleType) -> None:
     """What this process holds, 300 MB here, does not count."""
     training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
@@ -231,6 +230,7 @@ def test_operations_are_counted_as_a_gpu_would_launch_them(benchmark: ModuleType
     assert counts == [{"operations": 0}, {"operations": 5}, {"operations": 3}]
 
 
+@pytest.mark.slow
 def test_evaluate_measures_features_values_and_critics(
     benchmark: ModuleType, measure: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +250,7 @@ def test_evaluate_measures_features_values_and_critics(
     assert list(record["Fréchet distance"]) == ["torch-fidelity", "ours", "ours, cached"]
 
 
+@pytest.mark.slow
 def test_the_critics_of_neural_divergence_step(benchmark: ModuleType) -> None:
     evaluation = sys.modules["benchmarks.evaluation"]
     rows = evaluation._critic_steps(1, 2, "cpu")
@@ -264,6 +265,7 @@ def test_data_reads_each_form_of_a_data_set(measure: Callable[..., dict[str, Any
     assert all(row["batches_per_s"] > 0 for row in rows.values())
 
 
+@pytest.mark.slow
 def test_scale_covers_sizes_threads_and_processes(
     benchmark: ModuleType, measure: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,15 +49,24 @@ def call(command: object, *arguments: object) -> Result:
     return result
 
 
+SHORT = [
+    ("smoke", ()),
+    ("cifar10_cond_srn70", ("small_cond",)),
+    ("cifar10_sndcgan_sn", ()),
+    ("cifar10_wgan_gp", ("jpeg",)),
+    ("celeba_sn", ("small64",)),
+]
 FITTING = {"small64": "celeba_sn", "small_cond": "cifar10_cond_sn", "small_cond100": "cifar100_cond_sn"}
-CASES = [
+LONG = [
     *((name, ()) for name in available_configs()),
     *((FITTING.get(variant, "cifar10_sn"), (variant,)) for variant in find_variants("gan")),
 ]
 """Configurations, each with variants."""
 
 
-@pytest.mark.parametrize(("name", "variants"), CASES)
+@pytest.mark.parametrize(
+    ("name", "variants"), [*SHORT, *(pytest.param(*case, marks=pytest.mark.slow) for case in LONG if case not in SHORT)]
+)
 def test_a_configuration_trains_resumes_evaluates_and_samples(
     name: str, variants: tuple[str, ...], tmp_path: Path, packed: Callable[[int], Path]
 ) -> None:

@@ -263,7 +263,6 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(train: Train, tmp_path:
     one_sentence(train(name), "cannot be written", "choose another --run")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("limit", [20_000, 150_000])
 def test_a_real_limit_of_file_sizes(train: Train, tmp_path: Path, small_shapes: Path, limit: int) -> None:
     """The system refuses to write on: first TensorBoard's events or metrics.jsonl, or a checkpoint."""

@@ -24,8 +24,6 @@ from gan.runtime.distributed import ALONE, Processes, own_device
 ROOT = Path(__file__).resolve().parent.parent
 Results = dict[str, dict[str, Any]]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
@@ -97,6 +95,7 @@ def two(alone: Results, small_shapes: Path, tmp_path_factory: pytest.TempPathFac
     return [{name: torch.load(folder / f"{name}-{rank}.pt") for name in [*cases.CASES, "answers"]} for rank in (0, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases.CASES)
 def test_losses_and_gradients_are_one_processs(alone: Results, two: list[Results], case: str) -> None:
     """In float64 far below 1e-6; in float32 as far as its rounding allows.
@@ -116,6 +115,7 @@ def test_losses_and_gradients_are_one_processs(alone: Results, two: list[Results
         assert float((one - other).norm() / other.norm()) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases.CASES)
 def test_the_state_after_twenty_steps_is_one_processs(alone: Results, two: list[Results], case: str) -> None:
     """Parameters, singular vectors, running statistics, moments of Adam, average, sums for the log.
@@ -127,6 +127,7 @@ def test_the_state_after_twenty_steps_is_one_processs(alone: Results, two: list[
     same(two[1][case], two[0][case], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases.IN_FLOAT32)
 def test_the_float32_networks_after_twenty_steps_are_nearly_one_processs(
     alone: Results, two: list[Results], case: str
@@ -150,6 +151,7 @@ def determined(network: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in network.items() if not (normalized and moved_by_rounding.fullmatch(name))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases.CASES)
 def test_another_number_of_processes_goes_on(alone: Results, two: list[Results], case: str, small_shapes: Path) -> None:
     """From one process to two half-way, and from two to one."""
@@ -157,6 +159,7 @@ def test_another_number_of_processes_goes_on(alone: Results, two: list[Results],
     same(cases.resume(case, small_shapes, ALONE, two[0][case]["half"]), alone[case]["end"], 1e-6)
 
 
+@pytest.mark.slow
 def test_batch_norm_is_over_the_whole_batch(two: list[Results]) -> None:
     """The same outputs, gradients and running statistics as torch's over all eight images."""
     for name, expected in cases.batch_norms(ALONE).items():
@@ -169,6 +172,7 @@ def test_batch_norm_is_over_the_whole_batch(two: list[Results]) -> None:
             same(part["buffers"], expected["buffers"], 1e-12)
 
 
+@pytest.mark.slow
 def test_processes_share_average_and_answer_alike(two: list[Results]) -> None:
     first, second = (rank["answers"] for rank in two)
     assert (first["share"], second["share"]) == ([0, 1, 2], [3, 4, 5])
@@ -182,6 +186,7 @@ def test_processes_share_average_and_answer_alike(two: list[Results]) -> None:
     assert "the data is b, in process 0 it is a" in second["other files"]
 
 
+@pytest.mark.slow
 def test_evaluation_deals_out_whole_batches_and_gathers_all_rows(two: list[Results]) -> None:
     first, second = (rank["answers"] for rank in two)
     assert (first["own"], second["own"]) == ([0, 0, 4, 8], [3, 4, 5, 12])
@@ -192,18 +197,21 @@ def test_evaluation_deals_out_whole_batches_and_gathers_all_rows(two: list[Resul
         assert found["of none"] is None
 
 
+@pytest.mark.slow
 def test_every_process_begins_with_the_firsts_state(two: list[Results]) -> None:
     ours, theirs = (rank["answers"]["equalized"] for rank in two)
     same(ours, theirs, 0)
     assert not any(bool((value == 7).all()) for value in ours["discriminator"].values())
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_in_one_process_stops_all(two: list[Results]) -> None:
     sentences = [rank["answers"]["diverged"] for rank in two]
     assert "step 1: d_loss" in sentences[0]
     assert sentences[0] == sentences[1]
 
 
+@pytest.mark.slow
 def test_the_fast_step_gives_way_by_name(two: list[Results]) -> None:
     assert two[0]["answers"]["step"] == "plain step: 2 processes exchange gradients during an iteration"
 
@@ -222,6 +230,7 @@ def uninterrupted(small_shapes: Path, tmp_path_factory: pytest.TempPathFactory) 
     return run
 
 
+@pytest.mark.slow
 def test_an_evaluation_while_training_is_one_processs(uninterrupted: Path, small_shapes: Path, tmp_path: Path) -> None:
     """Generated and measured in parts, and Neural Divergence by the first process: value for value, hash for hash."""
     arguments = ["--metrics=fid,nd", f"--run={uninterrupted}", "--device=cpu", "--out"]
@@ -235,6 +244,7 @@ def test_an_evaluation_while_training_is_one_processs(uninterrupted: Path, small
     assert len(during["values"]) > 2
 
 
+@pytest.mark.slow
 def test_gan_eval_in_two_processes_is_gan_eval_in_one(uninterrupted: Path, tmp_path: Path) -> None:
     """200 images in batches of 24: nine batches, four and five, the last of them not full."""
     checkpoint = list_checkpoints(uninterrupted)[-1]
@@ -247,6 +257,7 @@ def test_gan_eval_in_two_processes_is_gan_eval_in_one(uninterrupted: Path, tmp_p
     assert ours["values"] == theirs["values"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_and_killed_resumes_by_itself(
     uninterrupted: Path, small_shapes: Path, tmp_path: Path
 ) -> None:

@@ -236,7 +236,6 @@ def test_a_table_and_figures_are_made_once(
     assert again.output.partition("### ")[2] == first.output.partition("### ")[2]
 
 
-@pytest.mark.slow
 def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InProcess, tmp_path: Path) -> None:
     processes.statuses = [0, 143, -1]
     assert call("--figure=17").exit_code == 130

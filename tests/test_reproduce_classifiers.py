@@ -280,7 +280,6 @@ def test_bars_are_hatched_and_coloured_by_their_labels(reproduce: ModuleType) ->
     assert bars._limits([bars.Bar("", 1.0, 0.9, (1.0,))])[0] == 0, "an error is never below it"
 
 
-@pytest.mark.slow
 def test_bars_are_made_once(
     call: Callable[..., Result], processes: InProcess, reproduce: ModuleType, tmp_path: Path
 ) -> None:
@@ -350,7 +349,6 @@ def test_complexities_and_noise_are_measured_once(
     assert "10 train images, 2 draws each; all images of the test split" in (out / "figure-1-cpu.md").read_text()
 
 
-@pytest.mark.slow
 def test_what_was_begun_by_hand_goes_on(
     call: Callable[..., Result], processes: InProcess, reproduce: ModuleType, tmp_path: Path, small_shapes: Path
 ) -> None:

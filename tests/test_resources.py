@@ -37,7 +37,6 @@ def arithmetic_bound(taken: dict[str, int]) -> int:
     return taken["data"] + taken["weights"] + 3 * taken["activations"] + 2 * taken["checkpoint"]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_the_memory_of_a_cifar10_run_on_a_cpu(tmp_path: Path) -> None:
     """An eighth of the width. What is there before, libraries mostly, is measured; 100 MiB are for what they load and

@@ -107,7 +107,6 @@ def test_max_minutes_saves_and_exits_0(train: Train, tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "run").state["step"] == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves(tmp_path: Path, small_shapes: Path, number: signal.Signals, status: int) -> None:
     command = [
@@ -230,7 +229,6 @@ def test_a_full_disk_leaves_the_previous_checkpoint(
     assert read_checkpoint(tmp_path / "run").state["step"] == 6
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_really_full_disk(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same through a file whose writes fail: /dev/full in the place of the file beside."""

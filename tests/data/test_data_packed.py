@@ -322,7 +322,6 @@ def test_command_reports_a_full_disk(tool, archive: Path, tmp_path: Path, monkey
     assert (result.exit_code, result.stderr) == (2, "error: [Errno 28] No space left on device\n")
 
 
-@pytest.mark.slow
 def test_command_as_typed() -> None:
     done = subprocess.run([sys.executable, TOOL, "--help"], capture_output=True, text=True, cwd=TOOL.parents[1])
     assert done.returncode == 0, done.stderr

@@ -256,7 +256,6 @@ def test_names_cannot_bring_markup_into_a_comparison(tmp_path: Path):
     assert all(address.startswith("data:") for address in parts.addresses)
 
 
-@pytest.mark.slow
 def test_a_browser_shows_a_comparison(browser: Browser, runs: list[Path], tmp_path: Path):
     compare_folders(runs, tmp_path / "out")
     address = (tmp_path / "out" / "compare.html").as_uri()

@@ -246,7 +246,6 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert default_folder() == tmp_path / ".cache" / "srn-gan"
 
 
-@pytest.mark.slow
 def test_rearranged_inception_computes_what_torch_fidelity_computes(inception_file: Path, drawn):
     images = drawn(6, seed=5)[0]
     layers = ["2048", "logits_unbiased"]

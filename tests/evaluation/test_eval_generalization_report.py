@@ -344,7 +344,6 @@ def test_layers_are_drawn_and_listed_in_their_order(report: Report, network: nn.
     assert report.arrays["spectra/spectral_norm"].tolist() == [layer.spectral_norm for layer in layers]
 
 
-@pytest.mark.slow
 def test_runs_of_classifiers_are_compared(network: nn.Module, images: Tensor, labels: Tensor, tmp_path: Path) -> None:
     folders = []
     for seed, name in enumerate(("vanilla", "srn30")):

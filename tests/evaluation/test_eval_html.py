@@ -170,7 +170,6 @@ QUESTION = """(() => {
 })()"""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("title", ["CIFAR-10 (JPEG)", HOSTILE], ids=["plain", "hostile"])
 def test_a_browser_shows_it_whole_and_asks_for_nothing(browser: Browser, title: str, tmp_path: Path):
     (tmp_path / "metrics.jsonl").write_text(LOG)

@@ -90,7 +90,6 @@ def assert_equals_torch_fidelity(report: Report, extractor: str, expected: dict[
     assert entries[f"kid/{extractor}"]["std"] == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-3)
 
 
-@pytest.mark.slow
 def test_inception_metrics_equal_torch_fidelity(inception_file: Path, drawn):
     count = ORACLE_IMAGES
     reference = drawn(count, seed=21)[0]

@@ -56,7 +56,6 @@ def gradients(called: nn.Module, owner: nn.Module, forwards: int, *, move: bool 
     return list(torch.autograd.grad(loss, list(owner.parameters())))
 
 
-@pytest.mark.slow
 def test_gradients_under_inductor_equal_eager() -> None:
     """With update_ outside the compiled region: one forward, and two forwards with one backward, to 1e-5."""
     eager = network("sn and srn")
@@ -86,7 +85,6 @@ def test_gradients_of_vectors_that_move_in_the_forward_pass(choice: str) -> None
             torch.testing.assert_close(twin.get_buffer(name), buffer, rtol=0, atol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_one_graph_without_breaks(choice: str) -> None:
     """Every normalization traces whole, with the gradients of eager (no code is generated here)."""
@@ -97,7 +95,6 @@ def test_one_graph_without_breaks(choice: str) -> None:
         assert float((one - other).norm() / one.norm()) <= 1e-5
 
 
-@pytest.mark.slow
 def test_weights_computed_together_and_a_compiled_network() -> None:
     """The batched weights are delivered from outside the graph."""
     eager = network("srn")
@@ -170,7 +167,6 @@ DISTRIBUTED = """
 """
 
 
-@pytest.mark.slow
 def test_two_processes_stay_equal(tmp_path: Path) -> None:
     """DistributedDataParallel over gloo: two forwards, one backward, buffers broadcast or not; three steps."""
     store = tmp_path / "store"

@@ -14,7 +14,6 @@ from gan.normalization import NORMALIZATIONS, LayerSpectrum, SpectralNorm, spect
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "normalizations.md"
 
 
-@pytest.mark.slow
 def test_the_example_on_a_residual_network_runs() -> None:
     """A ResNet-18 of torchvision: every layer normalized, the plain copy free of parametrizations and equal."""
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
