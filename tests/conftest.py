@@ -68,7 +68,10 @@ def train_smoke(small_shapes: Path, run: Path, *arguments: object) -> Result:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Callable[..., Path]:
-    """A run of the smoke configuration with these settings, trained when first asked for; tests only read it."""
+    """A run of the smoke configuration with these settings, trained when first asked for; tests only read it.
+
+    Ask before patching anything that trains: others get the same run.
+    """
     made: dict[tuple[str, ...], Path] = {}
 
     def run(*settings: str) -> Path:

@@ -93,10 +93,10 @@ def test_an_alarm_begins_after_its_patience_and_ends_at_once() -> None:
     assert told == [(9, True, 4), (11, False, 11)]
 
 
-def test_a_healthy_run_raises_no_alarm(train: Train, tmp_path: Path) -> None:
-    assert train("run", "--set", "train.steps=60").exit_code == 0
-    assert alarms(tmp_path / "run") == []
-    board = EventAccumulator(str(tmp_path / "run")).Reload()
+def test_a_healthy_run_raises_no_alarm(trained: Callable[..., Path]) -> None:
+    run = trained("train.steps=60")
+    assert alarms(run) == []
+    board = EventAccumulator(str(run)).Reload()
     assert {tag for tag in board.Tags()["scalars"] if tag.startswith("alarms/")} == {
         f"alarms/{name}" for name in health.PATIENCE
     }
@@ -189,11 +189,12 @@ def test_a_retry_goes_on_with_other_numbers_and_resumes_bit_exactly(train: Train
 
 
 @pytest.mark.usefixtures("diverging")
-def test_a_retry_draws_other_numbers(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_draws_other_numbers(
+    train: Train, trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train("retried", "--set", "train.retries=1")
     monkeypatch.undo()
-    train("straight")
-    retried, straight = (read_checkpoint(tmp_path / run).state for run in ("retried", "straight"))
+    retried, straight = (read_checkpoint(run).state for run in (tmp_path / "retried", trained()))
     assert not torch.equal(retried["generator"]["linear.weight"], straight["generator"]["linear.weight"])
     assert attempt_seed(7, 0) == 7
     assert len({attempt_seed(7, attempt) for attempt in range(100)}) == 100
