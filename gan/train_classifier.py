@@ -137,7 +137,9 @@ def _train(
     if checkpoint is not None and trainer.is_done:
         click.echo(f"{folder}: all {state.step} steps are done; next: gan-eval-classifier --run {folder}", err=True)
         return ""
-    describe_run(config, folder, device=device, processes=1, step="update by update", commands=commands)
+    describe_run(
+        config, folder, device=device, processes=1, step=f"update by update{trainer.arithmetic.note}", commands=commands
+    )
     logger = Logger(
         folder,
         steps=trainer.steps,
@@ -149,7 +151,7 @@ def _train(
         verb = "continuing" if state.step else "starting"
         logger.say(_summary(config, state))
         steps = f"{state.step} of {trainer.steps}, {trainer.steps_per_epoch} to an epoch of {len(images):,} images,"
-        logger.say(f"{verb} at step {steps} in {folder} on {device}")
+        logger.say(f"{verb} at step {steps} in {folder} on {device}{trainer.arithmetic.note}")
         save = partial(_save, config, folder, state)
         reason = trainer.run(logger, save=save, test=_tester(config, state, logger), stop=stop)
         logger.say(
