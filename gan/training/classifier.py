@@ -1,6 +1,7 @@
-"""Training of a classifier: batches, crops and learning rates are functions of (seed, step).
+"""The training loop of a classifier.
 
-A run that stops and goes on from its state is the run that never stopped, at whatever step it stops.
+Batches, crops and learning rates are functions of (seed, step), so a run that stops at any step and resumes equals one
+that never stopped.
 """
 
 import math
@@ -26,7 +27,7 @@ Penalty = Callable[[nn.Module], Tensor]
 
 
 def learning_rate(settings: ClassifierTrainSettings, step: int, steps_per_epoch: int) -> float:
-    """Of the update that follows `step` completed ones."""
+    """Learning rate of the update after `step` completed ones: warm-up, then cosine or steps at the milestones."""
     warmup, last = settings.warmup * steps_per_epoch, settings.epochs * steps_per_epoch
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
@@ -37,9 +38,10 @@ def learning_rate(settings: ClassifierTrainSettings, step: int, steps_per_epoch:
 
 
 class Epoch(NamedTuple):
-    """What was seen in an epoch of training, while the network changed.
+    """Scalars of a training epoch.
 
-    epoch: completed ones; loss and accuracy: means over the epoch's batches, accuracy in [0, 1].
+    epoch: number of completed epochs. loss, accuracy: means over the epoch's batches, measured while the network
+        changed; accuracy in [0, 1].
     """
 
     epoch: int
@@ -49,15 +51,15 @@ class Epoch(NamedTuple):
 
 
 class ClassifierTrainer:
-    """Moves a `ClassifierState` forward.
+    """Trains a `ClassifierState`.
 
-    An epoch is as many full batches as the images fill, and one more where some are left: batches go on from one
-    permutation of the images to the next, see `Batches`.
+    An epoch is as many full batches as cover the images; a batch may span two permutations of the images, see
+    `Batches`.
 
     Args:
         data: training images.
-        penalty: of the network's weights, added to cross-entropy.
-        batched: compute all normalized weights together, see gan.training.trainer.Trainer.
+        penalty: function of the network that is added to the cross-entropy.
+        batched: compute all normalized weights together, see `Arithmetic`.
     """
 
     def __init__(
@@ -107,14 +109,14 @@ class ClassifierTrainer:
 
     @property
     def is_done(self) -> bool:
-        """After the last epoch, or one with train.stop_accuracy."""
+        """Whether the last epoch is completed or an epoch reached train.stop_accuracy."""
         return self.state.step >= self.steps or self.state.reached
 
     def take_epoch(self) -> Epoch:
-        """What was seen in the epoch that has just ended; waits for the device.
+        """Scalars of the epoch that has just ended; waits for the device.
 
         Raises:
-            DivergenceError: the loss or a weight is not finite; what was saved at the epoch's beginning is good.
+            DivergenceError: the loss or a weight is not finite; a checkpoint from the epoch's beginning is good.
         """
         state = self.state
         number = state.step // self.steps_per_epoch
@@ -147,11 +149,11 @@ class ClassifierTrainer:
         test: Callable[[], dict[str, float]] | None,
         stop: Callable[[int], str],
     ) -> str:
-        """Trains until it is done, or until `stop(step)` gives a reason; returns the reason, "" when done.
+        """Trains until `is_done` or until `stop(step)` returns a reason; returns the reason, "" when done.
 
         Args:
-            save: writes a checkpoint of the state.
-            test: what is measured of the network after train.test_every epochs, by name.
+            save: writes a checkpoint of the state and returns its path.
+            test: measures the network every train.test_every epochs; returns values by name.
 
         Raises:
             DivergenceError: see `take_epoch`.
@@ -160,7 +162,7 @@ class ClassifierTrainer:
         if state.step == 0:
             log.layers(0, spectra(state.network))
             log.before_saving()
-            log.saved(save())  # a disk that is full is found now
+            log.saved(save())  # a full disk is noticed now
             if self.is_done and test is not None:
                 log.metrics(0, test(), {})
         log.start(state.step)
@@ -192,9 +194,9 @@ class ClassifierTrainer:
 
 @torch.no_grad()
 def accuracy_and_loss(network: nn.Module, data: ImageData, *, batch_size: int = 500) -> dict[str, float]:
-    """ "accuracy", the share of images that a classifier names rightly, and "loss", its mean cross-entropy.
+    """Accuracy in [0, 1] and mean cross-entropy of a classifier, as "accuracy" and "loss".
 
-    In eval mode and float32; the network's mode is restored.
+    Computed in eval mode and float32; the network's mode is restored.
     """
     device = next(network.parameters()).device
     training = network.training

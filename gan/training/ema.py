@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's parameters."""
+"""Exponential moving average of a network's parameters."""
 
 import copy
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def averaged_copy(network: nn.Module) -> nn.Module:
-    """A frozen copy of a network, in eval mode, for `update_average_` to move."""
+    """Frozen copy of a network in eval mode, to be updated by `update_average_`."""
     average = copy.deepcopy(network).eval()
     average.requires_grad_(False)
     return average

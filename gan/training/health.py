@@ -1,8 +1,8 @@
-"""Signs that a run has collapsed although all of its numbers are finite, and when they become alarms.
+"""Alarms: signs that a run has collapsed although all of its numbers are finite.
 
-A sign is read from what a line of the log, or a sample grid, holds anyway. Seen several times in a row it is an alarm,
-which ends the first time that it is not seen. The bounds leave room on both sides: beside each stand the values of the
-runs of this project that trained, and of those that were made to collapse.
+A sign is computed from a line of the log or from a sample grid. A sign that is present several times in a row becomes
+an alarm, which ends the first time that the sign is absent. The bounds have a margin on both sides: each docstring
+gives the values of runs of this project that trained well and of runs that were made to collapse.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,43 +21,44 @@ PATIENCE = {
     "no_gradient": 5,
     "identical_samples": 2,
 }
-"""The alarms: how often in a row a sign is seen before it is one. In lines of the log, which a single odd batch may
-spoil if they are short; identical samples in sample grids, whose latents never change, so that two are enough."""
+"""Number of times in a row that a sign must be present before it is an alarm. Most are counted in lines of the log,
+where one unusual batch may dominate a short window; identical samples in sample grids, whose latents are fixed, so that
+two are enough."""
 
 CERTAIN_LOSS = {"hinge": 0.05, "non_saturating": 0.05, "wasserstein": None}
-"""Mean loss of a discriminator that tells every image: hinge and logistic loss are never negative, and near 0 all their
-gradients are, so that it learns no more. 2.5% and 3.6% of what a constant one pays; trained runs: 0.6 and more, 60
-unnormalized discriminator steps per generator step: 0.001. Penalties are never negative either, and only hide the
-sign. The Wasserstein loss has no lower end."""
+"""Mean loss below which the discriminator separates real from generated perfectly: hinge and logistic loss are never
+negative, and near 0 their gradients vanish. 2.5% and 3.6% of a constant discriminator's loss. Trained runs: 0.6 and
+more; 60 unnormalized discriminator steps per generator step: 0.001. Penalties are never negative and can only hide the
+sign. The Wasserstein loss has no lower bound."""
 
 INDIFFERENT_GAP = {"hinge": 0.02, "non_saturating": 0.014, "wasserstein": 0.0}
-"""Mean logit of real minus mean logit of fake images of a discriminator that tells nothing. A constant one has 0 and
-pays 2 (hinge), 2 ln 2 (logistic) or 0 (Wasserstein); the bounds are 1% of that. Unlike the loss, the gap does not
-contain the penalty. Trained runs: 0.2 and more. The Wasserstein loss has no scale, and its gap goes to 0 where training
-succeeds: only logits that are equal up to rounding are a sign."""
+"""Gap between the mean logits of real and generated images, below which the discriminator cannot tell them apart. The
+bounds are 1% of a constant discriminator's loss: 2 (hinge), 2 ln 2 (logistic), 0 (Wasserstein). Unlike the loss, the
+gap does not contain the penalty. Trained runs: 0.2 and more. The Wasserstein loss has no scale, and its gap goes to 0
+when training succeeds: only logits that are equal up to rounding are a sign."""
 
 ROUNDING = 1e-6
-"""Of mean logits, relative: float32 carries 6e-8, and a mean over a batch and many steps a few times that."""
+"""Relative rounding of mean logits: float32 has 6e-8, a mean over a batch and many steps a few times that."""
 
 SIGMA_GROWTH = 20.0
-"""Largest spectral norm of a raw weight, in units of the one it began with. Normalized or not: where the weight is
-normalized, its relative learning rate has fallen by that factor. Updates of 2e-4 in random directions would take a
-128 x 1152 matrix from 2 to 5 in 250,000 steps; trained runs: 1.5 at most; learning rate 1: 22 after 60 steps."""
+"""Largest growth of the spectral norm of an unnormalized weight, in units of its initial one. If the weight is
+normalized, its relative learning rate falls by that factor. Updates of 2e-4 in random directions would take a
+128 x 1152 matrix from 2 to 5 in 250,000 steps. Trained runs: at most 1.5; learning rate 1: 22 after 60 steps."""
 
 NO_GRADIENT = 1e-8
-"""Root mean square of the generator's gradients. Adam divides by their own size plus 1e-8, so below that a step is no
-longer of the learning rate's size. Behind a dead layer: 0."""
+"""Least root mean square of the generator's gradients. Adam divides by their size plus 1e-8, so below that an update is
+smaller than the learning rate. Behind a dead layer: 0."""
 
 SAME_SPREAD = 0.2
-"""Standard deviation over eight latents, per pixel, in units of the real images'. An untrained generator: 0.56; trained
-ones: 0.9; learning rate 1: 0.08 to 0.13."""
+"""Least standard deviation of a pixel over eight latents, in units of the real images'. An untrained generator has
+0.56, trained ones 0.9; learning rate 1: 0.08 to 0.13."""
 
 
 class Alarm(NamedTuple):
-    """One that begins or ends.
+    """An alarm that begins or ends.
 
-    text: what is seen, empty at the end.
-    since: the last step at which nothing was.
+    text: description of the sign, empty at the end.
+    since: the last step at which the sign was absent.
     """
 
     name: str
@@ -68,11 +69,11 @@ class Alarm(NamedTuple):
 
 @dataclass
 class Health:
-    """What the alarms of a run remember: plain numbers, which a checkpoint holds.
+    """State of a run's alarms: plain numbers, saved in checkpoints.
 
-    seen: how often in a row each sign has been seen up to now.
-    unseen: the last step at which it was not.
-    sigmas: spectral norm that each raw weight began with.
+    seen: number of times in a row that each sign has been present.
+    unseen: the last step at which each sign was absent.
+    sigmas: initial spectral norm of each unnormalized weight.
     """
 
     seen: dict[str, int] = field(default_factory=dict)
@@ -84,10 +85,10 @@ class Health:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "Health":
-        """From what `state_dict` returned.
+        """Restores what `state_dict` returned.
 
         Raises:
-            TypeError, ValueError: from something else.
+            TypeError, ValueError: `state` has another form.
         """
         counts, steps, sigmas = (state.get(part, {}) for part in ("seen", "unseen", "sigmas"))
         return cls(
@@ -97,18 +98,18 @@ class Health:
         )
 
     def begin(self, layers: Iterable[LayerSpectrum]) -> None:
-        """Call with the spectra before the first step."""
+        """Remembers the spectra before the first step."""
         self.sigmas = {layer.name: layer.sigma for layer in layers}
 
     def active(self) -> dict[str, bool]:
-        """Of every alarm, whether it is on."""
+        """Whether each alarm is on."""
         return {name: self.seen.get(name, 0) >= patience for name, patience in PATIENCE.items()}
 
     def watch(self, step: int, signs: Mapping[str, str]) -> list[Alarm]:
-        """The alarms that begin or end now.
+        """Alarms that begin or end at a step.
 
         Args:
-            signs: by name, what is seen; empty where nothing is.
+            signs: description of each sign by name, empty where it is absent.
         """
         before = self.active()
         for name, text in signs.items():
@@ -130,11 +131,11 @@ def signs_of_line(
     first_sigmas: Mapping[str, float],
     gradient: float,
 ) -> dict[str, str]:
-    """What a line of the log tells, by the alarm's name.
+    """Signs in a line of the log, by the alarm's name.
 
     Args:
-        loss: a key of gan.losses.LOSSES; the losses and logits of one that has no bounds here are no sign.
-        scalars: of the line: d_loss, real_logit, fake_logit.
+        loss: a key of gan.losses.LOSSES; without bounds here, its losses and logits are no sign.
+        scalars: d_loss, real_logit and fake_logit of the line.
         first_sigmas: see `Health.sigmas`.
         gradient: see `gradient_size`.
     """
@@ -150,14 +151,16 @@ def _certain(loss: str, value: float) -> str:
     bound = CERTAIN_LOSS.get(loss)
     if bound is None or value >= bound:
         return ""
-    return f"the discriminator's loss is {value:.2g}, it tells every image and learns no more"
+    return (
+        f"the discriminator's loss is {value:.2g}: it separates real from generated perfectly and has stopped learning"
+    )
 
 
 def _indifferent(loss: str, real: float, fake: float) -> str:
     bound = INDIFFERENT_GAP.get(loss)
     if bound is None or abs(real - fake) > max(bound, ROUNDING * max(abs(real), abs(fake))):
         return ""
-    return f"mean logits of real and of generated images are {real:.4g} and {fake:.4g}, the discriminator tells nothing"
+    return f"mean logits are {real:.4g} (real) and {fake:.4g}: the discriminator cannot tell real from generated"
 
 
 def _grown(layers: Sequence[LayerSpectrum], first: Mapping[str, float]) -> str:
@@ -165,7 +168,7 @@ def _grown(layers: Sequence[LayerSpectrum], first: Mapping[str, float]) -> str:
     worst = max(growth, key=lambda name: growth[name], default="")
     if not worst or growth[worst] <= SIGMA_GROWTH:
         return ""
-    return f"the spectral norm of {worst} is {growth[worst]:.3g} times what it began with"
+    return f"the spectral norm of {worst} is {growth[worst]:.3g} times its initial value"
 
 
 def gradient_size(network: nn.Module) -> float:
@@ -178,20 +181,20 @@ def gradient_size(network: nn.Module) -> float:
 
 
 def signs_of_samples(spread: float) -> dict[str, str]:
-    """What a sample grid tells.
+    """Signs in a sample grid, by the alarm's name.
 
     Args:
-        spread: of the grid in units of the real images', see `spread`.
+        spread: spread of the grid in units of the real images', see `spread`.
     """
     text = f"samples of different latents differ {spread:.2g} times as much as real images do"
     return {"identical_samples": text if spread < SAME_SPREAD else ""}
 
 
 def spread(images: Tensor) -> float:
-    """Standard deviation over images, mean over pixels and groups, in units of their values.
+    """Standard deviation over the images of a group, averaged over pixels and groups.
 
     Args:
-        images: (groups, N, 3, H, W), N at least 2; those of one group are compared.
+        images: (groups, N, 3, H, W), N at least 2.
     """
     return float(images.float().std(dim=1).mean())
 

@@ -1,4 +1,4 @@
-"""Why a run stops before its end: a step, a time, a signal."""
+"""Reasons to stop a run before its end: a step, a time limit or a signal."""
 
 import signal
 import time
@@ -9,15 +9,19 @@ from types import FrameType
 from gan.runtime.distributed import is_connection_lost
 
 Limits = AbstractContextManager[Callable[[int], str]]
-"""Inside, a function of the step that says why to stop, or ""."""
+"""Context that yields a function of the step: the reason to stop, or ""."""
 
 
 @contextmanager
 def stopping(stop_after: int | None, max_minutes: float | None, spent: float = 0.0) -> Iterator[Callable[[int], str]]:
-    """A function of the step that says why to stop, or "".
+    """Yields a function of the step that returns the reason to stop, or "".
 
-    `spent` seconds count as if they had passed inside.
-    The first Ctrl-C or SIGTERM is a reason, the second ends the program at once.
+    The first Ctrl-C or SIGTERM is a reason; the second ends the program at once.
+
+    Args:
+        stop_after: step to stop after.
+        max_minutes: time limit.
+        spent: seconds that count towards the time limit already.
     """
     received: list[int] = []
     deadline = time.monotonic() + 60 * max_minutes - spent if max_minutes is not None else None
@@ -41,7 +45,7 @@ def stopping(stop_after: int | None, max_minutes: float | None, spent: float = 0
         yield reason
     except Exception as error:
         if is_connection_lost(error):
-            del previous[signal.SIGTERM]  # torchrun sends it to those that are left: they say their sentence first
+            del previous[signal.SIGTERM]  # torchrun sends it to the remaining processes: they print their error first
         raise
     finally:
         for number, handler in previous.items():
@@ -49,6 +53,6 @@ def stopping(stop_after: int | None, max_minutes: float | None, spent: float = 0
 
 
 def exit_after(reason: str) -> None:
-    """Ends the program with the status of a signal, where that was the reason to stop."""
+    """Ends the program with the exit status of a signal if that was the reason to stop."""
     if reason.startswith("signal"):
         raise SystemExit(128 + int(reason.split()[1]))

@@ -70,10 +70,10 @@ class Trainer:
         self.state.step += 1
 
     def take_scalars(self) -> dict[str, float]:
-        """Means since the last call; waits for the device.
+        """Means of `TOTALS` since the last call; waits for the device.
 
         Raises:
-            DivergenceError: one of them is not finite.
+            DivergenceError: a mean is not finite.
         """
         *sums, steps = self.state.totals.tolist()
         self.state.totals.zero_()
@@ -82,7 +82,7 @@ class Trainer:
         return scalars
 
     def check_finite(self) -> None:
-        """Raises DivergenceError if a loss or a weight is not finite: call it before saving; waits for the device."""
+        """Raises DivergenceError if a loss or a weight is not finite; waits for the device. Called before saving."""
         self._check(dict(zip(TOTALS, self.state.totals.tolist(), strict=False)))
         for network, name in ((self.state.generator, "generator"), (self.state.discriminator, "discriminator")):
             if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
@@ -100,7 +100,7 @@ class Trainer:
         """Logs the alarms that begin or end.
 
         Raises:
-            DivergenceError: one begins, and train.on_alarm is "stop".
+            DivergenceError: an alarm begins, and train.on_alarm is "stop".
         """
         step, health = self.state.step, self.state.health
         changes = health.watch(step, signs)
@@ -123,13 +123,13 @@ class Trainer:
         stop: Callable[[int], str],
         train_step: Callable[[], None] | None = None,
     ) -> str:
-        """Trains to the last step, or until `stop(step)` gives a reason; returns the reason, "" at the last step.
+        """Trains to the last step or until `stop(step)` returns a reason; returns the reason, "" at the last step.
 
         Args:
-            save: writes a checkpoint of the state.
-            sample: a grid of generated images, uint8 (3, H, W), and their spread in units of the real images'.
-            evaluate: metrics of the state by name, and distributions for histograms.
-            train_step: in place of `self.train_step`, the same in another way: see gan/training/graph.py.
+            save: writes a checkpoint of the state and returns its path.
+            sample: returns a grid of generated images, uint8 (3, H, W), and their spread in units of the real images'.
+            evaluate: returns metrics of the state by name, and distributions for histograms.
+            train_step: replaces `self.train_step`, see gan/training/graph.py.
 
         Raises:
             DivergenceError: see `take_scalars`, `check_finite`, and train.on_alarm.
@@ -137,12 +137,10 @@ class Trainer:
         settings, state = self.settings, self.state
         advance = self.train_step if train_step is None else train_step
         if state.step == 0:
-            layers = spectra(state.discriminator)
-            state.health.begin(layers)
-            log.layers(0, layers)
+            self._log_beginning(log)
             log.grid(0, sample()[0])
             log.before_saving()
-            log.saved(save())  # what a divergence goes back to, and a disk that is full is found now
+            log.saved(save())  # the target of a rollback; and a full disk is noticed now
         elif evaluate is not None and evaluation_due(settings, state.step) and not self._evaluated(log):
             log.metrics(state.step, *evaluate())  # the process ended between the checkpoint and its evaluation
         log.start(state.step)
@@ -151,21 +149,11 @@ class Trainer:
             advance()
             step, last = state.step, state.step == settings.steps
             if step % settings.log_every == 0 or last:
-                scalars = self.take_scalars() | {"learning_rate": learning_rate(settings, step - 1)}
-                self.check_finite()  # the losses are of before the last update; its weights have no spectra if NaN
-                layers = spectra(state.discriminator)
-                if state.retries:
-                    scalars["attempt"] = len(state.retries)
-                log.line(step, scalars, layers, self.batches.seconds)
-                gradient = gradient_size(state.generator)
-                self._watch(log, signs_of_line(settings.loss, scalars, layers, state.health.sigmas, gradient))
+                self._log_line(log)
             reason = "" if last else stop(step)
             with log.pause():
                 if last or _due(step, settings.sample_every):
-                    self.check_finite()
-                    grid, spread = sample()
-                    log.grid(step, grid)
-                    self._watch(log, signs_of_samples(spread))
+                    self._log_sample(log, sample)
                 if last or reason or _due(step, settings.checkpoint_every):
                     self.check_finite()
                     log.before_saving()
@@ -176,12 +164,35 @@ class Trainer:
             log.advance(step)
         return reason
 
+    def _log_beginning(self, log: Log) -> None:
+        layers = spectra(self.state.discriminator)
+        self.state.health.begin(layers)
+        log.layers(0, layers)
+
+    def _log_line(self, log: Log) -> None:
+        """Logs means and spectra after the last step, and the alarms that follow from them."""
+        state, settings = self.state, self.settings
+        scalars = self.take_scalars() | {"learning_rate": learning_rate(settings, state.step - 1)}
+        self.check_finite()  # the losses precede the last update; weights that are NaN have no spectra
+        layers = spectra(state.discriminator)
+        if state.retries:
+            scalars["attempt"] = len(state.retries)
+        log.line(state.step, scalars, layers, self.batches.seconds)
+        gradient = gradient_size(state.generator)
+        self._watch(log, signs_of_line(settings.loss, scalars, layers, state.health.sigmas, gradient))
+
+    def _log_sample(self, log: Log, sample: Callable[[], tuple[Tensor, float]]) -> None:
+        self.check_finite()
+        grid, spread = sample()
+        log.grid(self.state.step, grid)
+        self._watch(log, signs_of_samples(spread))
+
     def _evaluated(self, log: Log) -> bool:
         return self.processes.first(lambda: log.evaluated(self.state.step))
 
 
 def evaluation_due(settings: TrainSettings, step: int) -> bool:
-    """Whether metrics are measured after a step: every train.eval_every, unless that is 0, and after the last one."""
+    """Whether a step is followed by an evaluation: every train.eval_every steps and the last one, unless that is 0."""
     return _due(step, settings.eval_every) or (settings.eval_every > 0 and step == settings.steps)
 
 

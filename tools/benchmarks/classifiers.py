@@ -1,4 +1,4 @@
-"""An update of a classifier: ours, beside the loop that most code has, on the same network and recipe."""
+"""Time of a classifier's update: ours and the usual loop, on the same network and recipe."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -58,21 +58,21 @@ def measure_classify(
 
 
 def random_images() -> ImageData:
-    """Random pixels in ten classes: what they show is not what is measured."""
+    """Random pixels in ten classes; their content does not affect the time."""
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (NUM_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=random)
     return ImageData(images, torch.arange(NUM_IMAGES) % CLASSES, tuple(map(str, range(CLASSES))), "random", "train")
 
 
 def _ours(config: ClassifierConfig, device: str) -> Callable[[], None]:
-    """As gan-train-classifier makes it."""
+    """An update as gan-train-classifier runs it."""
     state = build.build_classifier_state(config, device, CLASSES)
     batched = torch.device(device).type == "cuda"
     return ClassifierTrainer(state, random_images(), config.train, batched=batched).train_step
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Image by image, as torchvision's data sets give them."""
+    """Data set that returns one transformed image at a time, as torchvision's do."""
 
     def __init__(self, data: ImageData) -> None:
         self.pictures = [v2.functional.to_pil_image(image) for image in data.images]
@@ -95,7 +95,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def _usual(config: ClassifierConfig, device: str) -> Callable[[], None]:
-    """The loop that most code has, on the same network, without normalization."""
+    """An update by the usual loop, on the same network without normalization."""
     network: nn.Module = build.architecture(config)(CLASSES).to(device).train()
     train = config.train
     optimizer = torch.optim.SGD(

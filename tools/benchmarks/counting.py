@@ -1,4 +1,4 @@
-"""What one call launches, which costs microseconds on a GPU whatever it computes, and its arithmetic."""
+"""Kernel launches and arithmetic of one call; on a GPU each launch costs microseconds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 FREE = ("empty", "new_empty", "resize_", "set_", "_unsafe_view", "_local_scalar_dense")
-"""Beginnings of names of operations that compute nothing: they allocate, rename or read one number."""
+"""Prefixes of operations that compute nothing: they allocate, rename or read one number."""
 
 
 def count_launches(run: Callable[[], Any], device: str) -> dict[str, int]:
-    """What one call of `run` does, under the name of what is counted.
+    """Number of kernels or operations of one call of `run`, under the name of what is counted.
 
-    "kernels": on a GPU, all that it ran, copies included. "operations": elsewhere, those of torch that compute or copy
-    values, each of which is a kernel or a few on a GPU; what a compiler made is not seen.
+    "kernels": all kernels that ran on a GPU, copies included. "operations": elsewhere, operations of torch that compute
+    or copy values, each of which is one or a few kernels on a GPU; compiled code is not seen.
     """
     if torch.device(device).type == "cuda":
         return {"kernels": _kernels(run)}
@@ -58,7 +58,7 @@ class _Operations(TorchDispatchMode):
 
 
 class _Flops(TorchDispatchMode):
-    """Sums up what torch's registry says of each operation inside."""
+    """Sums the arithmetic of the operations inside, by torch's registry."""
 
     def __init__(self) -> None:
         super().__init__()

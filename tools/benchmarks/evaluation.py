@@ -1,4 +1,4 @@
-"""Evaluation against torch-fidelity and pytorch-fid: features, FID and IS end to end, FID's last step, critics."""
+"""Time of evaluation against torch-fidelity and pytorch-fid: features, FID and IS end to end, critics."""
 
 import importlib.util
 import tempfile
@@ -25,16 +25,16 @@ from evaluation.presets import PRESETS
 FIDELITY = "torch-fidelity"
 PYTORCH_FID = "pytorch-fid"
 WHOLE_RUN = 100_000
-"""Critic steps of the paper's Neural Divergence."""
+"""Critic updates of the paper's Neural Divergence."""
 INCEPTION_LAYERS = ["2048", "logits_unbiased"]
 
 
 @click.command("evaluate")
 @click.option("--images", type=click.IntRange(20), default=64, help="Generated images, and as many real ones.")
-@click.option("--dimensions", type=click.IntRange(1), default=2048, help="Of the Fréchet distance's moments.")
-@click.option("--nd/--no-nd", default=False, help="Also steps per second of Neural Divergence's critics.")
-@click.option("--nd-steps", type=click.IntRange(1), default=5, help="Of one timed round.")
-@click.option("--peer/--no-peer", default=True, help="Compare with pytorch-fid, too, where it is installed.")
+@click.option("--dimensions", type=click.IntRange(1), default=2048, help="Dimensions of the Fréchet distance.")
+@click.option("--nd/--no-nd", default=False, help="Measure critics of Neural Divergence too.")
+@click.option("--nd-steps", type=click.IntRange(1), default=5, help="Critic updates in one timed round.")
+@click.option("--peer/--no-peer", default=True, help="Compare with pytorch-fid if it is installed.")
 @shared_options(repeats=3)
 def measure_evaluate(
     images: int,
@@ -49,9 +49,9 @@ def measure_evaluate(
 ) -> Record:
     """Inception's features, FID and IS end to end, and the last step of FID alone, against torch-fidelity's.
 
-    All with the same images and seeded random Inception weights. Features: one batch of them. End to end: the network
-    read from its file, features and both values; pytorch-fid reads PNG files and has no IS. Fréchet distance: two sets
-    of moments of 10,000 and 5,000 features; "cached" has met the first set before, as in training.
+    All use the same images and seeded random Inception weights. Features: one batch. End to end: reading the network,
+    features and both values; pytorch-fid reads PNG files and has no IS. Fréchet distance: moments of 10,000 and 5,000
+    features; "cached" has seen the first set before, as in training.
     """
     measured = f"fid,is of {images} against {images} images of 32x32; Fréchet distance in {dimensions} dimensions"
     record = start(measured, repeats, threads, device)
@@ -74,7 +74,7 @@ def measure_evaluate(
 
 
 def random_inception(file: Path) -> Path:
-    """Weights of torch-fidelity's own network from a seed, He-initialised; writes and returns the file."""
+    """Writes He-initialised weights of torch-fidelity's own network from a seed; returns the file."""
     nothing_to_load = patch.object(feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
     with nothing_to_load, patch.object(nn.Module, "load_state_dict", lambda *_, **__: None):
         torch.manual_seed(0)
@@ -87,7 +87,7 @@ def random_inception(file: Path) -> Path:
 
 
 class _Images(Dataset[Tensor]):
-    """One uint8 tensor for each image, as torch-fidelity wants them."""
+    """Data set of uint8 images for torch-fidelity."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -158,7 +158,7 @@ def _features(images: Tensor, weights: Path, device: str) -> dict[str, Callable[
 
 
 def _with_weights(weights: Path) -> Any:
-    """Inside, pytorch-fid reads this file where it would download its own, of the same tensors."""
+    """Context in which pytorch-fid reads this file instead of downloading its own."""
     from pytorch_fid import inception
 
     state = {name: value for name, value in torch.load(weights).items() if not name.startswith("feature_extractor_")}
@@ -192,7 +192,7 @@ def _pytorch_fid_from_files(both: Tensor, folder: Path, weights: Path, device: s
 
 
 def _critic_steps(steps: int, repeats: int, device: str) -> Rows:
-    """One row for each preset; the ratio says little, since their critics differ."""
+    """One row for each preset; their critics differ, so the ratio means little."""
     variants = {}
     for name, preset in PRESETS.items():
         training = Training(preset, (32, 32), "benchmark", torch.device(device), loss_every=100)

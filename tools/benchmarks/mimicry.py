@@ -1,4 +1,4 @@
-"""torch-mimicry's SN-GAN for 32x32 images, trained by its own `train_step`s: the peer of our training step.
+"""Peer of our training step: torch-mimicry's SN-GAN for 32x32 images, trained by its own `train_step`s.
 
 Its package imports TensorFlow and LMDB for metrics and data sets that are not needed here, so its modules are imported
 without running the package's own `__init__`. Install it with: pip install --no-deps torch-mimicry
@@ -23,11 +23,10 @@ def mimicry_found() -> bool:
 
 
 def mimicry_iteration(size: Size, settings: TrainSettings, device: str) -> Callable[[], None]:
-    """A function that does d_steps discriminator steps and one generator step as mimicry's trainer does.
+    """Function that runs d_steps discriminator steps and one generator step as mimicry's trainer does.
 
-    Our recipe's batches: the generator's step sees generator_batch_factor times as many images, as in Miyato et al.'s
-    code; mimicry's own trainer gives it as many as the discriminator's. Real images lie on the device as floats, which
-    spares mimicry its data loader.
+    The generator's batch is generator_batch_factor times the discriminator's, as in Miyato et al.'s code; mimicry's own
+    trainer has equal batches. Real images are floats on the device, so mimicry's data loader is not part of the time.
     """
     _without_init(PACKAGE)
     _without_init(f"{PACKAGE}.training")
@@ -56,7 +55,7 @@ def mimicry_iteration(size: Size, settings: TrainSettings, device: str) -> Calla
 
 
 def _without_init(name: str) -> None:
-    """Makes the submodules of a package importable and leaves its `__init__` aside."""
+    """Makes the submodules of a package importable without running its `__init__`."""
     if name in sys.modules:
         return
     spec = importlib.util.find_spec(name)

@@ -1,4 +1,4 @@
-"""The cost of one normalization of a discriminator's weights."""
+"""Time of one normalization of a discriminator's weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,19 +31,18 @@ COMPILED = "_compiled"
 @click.option(
     "--layout", type=click.Choice(list(LAYOUTS)), default="channels_last", help="Memory format of the weights."
 )
-@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Of the discriminator step.")
-@click.option("--compiled/--not-compiled", default=False, help="Also each compiled: a minute more.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Size of the discriminator step.")
+@click.option("--compiled/--not-compiled", default=False, help="Measure compiled variants too; takes a minute more.")
 @shared_options(repeats=100, fewest=3)
 def measure_normalize(
     layout: str, size: str, compiled: bool, repeats: int, threads: int, device: str, json_path: Path | None
 ) -> Record:
     """One normalization of the unconditional 32x32 discriminator: one power iteration, then all normalized weights.
 
-    "forward" is that; "forward and backward" adds the gradients of all weights. Ratios are to torch's spectral_norm in
-    the same run. The trainer keeps the weights channels-last. Kernels are counted on a GPU; on a CPU the operations of
-    torch that compute or copy something, which cannot be seen where they are compiled. Compiled weights leave ours to
-    move their vectors as before, the batched ones in a program of its own; torch's move theirs inside. The trainer's
-    "discriminator step" has a fifth of the rounds; its ratios are to no normalization.
+    "forward and backward" adds the gradients of all weights. Ratios are to torch's spectral_norm in the same run. The
+    trainer keeps weights channels-last. Kernels are counted on a GPU, uncompiled operations that compute or copy on a
+    CPU. Compiled variants of ours run power iteration eagerly, or in a compiled program of its own if batched; torch's
+    runs inside the compiled forward. "discriminator step" has a fifth of the rounds; ratios are to no normalization.
     """
     sizes = [
         module.weight.numel() for module in ResNetDiscriminator().modules() if isinstance(module, NORMALIZED_LAYERS)
@@ -65,7 +64,7 @@ def measure_normalize(
 
 
 def _variant(name: str, layout: torch.memory_format, device: str, backward: bool) -> Callable[[], None]:
-    """A function that normalizes all weights of its own discriminator once."""
+    """Function that normalizes all weights of its own discriminator once."""
     compiled, name = name.endswith(COMPILED), name.removesuffix(COMPILED)
     torch.manual_seed(0)
     network = ResNetDiscriminator()

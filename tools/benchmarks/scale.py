@@ -1,4 +1,4 @@
-"""The cost of one iteration against batch size, width, image size, threads and processes."""
+"""Time of one iteration by batch size, width, image size, threads and processes."""
 
 import multiprocessing
 import os
@@ -19,9 +19,9 @@ FACTORS = (0.5, 1, 2)
 
 
 @click.command("scale")
-@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="What is doubled and halved.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Size that is halved and doubled.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32")
-@click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), help="The most that run at once.")
+@click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), help="Most processes at once.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting of all runs.")
 @shared_options(repeats=3)
 def measure_scale(
@@ -34,10 +34,10 @@ def measure_scale(
     device: str,
     json_path: Path | None,
 ) -> Record:
-    """One iteration at other sizes; images per second of the same training in several processes at once.
+    """One iteration at other sizes, and the throughput of several processes at once.
 
-    Every group's ratios are to its first row. Processes share the device and have one thread each; their row has an
-    iteration's time while all of them train, and the images that they take together.
+    Each group's ratios are to its first row. Processes share the device and have one thread each; their row gives an
+    iteration's time while all of them train, and their total images/s.
     """
     record = start(f"one generator iteration around size {size}, {precision}", repeats, threads, device)
     settings = ["discriminator.normalization=srn", f"train.precision={precision}", *overrides]
@@ -74,7 +74,7 @@ def _groups(size: Size, settings: list[str], threads: int, device: str) -> dict[
 
 
 def _for_64_pixels(size: Size) -> Size:
-    """The 64x64 networks are 16 times as wide at their narrow end; the original's 64 channels stand beside 256."""
+    """Widths for 64x64 images, whose networks widen 16-fold; the original uses 64 channels there and 256 at 32x32."""
     return Size(size.batch, max(1, size.generator // 4), max(1, size.discriminator // 2))
 
 
@@ -84,7 +84,7 @@ def _with_threads(count: int, iterate: Callable[[], Any]) -> None:
 
 
 def _at_once(count: int, size: Size, settings: list[str], repeats: int, device: str) -> dict[str, Any]:
-    """One row: an iteration's time while `count` processes train, and what they do together."""
+    """Row with an iteration's time while `count` processes train, and their total images/s."""
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(count, mp_context=context) as pool:
         barrier = manager.Barrier(count)
@@ -96,7 +96,7 @@ def _at_once(count: int, size: Size, settings: list[str], repeats: int, device: 
 
 
 def _train_beside(barrier: Any, size: Size, settings: list[str], repeats: int, device: str) -> list[float]:
-    """Seconds of each iteration, after all processes are ready."""
+    """Seconds of each iteration, measured once all processes are ready."""
     torch.set_num_threads(1)
     if torch.device(device).type == "cpu":
         keep_freed_memory()

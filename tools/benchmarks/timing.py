@@ -1,4 +1,4 @@
-"""Times of several variants in one process, in turn, and how they are written down."""
+"""Timing of several variants in turn in one process, and tables of the results."""
 
 import json
 import platform
@@ -24,7 +24,7 @@ def shared_options(repeats: int, fewest: int = 2) -> Callable[[Callable[..., Rec
 
     Args:
         repeats: default number of timed rounds.
-        fewest: of them; two are needed for quartiles.
+        fewest: smallest number of timed rounds; quartiles need two.
     """
     options = (
         click.option(
@@ -33,7 +33,7 @@ def shared_options(repeats: int, fewest: int = 2) -> Callable[[Callable[..., Rec
             default=repeats,
             help="Timed rounds; each runs every variant once.",
         ),
-        click.option("--threads", type=click.IntRange(1), default=1, help="Of torch, on the CPU."),
+        click.option("--threads", type=click.IntRange(1), default=1, help="Number of torch's threads on the CPU."),
         click.option("--device", default="cpu", help="cpu, cuda, cuda:1, ..."),
         click.option(
             "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here too."
@@ -49,7 +49,7 @@ def shared_options(repeats: int, fewest: int = 2) -> Callable[[Callable[..., Rec
 
 
 def start(measured: str, repeats: int, threads: int, device: str) -> Record:
-    """Prepares torch and the allocator as gan-train does; returns the conditions that figures depend on."""
+    """Prepares torch and the allocator as gan-train does; returns the conditions of the measurement."""
     torch.set_num_threads(threads)
     return {
         "measured": measured,
@@ -68,7 +68,7 @@ def finish(record: Record, json_path: Path | None) -> Record:
 
 
 def calls_in_a_row(device: str) -> int:
-    """Iterations between two readings of the clock: in training the host runs ahead of a GPU, too."""
+    """Iterations between two readings of the clock: several on a GPU, since the host runs ahead of it in training."""
     return 10 if torch.device(device).type == "cuda" else 1
 
 
@@ -78,7 +78,7 @@ def interleave(
     """Seconds of one call of each variant, A B C A B C ..., after `warm` rounds that do not count.
 
     Args:
-        calls: of a variant in a row, between two readings of the clock; with several, the host may run ahead of a GPU.
+        calls: calls of a variant between two readings of the clock; with several, the host may run ahead of a GPU.
     """
     wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
     seconds: dict[str, list[float]] = {name: [] for name in variants}
@@ -104,7 +104,7 @@ def summarize(seconds: dict[str, list[float]], work: float = 0.0, unit: str = ""
     """Median, quartiles and minimum in milliseconds, and their ratios to those of the first variant, the reference.
 
     Args:
-        work: done by one run of a variant, in `unit`, such as 640 "images"; 0: no rate is given.
+        work: amount of work in one run of a variant, in `unit`, such as 640 "images"; 0 gives no rate.
     """
     first = next(iter(seconds.values()))
     reference = statistics.median(first)
@@ -121,7 +121,7 @@ def summarize(seconds: dict[str, list[float]], work: float = 0.0, unit: str = ""
 
 
 def machine(device: str) -> Record:
-    """What the figures depend on besides the code."""
+    """Device, threads and versions."""
     return {
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
@@ -132,7 +132,7 @@ def machine(device: str) -> Record:
 
 
 def markdown(record: Record) -> str:
-    """A list of the conditions, then one table for every group of variants."""
+    """The record as Markdown: a list of the conditions, then one table for each group of variants."""
     lines = [f"- {key}: {value}" for key, value in record.items() if not isinstance(value, dict)]
     for what, rows in record.items():
         if isinstance(rows, dict):
@@ -141,7 +141,7 @@ def markdown(record: Record) -> str:
 
 
 def _table(what: str, rows: Rows) -> list[str]:
-    """Times in one column, ratio and its inverse, then whatever else the rows hold."""
+    """One group as a table: times, ratio and its inverse, then the other entries of the rows."""
     known = {*COLUMNS, "ratio", "ratio_of_minima"}
     others = list(dict.fromkeys(key for row in rows.values() for key in row if key not in known))
     heads = [what, "median ms", "quartiles", "minimum", "ratio", "of minima", "times as fast"]

@@ -1,4 +1,4 @@
-"""The training step against torch-mimicry's, against the machine, and with single techniques taken away or added."""
+"""Time of a training iteration against torch-mimicry and against the machine, and with single techniques changed."""
 
 import multiprocessing
 import resource
@@ -44,11 +44,11 @@ PEER_ALONE = "torch-mimicry, system's allocator"
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 MIB = 2**20
 WHOLE_RUN = 50_000
-"""Generator iterations of the published recipe."""
+"""Generator updates of the published recipe."""
 
 
 def _patched(make: Callable[[], Trainer], where: Any, name: str, instead: Any) -> Iteration:
-    """An iteration of a trainer that is made, and runs, with an attribute replaced."""
+    """An iteration of a trainer that is built and run with an attribute of a module replaced."""
     with patch.object(where, name, instead):
         trainer = make()
 
@@ -112,18 +112,18 @@ TECHNIQUES: dict[str, Callable[[Callable[[], Trainer]], Iteration]] = {
     "fused Adam": _fused_adam,
     "compiled": _compiled,
 }
-"""One change each: the first five take away what the trainer does, the others add what it does not do on a CPU.
+"""One change each: the first five undo techniques of the trainer, the others add techniques it does not use on a CPU.
 
 pooling apart, upsampling apart: 3x3 convolutions at the higher resolution.
-contiguous: instead of channels last.
-two passes: of the discriminator, over real and fake images one after the other.
-not frozen: the generator's step computes the discriminator's gradients, too.
-batched: all normalized weights at once.
+contiguous: contiguous layout instead of channels last.
+two passes: the discriminator sees real and fake images one after the other.
+not frozen: the generator's update computes the discriminator's gradients, too.
+batched: all normalized weights together.
 """
 
 
 def _names(context: click.Context, parameter: click.Parameter, value: str, valid: Sequence[str]) -> list[str]:
-    """Names separated by commas; "all" stands for all of them, "none" for none."""
+    """Parses names separated by commas; "all" selects all of them, "none" none."""
     chosen = {"all": list(valid), "none": []}.get(value, [name.strip() for name in value.split(",")])
     for name in chosen:
         if name not in valid:
@@ -170,25 +170,18 @@ def measure_train(
     device: str,
     json_path: Path | None,
 ) -> Record:
-    """One generator iteration of the 32x32 recipe: 5 discriminator steps and 1 generator step on twice the batch.
+    """One iteration of the 32x32 recipe: a generator update on twice the batch, 5 discriminator updates.
 
-    Ratios are to torch-mimicry in float32 in the same run, or to our first variant where it is not compared. On a CPU
-    it has the allocator settings of our commands, and in a second row, in a process of its own, those of the system;
-    on a GPU its convolutions take TF32 inputs, as torch does unless told. The floor is the arithmetic of a variant's
-    own iteration at the faster of two rates that the same run measured at its precision: a 3x3 convolution with its
-    gradients, and a product of matrices. images/s counts real images.
-
-    On a GPU each variant is measured with the plain and with the fast step, unless --set train.fast chooses one.
+    Ratios are to torch-mimicry in float32, or to our first variant without it. On a CPU the peer has the allocator
+    settings of our commands, in a second row those of the system. The floor is an iteration's own arithmetic at the
+    faster of two rates measured in the same run. images/s counts real images. On a GPU each variant runs with the
+    plain and the fast step, unless --set train.fast chooses one.
     """
     wanted = SIZES[size]
     record = start(f"one generator iteration at size {size}: {wanted}", repeats, threads, device)
-    on_gpu = torch.device(device).type == "cuda"
     makers = _makers(wanted, normalizations, precisions, techniques, overrides, device)
     if peer and mimicry_found():
-        peers = {PEER: _Maker(partial(_peer, wanted, device))}
-        if not on_gpu:
-            peers[PEER_ALONE] = _Maker(partial(_peer_alone, wanted, threads), partial(_peer, wanted, device))
-        makers = peers | makers
+        makers = _peers(wanted, threads, device) | makers
     variants: dict[str, Iteration] = {}
     for name, maker in makers.items():
         try:
@@ -198,6 +191,7 @@ def measure_train(
     flops = {name: count_flops((makers[name].plain or makers[name].make)().train_step) for name in variants}
     weighed = [name for name in variants if name != PEER_ALONE] if memory else []
     peaks = {name: _in_a_process(makers[name].make, device, threads) for name in weighed}
+    on_gpu = torch.device(device).type == "cuda"
     probes = _probes(wanted, ["fp32", *(["tf32"] if on_gpu else []), *precisions], device)
     timed = variants | {name: probe.run for name, probe in probes.items()}
     seconds = interleave(timed, repeats, device, warm=1, calls=calls_in_a_row(device))
@@ -205,20 +199,18 @@ def measure_train(
     train = configure(wanted, overrides).train
     rows = summarize(seconds, train.d_steps * train.batch_size, "images")
     for name, row in rows.items():
-        precision = "tf32" if name == PEER and on_gpu else _precision(name)
-        rate = max(rate for probe, rate in rates.items() if _precision(probe) == precision)
+        rate = max(rate for probe, rate in rates.items() if _precision(probe) == _precision(name, device))
         row["GFLOP"] = round(flops[name] / 1e9, 2)
         row["share_of_floor"] = round(flops[name] / rate / (row["median_ms"] / 1000), 3)
         if name in peaks:
             row["peak_MiB"] = round(peaks[name] / MIB)
     add_whole_run(rows, WHOLE_RUN)
     record |= {f"rate of {name}, GFLOP/s": round(rate / 1e9, 1) for name, rate in rates.items()}
-    record["iteration"] = rows
-    return finish(record, json_path)
+    return finish(record | {"iteration": rows}, json_path)
 
 
 class _Maker(NamedTuple):
-    """make: builds a variant. plain: the same arithmetic where it can be counted, which it cannot in a graph."""
+    """Builders of a variant. plain: one with the same arithmetic outside a graph, where it can be counted."""
 
     make: Callable[[], Choice]
     plain: Callable[[], Choice] | None = None
@@ -232,7 +224,7 @@ def _makers(
     overrides: Sequence[str],
     device: str,
 ) -> dict[str, _Maker]:
-    """Our variants by name: "sn bf16", "sn bf16, fast"; then the techniques."""
+    """Builders of our variants by name ("sn bf16", "sn bf16, fast"), then of the techniques."""
     settings = {
         f"{normalization} {precision}": [
             f"discriminator.normalization={normalization}",
@@ -265,12 +257,19 @@ def _changed(size: Size, overrides: Sequence[str], device: str, technique: str) 
     return Choice(iterate, f"plain step: {technique}")
 
 
+def _peers(size: Size, threads: int, device: str) -> dict[str, _Maker]:
+    peers = {PEER: _Maker(partial(_peer, size, device))}
+    if torch.device(device).type != "cuda":
+        peers[PEER_ALONE] = _Maker(partial(_peer_alone, size, threads), partial(_peer, size, device))
+    return peers
+
+
 def _peer(size: Size, device: str) -> Choice:
     return Choice(mimicry_iteration(size, configure(size).train, device), "its own, eager")
 
 
 def _peer_alone(size: Size, threads: int) -> Choice:
-    """In a process of its own, whose allocator is as the system has it: what who installs the peer gets."""
+    """The peer in a process of its own with the system's allocator settings, as its users run it."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(1, mp_context=context, initializer=_hold_peer, initargs=(size, threads))
     return Choice(lambda: pool.submit(_run_held_peer).result(), "its own, eager, in another process")
@@ -288,19 +287,22 @@ def _run_held_peer() -> None:
     _held[0]()
 
 
-def _precision(name: str) -> str:
+def _precision(name: str, device: str = "cpu") -> str:
+    """Precision in a variant's or a probe's name; the peer's convolutions on a GPU take TF32 inputs."""
+    if name == PEER and torch.device(device).type == "cuda":
+        return "tf32"
     return next((precision for precision in PRECISIONS if precision in name), "fp32")
 
 
 class _Probe(NamedTuple):
-    """Something the machine is as fast at as it can be."""
+    """Operation that runs at the machine's highest rate."""
 
     run: Iteration
     flops: int
 
 
 def _probes(size: Size, precisions: Iterable[str], device: str) -> dict[str, _Probe]:
-    """A 3x3 convolution of the generator's width at 16x16 pixels with both gradients, and a product of matrices."""
+    """Probes: a 3x3 convolution of the generator's width at 16x16 pixels with both gradients, and a matrix product."""
     side = 8192 if torch.device(device).type == "cuda" else 1024
     probes = {}
     for name in dict.fromkeys(precisions):
@@ -326,7 +328,7 @@ def _probes(size: Size, precisions: Iterable[str], device: str) -> dict[str, _Pr
 
 
 def _in_a_process(make: Callable[[], Choice], device: str, threads: int) -> int:
-    """Bytes that building a variant and two of its iterations need, in a fresh process."""
+    """Peak memory in bytes of building a variant and running two iterations in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak_memory, make, device, threads).result()
 
@@ -344,9 +346,9 @@ def _peak_memory(make: Callable[[], Choice], device: str, threads: int) -> int:
 
 
 def _resident() -> int:
-    """The most this process has ever held, in bytes.
+    """Peak resident memory of this process in bytes.
 
-    Linux hands getrusage's figure down to child processes, so the one in /proc is read where there is one.
+    On Linux, getrusage's figure is inherited by child processes, so the one in /proc is read if there is one.
     """
     status = Path("/proc/self/status")
     if status.exists():
