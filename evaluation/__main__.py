@@ -60,7 +60,7 @@ OTHERS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
-class Count(click.ParamType):
+class Count(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # not generic before click 8.3
     """A positive number of images, or "all"; "all" becomes 0."""
 
     name = "N|all"

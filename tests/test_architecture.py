@@ -16,6 +16,7 @@ FILES = {
     for package in ("gan", "evaluation")
     for path in (ROOT / package).rglob("*.py")
 }
+LONGEST_FUNCTION = 77  # lines
 FAMILIES = (
     "gan.normalization",
     "gan.models",
@@ -85,6 +86,18 @@ def test_training_is_handed_finished_objects() -> None:
 def test_nothing_below_imports_build() -> None:
     above = {"gan.train", "gan.evaluate", "gan.sample", "gan.train_classifier", "gan.evaluate_classifier"}
     assert {name for name in FILES if "gan.build" in imports_of(name)} <= above
+
+
+def test_functions_fit_a_screen() -> None:
+    """Options of commands count: they stand in the signature."""
+    lengths = {
+        f"{path.relative_to(ROOT)}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for package in ("gan", "evaluation", "tools")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert not {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION}
 
 
 def test_every_file_is_in_a_listed_package() -> None:

@@ -18,6 +18,7 @@ Is a packed data set still whole?
 
 import sys
 import time
+from typing import Any
 
 import click
 
@@ -78,7 +79,13 @@ def read(
 ) -> dict[str, ImageData]:
     """The named splits, or train and test; of a folder, whichever of them there are."""
     source = find_source(name)
-    settings = {"root": root, "image_size": image_size, "crop": crop, "resize": resize, "download": download}
+    settings: dict[str, Any] = {
+        "root": root,
+        "image_size": image_size,
+        "crop": crop,
+        "resize": resize,
+        "download": download,
+    }
     if source.load_splits is not None:
         return dict(source.load_splits(splits=splits, **settings))
     return {split: source.load(split=split, **settings) for split in splits or ("train", "test")}

@@ -40,8 +40,10 @@ from evaluation.runtime.files import read_arrays
 from gan.runs.checkpoint import list_checkpoints, read_checkpoint
 from gan.train import main as gan_train
 
-SETTINGS = ("train.steps=300", "train.sample_every=10", "train.checkpoint_every=10", "train.eval_every=20")
-SETTINGS += ("train.keep_best=fid", "train.keep_every=100", "train.ema_decay=0.9", "eval.metrics=fid,prdc")
+SETTINGS = (
+    *("train.steps=300", "train.sample_every=10", "train.checkpoint_every=10", "train.eval_every=20"),
+    *("train.keep_best=fid", "train.keep_every=100", "train.ema_decay=0.9", "eval.metrics=fid,prdc"),
+)
 CLOCK = {"images_per_second", "data_share"}
 LONGEST_LIFE = 6.0  # seconds from a start to a kill, at most
 OPERATIONS = 400  # on files of the run and its cache, from a start to a kill, at most

@@ -78,7 +78,7 @@ def _arranged(network: FeatureExtractorInceptionV3, device: torch.device | str) 
             block.bn = torch.nn.Identity()
     network.requires_grad_(False).to(device)
     if torch.device(device).type == "cpu":
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     return network
 
 

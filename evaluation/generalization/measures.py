@@ -117,10 +117,7 @@ def log_jac_norm(network: nn.Module, images: Tensor, labels: Tensor, *, batch_si
     with asked(network, images, labels) as ask:
         for some, classes in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             hidden = _HiddenLayers(len(some))
-            handles = [
-                layer.register_forward_pre_hook(hidden.of(name), with_kwargs=True)  # type: ignore[arg-type]
-                for name, layer in layers
-            ]
+            handles = [layer.register_forward_pre_hook(hidden.of(name), with_kwargs=True) for name, layer in layers]
             try:
                 parts.append(_log_jac_norm(ask, hidden, some, classes))
             finally:

@@ -92,7 +92,7 @@ def _spectrum(name: str, layer: nn.Module) -> LayerSpectrum:
 
 def _blocks(layer: nn.Module) -> list[Tensor]:
     """A layer's weight as blocks of one matrix, each (output units, everything else): one for each group."""
-    weight = layer.weight.detach().double().cpu()  # type: ignore[operator, union-attr]
+    weight = layer.weight.detach().double().cpu()  # type: ignore[operator]
     groups = layer.groups if isinstance(layer, _ConvNd) else 1
     parts = weight.chunk(groups)
     if isinstance(layer, _ConvTransposeNd):

@@ -21,7 +21,7 @@ def _timed(method: Callable[Concatenate["Batches", P], R]) -> Callable[Concatena
     """Adds the duration of a method to `seconds`."""
 
     @wraps(method)
-    def call(self: "Batches", *arguments: P.args, **options: P.kwargs) -> R:
+    def call(self: "Batches", /, *arguments: P.args, **options: P.kwargs) -> R:
         begin = time.perf_counter()
         result = method(self, *arguments, **options)
         self.seconds += time.perf_counter() - begin

@@ -139,7 +139,7 @@ def bake(network: nn.Module) -> nn.Module:
             for norm in applied
             if isinstance(norm, SpectralNorm)
         ]
-        parametrizations.eval()  # type: ignore[union-attr, operator]  # else update="forward" would iterate once more
+        parametrizations.eval()  # type: ignore[union-attr]  # else update="forward" would iterate once more
         if norms:
             _own_class(module)
         for name, norm in reversed(norms):  # in reverse, so that the parameters end up in their original order

@@ -136,7 +136,7 @@ class SpectralNorm(nn.Module):
 
     # torch.compile silently gives wrong gradients if buffers are changed and used in one graph, so it is disabled here.
     # Unlike torch.compiler.disable, this decorator does not import the compiler.
-    @torch._disable_dynamo  # type: ignore[untyped-decorator]
+    @torch._disable_dynamo
     def _update_and_normalize(self, weight: Tensor) -> Tensor:
         with full_precision(weight):
             self.update_(weight)

@@ -151,7 +151,7 @@ class _Lower(torch.autograd.Function):
         return matrix / sigma if gamma == 1 else torch.addr(matrix, u * (1 - gamma), v, beta=gamma / sigma)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         matrix, u, v = ctx.saved_tensors
         limit, sigma, gamma = ctx.scalars
         if grad.layout != torch.strided:  # nn.Embedding(sparse=True)

@@ -179,7 +179,7 @@ class _Gathered(torch.autograd.Function):
         return torch.stack(values)
 
     @staticmethod
-    def backward(ctx: Any, gradients: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradients: Tensor) -> Tensor:
         total = gradients.clone()
         dist.all_reduce(total)
         return total[dist.get_rank()]
@@ -193,7 +193,7 @@ class _GlobalBatchNorm(_BatchNorm):
             return super().forward(x)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         own = torch.stack(torch.var_mean(wide, (0, 2, 3), correction=0))
-        variances, means = _Gathered.apply(own).unbind(1)  # type: ignore[no-untyped-call]  # (count, C)
+        variances, means = _Gathered.apply(own).unbind(1)  # (count, C)
         mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
         self._track(mean, variance, len(means) * x.numel() // x.shape[1])
         scale = torch.rsqrt(variance + self.eps)

@@ -109,12 +109,12 @@ def _usual(config: ClassifierConfig, device: str) -> Callable[[], None]:
 
     endless = batches()
 
-    def update() -> float:
+    def update() -> None:
         images, labels = (part.to(device) for part in next(endless))
         loss = F.cross_entropy(network(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return loss.item()  # most loops print it
+        loss.item()  # most loops print it
 
     return update

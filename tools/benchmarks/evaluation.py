@@ -75,7 +75,7 @@ def measure_evaluate(
 
 def random_inception(file: Path) -> Path:
     """Writes He-initialised weights of torch-fidelity's own network from a seed; returns the file."""
-    nothing_to_load = patch.object(feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
+    nothing_to_load: Any = patch.object(feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
     with nothing_to_load, patch.object(nn.Module, "load_state_dict", lambda *_, **__: None):
         torch.manual_seed(0)
         network = feature_extractor_inceptionv3.FeatureExtractorInceptionV3("inception-v3-compat", INCEPTION_LAYERS)

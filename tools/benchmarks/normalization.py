@@ -68,7 +68,7 @@ def _variant(name: str, layout: torch.memory_format, device: str, backward: bool
     compiled, name = name.endswith(COMPILED), name.removesuffix(COMPILED)
     torch.manual_seed(0)
     network = ResNetDiscriminator()
-    modules = [module for module in network.modules() if isinstance(module, NORMALIZED_LAYERS)]
+    modules: list[Any] = [module for module in network.modules() if isinstance(module, NORMALIZED_LAYERS)]
     if name == REFERENCE:
         for module in modules:
             parametrizations.spectral_norm(module)
@@ -79,11 +79,11 @@ def _variant(name: str, layout: torch.memory_format, device: str, backward: bool
     batched = BatchedNormalization(network) if name.endswith("_batched") else None
     if compiled and batched is not None:
         batched.compile_()
-    originals = [module.parametrizations.weight.original for module in modules]  # type: ignore[union-attr]
+    originals: list[Tensor] = [module.parametrizations.weight.original for module in modules]
     gradients = [torch.randn_like(weight) for weight in originals]
 
     def access() -> list[Tensor]:
-        return [module.weight for module in modules]  # type: ignore[misc]
+        return [module.weight for module in modules]
 
     if compiled:
         access = torch.compile(access, dynamic=False)

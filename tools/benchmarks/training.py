@@ -66,10 +66,10 @@ def _two_passes(make: Callable[[], Trainer]) -> Iteration:
 
     def forward(images: Tensor, labels: Tensor | None = None) -> Tensor:
         if not discriminator.training or not next(discriminator.parameters()).requires_grad:
-            return together(images, labels)  # type: ignore[no-any-return]
+            return together(images, labels)
         return torch.cat([together(half) for half in images.chunk(2)])
 
-    discriminator.forward = forward  # type: ignore[method-assign]
+    discriminator.forward = forward
     return trainer.train_step
 
 

@@ -77,12 +77,11 @@ class ClassifierModel:
 
         The model's factor on the epochs applies after all others.
         """
-        train, scaled = load(name, (), variants).train, ()
-        if scale.share != 1:
-            milestones = [_scaled(epoch, scale.share) for epoch in train.milestones]
-            scaled = (f"train.epochs={_scaled(train.epochs, scale.share)}", f"train.milestones={milestones}")
+        train = load(name, (), variants).train
+        milestones = [_scaled(epoch, scale.share) for epoch in train.milestones]
+        scaled = (f"train.epochs={_scaled(train.epochs, scale.share)}", f"train.milestones={milestones}")
         memorizing = scale.memorizing if RANDOM in self.changes else ()
-        given = (*scaled, *scale.classifiers, *memorizing, *shared)
+        given = (*(scaled if scale.share != 1 else ()), *scale.classifiers, *memorizing, *shared)
         epochs = load(name, given, variants).train.epochs
         return (*given, *self.changes, *((f"train.epochs={_scaled(epochs, self.epochs)}",) if self.epochs != 1 else ()))
 
