@@ -12,7 +12,7 @@ from evaluation.metrics import (
     precision_recall,
 )
 from evaluation.metrics.needs import Metric
-from evaluation.metrics.neural_divergence import divergence as neural_divergence
+from evaluation.metrics.neural_divergence import divergence
 
 _COMPARED = {"generated": "num_fid", "reference": "num_real"}
 _BY_CLASS = {"generated": "num_intra", "reference": ""}
@@ -40,7 +40,7 @@ METRICS: dict[str, Metric] = {
         check=intra_prdc.check,
         directed=tuple(f"intra_{name}" for name in intra_prdc.NAMES),
     ),
-    "nd": Metric(neural_divergence.measure, {"generated": "", "test": ""}, directed=neural_divergence.DIRECTED),
+    "nd": Metric(divergence.measure, {"generated": "", "test": ""}, directed=divergence.DIRECTED),
     "elhist": Metric(
         lipschitz.measure,
         {"generated": "num_lipschitz", "reference": "num_lipschitz"},
