@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -130,16 +131,13 @@ def test_any_changed_byte_of_the_data_is_noticed(folder: Path, name: str) -> Non
             verify_packed(folder)
 
 
-@pytest.mark.parametrize("position", range(0, 128, 3))
-def test_a_changed_byte_of_the_header_is_noticed_or_harmless(folder: Path, position: int) -> None:
+def test_a_changed_byte_of_the_header_is_noticed_or_harmless(folder: Path) -> None:
     path = folder / "train-images.npy"
     whole = path.read_bytes()
-    path.write_bytes(whole[:position] + bytes([whole[position] ^ 3]) + whole[position + 1 :])
-    try:
-        data = read(folder)
-    except DataError:
-        return
-    assert torch.equal(data.images, make().images)
+    for position in range(0, 128, 3):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 3]) + whole[position + 1 :])
+        with suppress(DataError):
+            assert torch.equal(read(folder).images, make().images), position
 
 
 def test_foreign_arrays(folder: Path) -> None:
