@@ -501,6 +501,14 @@ def test_a_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert "1,055,104" in run.stdout
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        "from evaluation import Report, Sources, build_extractor\n"
+        "build_extractor('resnet', Sources())\n"
+        "Report.of([], arrays={}, title='t', subject={}, machine={}).save('report')"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code, str(site)], cwd=empty, check=True)
+    assert "<style>" in (empty / "report" / "report.html").read_text()
 
 
 def test_compare_runs(train: Train, tmp_path: Path) -> None:

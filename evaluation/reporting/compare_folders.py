@@ -11,12 +11,10 @@ from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting import histograms, plots
-from evaluation.reporting.comparison import FOOTNOTE, MISSING, Cell, Comparison, compare
+from evaluation.reporting.comparison import Comparison, compare
 from evaluation.reporting.document import encoded, read_values
-from evaluation.reporting.html import ARROWS, Markup, figure, page, samples_of, section, table, tag
-from evaluation.reporting.ranking import DIGITS, shown
+from evaluation.reporting.html import comparison_page
 from evaluation.reporting.report import Report
-from evaluation.reporting.tables import interval_text
 from evaluation.runtime.files import replacing
 
 
@@ -173,53 +171,3 @@ def values_over_steps(comparison: Comparison, run: StoredReport) -> plots.Curves
         if len(points) > 1:
             curves[row.key] = np.array(points)[:, 0], np.array(points)[:, 1]
     return curves
-
-
-def comparison_page(comparison: Comparison, figures: Mapping[str, Figure], reports: Mapping[str, Report]) -> str:
-    """A comparison as one page."""
-    title = " and ".join(dict.fromkeys(report.protocol["title"] for report in reports.values())) or "Comparison"
-    return page(
-        title,
-        tag("header", tag("h1", title), tag("p", f"{len(reports)} runs side by side")),
-        _values(comparison),
-        *(tag("p", sentence, class_="note") for sentence in comparison.notes),
-        _subjects(comparison),
-        *(section(name, "", figure(drawn, name)) for name, drawn in figures.items()),
-        _samples(reports),
-    )
-
-
-def _values(comparison: Comparison) -> Markup:
-    header = ["metric", "better", *comparison.labels, "protocol"]
-    rows = []
-    for row in comparison.rows:
-        cells = (_cell(cell, column in row.best) for column, cell in enumerate(row.cells))
-        key, better = tag("td", tag("code", row.key)), tag("td", ARROWS.get(row.better, row.better))
-        rows.append([key, better, *cells, tag("td", tag("code", row.hash[:DIGITS]))])
-    lead = f"Every row holds values of one protocol; the best is marked. {FOOTNOTE}"
-    return section("Values", lead, table(header, rows))
-
-
-def _cell(cell: Cell | None, best: bool) -> Markup:
-    if cell is None:
-        return tag("td", MISSING)
-    interval = tag("small", interval_text(cell.interval)) if cell.interval else ""
-    return tag("td", str(cell), interval, class_="best") if best else tag("td", str(cell), interval)
-
-
-def _subjects(comparison: Comparison) -> Markup:
-    names = dict.fromkeys(name for subject in comparison.subjects for name in subject)
-    rows = [
-        [tag("td", name), *(tag("td", shown(subject.get(name, ...))) for subject in comparison.subjects)]
-        for name in names
-    ]
-    return section("Runs", "", table(["", *comparison.labels], rows))
-
-
-def _samples(reports: Mapping[str, Report]) -> str:
-    grids = [
-        tag("div", tag("h3", label), samples_of(report.arrays, report.protocol["class_names"]))
-        for label, report in reports.items()
-        if "samples" in report.arrays
-    ]
-    return section("Samples", "The first of each, unselected.", tag("div", *grids, class_="samples")) if grids else ""

@@ -8,8 +8,8 @@ from typing import Any
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting.ranking import DIGITS, DIRECTIONS, differences, is_better
-from evaluation.reporting.report import Report
 from evaluation.reporting.tables import markdown_table, text_table, with_spread
+from evaluation.reporting.value import Measured
 
 MISSING = "–"
 FOOTNOTE = "± is the standard deviation over splits, subsets or critics of one run, not over trainings."
@@ -112,7 +112,7 @@ class Comparison:
         return [f"runs {_listed(list(steps))} are compared at steps {_listed([str(step) for step in steps.values()])}"]
 
 
-def compare(reports: Mapping[str, Report], *, skip_mixed: bool = False) -> Comparison:
+def compare(reports: Mapping[str, Measured], *, skip_mixed: bool = False) -> Comparison:
     """Values of several runs side by side: label -> report. What a run does not have is missing, not refused.
 
     Args:
@@ -137,7 +137,7 @@ def compare(reports: Mapping[str, Report], *, skip_mixed: bool = False) -> Compa
     )
 
 
-def difference(key: str, reports: Mapping[str, Report]) -> str:
+def difference(key: str, reports: Mapping[str, Measured]) -> str:
     """A sentence that names the fields in which two protocols of a key differ, and their values; "" if none does."""
     entries = [(label, report.protocol["values"][key]) for label, report in reports.items() if key in report.values]
     for label, entry in entries[1:]:
@@ -147,7 +147,7 @@ def difference(key: str, reports: Mapping[str, Report]) -> str:
     return ""
 
 
-def best(reports: Sequence[Report], key: str) -> int:
+def best(reports: Sequence[Measured], key: str) -> int:
     """Which report has the best value of a key: the first of equals, never NaN, never one without the key.
 
     Raises:
@@ -170,7 +170,7 @@ def best(reports: Sequence[Report], key: str) -> int:
     return reduce(lambda kept, number: number if is_better(found[number], found[kept], direction) else kept, found)
 
 
-def _row(key: str, reports: Mapping[str, Report]) -> Row:
+def _row(key: str, reports: Mapping[str, Measured]) -> Row:
     entries = [report.protocol["values"].get(key) for report in reports.values()]
     cells = (
         Cell(report.values[key], entry["std"], _pair(entry["interval"]), entry["count"]) if entry else None

@@ -118,4 +118,4 @@ class Parts(HTMLParser):
         self.handlers += [name for name, _ in attrs if name.startswith("on")]
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += data if data.strip() else ""  # line breaks between elements
