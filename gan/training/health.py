@@ -2,7 +2,8 @@
 
 A sign is computed from a line of the log or from a sample grid. A sign that is present several times in a row becomes
 an alarm, which ends the first time that the sign is absent. The bounds have a margin on both sides: each docstring
-gives the values of runs of this project that trained well and of runs that were made to collapse.
+gives the values of runs of this project that trained well and of runs that were made to collapse. Bounds of a loss are
+in gan/losses.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gan.losses import Loss
 from gan.normalization import LayerSpectrum
 
 PATIENCE = {
@@ -24,18 +26,6 @@ PATIENCE = {
 """Number of times in a row that a sign must be present before it is an alarm. Most are counted in lines of the log,
 where one unusual batch may dominate a short window; identical samples in sample grids, whose latents are fixed, so that
 two are enough."""
-
-CERTAIN_LOSS = {"hinge": 0.05, "non_saturating": 0.05, "wasserstein": None}
-"""Mean loss below which the discriminator separates real from generated perfectly: hinge and logistic loss are never
-negative, and near 0 their gradients vanish. 2.5% and 3.6% of a constant discriminator's loss. Trained runs: 0.6 and
-more; 60 unnormalized discriminator steps per generator step: 0.001. Penalties are never negative and can only hide the
-sign. The Wasserstein loss has no lower bound."""
-
-INDIFFERENT_GAP = {"hinge": 0.02, "non_saturating": 0.014, "wasserstein": 0.0}
-"""Gap between the mean logits of real and generated images, below which the discriminator cannot tell them apart. The
-bounds are 1% of a constant discriminator's loss: 2 (hinge), 2 ln 2 (logistic), 0 (Wasserstein). Unlike the loss, the
-gap does not contain the penalty. Trained runs: 0.2 and more. The Wasserstein loss has no scale, and its gap goes to 0
-when training succeeds: only logits that are equal up to rounding are a sign."""
 
 ROUNDING = 1e-6
 """Relative rounding of mean logits: float32 has 6e-8, a mean over a batch and many steps a few times that."""
@@ -125,7 +115,7 @@ class Health:
 
 
 def signs_of_line(
-    loss: str,
+    loss: Loss,
     scalars: Mapping[str, float],
     layers: Sequence[LayerSpectrum],
     first_sigmas: Mapping[str, float],
@@ -134,21 +124,20 @@ def signs_of_line(
     """Signs in a line of the log, by the alarm's name.
 
     Args:
-        loss: a key of gan.losses.LOSSES; without bounds here, its losses and logits are no sign.
+        loss: the training losses, with the bounds of the first two signs.
         scalars: d_loss, real_logit and fake_logit of the line.
         first_sigmas: see `Health.sigmas`.
         gradient: see `gradient_size`.
     """
     return {
-        "discriminator_certain": _certain(loss, scalars["d_loss"]),
-        "discriminator_indifferent": _indifferent(loss, scalars["real_logit"], scalars["fake_logit"]),
+        "discriminator_certain": _certain(loss.certain_loss, scalars["d_loss"]),
+        "discriminator_indifferent": _indifferent(loss.indifferent_gap, scalars["real_logit"], scalars["fake_logit"]),
         "spectral_norm": _grown(layers, first_sigmas),
         "no_gradient": f"the generator's gradients are {gradient:.2g} in size" if gradient < NO_GRADIENT else "",
     }
 
 
-def _certain(loss: str, value: float) -> str:
-    bound = CERTAIN_LOSS.get(loss)
+def _certain(bound: float | None, value: float) -> str:
     if bound is None or value >= bound:
         return ""
     return (
@@ -156,8 +145,7 @@ def _certain(loss: str, value: float) -> str:
     )
 
 
-def _indifferent(loss: str, real: float, fake: float) -> str:
-    bound = INDIFFERENT_GAP.get(loss)
+def _indifferent(bound: float | None, real: float, fake: float) -> str:
     if bound is None or abs(real - fake) > max(bound, ROUNDING * max(abs(real), abs(fake))):
         return ""
     return f"mean logits are {real:.4g} (real) and {fake:.4g}: the discriminator cannot tell real from generated"
@@ -200,8 +188,6 @@ def spread(images: Tensor) -> float:
 
 
 __all__ = [
-    "CERTAIN_LOSS",
-    "INDIFFERENT_GAP",
     "PATIENCE",
     "Alarm",
     "Health",

@@ -179,7 +179,7 @@ class Trainer:
             scalars["attempt"] = len(state.retries)
         log.line(state.step, scalars, layers, self.batches.seconds)
         gradient = gradient_size(state.generator)
-        self._watch(log, signs_of_line(settings.loss, scalars, layers, state.health.sigmas, gradient))
+        self._watch(log, signs_of_line(self.iteration.loss, scalars, layers, state.health.sigmas, gradient))
 
     def _log_sample(self, log: Log, sample: Callable[[], tuple[Tensor, float]]) -> None:
         self.check_finite()
