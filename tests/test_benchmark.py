@@ -156,7 +156,7 @@ def test_techniques_change_the_time_alone(benchmark: ModuleType) -> None:
 
 
 def test_peak_memory_is_that_of_a_process_of_its_own(benchmark: ModuleType) -> None:
-    """What this process holds, 300 MB here, does not count."""
+    """Memory of this process, 300 MB here, does not count."""
     training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
     held = torch.ones(75_000_000)
     make = partial(training._ours, sizes.SIZES["small"], [], "cpu")
@@ -284,7 +284,7 @@ def test_scale_covers_sizes_threads_and_processes(
 
 
 class Threads:
-    """Of multiprocessing's context, what the benchmark asks for."""
+    """The part of multiprocessing's context that the benchmark uses."""
 
     @contextmanager
     def Manager(self) -> Iterator[ModuleType]:

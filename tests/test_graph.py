@@ -1,4 +1,4 @@
-"""gan.training.graph: the fast step draws the numbers of the plain one and computes what it computes.
+"""gan.training.graph: the fast step has the inputs and the results of the plain step.
 
 On a CPU the operations that a CUDA graph would hold run one by one. With the plain step's optimizers fused and its
 weights normalized together, as a graph has them, both run the same operations, so states are equal bit for bit;
@@ -149,7 +149,7 @@ def test_losses_and_gradients_equal_the_default_plain_step(smoke: Smoke, normali
 def test_the_drawn_numbers_are_the_plain_steps(
     smoke: Smoke, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]
 ) -> None:
-    """What the plain step hands to its networks, recorded, against `inputs`; at a step where an epoch ends."""
+    """Inputs of the networks in the plain step against `inputs`, at a step where an epoch ends."""
     config = smoke(*overrides)
     plain, fast = make_plain(config, alike=False), make_fast(config)
     seen: list[tuple[Tensor, Tensor | None]] = []
@@ -177,7 +177,7 @@ def test_the_drawn_numbers_are_the_plain_steps(
 
 
 def test_the_penaltys_numbers_are_the_plain_steps(smoke: Smoke) -> None:
-    """Penalties that are called are handed generators in one state, and one that draws moves each by as much."""
+    """A penalty is called with the same uniforms in both steps, and with other ones in every update."""
     config = smoke("discriminator.normalization=wgan_gp", "train.d_steps=3")
     plain, fast = make_plain(config, alike=True), make_fast(config)
     drawn: list[list[Tensor]] = []
@@ -198,7 +198,7 @@ def test_the_penaltys_numbers_are_the_plain_steps(smoke: Smoke) -> None:
 
 
 def test_only_the_discriminators_updates_stay_outside_the_graph(smoke: Smoke) -> None:
-    """What is recorded for a penalty with second derivatives moves the generator alone."""
+    """With second derivatives, the captured part moves the generator alone."""
     fast = make_fast(smoke("discriminator.normalization=wgan_gp", "train.ema_decay=0.9"))
     fast.train_step()
     before = copy.deepcopy(fast.state.state_dict())
@@ -287,7 +287,7 @@ DRAWING = ("rand", "normal_", "uniform_", "bernoulli", "multinomial", "dropout")
 @pytest.mark.parametrize("conditional", ["true", "false"])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_an_iteration_reads_no_number_and_draws_none(smoke: Smoke, normalization: str, conditional: str) -> None:
-    """What would break a capture, or freeze a random number in it: seen on a CPU, operation by operation."""
+    """No operation would break a capture or freeze a random number in it; checked on a CPU, one by one."""
     config = smoke(
         f"discriminator.normalization={normalization}",
         f"conditional={conditional}",
@@ -304,7 +304,7 @@ def test_an_iteration_reads_no_number_and_draws_none(smoke: Smoke, normalization
 
 
 def test_inputs_and_state_keep_their_addresses(smoke: Smoke) -> None:
-    """A graph reads where it was recorded, whatever the host does between the steps."""
+    """A graph reads and writes the addresses of its capture."""
     fast = make_fast(smoke("train.ema_decay=0.9", "conditional=true", "train.flip=true"))
 
     def addresses() -> list[int]:
@@ -334,7 +334,7 @@ def test_what_is_done_while_warming_up_is_undone(smoke: Smoke) -> None:
 
 
 class StandIns:
-    """torch.cuda's part in a capture, on a CPU: what is recorded runs, is undone, and runs again at each replay."""
+    """Stand-ins for torch.cuda on a CPU: captured operations run, are undone, and run again at each replay."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, failure: str = "") -> None:
         self.fast: FastStep | None = None
@@ -431,7 +431,7 @@ def test_obstacles_have_names(smoke: Smoke) -> None:
 def test_what_is_captured_has_a_name(
     smoke: Smoke, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], name: str
 ) -> None:
-    """Chosen, warmed up, recorded and replayed with stand-ins, and the plain step's state comes out."""
+    """Captured and replayed with stand-ins, it gives the plain step's state."""
     StandIns(monkeypatch)
     monkeypatch.setattr(graph, "obstacle", lambda trainer: "")
     config = smoke(*overrides, *EXACT)
@@ -554,7 +554,7 @@ def test_a_checkpoint_of_a_graph_continues_on_a_cpu(smoke: Smoke) -> None:
 @pytest.mark.gpu
 @needs_gpu
 def test_after_a_failed_capture_adam_counts_on_the_host_again(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where its own settings keep the counts: on the device, each plain step would wait for every one of them."""
+    """With counts on the device, each plain step would wait for every one of them."""
 
     def fail(self: FastStep, stream: torch.cuda.Stream) -> None:
         self.iterate()

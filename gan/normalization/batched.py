@@ -148,7 +148,7 @@ class BatchedNormalization:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the network uses weights computed once, here; leave before the next step of the optimizer."""
+        """Context in which the network uses weights computed once, here; leave it before the optimizer's next step."""
         try:
             for found, weight in self._normalized():
                 found.parametrization.deliver(weight)

@@ -1,4 +1,4 @@
-"""How a network with normalized weights is computed during training."""
+"""Precision, freezing and weight normalization of a network during training, for all trainers."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -51,21 +51,21 @@ class Arithmetic:
             self._together.update_()
 
     def weights(self) -> AbstractContextManager[None]:
-        """Inside, normalized weights are computed once if they are computed together, otherwise at every access."""
+        """Context for one pass: weights computed together are computed once, others at every access as always."""
         return nullcontext() if self._together is None else self._together.applied()
 
     def autocast(self) -> torch.autocast:
-        """Inside, convolutions and matrix products run in bfloat16 if the precision is "bf16"."""
+        """Context in which convolutions and matrix products run in bfloat16 if the precision is "bf16"."""
         enabled = self.precision == "bf16"
         return torch.autocast(self._device_type, torch.bfloat16, enabled=enabled, cache_enabled=self._cache_casts)
 
     def float32_products(self) -> AbstractContextManager[None]:
-        """Inside, float32 products have the network's precision, see `float32_products`."""
+        """Context in which float32 products have the network's precision, see the function of this name."""
         return float32_products(self.precision)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Inside, the network's parameters get no gradients."""
+        """Context in which the network's parameters get no gradients."""
         self.network.requires_grad_(not self._freeze)
         try:
             yield
@@ -75,7 +75,7 @@ class Arithmetic:
 
 @contextmanager
 def float32_products(precision: str) -> Iterator[None]:
-    """Sets the precision of float32 products on a GPU inside, and restores it.
+    """Context that sets the precision of float32 products on a GPU and restores it.
 
     Convolutions take TF32 inputs (10 bits of mantissa) under precision "tf32" and full float32 otherwise; torch's own
     default is TF32. Matrix products are always full float32, for power iteration depends on them.

@@ -134,7 +134,7 @@ class FastStep:
 
     @contextmanager
     def _adam_on_device(self) -> Iterator[None]:
-        """Inside, Adam reads its learning rate from `rate`, as a graph must; at the end its settings are restored."""
+        """Context in which Adam reads its learning rate from `rate`, as a graph must; its settings are restored."""
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         before = [dict(group) for group in groups]
         try:
