@@ -1,4 +1,4 @@
-"""The reference images nearest to a few samples: what a generator that copies its training set would give away."""
+"""The reference images nearest to a few samples, which show whether a generator copies its training set."""
 
 from collections import Counter
 from typing import Any, NamedTuple
@@ -13,7 +13,6 @@ from evaluation.errors import EvaluationError
 NUM_SAMPLES = 16
 NUM_NEIGHBOURS = 5
 CHUNK = 4096  # reference rows turned to float64 at a time
-SPARE = 8  # candidates beyond the number asked for, whose order the fast distance may confuse
 
 
 class Neighbours(NamedTuple):
@@ -35,7 +34,7 @@ class View(NamedTuple):
 def nearest_neighbours(queries: Tensor, references: Tensor, k: int = NUM_NEIGHBOURS) -> Neighbours:
     """The k nearest of `references` (M, D) for each of `queries` (N, D), of any dtype; fewer where M < k.
 
-    Candidates come from |q|^2 + |r|^2 - 2 qr, distances from q - r: a copy is at distance 0, not at rounding's.
+    Distances are computed from q - r, not from |q|^2 + |r|^2 - 2 qr, so that a copy is at distance 0.
 
     Raises:
         EvaluationError: no rows, or different D.
@@ -46,35 +45,31 @@ def nearest_neighbours(queries: Tensor, references: Tensor, k: int = NUM_NEIGHBO
             "expected (N, D) and (M, D) with M > 0"
         )
     queries = queries.double().cpu()
-    squared, rows = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64, device="cpu")
-    for start in range(0, len(references), CHUNK):
-        chunk = references[start : start + CHUNK].double().cpu()
-        found = queries.square().sum(1)[:, None] + chunk.square().sum(1) - 2 * queries @ chunk.T
-        squared = torch.cat([squared, found], dim=1)
-        numbers = torch.arange(start, start + len(chunk), device="cpu")
-        rows = torch.cat([rows, numbers.expand(len(queries), -1)], dim=1)
-        squared, best = squared.topk(min(k + SPARE, squared.shape[1]), largest=False)
-        rows = rows.gather(1, best)
-    candidates = references[rows.to(references.device)].double().cpu()  # (N, k + SPARE, D)
-    distances, order = (queries[:, None] - candidates).square().sum(2).sqrt().sort(dim=1, stable=True)
-    return Neighbours(distances[:, :k], rows.gather(1, order)[:, :k])
+    parts = [
+        torch.cdist(queries, chunk.double().cpu(), compute_mode="donot_use_mm_for_euclid_dist")
+        for chunk in references.split(CHUNK)
+    ]
+    distances, rows = torch.cat(parts, dim=1).sort(dim=1, stable=True)  # (N, M)
+    return Neighbours(distances[:, :k], rows[:, :k])
 
 
-def copy_ratios(queries: Tensor, references: Tensor) -> Tensor:
+def copy_ratios(found: Neighbours, references: Tensor) -> Tensor:
     """Distance of each query to its nearest reference row, over that row's distance to its own nearest other row.
 
-    About 1 or more for a query drawn from the same distribution, near 0 for a copy. NaN where the row has a twin, so
-    that there is nothing to compare with. float64 (N,).
+    About 1 or more for a query drawn from the same distribution, near 0 for a copy. NaN where the row has a twin at
+    distance 0. float64 (N,).
+
+    Args:
+        found: `nearest_neighbours` of the queries.
 
     Raises:
-        EvaluationError: fewer than two reference rows, or different D.
+        EvaluationError: fewer than two reference rows.
     """
     if len(references) < 2:
         raise EvaluationError(f"copy_ratios: got {len(references)} reference rows, expected at least 2")
-    nearest = nearest_neighbours(queries, references, 1)
-    among_themselves = nearest_neighbours(references[nearest.rows[:, 0].to(references.device)], references, 2)
-    apart = among_themselves.distances[:, 1]
-    return torch.where(apart > 0, nearest.distances[:, 0] / apart, torch.nan)
+    nearest = references[found.rows[:, 0].to(references.device)]
+    apart = nearest_neighbours(nearest, references, 2).distances[:, 1]
+    return torch.where(apart > 0, found.distances[:, 0] / apart, torch.nan)
 
 
 def sample_neighbours(context: Context) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -93,8 +88,7 @@ def sample_neighbours(context: Context) -> tuple[dict[str, np.ndarray], dict[str
     reference = context.image_set("reference")
     labels = None if context.generated_labels is None else context.labels("generated", len(view.samples))
     chosen = _choose(len(view.samples), labels)
-    queries = view.samples[chosen]
-    found = nearest_neighbours(queries, view.reference)
+    found = nearest_neighbours(view.samples[chosen], view.reference)
     rows = found.rows if reference.order is None else reference.order[found.rows]
     arrays = {
         "neighbour_samples": context.generated[chosen.to(context.generated.device)].cpu().numpy(),
@@ -106,7 +100,7 @@ def sample_neighbours(context: Context) -> tuple[dict[str, np.ndarray], dict[str
         arrays["neighbour_labels"] = labels[chosen].numpy()
     record = {"features": view.name, "num_reference": len(view.reference), "reference": context.reference_name}
     if len(view.reference) > 1:
-        ratios = copy_ratios(queries, view.reference)
+        ratios = copy_ratios(found, view.reference)
         arrays["neighbour_ratios"] = ratios.numpy()
         record["median_ratio"] = None if bool(ratios.isnan().all()) else float(ratios.nanmedian())
     return arrays, record

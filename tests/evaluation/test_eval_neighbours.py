@@ -16,6 +16,10 @@ def points(count: int, dimensions: int, seed: int) -> torch.Tensor:
     return torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
 
 
+def ratios_of(queries: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+    return copy_ratios(nearest_neighbours(queries, references), references)
+
+
 @pytest.fixture
 def context(classifier, drawn) -> Context:
     generated, labels = drawn(100, seed=10)
@@ -57,18 +61,18 @@ def test_distances_of_pixels_are_exact():
 
 def test_ratios_are_distance_over_distance_between_references():
     references = torch.tensor([[0.0], [2.0], [10.0]])
-    ratios = copy_ratios(torch.tensor([[0.0], [1.0 - 0.5], [13.0]]), references)
+    ratios = ratios_of(torch.tensor([[0.0], [1.0 - 0.5], [13.0]]), references)
     assert ratios.tolist() == [0.0, 0.25, 3 / 8]
 
 
 def test_ratios_of_fresh_draws_are_about_one_and_of_copies_zero():
     references, fresh = points(2000, 10, 0), points(50, 10, 1)
-    assert 0.8 < float(copy_ratios(fresh, references).median()) < 1.3
-    assert float(copy_ratios(references[:50], references).max()) == 0
+    assert 0.8 < float(ratios_of(fresh, references).median()) < 1.3
+    assert float(ratios_of(references[:50], references).max()) == 0
 
 
 def test_a_reference_with_a_twin_gives_no_ratio():
-    assert copy_ratios(torch.tensor([[1.0]]), torch.tensor([[0.0], [0.0], [9.0]])).isnan().all()
+    assert ratios_of(torch.tensor([[1.0]]), torch.tensor([[0.0], [0.0], [9.0]])).isnan().all()
 
 
 def test_unusable_features_are_refused():
@@ -77,7 +81,7 @@ def test_unusable_features_are_refused():
     with pytest.raises(EvaluationError, match="with M > 0"):
         nearest_neighbours(points(2, 3, 0), points(0, 3, 0))
     with pytest.raises(EvaluationError, match="got 1 reference rows"):
-        copy_ratios(points(2, 3, 0), points(1, 3, 0))
+        ratios_of(points(2, 3, 0), points(1, 3, 0))
 
 
 def test_copies_among_samples_are_found_in_the_features_at_hand(context: Context):
