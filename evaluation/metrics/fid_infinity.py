@@ -15,9 +15,9 @@ from evaluation.errors import EvaluationError
 from evaluation.metrics.fid import reference_moments, reference_record
 from evaluation.reporting.value import Value
 from evaluation.statistics.frechet import Gaussian, fit, frechet
+from evaluation.statistics.intervals import student_interval
 
 SIZES = 15  # the paper's
-STUDENT_95 = 2.160369  # of SIZES - 2 degrees of freedom
 
 
 class FidInfinity(NamedTuple):
@@ -57,17 +57,12 @@ def smallest_part(count: int, dimension: int) -> int:
 
 def _line(sizes: np.ndarray, distances: np.ndarray) -> FidInfinity:
     """Least squares of distance = value + slope / size."""
-    inverse = 1 / sizes
-    offset = inverse - inverse.mean()
-    slope = (offset * distances).sum() / (offset**2).sum()
-    value = distances.mean() - slope * inverse.mean()
-    residual = ((distances - value - slope * inverse) ** 2).sum()
-    total = ((distances - distances.mean()) ** 2).sum()
-    variance = residual / (len(sizes) - 2) * (1 / len(sizes) + inverse.mean() ** 2 / (offset**2).sum())
+    (slope, value), covariance = np.polyfit(1 / sizes, distances, 1, cov=True)
+    residual, total = np.var(distances - value - slope / sizes), np.var(distances)
     return FidInfinity(
         value=float(value),
         slope=float(slope),
-        standard_error=float(np.sqrt(variance)),
+        standard_error=float(np.sqrt(covariance[1, 1])),
         r_squared=float(1 - residual / total) if total else 1.0,
         sizes=tuple(int(size) for size in sizes),
         distances=tuple(float(distance) for distance in distances),
@@ -91,7 +86,6 @@ def measure(context: Context) -> list[Value]:
     features = context.features("generated", count)
     result = fid_infinity(features, reference_moments(context, features.shape[1]), seed=seed)
     key = context.key("fid_infinity")
-    half = STUDENT_95 * result.standard_error
     fields = {"num_generated": count, "sizes": list(result.sizes), "seed": seed, **context.reference_fields()}
     return [
         Value(
@@ -108,6 +102,6 @@ def measure(context: Context) -> list[Value]:
                 "interval": "of the intercept by least squares, Student's t; the parts share images",
             },
             arrays={f"{key}/sizes": np.array(result.sizes), f"{key}/distances": np.array(result.distances)},
-            interval=(result.value - half, result.value + half),
+            interval=student_interval(result.value, result.standard_error, SIZES - 2),
         )
     ]

@@ -14,7 +14,7 @@ from evaluation.context import Context
 from evaluation.metrics.kid import FEWEST, kid_of_all_pairs
 from evaluation.reporting.value import Value
 from evaluation.statistics.classes import ByClass, check_context
-from evaluation.statistics.percentiles import NORMAL_95
+from evaluation.statistics.intervals import normal_interval
 
 
 class IntraKid(NamedTuple):
@@ -55,6 +55,5 @@ def measure(context: Context) -> list[Value]:
     images = ByClass.of(context)
     result = intra_kid(*images)
     value = images.value(context, "intra_kid", result.mean, result.per_class, better="lower")
-    half = NORMAL_95 * result.standard_error
     record = {**value.record, "interval": "delete-one jackknife within each class, normal"}
-    return [replace(value, record=record, interval=(result.mean - half, result.mean + half))]
+    return [replace(value, record=record, interval=normal_interval(result.mean, result.standard_error))]

@@ -14,7 +14,7 @@ from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.images.features import float64_pair
 from evaluation.reporting.value import Value
-from evaluation.statistics.percentiles import NORMAL_95
+from evaluation.statistics.intervals import normal_interval
 
 SUBSET_SEED = 2020  # torch-fidelity's
 BLOCK = 2048  # rows whose kernels with as many others are held at a time
@@ -159,7 +159,6 @@ def measure(context: Context) -> list[Value]:
     }
     record = {"reference": context.reference_name}
     key, pairs_key = context.key("kid"), context.key("kid_all_pairs")
-    half = NORMAL_95 * result.standard_error
     return [
         Value(
             key, result.mean, result.std, count, "lower", {**fields, **subsets}, {**record, **_note(key, result.mean)}
@@ -172,7 +171,7 @@ def measure(context: Context) -> list[Value]:
             better="lower",
             fields=fields,
             record={**record, "interval": "delete-one jackknife, normal", **_note(pairs_key, result.all_pairs)},
-            interval=(result.all_pairs - half, result.all_pairs + half),
+            interval=normal_interval(result.all_pairs, result.standard_error),
         ),
     ]
 

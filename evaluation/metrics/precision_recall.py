@@ -15,7 +15,7 @@ from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.images.features import float64_pair
 from evaluation.reporting.value import Value
-from evaluation.statistics.percentiles import NORMAL_95
+from evaluation.statistics.intervals import normal_interval, wilson_interval
 
 DISTANCES = 2**24  # held at a time: 128 MiB
 ROUNDING = 1e-12  # of squared distances in float64, as a share of the squared norms
@@ -124,12 +124,13 @@ def measure(context: Context) -> list[Value]:
         **context.generation_fields(),
     }
     binomial, normal = "binomial over images (Wilson), balls fixed", "normal over images, cut at 0, balls fixed"
+    num_real = context.num_real
     intervals: dict[str, tuple[int, int, tuple[float, float] | None, str]] = {
-        "precision": (settings.pr_neighbours, count, wilson(result.precision, count), binomial),
-        "recall": (settings.pr_neighbours, context.num_real, wilson(result.recall, context.num_real), binomial),
+        "precision": (settings.pr_neighbours, count, wilson_interval(result.precision, count), binomial),
+        "recall": (settings.pr_neighbours, num_real, wilson_interval(result.recall, num_real), binomial),
         "f_score": (settings.pr_neighbours, count, None, ""),
         "density": (settings.dc_neighbours, count, _of_density(result), normal),
-        "coverage": (settings.dc_neighbours, context.num_real, wilson(result.coverage, context.num_real), binomial),
+        "coverage": (settings.dc_neighbours, num_real, wilson_interval(result.coverage, num_real), binomial),
     }
     return [
         Value(
@@ -147,14 +148,6 @@ def measure(context: Context) -> list[Value]:
 
 
 def _of_density(result: Prdc) -> tuple[float, float] | None:
-    """The 95 % normal interval, cut at 0; None where no ball holds anything, which says nothing of the spread."""
-    half = NORMAL_95 * result.density_error
-    return (max(result.density - half, 0.0), result.density + half) if result.density else None
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % score interval of a share of `count` independent images. Wilson 1927."""
-    square = NORMAL_95**2
-    centre = (share + square / (2 * count)) / (1 + square / count)
-    half = NORMAL_95 * sqrt(share * (1 - share) / count + square / (4 * count**2)) / (1 + square / count)
-    return min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)  # exact at 0 and 1
+    """The normal interval, cut at 0; None where no ball holds an image, so that the spread is unknown."""
+    low, high = normal_interval(result.density, result.density_error)
+    return (max(low, 0.0), high) if result.density else None

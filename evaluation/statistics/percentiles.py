@@ -1,17 +1,16 @@
-"""Percentiles: of a sample, with bootstrap intervals, and of the normal distribution."""
+"""Percentiles of a sample with bootstrap intervals."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-NORMAL_95 = 1.959964  # standard errors on either side in a 95 % interval
 PERCENTILES = (50, 90, 95, 99)
 RESAMPLES = 1_000
 BLOCK = 100  # resamples in memory at a time
 
 
 class Statistic(NamedTuple):
-    """A statistic of a sample, with a 95 % interval where one can be had."""
+    """A statistic of a sample, with a 95 % interval where one is defined."""
 
     value: float
     interval: tuple[float, float] | None
@@ -23,7 +22,7 @@ def summarize(values: np.ndarray, *, seed: int = 0) -> dict[str, Statistic]:
     Intervals are the 2.5th and 97.5th percentiles of the statistic over resamples with replacement (Efron & Tibshirani
     1993). The maximum has none: resamples never exceed it.
     """
-    values = np.sort(values.astype(np.float64))  # so that the order in which they came decides nothing
+    values = np.sort(values.astype(np.float64))  # resamples must not depend on the given order
     random = np.random.default_rng(seed)
     rows = (random.integers(len(values), size=(BLOCK, len(values))) for _ in range(RESAMPLES // BLOCK))
     resampled = np.concatenate([_statistics(values[block]) for block in rows], axis=1)  # (5, RESAMPLES)

@@ -9,6 +9,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 
 from evaluation import Context, EvaluationError, Settings, evaluate, kid, kid_of_all_pairs
 from evaluation.metrics import kid as module
+from evaluation.statistics.intervals import NORMAL_95
 
 
 def written_out(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -70,7 +71,7 @@ def test_the_estimate_is_unbiased_at_any_number_of_images_and_may_be_negative():
 def test_the_interval_holds_the_long_run_mean_about_as_often_as_it_says():
     draws = [kid_of_all_pairs(features(60, 4, seed), features(80, 4, 999 + seed, shift=0.4)) for seed in range(200)]
     values, errors = torch.tensor(draws, dtype=torch.float64).T
-    held = ((values - values.mean()).abs() < module.NORMAL_95 * errors).double().mean()
+    held = ((values - values.mean()).abs() < NORMAL_95 * errors).double().mean()
     assert 0.88 <= held <= 1.0
 
 

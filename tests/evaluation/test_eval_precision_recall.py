@@ -10,7 +10,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from evaluation import Context, EvaluationError, Settings, evaluate, prdc
 from evaluation.metrics import precision_recall as module
-from evaluation.metrics.precision_recall import wilson
+from evaluation.statistics.intervals import NORMAL_95, wilson_interval
 
 features = partial(random_tensors.features, dimension=8)
 
@@ -125,10 +125,10 @@ def test_wrong_features_are_refused(real: torch.Tensor, fake: torch.Tensor, mess
 
 
 def test_the_interval_of_a_share_has_its_closed_form():
-    square = module.NORMAL_95**2
-    assert wilson(0.0, 10) == pytest.approx((0, square / (10 + square)))
-    assert wilson(1.0, 10) == pytest.approx((10 / (10 + square), 1))
-    low, high = wilson(0.5, 100)
+    square = NORMAL_95**2
+    assert wilson_interval(0.0, 10) == pytest.approx((0, square / (10 + square)))
+    assert wilson_interval(1.0, 10) == pytest.approx((10 / (10 + square), 1))
+    low, high = wilson_interval(0.5, 100)
     assert (low + high) / 2 == pytest.approx(0.5)
     for end in (low, high):  # where the score test just rejects
         assert (0.5 - end) ** 2 == pytest.approx(square * end * (1 - end) / 100)

@@ -27,13 +27,13 @@ from evaluation.presets import PRESETS, Preset, check_settings
 from evaluation.reporting.value import Value, protocol_hash
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.progress import progress
+from evaluation.statistics.intervals import student_interval
 
 VERSION = 2  # of unfinished runs; raise it with any change to how critics are trained or measured
 PASS = 256  # images shown to a finished critic at a time
 LOSS_POINTS = 200  # points kept of each critic's loss curve
 WRONG_SIGN = 2 * log(2)  # softplus_fake of a critic no better than f = 0 stays below
 FAR_BELOW_CHANCE = -0.1  # of the WGAN-GP objective, which is 0 for identical sets
-T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's t, 97.5 %, from 1 degree
 
 
 class Terms(NamedTuple):
@@ -399,13 +399,10 @@ def _note(terms: Terms, preset: Preset) -> str:
 
 
 def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of the mean of 2 to 10 independent values, by Student's t; None for other numbers of values."""
-    degrees = len(values) - 1
-    if not 1 <= degrees <= len(T_QUANTILES):
+    """95 % interval of the mean of independent values, by Student's t; None for a single value."""
+    if len(values) < 2:
         return None
-    half = T_QUANTILES[degrees - 1] * float(np.std(values, ddof=1)) / sqrt(len(values))
-    mean = float(np.mean(values))
-    return mean - half, mean + half
+    return student_interval(float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(len(values)), len(values) - 1)
 
 
 def measure(context: Context) -> list[Value]:
