@@ -1,4 +1,4 @@
-"""A small classifier trained on the data set's own training split: an extractor for data Inception does not know."""
+"""Feature extractor for data unlike ImageNet: a small classifier trained on the data set's training split."""
 
 import hashlib
 import sys
@@ -47,7 +47,7 @@ class SmallClassifier(nn.Module):
 
 
 class Classifier:
-    """A trained `SmallClassifier` as extractor; named after its weights, because they decide every value."""
+    """A trained `SmallClassifier` as extractor. Its name holds a hash of the weights, which decide every value."""
 
     def __init__(self, network: SmallClassifier, device: torch.device | str) -> None:
         self.fingerprint = weights_sha256(network.state_dict())
@@ -63,7 +63,7 @@ class Classifier:
 
 
 def trained_classifier(sources: Sources) -> Classifier:
-    """Trains on the training split, or reads what an earlier call trained on the same images and labels.
+    """Trains on the training split, or reads the cached result for the same images, labels and settings.
 
     Raises:
         EvaluationError: no training images, no labels, or fewer than two classes.
@@ -102,7 +102,7 @@ def _training_split(sources: Sources) -> tuple[Tensor, Tensor]:
 def train_classifier(
     images: Tensor, labels: Tensor, *, seed: int, steps: int, device: torch.device | str
 ) -> SmallClassifier:
-    """Adam with a one-cycle learning rate on cross-entropy; every random number from one local generator."""
+    """Trains by Adam with a one-cycle learning rate on cross-entropy, with one local random generator."""
     generator = torch.Generator("cpu")
     generator.manual_seed(seed)
     with torch.device("cpu"):
@@ -123,7 +123,7 @@ def train_classifier(
 
 
 def _batches(count: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Rows of `steps` batches: one permutation after the other, without a short batch at a permutation's end."""
+    """Yields rows of `steps` batches from successive permutations, dropping the short batch at the end of each."""
     size = min(BATCH_SIZE, count)
     rows = torch.empty(0, dtype=torch.int64, device="cpu")
     for _ in range(steps):
@@ -144,7 +144,7 @@ def _initialise(network: SmallClassifier, generator: torch.Generator) -> None:
 
 
 def accuracy(extractor: Classifier, sources: Sources) -> float:
-    """Share of the test images the classifier names rightly."""
+    """Accuracy on the test images."""
     assert sources.test_images is not None
     assert sources.test_labels is not None
     check_images(sources.test_images, "test")
@@ -158,7 +158,7 @@ def accuracy(extractor: Classifier, sources: Sources) -> float:
 
 
 def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:
-    """The network of a cache file, or None where there is no whole one: then it is trained anew."""
+    """The network of a cache file; None where the file is missing, damaged or of another key."""
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True)
         if stored["key"] != key or stored["sha256"] != weights_sha256(stored["state"]):
@@ -172,7 +172,7 @@ def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:
 
 
 def _write(file: Path, key: str, network: SmallClassifier) -> None:
-    """What cannot be written is said on stderr and does no harm."""
+    """Writes the cache file; a failure is reported on stderr only."""
     state = network.state_dict()
     try:
         with replacing(file) as beside:

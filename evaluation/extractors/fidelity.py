@@ -1,7 +1,7 @@
-"""torch-fidelity's CLIP and DINOv2 networks: features that know more than ImageNet's classes, but give no logits.
+"""CLIP and DINOv2 networks of torch-fidelity: features that represent more than ImageNet's classes; no logits.
 
 Both resize by TensorFlow 1's bilinear rule, as torch-fidelity does everywhere. CMMD (Jayasumana et al. 2024) and
-FD-DINOv2 (Stein et al. 2023) resize by bicubic interpolation, so their published values are others.
+FD-DINOv2 (Stein et al. 2023) resize by bicubic interpolation, so their published values differ.
 """
 
 import os
@@ -27,7 +27,7 @@ HUB_REPOSITORY = "facebookresearch/dinov2"
 
 
 class FidelityExtractor:
-    """One of torch-fidelity's networks, named after the SHA-256 of its weights, because they decide every value."""
+    """A network of torch-fidelity. Its name holds a hash of the weights, which decide every value."""
 
     def __init__(self, network: nn.Module, name: str, model: str, side: int) -> None:
         self.network = network
@@ -47,7 +47,7 @@ class FidelityExtractor:
 
 
 def load_clip(weights: Path | None, *, device: torch.device | str) -> FidelityExtractor:
-    """From a weights file, else the file named by $CLIP_WEIGHTS, else torch hub's folder. Nothing is downloaded.
+    """Loads a weights file, by default the file named by $CLIP_WEIGHTS, else torch hub's folder. Downloads nothing.
 
     The file is the TorchScript archive that OpenAI publishes; the size of the network follows from it.
 

@@ -1,4 +1,4 @@
-"""torch-fidelity's Inception-v3, converted from the TensorFlow network of 2015 that FID and IS are defined by."""
+"""Inception-v3 of torch-fidelity, converted from the TensorFlow network of 2015 that defines FID and IS."""
 
 import hashlib
 import http.client
@@ -24,9 +24,10 @@ DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 
 
 class Inception:
-    """Features: the 2048 pooled activations. Logits: 1008, without bias, as in the first published IS code.
+    """Inception-v3 as extractor, with 2048 pooled activations as features and 1008 logits without bias.
 
-    Images of any size are resized to 299x299 by TensorFlow 1's bilinear rule (no antialiasing), then (p - 128) / 128.
+    The logits are those of the first published IS code. Images of any size are resized to 299x299 by TensorFlow 1's
+    bilinear rule without antialiasing, then (p - 128) / 128.
     `name` is "inception" for the official weights and "inception-<first 8 hex of the SHA-256>" for all others.
     """
 
@@ -44,10 +45,10 @@ class Inception:
 
     @classmethod
     def load(cls, weights: Path | None = None, *, device: torch.device | str = "cpu") -> "Inception":
-        """From a weights file, else from the file named by $INCEPTION_WEIGHTS, else torch-fidelity's download.
+        """Loads a weights file, by default the file named by $INCEPTION_WEIGHTS, else torch-fidelity's download.
 
         Raises:
-            EvaluationError: no file, no network to fetch it by, or a file that holds other weights.
+            EvaluationError: no file, a failed download, or a file of another network.
         """
         path = find_weights(weights)
         sha256 = _sha256(path)
@@ -68,10 +69,7 @@ class Inception:
 
 
 def _arranged(network: FeatureExtractorInceptionV3, device: torch.device | str) -> FeatureExtractorInceptionV3:
-    """The same function in fewer passes over memory: 1.6 times as fast on a CPU, equal to six digits.
-
-    Each batch norm, a fixed scale and shift, becomes part of the convolution before it.
-    """
+    """Folds each batch norm into its convolution: 1.6 times as fast on a CPU, equal to six digits."""
     for block in network.modules():
         if isinstance(block, BasicConv2d):
             block.conv = fuse_conv_bn_eval(block.conv, block.bn)
@@ -83,12 +81,12 @@ def _arranged(network: FeatureExtractorInceptionV3, device: torch.device | str) 
 
 
 def download_location() -> Path:
-    """Where torch-fidelity keeps the official weights."""
+    """Path at which torch-fidelity keeps the official weights."""
     return Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
 
 
 def find_weights(weights: Path | None) -> Path:
-    """The file to load, downloaded where none is given and none is there.
+    """The file to load, downloaded if none is given and none is cached.
 
     Raises:
         EvaluationError: a named file is missing, or the download fails.
@@ -130,7 +128,7 @@ def _download(location: Path) -> None:
 
 
 def _check_weights(path: Path) -> None:
-    """torch-fidelity unpickles whatever the file holds; a file that passes here holds tensors only."""
+    """Refuses files that hold more than tensors, because torch-fidelity unpickles the file."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError among others

@@ -13,7 +13,7 @@ class Extractor(Protocol):
     """Images uint8 (N, 3, H, W) on the extractor's device -> features (N, D), logits (N, K) or None.
 
     `name` is part of every value's key, except for the name "inception", which stands for the official weights
-    alone. `protocol` holds what decides the features, `record` what is worth knowing besides.
+    alone. `protocol` holds the settings that decide the features, `record` further facts.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True)
 class Sources:
-    """What an extractor may be made from. Each takes what it needs and refuses by name what is missing.
+    """Files and images that extractors are built from. Each extractor refuses if something it needs is missing.
 
     images, labels: the training split, from which `classifier` learns; test_images, test_labels: its accuracy.
     weights: a file for `inception`; clip_weights: one for `clip`; classifier_weights: one for `resnet`.

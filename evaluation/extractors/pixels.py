@@ -1,4 +1,4 @@
-"""Pixels as features: no network, no weights, for a quick look and for tests."""
+"""Pixels as features, for quick checks and for tests."""
 
 from typing import Any
 

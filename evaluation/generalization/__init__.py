@@ -19,13 +19,13 @@ from evaluation.generalization.noise import NoiseSensitivity, noise_sensitivity,
 from evaluation.generalization.plots import plot_complexity
 from evaluation.generalization.registry import MEASURES, check_measures
 from evaluation.generalization.report import measure
-from evaluation.generalization.spectra import LayerSpectrum, layer_spectra
+from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
 
 __all__ = [
     "MEASURES",
     "Complexity",
     "JacobianNorms",
-    "LayerSpectrum",
+    "LayerSingularValues",
     "Margin",
     "MeasureSettings",
     "NoiseSensitivity",

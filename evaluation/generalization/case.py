@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
 from evaluation.generalization.classifier import asked, margin_of
-from evaluation.generalization.spectra import LayerSpectrum, layer_spectra
+from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
 from evaluation.images.reader import fingerprint
 
 VERSION = 1  # of how the measures are computed; raise it with any change to a value
@@ -114,5 +114,5 @@ class Case:
         return margin_of(self.logits, self.points[1].cpu())
 
     @cached_property
-    def layers(self) -> list[LayerSpectrum]:
+    def layers(self) -> list[LayerSingularValues]:
         return layer_spectra(self.network)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
 from evaluation.generalization.classifier import BATCH_SIZE, Ask, asked, gradient_of, margin_of
-from evaluation.generalization.spectra import LayerSpectrum, layer_spectra, weight_layers
+from evaluation.generalization.spectra import LayerSingularValues, layer_spectra, weight_layers
 
 
 class Complexity(NamedTuple):
@@ -53,7 +53,7 @@ def complexity(network: nn.Module, images: Tensor, labels: Tensor, *, batch_size
     return complexity_of(margin, layer_spectra(network), jac_norm)
 
 
-def complexity_of(margin: Tensor, layers: Sequence[LayerSpectrum], jac_norm: Tensor) -> Complexity:
+def complexity_of(margin: Tensor, layers: Sequence[LayerSingularValues], jac_norm: Tensor) -> Complexity:
     """From what is known: margins (N,), layers, log Jac-Norm (N,)."""
     twice = 2 * _log_positive(margin)
     return Complexity(margin, log_spec_fro(layers) - twice, log_spec_l1(layers) - twice, jac_norm)
@@ -73,12 +73,12 @@ def margins(network: nn.Module, images: Tensor, labels: Tensor, *, batch_size: i
     return torch.cat(parts)
 
 
-def log_spec_fro(layers: Sequence[LayerSpectrum]) -> float:
+def log_spec_fro(layers: Sequence[LayerSingularValues]) -> float:
     """log of prod |W_i|_2^2 * sum srank(W_i), which is Spec-Fro times the squared margin. Neyshabur et al. 2018."""
     return _log_product(layers) + math.log(math.fsum(layer.stable_rank for layer in layers))
 
 
-def log_spec_l1(layers: Sequence[LayerSpectrum], *, columns: bool = False, relative: bool = True) -> float:
+def log_spec_l1(layers: Sequence[LayerSingularValues], *, columns: bool = False, relative: bool = True) -> float:
     """log of prod |W_i|_2^2 * (sum (|W_i|_{2,1} / |W_i|_2)^(2/3))^3: Spec-L1 times the squared margin.
 
     Bartlett et al. 2017, squared. The denominator |W_i|_2, which makes the sum independent of the scale of the weights,
@@ -95,7 +95,7 @@ def log_spec_l1(layers: Sequence[LayerSpectrum], *, columns: bool = False, relat
     )
 
 
-def _log_product(layers: Sequence[LayerSpectrum]) -> float:
+def _log_product(layers: Sequence[LayerSingularValues]) -> float:
     """log of prod |W_i|_2^2."""
     return 2 * math.fsum(math.log(layer.spectral_norm) for layer in layers)
 

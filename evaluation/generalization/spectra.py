@@ -13,7 +13,7 @@ from evaluation.runtime.isolation import still
 _ELEMENTWISE = (nn.LayerNorm,)  # their weights scale single entries, whatever the shape
 
 
-class LayerSpectrum(NamedTuple):
+class LayerSingularValues(NamedTuple):
     """One layer's weight W, read as a matrix (output units, everything else), (m, n); of groups, with a block for each.
 
     singular_values: float64 (min(m, n),), descending; below 1e-8 of the largest they are rounding.
@@ -37,7 +37,7 @@ class LayerSpectrum(NamedTuple):
         return float((self.singular_values / self.singular_values[0]).square().sum())
 
 
-def layer_spectra(network: nn.Module) -> list[LayerSpectrum]:
+def layer_spectra(network: nn.Module) -> list[LayerSingularValues]:
     """Of every linear and convolution layer, in the network's order, from its exact singular values in float64.
 
     A parametrized weight is taken as the network uses it in eval mode. Leaves the network as it is. Costs one symmetric
@@ -75,13 +75,13 @@ def weight_layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _spectrum(name: str, layer: nn.Module) -> LayerSpectrum:
+def _spectrum(name: str, layer: nn.Module) -> LayerSingularValues:
     blocks = _blocks(layer)
     scale = max(float(block.abs().max()) for block in blocks)
     if not 0 < scale < torch.inf:
         raise EvaluationError(f"classifier: the weight of {name or 'the layer'} is all zero or not finite")
     values = torch.cat([_singular_values(block / scale) for block in blocks])
-    return LayerSpectrum(
+    return LayerSingularValues(
         name,
         (sum(block.shape[0] for block in blocks), sum(block.shape[1] for block in blocks)),
         scale * values.sort(descending=True).values,

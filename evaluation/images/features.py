@@ -120,7 +120,7 @@ def extract_as_made(
     Raises:
         EvaluationError: an extractor gives values that are not finite.
     """
-    images, features = Rows(), [_FeaturesAsMade(extractor) for extractor in extractors]
+    images, features = RowBuffer(), [_FeaturesAsMade(extractor) for extractor in extractors]
     with isolated(), torch.inference_mode(), progress(count, "images and their features", "images") as counter:
         for batch in ahead(batches, torch.device(device)):
             images.add(batch)
@@ -130,7 +130,7 @@ def extract_as_made(
     return images.all(), [one.all() for one in features]
 
 
-class Rows:
+class RowBuffer:
     """Rows that come batch by batch, on their way to the CPU.
 
     A copy to the CPU waits for all that is queued on a device. There they are held until some thousands are together.
@@ -165,7 +165,7 @@ class _FeaturesAsMade:
     """An extractor, and what it has said so far."""
 
     def __init__(self, extractor: Extractor) -> None:
-        self.extractor, self.features, self.logits = extractor, Rows(), Rows()
+        self.extractor, self.features, self.logits = extractor, RowBuffer(), RowBuffer()
 
     def add(self, batch: Tensor) -> None:
         features, logits = self.extractor(batch)

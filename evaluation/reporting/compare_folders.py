@@ -1,4 +1,4 @@
-"""Runs on disk side by side: a table, overlaid curves and histograms, samples."""
+"""Comparison of runs on disk: a table, overlaid curves and histograms, samples."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ from evaluation.runtime.files import replacing
 
 @dataclass(frozen=True)
 class StoredReport:
-    """A report on disk, and the run folder it belongs to, where there is one."""
+    """A report on disk, with the run folder that holds it, if any."""
 
     report: Report
     home: Path | None
 
     @classmethod
     def read(cls, folder: str | Path) -> "StoredReport":
-        """The report in a folder, or the newest report of a run folder.
+        """Reads the report in a folder, or the newest report of a run folder.
 
         Raises:
             EvaluationError: no report there, or a damaged one.
@@ -42,14 +42,14 @@ class StoredReport:
         return cls(Report.load(max(found, key=_written)), folder)
 
     def curves(self) -> plots.Curves:
-        """Of the run's training log; empty where there is none."""
+        """Curves of the run's training log; empty without a log."""
         try:
             return plots.read_curves(self.home / "metrics.jsonl") if self.home else {}
         except EvaluationError:
             return {}
 
     def history(self) -> dict[float, dict[tuple[str, str], float]]:
-        """Of all reports of the run, by step: values by key and hash; of one measured twice the later."""
+        """Values by step, then by key and hash, of all reports of the run; later reports override earlier ones."""
         folders = [] if self.home is None else [file.parent for file in self.home.glob("reports/*/report.json")]
         found: dict[float, dict[tuple[str, str], float]] = {}
         for values, protocol in map(read_values, sorted(folders, key=_written)):
@@ -67,12 +67,12 @@ def _written(folder: Path) -> tuple[str, str]:
 def compare_folders(
     folders: Sequence[str | Path], out: str | Path | None = None, *, skip_mixed: bool = False
 ) -> Comparison:
-    """`compare` of run folders (their newest report) or report folders, labelled by their names.
+    """Compares run folders (by their newest reports) or report folders, labelled by their names.
 
     With `out`, writes compare.json, compare.txt, compare.md, compare.html and figures into it.
 
     Raises:
-        EvaluationError: no report, a folder twice, mixed protocols, or `out` cannot be written.
+        EvaluationError: no report, a repeated folder, mixed protocols, or `out` cannot be written.
     """
     runs = {label: StoredReport.read(folder) for label, folder in zip(labels_of(folders), folders, strict=True)}
     comparison = compare({label: run.report for label, run in runs.items()}, skip_mixed=skip_mixed)
@@ -82,10 +82,10 @@ def compare_folders(
 
 
 def labels_of(folders: Sequence[str | Path]) -> list[str]:
-    """The shortest ends of paths that tell them apart.
+    """The shortest ends of the paths that are all different.
 
     Raises:
-        EvaluationError: one folder twice.
+        EvaluationError: a repeated folder.
     """
     parts = [Path(folder).resolve().parts for folder in folders]
     twice = [str(folder) for number, folder in enumerate(folders) if parts[number] in parts[:number]]
@@ -97,7 +97,7 @@ def labels_of(folders: Sequence[str | Path]) -> list[str]:
 
 
 def save_comparison(comparison: Comparison, runs: Mapping[str, StoredReport], folder: Path) -> None:
-    """Writes a comparison and its figures; each file is whole or as it was.
+    """Writes a comparison and its figures; each file is replaced as a whole.
 
     Raises:
         EvaluationError: the folder cannot be written.
@@ -111,8 +111,8 @@ def save_comparison(comparison: Comparison, runs: Mapping[str, StoredReport], fo
     }
     try:
         for name, text in files.items():
-            with replacing(folder / name) as beside:
-                beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8", errors="backslashreplace")
+            with replacing(folder / name) as partial:
+                partial.write_text(text.rstrip("\n") + "\n", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise EvaluationError(f"compare: cannot be written into {folder} ({error})") from error
     for title, drawn in figures.items():
@@ -120,7 +120,7 @@ def save_comparison(comparison: Comparison, runs: Mapping[str, StoredReport], fo
 
 
 def comparison_figures(comparison: Comparison, runs: Mapping[str, StoredReport]) -> dict[str, Figure]:
-    """Overlaid curves of the runs, by title: training, values over steps, and the histograms that reports hold."""
+    """Figures by title: training curves, values over steps, histograms and layers of all runs."""
     figures, order = {}, list(runs)
     curves = {label: run.curves() for label, run in runs.items()}
     training = _by_name(curves)
@@ -142,7 +142,7 @@ def comparison_figures(comparison: Comparison, runs: Mapping[str, StoredReport])
 
 
 def _histograms(reports: Mapping[str, Report]) -> dict[str, list[str]]:
-    """Kinds that some report holds, by the title of their figure."""
+    """Kinds of histograms that any report holds, by the title of their figure."""
     titles: dict[str, list[str]] = {}
     for kind in histograms.NAMES:
         if any(kind in histograms.histograms(report) for report in reports.values()):
@@ -153,13 +153,13 @@ def _histograms(reports: Mapping[str, Report]) -> dict[str, list[str]]:
 
 
 def _by_name(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """run -> name -> curve turned to name -> run -> curve."""
+    """Swaps the keys: run -> name -> curve becomes name -> run -> curve."""
     names = dict.fromkeys(name for curves in runs.values() for name in curves)
     return {name: {run: curves[name] for run, curves in runs.items() if name in curves} for name in names}
 
 
 def values_over_steps(comparison: Comparison, run: StoredReport) -> plots.Curves:
-    """Of values with a direction, at the steps where they were measured by the protocol that is compared."""
+    """Curves over steps of the compared values that have a direction, from reports with the same protocol."""
     history = run.history()
     curves = {}
     for row in comparison.rows:

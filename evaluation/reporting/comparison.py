@@ -1,4 +1,4 @@
-"""Several reports side by side: only values of one protocol, or a sentence that says what differs."""
+"""Comparison of several reports: values of one protocol, or a sentence that names the difference."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from evaluation.errors import EvaluationError
 from evaluation.reporting.ranking import DIGITS, DIRECTIONS, differences, is_better
 from evaluation.reporting.tables import markdown_table, text_table, with_spread
-from evaluation.reporting.value import Measured
+from evaluation.reporting.value import ReportData
 
 MISSING = "–"
 FOOTNOTE = "± is the standard deviation over splits, subsets or critics of one run, not over trainings."
@@ -17,7 +17,7 @@ FOOTNOTE = "± is the standard deviation over splits, subsets or critics of one 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run's value."""
+    """The value of one run."""
 
     value: float
     std: float | None
@@ -29,8 +29,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One key: a cell for each run, None where it has no such value, and which of them are best."""
+class ComparisonRow:
+    """Values of one key: a cell for each run, None where it has no such value."""
 
     key: str
     better: str
@@ -53,22 +53,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` returns.
+    """The result of `compare`.
 
     Attributes:
         labels: of the runs, in the order of the columns.
-        subjects: what each run's report says it measured.
+        subjects: "subject" of each report.
         rows: by key, in the order of the reports.
         left_out: a sentence for each value whose protocols differ.
     """
 
     labels: tuple[str, ...]
     subjects: tuple[dict[str, Any], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     left_out: tuple[str, ...] = ()
 
     def table(self) -> str:
-        """For a terminal; the best of each row has a star."""
+        """A text table, with a star at the best of each row."""
         rows = [("metric", "better", *self.labels, "protocol")]
         for row in self.rows:
             cells = (f"{cell or MISSING}{' *' if column in row.best else ''}" for column, cell in enumerate(row.cells))
@@ -76,7 +76,7 @@ class Comparison:
         return "\n".join([*text_table(rows), f"* best of the row; {FOOTNOTE}", *self.notes])
 
     def markdown(self) -> str:
-        """For a page; the best of each row is bold."""
+        """A Markdown table, with the best of each row in bold."""
         rows = [["metric", "better", *self.labels, "protocol"]]
         for row in self.rows:
             texts = enumerate(str(cell or MISSING) for cell in row.cells)
@@ -85,7 +85,7 @@ class Comparison:
         return "\n\n".join([markdown_table(rows), FOOTNOTE, *self.notes])
 
     def document(self) -> dict[str, Any]:
-        """For a machine: labels, subjects, and for each key better, hash, fields and the runs' values."""
+        """Content of compare.json: subjects, and for each key better, hash, fields and the runs' values."""
         values = {
             row.key: {
                 "better": row.better,
@@ -100,7 +100,7 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What was left out, and steps that differ, a sentence each."""
+        """A sentence for each value that was left out, and one for steps that differ."""
         return [*(f"left out: {sentence}" for sentence in self.left_out), *self._steps()]
 
     def _steps(self) -> list[str]:
@@ -112,11 +112,11 @@ class Comparison:
         return [f"runs {_listed(list(steps))} are compared at steps {_listed([str(step) for step in steps.values()])}"]
 
 
-def compare(reports: Mapping[str, Measured], *, skip_mixed: bool = False) -> Comparison:
-    """Values of several runs side by side: label -> report. What a run does not have is missing, not refused.
+def compare(reports: Mapping[str, ReportData], *, skip_mixed: bool = False) -> Comparison:
+    """Compares reports by label. Values that only some reports have are kept.
 
     Args:
-        skip_mixed: leave out values whose protocols differ, and say so, instead of refusing.
+        skip_mixed: leave out values whose protocols differ, and note it, instead of raising.
 
     Raises:
         EvaluationError: fewer than two reports, or values of one key under different protocols.
@@ -137,8 +137,8 @@ def compare(reports: Mapping[str, Measured], *, skip_mixed: bool = False) -> Com
     )
 
 
-def difference(key: str, reports: Mapping[str, Measured]) -> str:
-    """A sentence that names the fields in which two protocols of a key differ, and their values; "" if none does."""
+def difference(key: str, reports: Mapping[str, ReportData]) -> str:
+    """A sentence that names the first two runs whose protocols of a key differ, and the fields; "" if none do."""
     entries = [(label, report.protocol["values"][key]) for label, report in reports.items() if key in report.values]
     for label, entry in entries[1:]:
         first, known = entries[0]
@@ -147,11 +147,11 @@ def difference(key: str, reports: Mapping[str, Measured]) -> str:
     return ""
 
 
-def best(reports: Sequence[Measured], key: str) -> int:
-    """Which report has the best value of a key: the first of equals, never NaN, never one without the key.
+def best(reports: Sequence[ReportData], key: str) -> int:
+    """Index of the report with the best value of a key: the first of equal ones, never NaN.
 
     Raises:
-        EvaluationError: nothing to choose from, a value without a direction, or protocols that differ.
+        EvaluationError: no report has the value, it has no direction, or protocols differ.
     """
     mixed = difference(key, {str(number): report for number, report in enumerate(reports)})
     if mixed:
@@ -170,14 +170,14 @@ def best(reports: Sequence[Measured], key: str) -> int:
     return reduce(lambda kept, number: number if is_better(found[number], found[kept], direction) else kept, found)
 
 
-def _row(key: str, reports: Mapping[str, Measured]) -> Row:
+def _row(key: str, reports: Mapping[str, ReportData]) -> ComparisonRow:
     entries = [report.protocol["values"].get(key) for report in reports.values()]
     cells = (
         Cell(report.values[key], entry["std"], _pair(entry["interval"]), entry["count"]) if entry else None
         for report, entry in zip(reports.values(), entries, strict=True)
     )
     known = next(entry for entry in entries if entry)
-    return Row(key, known["better"], known["hash"], known["fields"], tuple(cells))
+    return ComparisonRow(key, known["better"], known["hash"], known["fields"], tuple(cells))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.errors import EvaluationError
-from evaluation.reporting.value import Measured
+from evaluation.reporting.value import ReportData
 
 # 2: "machine.extractors" instead of "machine.extractor"; values have "interval"; "class_names" and "neighbours" are new
 SCHEMA = 2
 
 
-def document_text(report: Measured) -> str:
+def document_text(report: ReportData) -> str:
     """The text of report.json."""
     entries = report.protocol["values"]
     values = {key: {"value": value, **entries[key]} for key, value in report.values.items()}

@@ -1,7 +1,7 @@
-"""Histograms of what reports hold by image or pair, as in Figures 4, 5 and 12 to 16 of Sanyal et al. 2020.
+"""Histograms of values by image or pair, as in Figures 4, 5 and 12 to 16 of Sanyal et al. 2020.
 
 Empirical Lipschitz constants and Jacobian norms of discriminators; complexities, margins, noise sensitivities and
-Lipschitz constants of classifiers. All are read from reports, so runs can be compared long after they were measured.
+Lipschitz constants of classifiers. All are read from reports.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from evaluation.errors import EvaluationError
 from evaluation.reporting.plots import colour_of, plain, save_figure
 from evaluation.reporting.ranking import differences
-from evaluation.reporting.value import Measured
+from evaluation.reporting.value import ReportData
 
 BINS = 60
 MARKERS = ("o", "X")  # the paper's circles and crosses
-STEEPEST = 5  # how many times higher than the lowest histogram the axis goes; a collapsed one would flatten the others
+STEEPEST = 5  # height of the axis in peaks of the lowest histogram; a collapsed one would flatten the others
 
 
 def shared_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
@@ -33,7 +33,7 @@ def shared_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def signed_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
-    """As `shared_bins`, from just below the least of the samples' 0.5th percentiles."""
+    """Edges like `shared_bins`, but from just below the least of the samples' 0.5th percentiles."""
     low = min(float(np.percentile(values, 0.5)) for values in samples)
     high = max(float(np.percentile(values, 99.5)) for values in samples)
     margin = 0.05 * (high - low) or 0.5
@@ -41,11 +41,11 @@ def signed_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
 
 
 class Family(NamedTuple):
-    """Kinds of values that may share an axis, or at least a figure.
+    """Kinds of values that share a figure.
 
-    array: a report has the values of a kind as "kind/array".
-    line: and as "kind/line" the percentile that is drawn as a dashed line.
-    panels: whether each kind has an axis of its own.
+    array: a report holds the values of a kind as the array "kind/array".
+    line: the value "kind/line" is drawn as a dashed line.
+    panels: whether each kind has its own axis.
     """
 
     title: str
@@ -102,7 +102,7 @@ class Curve(NamedTuple):
     """One histogram, its dashed line and its marker."""
 
     label: str
-    place: int  # decides colour and marker
+    place: int  # index of colour and marker
     values: np.ndarray  # (N,), finite
     line: float
     score: float | None = None
@@ -117,8 +117,8 @@ class Panel(NamedTuple):
     curves: Sequence[Curve]
 
 
-def histograms(report: Measured) -> dict[str, np.ndarray]:
-    """The finite values (N,) of every kind that a report holds, by names such as "elhist/real_fake"."""
+def histograms(report: ReportData) -> dict[str, np.ndarray]:
+    """Finite values (N,) of all kinds in a report, by names such as "elhist/real_fake"."""
     found = {}
     for kind in NAMES:
         array = report.arrays.get(f"{kind}/{_family(kind).array}")
@@ -127,26 +127,26 @@ def histograms(report: Measured) -> dict[str, np.ndarray]:
     return found
 
 
-def families(report: Measured) -> list[str]:
-    """Which of FAMILIES a report holds."""
+def families(report: ReportData) -> list[str]:
+    """Names of the families in a report."""
     return list(dict.fromkeys(_family_name(kind) for kind in histograms(report)))
 
 
 def line_of(kind: str) -> str:
-    """Such as "elhist/real_fake/p95": the value that is drawn as a dashed line."""
+    """Key of the value that is drawn as a dashed line, such as "elhist/real_fake/p95"."""
     return f"{kind}/{_family(kind).line}"
 
 
-def plot_histograms(runs: Mapping[str, Measured], kind: str, out_png: str | Path) -> None:
+def plot_histograms(runs: Mapping[str, ReportData], kind: str, out_png: str | Path) -> None:
     """One kind of several runs: densities on shared bins, dashed 95th percentiles, Inception Scores on a second axis.
 
     Args:
         runs: reports by the names to print.
-        kind: one of NAMES, such as "elhist/real_fake". Ratios and Jacobian norms are never drawn into one figure: they
-            live on different scales.
+        kind: one of NAMES, such as "elhist/real_fake". Ratios and Jacobian norms have different scales and never share
+            a figure.
 
     Raises:
-        EvaluationError: no runs, no such kind, a run that has not measured it, or runs measured by different protocols.
+        EvaluationError: no runs, an unknown kind, a run without it, or different protocols.
     """
     if not runs:
         raise EvaluationError("histograms: got no runs, expected at least one report")
@@ -163,11 +163,11 @@ def plot_histograms(runs: Mapping[str, Measured], kind: str, out_png: str | Path
     save_figure(runs_figure(runs, [kind], order=list(runs)), out_png)
 
 
-def runs_figure(runs: Mapping[str, Measured], kinds: Sequence[str], *, order: Sequence[str]) -> Figure:
-    """A panel for each kind, with the runs that have measured it; without scores where their protocols differ.
+def runs_figure(runs: Mapping[str, ReportData], kinds: Sequence[str], *, order: Sequence[str]) -> Figure:
+    """A panel for each kind, with the runs that measured it; without scores where their protocols differ.
 
     Args:
-        order: of all runs, drawn or not: a run's place in it decides its colour and marker, in every figure.
+        order: labels of all runs, drawn or not; the position of a run decides its colour and marker in every figure.
 
     Raises:
         EvaluationError: runs measured by different protocols.
@@ -185,8 +185,8 @@ def runs_figure(runs: Mapping[str, Measured], kinds: Sequence[str], *, order: Se
     return panels_figure(panels, score_axis)
 
 
-def kinds_figure(report: Measured, family: str) -> Figure:
-    """All histograms of one family that a report holds.
+def kinds_figure(report: ReportData, family: str) -> Figure:
+    """All histograms of one family in a report.
 
     Raises:
         EvaluationError: the report has none of them.
@@ -210,28 +210,28 @@ def _family(kind: str) -> Family:
     return FAMILIES[_family_name(kind)]
 
 
-def _curve(label: str, place: int, report: Measured, kind: str, score: str | None) -> Curve:
+def _curve(label: str, place: int, report: ReportData, kind: str, score: str | None) -> Curve:
     values, line = histograms(report)[kind], report.values[line_of(kind)]
     if score is None or score not in report.values:
         return Curve(label, place, values, line)
     return Curve(label, place, values, line, report.values[score], report.protocol["values"][score]["std"])
 
 
-def _score_key(runs: Mapping[str, Measured]) -> str | None:
-    """The Inception Score that most runs have, the official one first."""
+def _score_key(runs: Mapping[str, ReportData]) -> str | None:
+    """Key of the Inception Score that most runs have; of equally frequent ones the official one."""
     keys = [key for report in runs.values() for key in report.values if key.split("/")[0] == "is"]
     return max(sorted(set(keys)), key=keys.count) if keys else None
 
 
-def _with(runs: Mapping[str, Measured], key: str) -> dict[str, Measured]:
+def _with(runs: Mapping[str, ReportData], key: str) -> dict[str, ReportData]:
     return {label: report for label, report in runs.items() if key in report.values}
 
 
-def _hash(report: Measured, key: str) -> str:
+def _hash(report: ReportData, key: str) -> str:
     return str(report.protocol["values"][key]["hash"])
 
 
-def _check_protocols(runs: Mapping[str, Measured], key: str) -> None:
+def _check_protocols(runs: Mapping[str, ReportData], key: str) -> None:
     first, *others = runs
     for other in others:
         one, another = (runs[label].protocol["values"][key] for label in (first, other))
@@ -243,7 +243,7 @@ def _check_protocols(runs: Mapping[str, Measured], key: str) -> None:
 
 
 def panels_figure(panels: Sequence[Panel], score_axis: str = "") -> Figure:
-    """Panels beside each other: densities on shared bins, dashed lines, scores on a second axis where it has a name."""
+    """Panels side by side: densities on shared bins, dashed lines and, if `score_axis` names one, a second axis."""
     figure = Figure(figsize=(8 if len(panels) == 1 else 5 * len(panels), 5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -298,6 +298,6 @@ def _mark_scores(axes: Axes, curves: Sequence[Curve], name: str) -> None:
 
 
 def density(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Share of all values per bin and unit of the axis: integrates to the share of values inside the bins."""
+    """Density in each bin; it integrates to the share of values inside the bins."""
     counts, _ = np.histogram(values, edges)
     return counts / (len(values) * np.diff(edges))

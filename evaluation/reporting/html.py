@@ -19,14 +19,14 @@ from evaluation.reporting import histograms, plots
 from evaluation.reporting.comparison import FOOTNOTE, MISSING, Comparison
 from evaluation.reporting.ranking import DIGITS, shown
 from evaluation.reporting.tables import class_name, class_table, count_text, interval_text, notes, with_spread
-from evaluation.reporting.value import Measured
+from evaluation.reporting.value import ReportData
 
 SAMPLE_PIXELS = 2**18  # of a page's sample grid: 256 images of 32x32
 SAMPLE_COLUMNS = 8
 SIDE = 64  # pixels to which larger images are reduced on a page
 
 
-def report_page(report: Measured, *, training_log: str | Path | None = None) -> str:
+def report_page(report: ReportData, *, training_log: str | Path | None = None) -> str:
     """A report as one page.
 
     Args:
@@ -56,7 +56,7 @@ def report_page(report: Measured, *, training_log: str | Path | None = None) -> 
     )
 
 
-def comparison_page(comparison: Comparison, figures: Mapping[str, Figure], reports: Mapping[str, Measured]) -> str:
+def comparison_page(comparison: Comparison, figures: Mapping[str, Figure], reports: Mapping[str, ReportData]) -> str:
     """A comparison as one page."""
     names = dict.fromkeys(name for subject in comparison.subjects for name in subject)
     samples = {label: _samples(report) for label, report in reports.items()}
@@ -103,7 +103,7 @@ def _address(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _heading(report: Measured) -> str:
+def _heading(report: ReportData) -> str:
     """Title, experiment and step as far as they are known, such as "CIFAR-10, srn70, step 4000"."""
     subject = report.protocol["subject"]
     parts = [report.protocol["title"] or "Report", subject.get("experiment")]
@@ -111,13 +111,13 @@ def _heading(report: Measured) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _floor(report: Measured, key: str) -> float | None:
+def _floor(report: ReportData, key: str) -> float | None:
     """The value between two samples of the real images at the same counts, where it was measured."""
     name, slash, extractor = key.partition("/")
     return report.values.get(f"{name}_floor{slash}{extractor}")
 
 
-def _samples(report: Measured) -> list[tuple[str, np.ndarray]]:
+def _samples(report: ReportData) -> list[tuple[str, np.ndarray]]:
     """Rows of sample images with their names; with labels a row for each class. As many rows as a page can bear."""
     if "samples" not in report.arrays:
         return []
@@ -130,7 +130,7 @@ def _samples(report: Measured) -> list[tuple[str, np.ndarray]]:
     return rows[: max(SAMPLE_PIXELS // (SAMPLE_COLUMNS * images.shape[2] * images.shape[3]), 1)]
 
 
-def _neighbours(report: Measured) -> list[dict[str, Any]]:
+def _neighbours(report: ReportData) -> list[dict[str, Any]]:
     """Samples with their names, copy ratios and nearest reference images with distances."""
     arrays = report.arrays
     if "neighbours" not in arrays:
@@ -148,7 +148,7 @@ def _neighbours(report: Measured) -> list[dict[str, Any]]:
     ]
 
 
-def _by_class(report: Measured, name: str) -> dict[str, Any]:
+def _by_class(report: ReportData, name: str) -> dict[str, Any]:
     """Values of one metric by class, with bars from 0 to the largest."""
     values, key = report.arrays[name], name.removesuffix("/per_class")
     labels = report.arrays.get(f"{key}/classes", np.arange(len(values)))
@@ -171,7 +171,7 @@ def _by_class(report: Measured, name: str) -> dict[str, Any]:
     return {"key": key, "lead": f"{lead}.", "rows": rows}
 
 
-def _class_counts(report: Measured, key: str, num_classes: int) -> list[str]:
+def _class_counts(report: ReportData, key: str, num_classes: int) -> list[str]:
     """Counts of each class, such as "500 generated, 5,000 reference" or "100 images"; empty where unknown."""
     classes = report.protocol["values"].get(key, {}).get("record", {}).get("classes", [])
     kinds = ("generated", "reference", "images")
@@ -179,7 +179,7 @@ def _class_counts(report: Measured, key: str, num_classes: int) -> list[str]:
     return counts or [""] * num_classes
 
 
-def _layers(report: Measured) -> dict[str, Any]:
+def _layers(report: ReportData) -> dict[str, Any]:
     """Figure and table of the layers' spectra; empty where a report has none."""
     curves = plots.layer_curves(report.arrays)
     if not curves:

@@ -23,12 +23,12 @@ class Neighbours(NamedTuple):
 
 
 class View(NamedTuple):
-    """Samples and reference images as one extractor, or nobody, sees them."""
+    """Samples and reference images as features of an extractor, or as pixels."""
 
     name: str
     samples: Tensor  # (N, D)
     reference: Tensor  # (M, D)
-    unit: float  # what one step of the features is in the unit that distances are given in
+    unit: float  # factor from feature units to the unit of reported distances
 
 
 def nearest_neighbours(queries: Tensor, references: Tensor, k: int = NUM_NEIGHBOURS) -> Neighbours:
@@ -73,10 +73,10 @@ def copy_ratios(found: Neighbours, references: Tensor) -> Tensor:
 
 
 def sample_neighbours(context: Context) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays for a report, and how they were found; both empty without generated or reference images.
+    """Arrays for a report and a record of the method; both empty without generated or reference images.
 
-    Distances are between the features that an extractor has already computed of both sets, or between pixels in
-    [0, 1] where none has. Nothing is extracted.
+    Distances are between features that an extractor has already computed for both sets, or else between pixels in
+    [0, 1]. No features are extracted here.
 
     Returns:
         neighbour_samples uint8 (n, 3, H, W) and, where known, neighbour_labels (n,); neighbours uint8 (n, 5, 3, H, W),
@@ -107,7 +107,7 @@ def sample_neighbours(context: Context) -> tuple[dict[str, np.ndarray], dict[str
 
 
 def _view(context: Context) -> View:
-    """Through the first extractor that has seen images of both sets."""
+    """The features of the first extractor that has them for both sets."""
     for extractor in context.extractors:
         seen = {role: context.image_set(role).num_seen(extractor) for role in ("generated", "reference")}
         if all(seen.values()):
@@ -124,7 +124,7 @@ def _view(context: Context) -> View:
 
 
 def _choose(count: int, labels: Tensor | None) -> Tensor:
-    """The first samples; with labels the first of each class, then the second, ..., put in order of class."""
+    """Rows of the first samples; with labels equally many of each class, ordered by class."""
     if labels is None:
         return torch.arange(min(NUM_SAMPLES, count), device="cpu")
     seen: Counter[int] = Counter()

@@ -1,4 +1,4 @@
-"""Pictures of images and curves. Figures are drawn on their own canvas, without pyplot and its global state."""
+"""Image grids and figures of curves, drawn without pyplot and its global state."""
 
 import io
 import json
@@ -17,71 +17,67 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.images.reader import check_images
-from evaluation.reporting.value import Measured
+from evaluation.reporting.value import ReportData
 from evaluation.runtime.files import replacing
 
 GAP = 2  # white pixels between images
-CURVES = {  # one panel each: what a GAN's log has, or a classifier's, and over what
+CURVES = {  # panels of the training log, of GANs and of classifiers, with their axes
     ("d_loss", "g_loss"): "generator steps",
     ("real_logit", "fake_logit"): "generator steps",
     ("loss", "test_loss"): "steps",
     ("accuracy", "test_accuracy"): "steps",
 }
-# Okabe and Ito's palette, told apart by colour-blind people, without its yellow.
+# Okabe and Ito's palette for colour-blind readers, without its yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MAX_COLUMNS = 2  # panels beside each other
-LAYERS = {  # of a classifier: what is drawn over its layers, and the arrays of a report that have it
+LAYERS = {  # curves over the layers of a classifier, and the arrays of a report that hold them
     "spectral norm": "spectra/spectral_norm",
     "stable rank": "spectra/stable_rank",
     "stable rank / min(rows, columns)": "spectra/normalized_stable_rank",
 }
-LARGEST = 1e300  # of a curve; matplotlib's axes have no room for larger ones
+LARGEST = 1e300  # value of a curve; matplotlib's axes overflow beyond
 
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> steps and values, in order of the steps
 
 
 def save_grid(images: Tensor, path: str | Path, *, labels: Tensor | None = None, columns: int = 8) -> None:
-    """A PNG of uint8 images (N, 3, H, W), `columns` to a row; with labels, each class has rows of its own.
+    """Writes a PNG of uint8 images (N, 3, H, W), `columns` to a row; with labels, each class begins a new row.
 
     Raises:
-        EvaluationError: images of another form.
+        EvaluationError: images of another type or shape.
     """
     check_images(images, "grid")
-    rows = _rows_of_grid(len(images), labels, columns)
-    height, width = images.shape[2] + GAP, images.shape[3] + GAP
-    used = max(len(row) for row in rows)
-    canvas = np.full((len(rows) * height + GAP, used * width + GAP, 3), 255, dtype=np.uint8)
-    pixels = images.cpu().permute(0, 2, 3, 1).numpy()
-    for top, row in enumerate(rows):
-        for left, index in enumerate(row):
-            y, x = top * height + GAP, left * width + GAP
-            canvas[y : y + height - GAP, x : x + width - GAP] = pixels[index]
-    _write(Image.fromarray(canvas), Path(path))
+    groups = [images] if labels is None else [images[labels == label] for label in labels.unique()]
+    rows = [row.cpu().numpy() for group in groups for row in group.split(columns)]
+    _write(Image.fromarray(_tiled(rows)), Path(path))
 
 
 def save_neighbours(samples: np.ndarray, neighbours: np.ndarray, path: str | Path) -> None:
-    """A PNG with a row for each sample uint8 (N, 3, H, W): the sample, then its neighbours (N, k, 3, H, W).
+    """Writes a PNG with a row for each sample uint8 (N, 3, H, W): the sample, then its neighbours (N, k, 3, H, W).
 
     Raises:
-        EvaluationError: images of another form.
+        EvaluationError: images of another type or shape.
     """
     rows = np.concatenate([samples[:, None], neighbours], axis=1)  # (N, 1 + k, 3, H, W)
     save_grid(torch.from_numpy(rows).flatten(0, 1), path, columns=rows.shape[1])
 
 
-def _rows_of_grid(count: int, labels: Tensor | None, columns: int) -> list[list[int]]:
-    if labels is None:
-        groups = [list(range(count))]
-    else:
-        groups = [(labels == label).nonzero()[:, 0].tolist() for label in labels.unique()]
-    return [group[start : start + columns] for group in groups for start in range(0, len(group), columns)]
+def _tiled(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Rows of uint8 images (3, H, W) of one size on a white canvas (height, width, 3), with gaps around each."""
+    height, width = rows[0][0].shape[1:]
+    size = len(rows) * (height + GAP) + GAP, max(map(len, rows)) * (width + GAP) + GAP
+    canvas = np.full((*size, 3), 255, dtype=np.uint8)
+    for top, row in enumerate(rows):
+        for left, image in enumerate(row):
+            y, x = top * (height + GAP) + GAP, left * (width + GAP) + GAP
+            canvas[y : y + height, x : x + width] = image.transpose(1, 2, 0)
+    return canvas
 
 
 def read_curves(metrics_jsonl: str | Path) -> Curves:
-    """The curves in CURVES over the steps of a run's metrics.jsonl; those of the test images are among its "metrics".
+    """Reads the curves named in CURVES from a run's metrics.jsonl; those of test images are under "metrics".
 
-    Lines without a step, with other keys, cut short (a run that was killed) or with values that are no numbers are
-    passed over.
+    Lines without a step, incomplete lines of a killed run, and values that are not finite numbers are skipped.
 
     Raises:
         EvaluationError: the file is missing or holds none of the known curves.
@@ -100,7 +96,7 @@ def read_curves(metrics_jsonl: str | Path) -> Curves:
 
 
 def plot_curves(metrics_jsonl: str | Path, out_png: str | Path) -> None:
-    """`curves_figure` of a run's metrics.jsonl, as a PNG.
+    """Writes `curves_figure` of a run's metrics.jsonl as a PNG.
 
     Raises:
         EvaluationError: the file is missing or holds none of the known curves.
@@ -109,7 +105,7 @@ def plot_curves(metrics_jsonl: str | Path, out_png: str | Path) -> None:
 
 
 def curves_figure(curves: Curves) -> Figure:
-    """Losses in one panel; logits, or accuracies, in another."""
+    """A figure of training curves: losses in one panel; logits or accuracies in another."""
     panels = [([name for name in names if name in curves], axis) for names, axis in CURVES.items()]
     panels = [(names, axis) for names, axis in panels if names]
     figure = _figure(len(panels))
@@ -128,10 +124,10 @@ def overlaid_figure(
     marker: str = "",
     axis: str = "generator steps",
 ) -> Figure:
-    """A panel for each name, in which every run has its curve: panel -> run -> steps, or what `axis` says, and values.
+    """A figure with a panel for each name and a curve for each run: panel -> run -> positions and values.
 
     Args:
-        order: of all runs, drawn or not: a run's place in it decides its colour, in every figure.
+        order: labels of all runs, drawn or not; the position of a run decides its colour in every figure.
     """
     figure = _figure(len(panels))
     for axes, (title, curves) in zip(figure.axes, panels.items(), strict=True):
@@ -140,26 +136,26 @@ def overlaid_figure(
             axes.plot(steps, values, label=plain(run), color=colour, linewidth=1, marker=marker, markersize=4)
         axes.set_title(plain(title))
         axes.set_xlabel(axis)
-        if any(curves):  # a run without a name has no legend
+        if any(curves):  # no legend for a single run without a name
             axes.legend()
     return figure
 
 
 def layer_curves(arrays: Mapping[str, np.ndarray]) -> Curves:
-    """Of a report's arrays, by the names in LAYERS: layers, counted from 1, and values; empty where there are none."""
+    """Curves over layers, counted from 1, by the names in LAYERS, from a report's arrays."""
     found = {name: arrays[array] for name, array in LAYERS.items() if array in arrays}
     return {name: (np.arange(1, len(values) + 1), values) for name, values in found.items()}
 
 
 def layers_figure(runs: Mapping[str, Curves]) -> Figure:
-    """`layer_curves` of runs by name, a panel for each curve."""
+    """A figure of `layer_curves` by run, with a panel for each name."""
     names = dict.fromkeys(name for curves in runs.values() for name in curves)
     panels = {name: {run: curves[name] for run, curves in runs.items() if name in curves} for name in names}
     return overlaid_figure(panels, order=list(runs), marker="o", axis="layer")
 
 
 def _record(line: str) -> dict[str, float] | None:
-    """The finite numbers of one line and of its "metrics", None where it is no object with a step."""
+    """Finite numbers of a line and of its "metrics"; None unless it is an object with a step."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -176,7 +172,7 @@ def _record(line: str) -> dict[str, float] | None:
     return numbers if "step" in numbers else None
 
 
-def critics_figure(report: Measured, name: str) -> Figure:
+def critics_figure(report: ReportData, name: str) -> Figure:
     """Training losses (critics, points) of Neural Divergence, with the loss of a critic whose output is constant.
 
     Args:
@@ -199,31 +195,27 @@ def critics_figure(report: Measured, name: str) -> Figure:
 
 
 def svg(figure: Figure) -> bytes:
-    """A figure as a standalone SVG, equal for equal figures; text stays text, in whatever sans-serif font there is."""
+    """A figure as a standalone SVG, with the same bytes for equal figures; texts use the reader's sans-serif font."""
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "figure"}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
 
 
-def png(images: Sequence[np.ndarray], *, gap: int = GAP) -> bytes:
-    """Images (3, H, W) of one size, uint8, beside each other, as a PNG without a frame."""
-    height, width = images[0].shape[1:]
-    canvas = np.full((height, len(images) * (width + gap) - gap, 3), 255, dtype=np.uint8)
-    for number, image in enumerate(images):
-        canvas[:, number * (width + gap) :][:, :width] = image.transpose(1, 2, 0)
+def png(images: Sequence[np.ndarray]) -> bytes:
+    """A PNG of one row of uint8 images (3, H, W) of one size, without a frame."""
     stream = io.BytesIO()
-    Image.fromarray(canvas).save(stream, format="PNG", optimize=True)
+    Image.fromarray(_tiled([images])[GAP:-GAP, GAP:-GAP]).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 
 def colour_of(place: int) -> str:
-    """The colour of what has this place among all runs; colours come again after seven."""
+    """Colour of the run at this position; colours repeat after seven."""
     return COLOURS[place % len(COLOURS)]
 
 
 def plain(text: str) -> str:
-    """Text that is drawn as it is: dollars would begin a formula, an underscore would hide it from a legend."""
+    """Escapes text for matplotlib: a dollar begins a formula, a leading underscore hides a legend entry."""
     return (" " + text if text.startswith("_") else text).replace("$", "\\$")
 
 
@@ -244,7 +236,7 @@ def _figure(panels: int) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """A PNG of a figure.
+    """Writes a figure as a PNG.
 
     Raises:
         EvaluationError: it cannot be written.
@@ -257,7 +249,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 def _write(image: Image.Image, path: Path) -> None:
     try:
-        with replacing(path) as beside:
-            image.save(beside, format="PNG")
+        with replacing(path) as partial:
+            image.save(partial, format="PNG")
     except OSError as error:
         raise EvaluationError(f"{path}: cannot be written ({error})") from error

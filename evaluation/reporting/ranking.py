@@ -1,16 +1,16 @@
-"""Which of two values is better, and in which words two protocols differ."""
+"""Order of values, and differences of protocols in words."""
 
 import json
 import math
 from typing import Any
 
 DIRECTIONS = ("higher", "lower")
-DIGITS = 8  # shown of a hash that differs
-FIELDS = 3  # named of those that differ
+DIGITS = 8  # of a hash that are shown
+FIELDS = 3  # that are named, of those that differ
 
 
 def is_better(value: float, other: float, better: str) -> bool:
-    """Whether a value is better than another, where "higher" or "lower" is; any number is better than NaN."""
+    """Whether a value is better than another, where `better` is "higher" or "lower"; any number is better than NaN."""
     assert better in DIRECTIONS, better
     if math.isnan(value) or math.isnan(other):
         return not math.isnan(value)
@@ -18,7 +18,7 @@ def is_better(value: float, other: float, better: str) -> bool:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """In what two values' "fields" and "hash" differ: "num_reference (10000, 5000) and generation.seed (0, absent)"."""
+    """Differences of two protocols in words, such as "num_reference (10000, 5000) and generation.seed (0, absent)"."""
     first, second = _flat(one["fields"]), _flat(other["fields"])
     names = [name for name in first | second if first.get(name, ...) != second.get(name, ...)]
     if not names:
@@ -29,7 +29,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def shown(item: Any) -> str:
-    """A field's value for people: hashes by their first digits, what is not there as "absent"."""
+    """Text for a field: the first digits of a hash, "absent" for `...`."""
     if item is ...:
         return "absent"
     if isinstance(item, str) and len(item) == 64 and not set(item) - set("0123456789abcdef"):
@@ -38,7 +38,7 @@ def shown(item: Any) -> str:
 
 
 def _flat(fields: Any, place: str = "") -> dict[str, Any]:
-    """Nested fields under dotted names, in the types that a file gives back."""
+    """Flattens nested fields to dotted names, with the types of JSON."""
     if isinstance(fields, dict) and fields:
         parts = (_flat(item, f"{place}.{name}" if place else str(name)) for name, item in fields.items())
         return {name: item for part in parts for name, item in part.items()}

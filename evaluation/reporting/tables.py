@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.reporting.value import Measured
+from evaluation.reporting.value import ReportData
 
 
 def with_spread(value: float, std: float | None) -> str:
-    """ "19.57 ± 0.12", or the value alone where there is no spread."""
+    """A value with its spread, such as "19.57 ± 0.12", or the value alone."""
     return f"{value:.6g}" if std is None else f"{value:.6g} ± {std:.4g}"
 
 
 def interval_text(interval: Sequence[float] | None) -> str:
-    """ "[19.3, 19.9]", or nothing."""
+    """An interval such as "[19.3, 19.9]"; empty for None."""
     return "" if interval is None else "[{:.5g}, {:.5g}]".format(*interval)
 
 
@@ -25,7 +25,7 @@ def class_name(label: int, class_names: Sequence[str]) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of aligned columns under an underlined header, the first row; columns with an empty body are left out."""
+    """Lines of a text table whose first row is the header; columns with an empty body are left out."""
     used = [column for column, cells in enumerate(zip(*rows, strict=True)) if column == 0 or any(cells[1:])]
     widths = [max(len(row[column]) for row in rows) for column in used]
     lines = ["  ".join(row[column].ljust(width) for column, width in zip(used, widths, strict=True)) for row in rows]
@@ -34,13 +34,13 @@ def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first row is the header; vertical bars in cells are escaped."""
+    """A Markdown table whose first row is the header; vertical bars in cells are escaped."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(lines)
 
 
-def value_table(report: Measured) -> str:
+def value_table(report: ReportData) -> str:
     """A report's values for a terminal: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash.
 
     Values by class follow in a second table.
@@ -61,7 +61,7 @@ def count_text(entry: dict[str, Any]) -> str:
     return f"{entry['count']:,} {entry['record'].get('counted', '')}".rstrip()
 
 
-def class_table(report: Measured) -> list[list[str]]:
+def class_table(report: ReportData) -> list[list[str]]:
     """A header, a row for each class and a row of means; a column for each value that a metric measured by class.
 
     A class that a metric leaves out has an empty cell. Empty where nothing was measured by class.
@@ -82,7 +82,7 @@ def class_table(report: Measured) -> list[list[str]]:
     return [["class", *columns], *rows, ["mean", *(f"{fmean(one.values()):.6g}" for one in found)]]
 
 
-def notes(report: Measured) -> list[str]:
+def notes(report: ReportData) -> list[str]:
     """Notes of metrics on the reliability of their values, without repetitions."""
     found = [entry["record"].get("note") for entry in report.protocol["values"].values()]
     return list(dict.fromkeys(note for note in found if note))

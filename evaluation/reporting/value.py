@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.errors import EvaluationError
 
 
-class Measured(Protocol):
+class ReportData(Protocol):
     """A report as tables, figures and pages read it: see `Report`."""
 
     @property

@@ -14,11 +14,11 @@ from evaluation.reporting import histograms, plots
 from evaluation.reporting.document import document_text
 from evaluation.reporting.html import report_page
 from evaluation.reporting.tables import class_table, value_table
-from evaluation.reporting.value import Measured
+from evaluation.reporting.value import ReportData
 from evaluation.runtime.files import replacing
 
 
-def write(report: Measured, folder: Path, *, training_log: str | Path | None) -> Path:
+def write(report: ReportData, folder: Path, *, training_log: str | Path | None) -> Path:
     """Writes all files of `Report.save`.
 
     Raises:
@@ -47,7 +47,7 @@ def _write_text(file: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
-def _write_images(report: Measured, folder: Path) -> None:
+def _write_images(report: ReportData, folder: Path) -> None:
     arrays = report.arrays
     if "samples" in arrays:
         labels = torch.from_numpy(arrays["sample_labels"]) if "sample_labels" in arrays else None
@@ -56,7 +56,7 @@ def _write_images(report: Measured, folder: Path) -> None:
         plots.save_neighbours(arrays["neighbour_samples"], arrays["neighbours"], folder / "neighbours.png")
 
 
-def _figures(report: Measured) -> Iterator[tuple[str, Figure]]:
+def _figures(report: ReportData) -> Iterator[tuple[str, Figure]]:
     """File names without extension, and figures."""
     for name in report.arrays:
         if name.endswith("/losses"):

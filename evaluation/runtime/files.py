@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, then renamed. Damaged ones are recognized."""
+"""Atomic writing of files, and reading of `.npz` files that may be damaged."""
 
 import glob
 import os
@@ -11,39 +11,39 @@ from pathlib import Path
 import numpy as np
 
 SECONDS_OF_WRITING = 3600.0
-MAX_UNPACKED = 2**30, 100  # bytes that any file may unpack to, and how many times its own size a larger one may
+MAX_UNPACKED = 2**30, 100  # bytes that any file may unpack to; multiple of its own size that a larger one may
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path in the same folder, made where missing, that takes the place of `path` when the body succeeds.
+    """Yields a temporary path in the same folder, which replaces `path` when the body succeeds.
 
-    What processes that were killed have left there half written is removed after an hour.
+    The folder is made if it is missing. Temporary files of killed processes are removed after an hour.
 
     Raises:
-        OSError: the folder or the file cannot be written; what was at `path` stays.
+        OSError: the folder or the file cannot be written; an existing file at `path` stays.
     """
-    beside = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_over(path)
-        yield beside
-        beside.replace(path)
+        yield partial
+        partial.replace(path)
     finally:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
 
 def _remove_left_over(path: Path) -> None:
-    """Files beside `path` that no process is writing any more: another machine's processes cannot be asked."""
-    for beside in path.parent.glob(f"{glob.escape(path.stem)}.*.part{glob.escape(path.suffix)}"):
+    """Removes old temporary files by their age, because their processes may run on another machine."""
+    for partial in path.parent.glob(f"{glob.escape(path.stem)}.*.part{glob.escape(path.suffix)}"):
         with suppress(OSError):
-            if time.time() - beside.stat().st_mtime > SECONDS_OF_WRITING:
-                beside.unlink()
+            if time.time() - partial.stat().st_mtime > SECONDS_OF_WRITING:
+                partial.unlink()
 
 
 def array_names(path: Path) -> set[str]:
-    """Names of the arrays in an `.npz` file; none in what is no such file."""
+    """Names of the arrays in an `.npz` file; empty for any other file."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
@@ -52,7 +52,7 @@ def array_names(path: Path) -> set[str]:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz` file, without running the code a pickle may hold.
+    """Reads all arrays of an `.npz` file, without unpickling.
 
     Raises:
         OSError: no such file, or one that cannot be read.
@@ -76,5 +76,5 @@ def _check_unpacked(packed: int, unpacked: int) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without what follows its first line."""
+    """First line of an error's message."""
     return str(error).strip().split("\n")[0] or type(error).__name__

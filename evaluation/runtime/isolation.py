@@ -1,4 +1,4 @@
-"""Evaluation measures and leaves no trace: global random states, precision flags and modes are left as found."""
+"""Contexts that restore global random states, precision flags and modules' modes after an evaluation."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Every switch that lets a float32 product be computed in fewer bits. TF32 alone moves Inception features in the
-# third digit and makes them depend on the batch size.
+# All switches that allow float32 products in fewer bits. TF32 alone changes Inception features in the third digit and
+# makes them depend on the batch size.
 _PRECISIONS: tuple[Any, ...] = (
     torch.backends.cuda.matmul,
     torch.backends.cudnn.conv,  # type: ignore[attr-defined]
@@ -21,7 +21,7 @@ _PRECISIONS: tuple[Any, ...] = (
 def isolated() -> Iterator[None]:
     """Runs its body in plain float32 with deterministic cuDNN, outside autocast, and restores every global it sets.
 
-    Random numbers drawn inside from torch's global generators (layer constructors draw them) are given back.
+    This includes the state of torch's global generators, from which constructors of layers draw.
     """
     precisions = [backend.fp32_precision for backend in _PRECISIONS]
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
@@ -49,7 +49,7 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def still(network: Callable[..., Tensor]) -> Iterator[None]:
-    """`isolated`, gradients on, and eval mode, in which power iterations and running statistics stand still."""
+    """`isolated` with gradients and eval mode, which freezes power iterations and running statistics."""
     modes = [(module, module.training) for module in network.modules()] if isinstance(network, nn.Module) else []
     try:
         for module, _ in modes:

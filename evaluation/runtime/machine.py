@@ -1,4 +1,4 @@
-"""Where and when something was measured: what a report records besides protocols."""
+"""Description of the machine, packages and time of an evaluation."""
 
 import platform
 import time
@@ -14,10 +14,11 @@ PACKAGES = ("torch", "torch-fidelity", "numpy", "pillow")
 def machine(
     device: torch.device | str, *, batch_size: int, seconds: dict[str, float], extractors: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """A report's "machine".
+    """The "machine" entry of a report.
 
     Args:
-        seconds: that each metric took, by name. extractors: what is known of each.
+        seconds: run time of each metric, by name.
+        extractors: name and record of each extractor.
     """
     device = torch.device(device)
     return {

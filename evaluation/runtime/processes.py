@@ -1,7 +1,7 @@
-"""Evaluation by several processes: whole batches are dealt out, and what comes of them is gathered in order.
+"""Evaluation by several processes: each extracts features of whole batches, which are then gathered in order.
 
-All processes evaluate the same images in the same order, so every value is one process's. Whoever calls has connected
-them (`torch.distributed.init_process_group`); where nobody has, there is one, and nothing here does anything.
+All processes see the same images in the same order, so values equal those of one process. The caller has connected
+them by `torch.distributed.init_process_group`; without that, there is one process and these functions do nothing.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ def several() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and tells."""
+    """Whether this process writes files and messages."""
     return not several() or dist.get_rank() == 0
 
 
 def own_part(count: int, batch_size: int) -> slice:
-    """Which of `count` rows are this process's: whole batches, the same as one process's; maybe none."""
+    """Slice of `count` rows for this process, in whole batches as a single process would form them; may be empty."""
     if not several():
         return slice(0, count)
     batches, rank, processes = -(-count // batch_size), dist.get_rank(), dist.get_world_size()
@@ -36,11 +36,11 @@ def own_part(count: int, batch_size: int) -> slice:
 
 
 def gathered(part: Tensor | None) -> Tensor | None:
-    """The rows of all processes in their order, in each of them; None where none has any.
+    """Concatenates the rows of all processes, in each of them; None where no process has rows.
 
     Args:
-        part: this process's rows (n, ...), on the CPU; None for no rows. Images with channels last stay so: the order
-            in memory decides the last bits of what is computed of them.
+        part: rows (n, ...) of this process, on the CPU, or None. The channels-last layout is kept, because it decides
+            the last bits of results computed from images.
     """
     if not several():
         return part
@@ -64,10 +64,10 @@ def _has_channels_last(part: Tensor) -> bool:
 
 
 def by_the_first(compute: Callable[[], T]) -> T:
-    """What the first process computes, in all of them, by way of pickle; the others wait.
+    """Computes in the first process and sends the result to all, by pickle.
 
     Raises:
-        EvaluationError, OSError: in all of them, what `compute` raised in the first.
+        EvaluationError, OSError: in all processes, if `compute` raised it in the first.
     """
     if not several():
         return compute()

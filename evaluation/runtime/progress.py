@@ -13,7 +13,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Counts towards a total; `advance` draws it."""
+    """Progress towards a total, shown by `advance`."""
 
     def __init__(self, total: int, title: str, unit: str) -> None:
         self.bar = tqdm(total=total, desc=title, unit=unit, leave=False, disable=None if is_first() else True)
@@ -32,7 +32,7 @@ class Progress:
 
 @contextmanager
 def progress(total: int, title: str, unit: str) -> Iterator[Progress]:
-    """A `Progress` that is closed when its body ends."""
+    """Opens a `Progress` for its body."""
     counter = Progress(total, title, unit)
     try:
         yield counter

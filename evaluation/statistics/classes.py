@@ -1,4 +1,4 @@
-"""Generated and reference images class by class, for metrics that are means over classes."""
+"""Features of generated and reference images by class, for metrics that are means over classes."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from evaluation.reporting.value import Value
 
 
 class ByClass(NamedTuple):
-    """Features (N, D) and labels (N,) of generated images, and of real ones, (M, D) and (M,)."""
+    """Features (N, D) and labels (N,) of generated images, and those of reference images, (M, D) and (M,)."""
 
     features: Tensor
     labels: Tensor
@@ -22,7 +22,7 @@ class ByClass(NamedTuple):
 
     @classmethod
     def of(cls, context: Context) -> "ByClass":
-        """The first `num_intra` generated images of each class, and all reference images."""
+        """Takes the first `num_intra` generated images of each class, and all reference images."""
         labels = context.labels("generated", len(context.image_set("generated")))
         rows = first_of_each(labels, context.settings.num_intra)
         features = context.features("generated", int(rows.max()) + 1)[rows]
@@ -31,7 +31,11 @@ class ByClass(NamedTuple):
         return cls(features, labels[rows], reference, context.labels("reference", num_reference))
 
     def pairs(self, name: str, *, fewest: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Generated and reference features of each class, in the order of the class numbers; `name` says who asks.
+        """Generated and reference features of each class, by ascending class number.
+
+        Args:
+            name: of the metric, for errors.
+            fewest: images that each side must have of each class.
 
         Raises:
             EvaluationError: labels of another shape, or a class that one side has fewer than `fewest` images of.
@@ -46,7 +50,7 @@ class ByClass(NamedTuple):
             yield self.features[self.labels == label], self.reference[self.reference_labels == label]
 
     def fields(self, context: Context) -> dict[str, Any]:
-        """What decides a mean over classes: images of each class, the reference, the extractor, the generation."""
+        """Protocol fields: images of each class, reference, extractor and generation."""
         num_reference = len(self.reference)
         return {
             "num_generated_per_class": self.labels.unique(return_counts=True)[1].tolist(),
@@ -58,7 +62,7 @@ class ByClass(NamedTuple):
         }
 
     def value(self, context: Context, metric: str, mean: float, per_class: Tensor, *, better: str) -> Value:
-        """The mean; each class with its counts on record, and as arrays (K,)."""
+        """A `Value` of the mean, with values (K,) and counts of the classes."""
         classes, generated = self.labels.unique(return_counts=True)
         real = self.reference_labels.unique(return_counts=True)[1]
         names = [_name(context, int(label)) for label in classes]
@@ -87,14 +91,17 @@ def _name(context: Context, label: int) -> str:
 
 
 def first_of_each(labels: Tensor, count: int) -> Tensor:
-    """Where the first `count` images of each class are, ascending; all for 0."""
+    """Rows of the first `count` images of each class, ascending; all rows where `count` is 0."""
     if not count:
         return torch.arange(len(labels), device="cpu")
     return torch.cat([(labels == label).nonzero()[:count, 0] for label in labels.unique()]).sort().values
 
 
 def check_classes(name: str, labels: Tensor, reference_labels: Tensor, *, fewest: int, generated: int = 0) -> list[int]:
-    """The class numbers, ascending, of which both sides have at least `fewest` images, and `generated` generated ones.
+    """Class numbers, ascending, after checking that both sides have at least `fewest` images of each.
+
+    Args:
+        generated: number of generated images that each class needs besides.
 
     Raises:
         EvaluationError: naming the first class that one side has too few images of.
@@ -118,7 +125,7 @@ def _counted(labels: Tensor) -> tuple[list[int], list[int]]:
 
 
 def check_context(context: Context, name: str, *, fewest: int) -> None:
-    """`check_classes` of a context's images, once they are there.
+    """`check_classes` for the images of a context, if it has both sides.
 
     Raises:
         EvaluationError: a class that one side has too few images of.

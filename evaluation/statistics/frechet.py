@@ -3,8 +3,8 @@
 d^2 = ||m1 - m2||^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2).
 
 With S_i = F_i^T F_i the last trace is the sum of the singular values of F1 F2^T, which is also the sum of the square
-roots of the eigenvalues of the symmetric F1 S2 F1^T. Both stay in the reals. The first is exact where covariances are
-singular, with centred features for F; the second is faster, with the Cholesky factor for F1.
+roots of the eigenvalues of the symmetric F1 S2 F1^T. Both are real. The first, with centred features for F, is exact
+where covariances are singular; the second, with the Cholesky factor for F1, is faster.
 """
 
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor | Iterable[Tensor]) -> "Moments":
-        """Of features (N, D), or of batches of them; sums are taken about the first batch's mean, in float64.
+        """Moments of features (N, D) or of batches; sums are taken about the first batch's mean, in float64.
 
         Raises:
             EvaluationError: fewer than two rows, another shape, different D, or features that are not finite.
@@ -95,7 +95,7 @@ class Moments:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class CentredFeatures:
     """A Gaussian fitted to at most D features: mean (D,) and root (N, D), float64, root^T root = covariance.
 
     The root holds the centred features over sqrt(N - 1). It is exact where the (D, D) covariance is singular.
@@ -105,8 +105,8 @@ class Rows:
     root: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> "Rows":
-        """Of features (N, D).
+    def of(cls, features: Tensor) -> "CentredFeatures":
+        """Centres features (N, D).
 
         Raises:
             EvaluationError: fewer than two rows, another shape, or features that are not finite.
@@ -126,17 +126,17 @@ class Rows:
         return float(self.root.square().sum())
 
 
-Gaussian = Moments | Rows
+Gaussian = Moments | CentredFeatures
 
 
 def fit(features: Tensor) -> Gaussian:
-    """The Gaussian with mean and unbiased covariance of features (N, D): `Rows` where N <= D, else `Moments`.
+    """Fits a Gaussian to features (N, D), with unbiased covariance: `CentredFeatures` where N <= D, else `Moments`.
 
     Raises:
         EvaluationError: fewer than two rows, another shape, or features that are not finite.
     """
     few = features.ndim == 2 and len(features) <= features.shape[1]
-    return Rows.of(features) if few else Moments.of(features)
+    return CentredFeatures.of(features) if few else Moments.of(features)
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
@@ -158,7 +158,7 @@ def frechet_distance_of_features(x: Tensor, y: Tensor) -> float:
 
 
 def frechet(a: Gaussian, b: Gaussian) -> Frechet:
-    """`frechet_distance` with its method. The factor of `a` is kept with it: give the reference first.
+    """`frechet_distance` with its method. `a` keeps its Cholesky factor: pass the reference as `a`.
 
     Raises:
         EvaluationError: Gaussians of different dimension.
@@ -193,7 +193,7 @@ def _trace_of_root(a: Gaussian, b: Gaussian) -> tuple[float, str]:
 
 
 def _lower_of_product(factor: Tensor, covariance: Tensor) -> Tensor:
-    """The lower triangle of F S F^T for F with zeros below its diagonal, by blocks: half of the multiplications."""
+    """Lower triangle of F S F^T for upper triangular F, by blocks, with half of the multiplications."""
     half = covariance.new_empty(factor.shape)
     product = covariance.new_zeros(len(factor), len(factor))
     for start in range(0, len(factor), BLOCK):

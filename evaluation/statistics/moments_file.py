@@ -1,4 +1,4 @@
-"""Mean and covariance of reference features, from the files that pytorch-fid, clean-fid and ADM publish."""
+"""Mean and covariance of reference features from files as published by pytorch-fid, clean-fid and ADM."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ SEMIDEFINITE = 1e-6  # size of the most negative eigenvalue that rounding explai
 
 @dataclass(frozen=True)
 class Statistics:
-    """Moments from a file; `sha256` is of the two arrays. How many images made them the file does not say."""
+    """Moments from a file, with the SHA-256 of the two arrays. The number of images is unknown."""
 
     moments: Moments
     sha256: str
@@ -25,7 +25,7 @@ class Statistics:
 
 
 def read_statistics(path: str | Path) -> Statistics:
-    """Reads mu (D,) and sigma (D, D) of an `.npz` file, without running the code a pickle may hold.
+    """Reads mu (D,) and sigma (D, D) from an `.npz` file, without unpickling.
 
     Raises:
         EvaluationError: no such file, a damaged one, or arrays that are no mean and covariance.

@@ -9,7 +9,7 @@ from evaluation.errors import EvaluationError
 
 
 def rows_by_class(labels: Tensor, num_classes: int, name: str) -> list[Tensor]:
-    """For each class the rows of its images.
+    """Rows of the images of each class.
 
     Raises:
         EvaluationError: fewer than two images of a class.
@@ -27,12 +27,12 @@ def rows_by_class(labels: Tensor, num_classes: int, name: str) -> list[Tensor]:
 def pairs_across(
     first: Sequence[Tensor], second: Sequence[Tensor], classes: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Rows (P, 2) of an image of one set and an image of another, both of class `classes[i]` in pair i.
+    """Draws pairs across two sets: rows (P, 2), where both images of pair i are of class `classes[i]`.
 
-    In random order; no image comes twice before all of its class have come once.
+    The order is random, and no image repeats before all of its class have been drawn.
 
     Args:
-        first, second: for each class the rows of its images in either set.
+        first, second: rows of the images of each class, in either set.
         classes: int64 (P,).
     """
 
@@ -43,7 +43,7 @@ def pairs_across(
 
 
 def pairs_within(rows: Sequence[Tensor], classes: Tensor, generator: torch.Generator) -> Tensor:
-    """Rows (P, 2) of two different images of one set, else as `pairs_across`."""
+    """Draws pairs of two different images of one set, otherwise like `pairs_across`."""
 
     def draw(label: int, count: int) -> Tensor:
         return _deal_couples(rows[label], count, generator)
@@ -65,7 +65,7 @@ def _deal(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _deal_couples(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    couples = len(rows) // 2  # of an odd number one stays out of each round
+    couples = len(rows) // 2  # with an odd number, each round leaves one out
     rounds = -(-count // couples)
     return torch.cat([_shuffled(rows, generator)[: 2 * couples].view(couples, 2) for _ in range(rounds)])[:count]
 

@@ -6,7 +6,7 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from evaluation import EvaluationError, Moments, frechet_distance, frechet_distance_of_features
-from evaluation.statistics.frechet import BLOCK, Rows, fit, frechet, frechet_of_features
+from evaluation.statistics.frechet import BLOCK, CentredFeatures, fit, frechet, frechet_of_features
 
 
 def features(count: int, dimension: int, seed: int = 0) -> torch.Tensor:
@@ -92,18 +92,18 @@ def test_few_rows_use_the_cross_gram():
 
 @pytest.mark.parametrize(("count", "dimension"), [(64, 64), (65, 64)])
 def test_as_many_features_as_dimensions_are_few(count: int, dimension: int):
-    assert isinstance(fit(features(count, dimension)), Rows if count <= dimension else Moments)
+    assert isinstance(fit(features(count, dimension)), CentredFeatures if count <= dimension else Moments)
 
 
 def test_few_and_many_features_of_one_set_give_one_gaussian():
     x, y = features(90, 40), features(300, 40, seed=1)
-    rows, moments = Rows.of(x), Moments.of(x)
+    rows, moments = CentredFeatures.of(x), Moments.of(x)
     assert (rows.count, rows.trace) == (90, pytest.approx(moments.trace, rel=1e-12))
     assert torch.allclose(rows.root.T @ rows.root, moments.covariance, rtol=1e-10)
     assert torch.allclose(moments.root.T @ moments.root, moments.covariance, rtol=1e-10)
     expected = frechet(moments, fit(y))
     assert expected.method == "cholesky"
-    for found in (frechet(rows, fit(y)), frechet(fit(y), rows), frechet(rows, Rows.of(y))):
+    for found in (frechet(rows, fit(y)), frechet(fit(y), rows), frechet(rows, CentredFeatures.of(y))):
         assert found.method == "gram"
         assert found.distance == pytest.approx(expected.distance, rel=1e-10)
 

@@ -83,7 +83,7 @@ def initialize_(critic: Critic, preset: Preset, generator: torch.Generator) -> N
             layer.bias.zero_()
 
 
-class Loss(NamedTuple):
+class CriticLoss(NamedTuple):
     """What a critic minimizes, of real and fake logits, and its value for a critic that says nothing, f = 0."""
 
     of: Callable[[Tensor, Tensor], Tensor]
@@ -100,7 +100,10 @@ def wasserstein(real: Tensor, fake: Tensor) -> Tensor:
     return fake.mean() - real.mean()
 
 
-LOSSES: dict[str, Loss] = {"logistic": Loss(logistic, 2 * math.log(2)), "wasserstein": Loss(wasserstein, 0.0)}
+LOSSES: dict[str, CriticLoss] = {
+    "logistic": CriticLoss(logistic, 2 * math.log(2)),
+    "wasserstein": CriticLoss(wasserstein, 0.0),
+}
 
 
 def gradient_penalties(critic: nn.Module, real: Tensor, fake: Tensor, shares: Tensor, *, create_graph: bool) -> Tensor:
