@@ -61,10 +61,10 @@ def load_clip(weights: Path | None, *, device: torch.device | str) -> FidelityEx
 
 
 def load_dinov2(*, device: torch.device | str) -> FidelityExtractor:
-    """From torch hub: its folder where the repository and the weights lie there, else downloaded. Runs the hub's code.
+    """Loads repository and weights from torch hub's folder, or downloads them there. Runs the code of the repository.
 
     Raises:
-        EvaluationError: not there and not downloadable.
+        EvaluationError: they are missing and the download fails.
     """
     before = os.environ.get("XFORMERS_DISABLED")
     try:
@@ -78,7 +78,7 @@ def load_dinov2(*, device: torch.device | str) -> FidelityExtractor:
 
 
 def clip_location() -> Path:
-    """Where torch-fidelity keeps CLIP's weights."""
+    """Path at which torch-fidelity keeps CLIP's weights."""
     return Path(torch.hub.get_dir()) / "checkpoints" / f"{CLIP}-{MODEL_METADATA[CLIP]['hash']}.pt"
 
 
@@ -95,7 +95,7 @@ def _find_clip(weights: Path | None) -> Path:
 
 @contextmanager
 def _built(name: str, reason: str) -> Iterator[None]:
-    """Constructors draw from the global generators, and fail in as many ways as files can be damaged."""
+    """Isolates a constructor, which draws from global generators, and turns its errors into EvaluationError."""
     with isolated(), torch.device("cpu"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch has deprecated the archive format that CLIP is published in
         try:
