@@ -406,9 +406,9 @@ def test_a_loss_around_its_line(reproduce: ModuleType, tmp_path: Path) -> None:
     def steadiness(loss: Callable[[int], float]) -> float:
         lines = [json.dumps({"step": step, "d_loss": loss(step)}) for step in range(400)]
         (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-        return float(measured.steadiness(measured.Measured(tmp_path, [])))
+        return float(measured.steadiness(measured.MeasuredRun(tmp_path, [])))
 
     assert steadiness(lambda step: 3 - 0.5 * step) == pytest.approx(0, abs=1e-9)
     assert steadiness(lambda step: 0.1 * step + (-1) ** step) == pytest.approx(1, rel=1e-3)
     (tmp_path / "metrics.jsonl").unlink()
-    assert math.isnan(measured.steadiness(measured.Measured(tmp_path, [])))
+    assert math.isnan(measured.steadiness(measured.MeasuredRun(tmp_path, [])))

@@ -227,7 +227,7 @@ def test_a_run_ends_with_its_epochs_or_at_its_accuracy(reproduce: ModuleType, tm
 def test_accuracies_are_read_from_the_log(reproduce: ModuleType, tmp_path: Path) -> None:
     classifiers = module("classifiers").ClassifierModel("", "classifier_smoke")
     config = load_classifier_config("classifier_smoke")
-    measured = module("measured").Measured(
+    measured = module("measured").MeasuredRun(
         tmp_path, [], classifiers.logged(config, log(tmp_path, 0.5, 0.875, tested=0.75))
     )
     values = {key: value for key, (value, _) in measured.values.items()}
@@ -258,7 +258,7 @@ def test_what_stops_at_an_accuracy_says_where(reproduce: ModuleType, tmp_path: P
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text('{"device": "a", "threads": 1}')
         logged = classifiers.logged(config, log(tmp_path / name, *accuracies, tested=0.5))
-        runs.append(module("measured").Measured(tmp_path / name, [], logged))
+        runs.append(module("measured").MeasuredRun(tmp_path / name, [], logged))
     value = results.over_seeds(runs, "test/accuracy")
     assert value.values == (50.0,)
     found = classifiers.conditions(config, runs, [value])
@@ -288,7 +288,7 @@ def test_bars_are_made_once(
     assert {run.module for run in processes.commands} == {"gan.train_classifier"}, "accuracies are in the log"
     assert len(processes.commands) == 16
     out = tmp_path / "out"
-    conditions, rows = tables_of((out / "figure-2-cpu.md").read_text())
+    conditions, rows = tables_of((out / "figure-2-cpu.md").read_text())[:2]
     shown = {row["conditions"]: row["ours"] for row in conditions}
     assert conditions[0] == {"conditions": "data", "the paper's": "CIFAR-100", "ours": "shapes, 100 training images"}
     assert rows[1]["paper"] == "71.5 (text)"

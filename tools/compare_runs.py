@@ -1,6 +1,6 @@
 """Compares two runs: every tensor of their newest common checkpoint, and every line of their logs.
 
-A refactoring is harmless if a run before and a run after it are equal, bit for bit.
+After a refactoring, a run must equal the run before it bit for bit.
 """
 
 import json
@@ -15,7 +15,7 @@ import torch
 from gan.errors import CheckpointError, UserError
 from gan.runs.checkpoint import list_checkpoints, read_checkpoint
 
-CLOCK = {"images_per_second", "data_share"}
+CLOCK = {"images_per_second", "data_share"}  # values in the log that depend on the clock
 EXAMPLES = """
 Examples:
 
@@ -25,10 +25,10 @@ Examples:
 
 
 def newest_common(one: Path, other: Path) -> tuple[Path, Path]:
-    """The checkpoints of both runs at the last step that both have.
+    """Checkpoints of both runs at the last step that both have.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is no common step.
     """
     by_name = [{path.name: path for path in list_checkpoints(run)} for run in (one, other)]
     common = sorted(by_name[0].keys() & by_name[1].keys())
@@ -38,7 +38,7 @@ def newest_common(one: Path, other: Path) -> tuple[Path, Path]:
 
 
 def leaves(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """(place, value) of every tensor and plain value in nested containers."""
+    """Every tensor and plain value in nested containers, as (place, value)."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield from leaves(value, f"{place}.{key}" if place else str(key))
@@ -69,10 +69,10 @@ def compare(one: Any, other: Any) -> dict[str, float]:
 
 
 def log_of(run: Path, last_step: int) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl up to a step, without what depends on the clock.
+    """Records of metrics.jsonl up to a step, without values that depend on the clock.
 
     Raises:
-        CheckpointError: no such file, or another one.
+        CheckpointError: the file is missing or is no log of a run.
     """
     log = run / "metrics.jsonl"
     try:

@@ -1,4 +1,4 @@
-"""Makes a feature extractor for GAN evaluation of a ResNet that gan-train-classifier has trained.
+"""Turns a ResNet trained by gan-train-classifier into a feature extractor for GAN evaluation.
 
 \b
 Example: train, make, measure with it
@@ -6,8 +6,8 @@ Example: train, make, measure with it
     python tools/make_extractor.py --run runs/resnet20 --out own.safetensors
     gan-eval --metrics fid,is --run runs/mine --set eval.extractor=resnet --set eval.classifier_weights=own.safetensors
 
-The file holds float16 weights, with normalization and batch norm computed into them. It is written only if the network
-in it answers as the classifier does, on random images and on the test split.
+The file holds float16 weights, with normalization and batch norm folded into them. It is written only if this network
+agrees with the classifier on random images and on the test split.
 """
 
 from dataclasses import replace
@@ -36,14 +36,14 @@ from gan.training.state import ClassifierState
 BATCH_SIZE = 200
 RANDOM_IMAGES = 200
 TOLERANCE = 0.01  # of logits, relative to the largest
-CHANGED = 0.002  # of the answers on the test images; float16 decides some ties the other way
+CHANGED = 0.002  # share of the test images whose predicted class may change; float16 rounds some ties the other way
 
 
 class Agreement(NamedTuple):
-    """What the exported network says of images, beside what the classifier says.
+    """Logits and predictions of the exported network compared with the classifier's.
 
-    deviation: the largest difference of logits; largest: the largest logit; changed: answers that differ; right and
-    right_before: answers that are the label, of the exported network and of the classifier.
+    deviation: largest difference of logits. largest: largest logit. changed: number of predictions that differ. right,
+    right_before: number of right predictions of the exported network and of the classifier.
     """
 
     deviation: float
@@ -54,7 +54,7 @@ class Agreement(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """name and fingerprint: of the extractor; num_bytes: of the file; on_test: all `num_test` test images."""
+    """An exported extractor. num_bytes: of its file. on_test: agreement on all `num_test` test images."""
 
     name: str
     fingerprint: str
@@ -64,15 +64,15 @@ class Exported(NamedTuple):
 
 
 def export(network: nn.Module, test: ImageData, *, record: dict[str, str | int | float], out: Path) -> Exported:
-    """Writes an extractor's file, if the float16 network in it says what `network` says.
+    """Writes an extractor's file if its float16 network agrees with `network`.
 
     Args:
-        network: `gan.models.classifiers.ResNet`, normalized or not; it is left as it is.
+        network: `gan.models.classifiers.ResNet`, normalized or not; it is not changed.
         test: test images of the size that it was trained on.
-        record: plain values that reports show; the accuracy on the test images joins them.
+        record: plain values that reports show; the accuracy on the test images is added.
 
     Raises:
-        ConfigError: another network, or one whose answers change too much in float16.
+        ConfigError: another network, or one whose predictions change too much in float16.
         EvaluationError: weights that float16 does not hold, or a record that reports cannot show.
         OSError: the file cannot be written.
     """
@@ -91,7 +91,7 @@ def export(network: nn.Module, test: ImageData, *, record: dict[str, str | int |
     _check_logits(on_test, "the test images")
     if on_test.changed > max(1, CHANGED * len(test)):
         raise ConfigError(
-            f"in float16 {on_test.changed} of {len(test)} answers on the test images change, expected at most "
+            f"in float16 {on_test.changed} of {len(test)} predictions on the test images change, expected at most "
             f"{CHANGED:.1%}; train for longer, or with weight decay"
         )
     found = {"test_images": len(test), "test_accuracy": on_test.right / len(test)}
@@ -134,7 +134,7 @@ def folded(network: ResNet) -> dict[str, Tensor]:
 
 
 def compared(network: nn.Module, extractor: ResNetExtractor, images: Tensor, labels: Tensor) -> Agreement:
-    """uint8 images through both."""
+    """Agreement of both networks on uint8 images."""
     deviation, largest, changed, right, right_before = 0.0, 0.0, 0, 0, 0
     with isolated(), torch.inference_mode():
         for batch, truth in zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
@@ -159,7 +159,7 @@ def _check_logits(found: Agreement, images: str) -> None:
 
 
 def describe(config: ClassifierConfig, state: ClassifierState) -> dict[str, str | int | float]:
-    """What reports say of the extractor's training."""
+    """Record of the extractor's training for reports."""
     return {
         "data": config.data.shown,
         "data_fingerprint": state.data_fingerprint,
@@ -175,7 +175,7 @@ def describe(config: ClassifierConfig, state: ClassifierState) -> dict[str, str 
 @click.command(cls=Command, help=__doc__, context_settings={"max_content_width": 120})
 @click.option("--run", required=True, type=click.Path(path_type=Path), help="Run folder or checkpoint of a classifier.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
-@click.option("--data-root", default="", help="Folder or archive of the data; its own data.root if not given.")
+@click.option("--data-root", default="", help="Folder or archive of the data. [default: data.root of the run]")
 def main(run: Path, out: Path, data_root: str) -> None:
     checkpoint = read_checkpoint(run)
     config = classifier_config(checkpoint)
@@ -195,8 +195,8 @@ def main(run: Path, out: Path, data_root: str) -> None:
     click.echo(f"{made.name}: {out}, {made.num_bytes / 2**20:.2f} MiB, weights {made.fingerprint}")
     click.echo(
         f"test accuracy {found.right / count:.2%} on {count:,} images, {found.right_before / count:.2%} before "
-        f"rounding to float16; {found.changed} answers and, by at most {found.deviation:.2g} of {found.largest:.3g}, "
-        "logits changed"
+        f"rounding to float16; {found.changed} predictions changed, and logits by at most {found.deviation:.2g} of "
+        f"{found.largest:.3g}"
     )
 
 

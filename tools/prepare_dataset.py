@@ -12,7 +12,7 @@ Faces at 64x64 from the 178x218 files, the two splits that training and FID use:
         --image-size 64 --crop 178 --resize bilinear --out data/celeba-64
 
 \b
-Is a packed data set still whole?
+Check a packed data set:
     python tools/prepare_dataset.py --check data/celeba-64
 """
 
@@ -56,7 +56,7 @@ def main(
                 click.echo(f"{check}: {split}: {len(data)} images, fingerprint {data.fingerprint}")
             return
         if not out:
-            raise DataError("--out: say which folder to write")
+            raise DataError("--out: missing; name the folder to write")
         check_output(out, overwrite=overwrite)
         started = time.perf_counter()
         loaded = read(name, splits, root=root, image_size=image_size, crop=crop, resize=resize, download=download)
@@ -77,7 +77,7 @@ def main(
 def read(
     name: str, splits: tuple[str, ...], *, root: str, image_size: int, crop: int, resize: str, download: bool
 ) -> dict[str, ImageData]:
-    """The named splits, or train and test; of a folder, whichever of them there are."""
+    """Reads the named splits, by default train and test; of a folder, those that exist."""
     source = find_source(name)
     settings: dict[str, Any] = {
         "root": root,

@@ -1,14 +1,14 @@
-"""Interrupts a training run in every way a night can, and compares what it leaves with a run that was left alone.
+"""Interrupts training runs at random, resumes them, and compares the results with an uninterrupted run.
 
 python tools/torture.py --interruptions 100
 python tools/torture.py --interruptions 20 --seed 3 --minutes 5 --folder torture --config smoke --set train.steps=200
 
-A run is killed (SIGKILL) at random moments, during its imports too, and at random file operations in its folder and its
-cache, which is empty at the beginning. It runs out of disk space (RLIMIT_FSIZE), and finds its newest checkpoint with a
-flipped bit or cut short; after each of these it is resumed. When it is done, its
-checkpoints, metrics.jsonl, TensorBoard scalars, sample grids, reports and best.json must equal the other run's, bit
-for bit but for the clock; then the next run begins, until there were enough interruptions. Exit status 1 where
-anything differs. Everything random follows from --seed, but for what the machine adds to the moments of killing.
+A run is killed by SIGKILL at random moments, also during its imports, and at random operations on files of the run and
+its cache, which is empty at first. It runs out of disk space (RLIMIT_FSIZE), or its newest checkpoint has a flipped bit
+or is truncated. After each interruption it is resumed. At the end its checkpoints, metrics.jsonl, TensorBoard scalars,
+sample grids, reports and best.json must equal the uninterrupted run's bit for bit, except for times. Further runs
+follow until there were enough interruptions. The exit status is 1 if anything differs. --seed decides all random
+choices; the moments of killing also depend on the machine.
 """
 
 import json
@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 import torch
+from compare_runs import CLOCK
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from evaluation.reporting.tables import text_table
@@ -44,20 +45,19 @@ SETTINGS = (
     *("train.steps=300", "train.sample_every=10", "train.checkpoint_every=10", "train.eval_every=20"),
     *("train.keep_best=fid", "train.keep_every=100", "train.ema_decay=0.9", "eval.metrics=fid,prdc"),
 )
-CLOCK = {"images_per_second", "data_share"}
-LONGEST_LIFE = 6.0  # seconds from a start to a kill, at most
-OPERATIONS = 400  # on files of the run and its cache, from a start to a kill, at most
-IMPORTS = 5.0  # seconds from the start of an interpreter to a kill, at most
-LIMITS = 16_000, 600_000  # bytes of a file on a full disk; the largest files of a run are some 700 kB
-PATIENCE = 300.0  # seconds; a life that takes longer hangs
+LONGEST_LIFE = 6.0  # maximum seconds from a start to a kill
+OPERATIONS = 400  # maximum number of operations on files of the run and its cache from a start to a kill
+IMPORTS = 5.0  # maximum seconds from the start of an interpreter to a kill
+LIMITS = 16_000, 600_000  # bytes of a file on a full disk; the largest files of a run have about 700 kB
+PATIENCE = 300.0  # seconds after which a process counts as hanging
 WITHOUT_EFFECT = DONE, NO_CHECKPOINT, SPACE = "was done before", "there was none yet", "there was space enough"
 NO_CACHE = "went on without a cache"
 AUDITED = {"open": 0, "os.mkdir": 0, "os.rename": 1, "os.remove": 0}
-"""Python's audit events of file operations, and which of their arguments is the path that changes."""
+"""Python's audit events of file operations, each with the index of the argument that is the changed path."""
 
 
 class Life(NamedTuple):
-    """One process of gan-train: how it ended, what it said, and during what."""
+    """Exit status and output of one process of gan-train, and what it was doing when it ended."""
 
     status: int
     output: str
@@ -65,10 +65,10 @@ class Life(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What happens to a process.
+    """Fault of a process.
 
-    seconds: until it is killed. operations: on files of its run and cache until it is killed. limit: bytes that a file
-    may have.
+    seconds: until it is killed. operations: on files of its run and cache until it is killed. limit: maximum bytes of a
+    file; 0: no limit.
     """
 
     seconds: float = math.inf
@@ -77,11 +77,11 @@ class Fault(NamedTuple):
 
 
 class Torture:
-    """A run that is interrupted again and again.
+    """Interrupts runs and collects what went wrong.
 
     Args:
         arguments: of gan-train, without --run.
-        folder: for the runs, each with a cache beside it, and the processes' output.
+        folder: for the runs, their caches and the processes' output.
     """
 
     def __init__(self, arguments: list[str], folder: Path, seed: int) -> None:
@@ -102,16 +102,16 @@ class Torture:
 
     @property
     def interruptions(self) -> int:
-        """That came before the run was done."""
+        """Number of interruptions that had an effect."""
         return sum(times for (_, found), times in self.found.items() if found not in WITHOUT_EFFECT)
 
     def interrupt(self, run: Path) -> None:
-        """One fault, drawn by weight."""
+        """Causes one fault, drawn by weight."""
         (name,) = self.random.choices(list(self.faults), weights=[6, 6, 1, 3, 1, 1])
         self.found[name, self.faults[name](run)] += 1
 
     def live(self, run: Path, fault: Fault, *options: str) -> Life:
-        """One process, until its end."""
+        """Runs one process until its end."""
         log = self.folder / "output.txt"
         arguments = [*self.arguments, "--run", str(run), "--resume", *options]
         process = self._context.Process(target=_live, args=(arguments, run, log, fault))
@@ -136,7 +136,7 @@ class Torture:
         return self._killed(self.live(run, Fault(operations=self.random.randint(1, OPERATIONS))))
 
     def _kill_a_new_interpreter(self, run: Path) -> str:
-        """The other processes have imported everything before they begin."""
+        """Kills a process that may still be importing; the other processes start with all imports done."""
         log = self.folder / "output.txt"
         command = [sys.executable, "-m", "gan.train", *self.arguments, "--run", str(run), "--resume"]
         environment = os.environ | {"XDG_CACHE_HOME": str(cache_of(run)), "OMP_NUM_THREADS": "1"}
@@ -173,7 +173,7 @@ class Torture:
         return self._damage(run, lambda content: content[: self.random.randrange(len(content))])
 
     def _damage(self, run: Path, change: Callable[[bytearray], bytearray]) -> str:
-        """Of the newest checkpoint: --resume must refuse it, --skip-damaged go on from the one before."""
+        """Damages the newest checkpoint: --resume must refuse it, --skip-damaged must resume from the one before."""
         checkpoints = list_checkpoints(run)
         if not checkpoints:
             return NO_CHECKPOINT
@@ -188,12 +188,12 @@ class Torture:
 
 
 def cache_of(run: Path) -> Path:
-    """Its own, beside it: $XDG_CACHE_HOME of its processes."""
+    """Cache of a run, beside it: $XDG_CACHE_HOME of its processes."""
     return run.with_name(f"{run.name}-cache")
 
 
 def _live(arguments: list[str], run: Path, log: Path, fault: Fault) -> None:
-    """gan-train in a process of its own, with one thread, whatever happens to it."""
+    """Calls gan-train with a fault, with one thread; the target of a new process."""
     with log.open("wb") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
@@ -208,7 +208,7 @@ def _live(arguments: list[str], run: Path, log: Path, fault: Fault) -> None:
 
 
 def _killer(run: Path, operations: int) -> Callable[[str, tuple[Any, ...]], None]:
-    """An audit hook that kills its process right before an operation on a file of the run or its cache."""
+    """Audit hook that kills its process right before an operation on a file of the run or its cache."""
     left = operations
     places = f"{run}{os.sep}", f"{cache_of(run)}{os.sep}"
 
@@ -223,7 +223,7 @@ def _killer(run: Path, operations: int) -> Callable[[str, tuple[Any, ...]], None
 
 
 def _stage(run: Path, output: str, process: int | None) -> str:
-    """What a process was doing when it ended, by its last words and what it left half written."""
+    """Stage at which a process ended, judged by its last output and by partly written files."""
     if any(cache_of(run).rglob(f"*.{process}.part*")):
         return "in a cache write"
     if " at step " not in output:
@@ -235,7 +235,7 @@ def _stage(run: Path, output: str, process: int | None) -> str:
 
 
 def compare(whole: Path, other: Path) -> list[str]:
-    """In what two runs differ, but for the clock; one line each."""
+    """Differences between two runs except for times, one line each."""
     names = [{str(path.relative_to(run)) for path in _lasting_files(run)} for run in (whole, other)]
     found = [f"{name}: only in one of the runs" for name in sorted(names[0] ^ names[1])]
     for name in sorted(names[0] & names[1]):
@@ -247,8 +247,7 @@ def compare(whole: Path, other: Path) -> list[str]:
 
 
 def _lasting_files(run: Path) -> Iterator[Path]:
-    """All but TensorBoard's files, one for each process, what was set aside, pages of the same reports, and records of
-    processes."""
+    """Files that must be equal: not the event files and records of single processes, damaged files or HTML pages."""
     for path in run.rglob("*"):
         passing = path.name.startswith("events.") or path.name in (".lock", "run.json", "report.html")
         if path.is_file() and not passing and path.suffix != ".damaged":
@@ -256,6 +255,7 @@ def _lasting_files(run: Path) -> Iterator[Path]:
 
 
 def _content(file: Path) -> Any:
+    """Content of a file without times."""
     if file.suffix == ".pt":
         return read_checkpoint(file)._asdict() | {"path": None}
     if file.suffix == ".npz":
@@ -270,7 +270,7 @@ def _content(file: Path) -> Any:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Bit for bit, through nested containers."""
+    """Whether nested containers are equal bit for bit."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -285,40 +285,30 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _scalars(run: Path) -> dict[str, set[tuple[int, float]]]:
-    """What TensorBoard shows of a run; an evaluation that was done again is there twice."""
+    """Scalars of a run in TensorBoard; a set, because a repeated evaluation is there twice."""
     events = EventAccumulator(str(run), size_guidance={SCALARS: 0}).Reload()
     tags = [tag for tag in events.Tags()[SCALARS] if tag.rpartition("/")[2] not in {*CLOCK, "data_share_of_time"}]
     return {tag: {(event.step, event.value) for event in events.Scalars(tag)} for tag in tags}
 
 
-@contextmanager
-def _working_folder(folder: Path | None) -> Iterator[Path]:
-    """The folder as given, which stays, or one that is removed at the end."""
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="torture-") as made:
-        yield Path(made)
-
-
 @click.command(context_settings={"show_default": True})
 @click.option("--config", default="smoke", help="File, or name of an installed configuration.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes a setting; may be repeated.")
-@click.option("--interruptions", type=click.IntRange(1), default=100, help="How many.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60.0, help="Stop interrupting after these.")
-@click.option("--seed", type=int, default=0, help="Of what happens and when.")
+@click.option("--interruptions", type=click.IntRange(1), default=100, help="Number of interruptions.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60.0, help="Time limit.")
+@click.option("--seed", type=int, default=0, help="Seed of all faults.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep the runs here. [default: a temporary one]")
 def main(
     config: str, overrides: tuple[str, ...], interruptions: int, minutes: float, seed: int, folder: Path | None
 ) -> None:
     """Interrupt training at random, resume it, and compare the result with an uninterrupted run."""
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every restart
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it logs every restart
     os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"  # killed processes leak
     arguments = ["--config", config, "--device", "cpu"]
     arguments += [word for setting in (*SETTINGS, *overrides) for word in ("--set", setting)]
-    with _working_folder(folder) as place:
-        torture = Torture(arguments, place.resolve(), seed)
+    with tempfile.TemporaryDirectory(prefix="torture-") if folder is None else nullcontext(folder) as place:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        torture = Torture(arguments, Path(place).resolve(), seed)
         runs, seconds = _torture_runs(torture, interruptions, minutes)
     _report(torture, runs, seconds)
     if torture.wrong:
@@ -326,7 +316,7 @@ def main(
 
 
 def _torture_runs(torture: Torture, interruptions: int, minutes: float) -> tuple[int, float]:
-    """Runs until there were enough interruptions or time is over; returns how many were compared, and the seconds."""
+    """Tortures runs until there were enough interruptions or time is up; returns their number and the seconds."""
     start = time.monotonic()
     whole, run, runs = torture.folder / "whole", torture.folder / "tortured", 0
     _begin_anew(whole)
@@ -349,12 +339,13 @@ def _torture_runs(torture: Torture, interruptions: int, minutes: float) -> tuple
 
 
 def _begin_anew(run: Path) -> None:
+    """Removes a run and its cache."""
     for folder in (run, cache_of(run)):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _done(whole: Path, run: Path) -> bool:
-    """Whether a run has come to its last checkpoint."""
+    """Whether a run has its last checkpoint."""
     checkpoints = list_checkpoints(run)
     return bool(checkpoints) and checkpoints[-1].name == list_checkpoints(whole)[-1].name
 

@@ -535,7 +535,7 @@ def test_export_refuses_weights_that_float16_does_not_hold(tool: ModuleType, tes
         ({"deviation": 0.02}, {}, "logits of random images change by up to 0.02, where the largest is 1, expected"),
         ({}, {"deviation": 0.02}, "logits of the test images change by up to 0.02"),
         ({}, {"deviation": float("nan")}, "logits of the test images change by up to nan"),
-        ({"changed": 40}, {"changed": 2}, "2 of 40 answers on the test images change"),
+        ({"changed": 40}, {"changed": 2}, "2 of 40 predictions on the test images change"),
     ],
 )
 def test_export_refuses_other_answers(

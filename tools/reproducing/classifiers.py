@@ -21,7 +21,7 @@ from gan.evaluate import one_sentence
 from gan.models.classifiers import CLASSIFIERS
 from gan.runs.logger import JSONL
 from reproducing.conditions import describe_data, describe_devices, describe_time, joined
-from reproducing.measured import NOTHING, Measured, Values
+from reproducing.measured import NOTHING, MeasuredRun, Values
 from reproducing.results import Ours, Spread, half_interval
 from reproducing.scales import Scale
 
@@ -131,7 +131,7 @@ class ClassifierModel:
         }
 
     def conditions(
-        self, config: ClassifierConfig, runs: Sequence[Measured], values: Sequence[Ours]
+        self, config: ClassifierConfig, runs: Sequence[MeasuredRun], values: Sequence[Ours]
     ) -> Mapping[str, str]:
         """Data, settings, seeds and machine behind some values."""
         count = f", {config.data.num_train:,} training images" if config.data.num_train else ""
@@ -219,7 +219,7 @@ def _recipe(config: ClassifierConfig) -> str:
     return f"{rate}, {decay}, batch {train.batch_size}, {augmented}, {train.precision}"
 
 
-def _epochs(config: ClassifierConfig, runs: Sequence[Measured]) -> str:
+def _epochs(config: ClassifierConfig, runs: Sequence[MeasuredRun]) -> str:
     """Configured number of epochs; each seed's own where a training accuracy ends training."""
     stop = config.train.stop_accuracy
     if not stop:
@@ -230,7 +230,7 @@ def _epochs(config: ClassifierConfig, runs: Sequence[Measured]) -> str:
     return f"{', '.join(str(last.epoch) for last in ends)} until accuracy {stop:g}{failures}"
 
 
-def _seeds(runs: Sequence[Measured], values: Sequence[Ours]) -> str:
+def _seeds(runs: Sequence[MeasuredRun], values: Sequence[Ours]) -> str:
     """Number of seeds, and how many of them have values."""
     count = min((value.spread.num_seeds for value in values), default=0)
     shown = str(len(runs)) if count == len(runs) else f"{count} of {len(runs)}"

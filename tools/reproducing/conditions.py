@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from evaluation.reporting.tables import markdown_table
 from gan.config import Config
 from gan.config.classifier import ClassifierConfig
-from reproducing.measured import Measured
+from reproducing.measured import MeasuredRun
 from reproducing.results import Spread
 
 PAPER, OURS = "paper", "ours"
@@ -19,14 +19,14 @@ def describe_data(config: Config | ClassifierConfig) -> str:
     return data.title or (f"{data.name} {data.root}" if data.name == "folder" else data.name)
 
 
-def describe_time(runs: Sequence[Measured]) -> str:
+def describe_time(runs: Sequence[MeasuredRun]) -> str:
     """Mean minutes of training, over runs that this tool has trained, and of evaluation."""
     training = Spread.of([run.training_seconds / 60 for run in runs if run.training_seconds]).mean
     evaluation = Spread.of([run.evaluation_seconds / 60 for run in runs]).mean
     return f"{'not noted' if math.isnan(training) else f'{training:.1f} min'} + {evaluation:.1f} min"
 
 
-def describe_devices(runs: Sequence[Measured]) -> str:
+def describe_devices(runs: Sequence[MeasuredRun]) -> str:
     """Devices on which runs trained."""
     return ", ".join(sorted({run.device for run in runs}))
 

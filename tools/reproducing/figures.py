@@ -16,9 +16,9 @@ from reproducing.claims import Panels, claims_markdown
 from reproducing.columns import COLUMNS
 from reproducing.conditions import OURS, PAPER, Conditions, describe_data
 from reproducing.content import BarFigure, CurveFigure, HistogramFigure, Model, PaperFigure, SampleFigure
-from reproducing.measured import Measured, steadiness
+from reproducing.measured import MeasuredRun, steadiness
 from reproducing.results import Ours, Seeds, Spread, of_all, over_seeds
-from reproducing.tables import MISSING, VARYING, Row, conditions_of, head, rows_of
+from reproducing.tables import MISSING, VARYING, ModelRow, conditions_of, head, rows_of
 
 NOT_PRINTED = "not printed"
 DRAWN = "Drawn are the means and their intervals; dots are seeds; the axis does not begin at 0."
@@ -161,7 +161,7 @@ def _samples(figure: SampleFigure, panels: Panels, file: PictureFile) -> list[st
     ]
 
 
-def _grid(run: Measured, file: Path) -> None:
+def _grid(run: MeasuredRun, file: Path) -> None:
     """Writes the newest sample grid of a run's training."""
     grids = sorted((run.folder / "samples").glob("step-*.png"))
     if not grids:
@@ -188,12 +188,12 @@ def _bars(figure: BarFigure, panels: Panels, file: PictureFile) -> list[str]:
     return [*pictures, *notes, _table(names, cells, figure.protocol), _one_of(panels).note, figure.note]
 
 
-def _bar(row: Row, value: Ours) -> Bar:
+def _bar(row: ModelRow, value: Ours) -> Bar:
     reach = row.line.model.reach(value.spread)
     return Bar(row.line.model.label, value.spread.mean, 0.0 if math.isnan(reach) else reach, value.values)
 
 
-def _bar_cells(figure: BarFigure, row: Row) -> list[str]:
+def _bar_cells(figure: BarFigure, row: ModelRow) -> list[str]:
     cells = [row.line.section, row.line.model.label]
     for name in figure.columns:
         ours = row.text(name) if row.seeds.runs else f"not run: {row.seeds.reason}"

@@ -12,7 +12,7 @@ from gan.config.files import find_variants
 from gan.evaluate import Evaluation, one_sentence
 from reproducing.columns import COLUMNS
 from reproducing.conditions import describe_data, describe_devices, describe_time, joined
-from reproducing.measured import NOTHING, Measured, Values
+from reproducing.measured import NOTHING, MeasuredRun, Values
 from reproducing.results import Ours, Spread
 from reproducing.scales import Scale
 
@@ -91,7 +91,7 @@ class GanModel:
         """Values from the training log: none."""
         return NOTHING
 
-    def conditions(self, config: Config, runs: Sequence[Measured], values: Sequence[Ours]) -> Mapping[str, str]:
+    def conditions(self, config: Config, runs: Sequence[MeasuredRun], values: Sequence[Ours]) -> Mapping[str, str]:
         """Data, settings, counts, seeds and machine behind some values."""
         train = config.train
         widths = f"{config.generator.name} {config.generator.channels}/{config.discriminator.channels} channels"

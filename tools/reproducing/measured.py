@@ -23,7 +23,7 @@ Values = Mapping[str, tuple[float, dict[str, Any]]]
 NOTHING: Values = {}
 
 
-class Measured:
+class MeasuredRun:
     """A trained and evaluated run.
 
     Args:
@@ -98,26 +98,26 @@ def add_seconds(run: Path, name: str, seconds: float) -> None:
     write_atomically(run / RECORD, json.dumps(noted, indent=1).encode())
 
 
-Measure = Callable[[Measured], float]
+Measure = Callable[[MeasuredRun], float]
 
 
 def value_of(pattern: str) -> Measure:
     """Measure that reads the value whose key matches; NaN where there is none."""
 
-    def measure(run: Measured) -> float:
+    def measure(run: MeasuredRun) -> float:
         found = run.find(pattern)
         return math.nan if found is None else found[1]
 
     return measure
 
 
-def unevenness(run: Measured) -> float:
+def unevenness(run: MeasuredRun) -> float:
     """|log(p95 of Jacobian norms near real images / p95 near generated images)|."""
     real, fake = (value_of(rf"jacobian/{where}_near/p95")(run) for where in ("real", "fake"))
     return abs(math.log(real / fake))
 
 
-def steadiness(run: Measured) -> float:
+def steadiness(run: MeasuredRun) -> float:
     """Standard deviation of the discriminator's logged losses around a fitted line, in the last half of a run."""
     if "d_loss" not in run.curves:
         return math.nan

@@ -9,7 +9,7 @@ from scipy.stats import t as student
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting.ranking import DIGITS, differences
-from reproducing.measured import Measure, Measured
+from reproducing.measured import Measure, MeasuredRun
 
 CONFIDENCE = 0.75  # of the paper's intervals
 
@@ -57,7 +57,7 @@ class Seeds(NamedTuple):
     """Runs of one model. config: theirs but for the seed. runs: the measured ones. reason: why others are not."""
 
     config: Any
-    runs: Sequence[Measured]
+    runs: Sequence[MeasuredRun]
     reason: str
 
 
@@ -71,7 +71,7 @@ class Ours(NamedTuple):
     protocol: str
 
 
-def over_seeds(runs: Sequence[Measured], pattern: str) -> Ours | None:
+def over_seeds(runs: Sequence[MeasuredRun], pattern: str) -> Ours | None:
     """Value whose key matches, over all seeds that have it; None if none has.
 
     Raises:
@@ -101,6 +101,6 @@ def verdict(smaller: Sequence[float], larger: Sequence[float], reach: Reach = de
     return direction
 
 
-def of_all(runs: Sequence[Measured], measure: Measure) -> list[float]:
+def of_all(runs: Sequence[MeasuredRun], measure: Measure) -> list[float]:
     """A measure of every seed that has it."""
     return [value for value in map(measure, runs) if not math.isnan(value)]

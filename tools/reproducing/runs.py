@@ -14,7 +14,7 @@ from gan.errors import ConfigError
 from gan.launch.several import Planned
 from gan.runs.checkpoint import list_checkpoints, step_of
 from reproducing.content import Model
-from reproducing.measured import Measured
+from reproducing.measured import MeasuredRun
 from reproducing.scales import Scale
 
 
@@ -109,13 +109,13 @@ class ModelRun:
         arguments += ["--out", str(self.report(metrics)), "--device", device]
         return Planned(self.folder, arguments, self.model.evaluation_module)
 
-    def measured(self, groups: Iterable[tuple[str, ...]]) -> Measured | None:
+    def measured(self, groups: Iterable[tuple[str, ...]]) -> MeasuredRun | None:
         """Values of some groups of metrics; None if training or one of the reports is missing."""
         groups = list(groups)
         if not self.is_trained or not all(self.is_measured(metrics) for metrics in groups):
             return None
         logged = self.model.logged(self.config, self.folder)
-        return Measured(self.folder, [self.report(metrics) for metrics in groups], logged)
+        return MeasuredRun(self.folder, [self.report(metrics) for metrics in groups], logged)
 
 
 def _settings(place: str, values: Mapping[str, Any]) -> Iterable[str]:

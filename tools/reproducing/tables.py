@@ -17,7 +17,7 @@ MISSING = "–"
 VARYING = "conditions of the row"
 
 
-class Row(NamedTuple):
+class ModelRow(NamedTuple):
     """A line of the paper with our values by column."""
 
     line: Line
@@ -34,11 +34,11 @@ class Row(NamedTuple):
         return self.ours[column].spread.text(self.line.model.reach) if column in self.ours else MISSING
 
 
-def rows_of(lines: Sequence[tuple[Line, Seeds]], columns: Sequence[str]) -> list[Row]:
+def rows_of(lines: Sequence[tuple[Line, Seeds]], columns: Sequence[str]) -> list[ModelRow]:
     """Lines with our values of some columns."""
     found = ({name: over_seeds(seeds.runs, COLUMNS[name].key) for name in columns} for _, seeds in lines)
     return [
-        Row(line, seeds, {name: value for name, value in ours.items() if value})
+        ModelRow(line, seeds, {name: value for name, value in ours.items() if value})
         for (line, seeds), ours in zip(lines, found, strict=True)
     ]
 
@@ -76,13 +76,13 @@ def table_markdown(table: PaperTable, lines: Sequence[tuple[Line, Seeds]]) -> st
     return "\n\n".join(filter(None, [*parts, *claims_markdown(table.claims, sections)]))
 
 
-def _our_cells(table: PaperTable, row: Row) -> list[str]:
+def _our_cells(table: PaperTable, row: ModelRow) -> list[str]:
     if not row.seeds.runs:
         return [f"not run: {row.seeds.reason}", *[""] * len(table.columns)]
     return [OURS, *(row.text(name) for name in table.columns)]
 
 
-def _orders(rows: Sequence[Row], reach: Reach) -> list[str]:
+def _orders(rows: Sequence[ModelRow], reach: Reach) -> list[str]:
     """For each section and column a sentence on how many pairs of lines are in the paper's order."""
     sentences = []
     for section in dict.fromkeys(row.line.section for row in rows):
@@ -94,7 +94,7 @@ def _orders(rows: Sequence[Row], reach: Reach) -> list[str]:
     return sentences
 
 
-def _order(name: str, members: Sequence[Row], reach: Reach) -> str:
+def _order(name: str, members: Sequence[ModelRow], reach: Reach) -> str:
     pairs = []
     for pair in combinations(members, 2):
         smaller, larger = sorted(pair, key=lambda row: _number(row.line.printed[name]))
