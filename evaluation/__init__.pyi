@@ -1,5 +1,4 @@
 from evaluation.context import Context as Context
-from evaluation.context import Settings as Settings
 from evaluation.errors import EvaluationError as EvaluationError
 from evaluation.extractors import EXTRACTORS as EXTRACTORS
 from evaluation.extractors import Sources as Sources
@@ -19,9 +18,10 @@ from evaluation.metrics.lipschitz import jacobian_norms as jacobian_norms
 from evaluation.metrics.neural_divergence.divergence import NeuralDivergence as NeuralDivergence
 from evaluation.metrics.neural_divergence.divergence import neural_divergence as neural_divergence
 from evaluation.metrics.precision_recall import prdc as prdc
-from evaluation.presets import PROTOCOLS as PROTOCOLS
 from evaluation.reporting.report import Report as Report
 from evaluation.runner import evaluate as evaluate
+from evaluation.settings import Settings as Settings
+from evaluation.settings.presets import PROTOCOLS as PROTOCOLS
 from evaluation.statistics.frechet import Moments as Moments
 from evaluation.statistics.frechet import frechet_distance as frechet_distance
 from evaluation.statistics.frechet import frechet_distance_of_features as frechet_distance_of_features

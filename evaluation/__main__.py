@@ -1,23 +1,27 @@
 """python -m evaluation: metrics for folders of images, without a model and without gan."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+from pydantic import ValidationError
 
-from evaluation.context import Context, Settings
+from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractors
 from evaluation.images.cache import Cache, default_folder
 from evaluation.images.generated import match_classes, name_classes, read_generated
 from evaluation.images.reader import read_images
 from evaluation.metrics import METRICS
-from evaluation.presets import PROTOCOLS
 from evaluation.runner import check_metrics, evaluate
 from evaluation.runtime.files import array_names
+from evaluation.settings import Settings
+from evaluation.settings.mistakes import explain
+from evaluation.settings.presets import PROTOCOLS
+from evaluation.settings.schema import leaves, places
 from evaluation.statistics.moments_file import read_statistics
 
 EXAMPLES = """
@@ -39,127 +43,66 @@ Examples:
 """
 
 
-def _switch(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError
-    return text == "true"
-
-
 OF_IMAGES = [name for name, metric in METRICS.items() if not metric.critic]
-INTEGER: tuple[Callable[[str], Any], str] = (int, "a whole number")
-OTHERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "num_intra": INTEGER,
-    "floor": (_switch, "true or false"),
-    "kid_subsets": INTEGER,
-    "kid_subset_size": INTEGER,
-    "pr_neighbours": INTEGER,
-    "dc_neighbours": INTEGER,
-    "nd_preset": (str, "a name"),
-    "nd_samples": INTEGER,
-    "nd_holdout": (float, "a number"),
+OPTIONS = {
+    "metrics": f"Comma-separated, out of {', '.join(OF_IMAGES)}.",
+    "extractor": f"Comma-separated networks for features: {', '.join(EXTRACTORS)}.",
+    "inception_weights": "Weights file; else $INCEPTION_WEIGHTS.",
+    "clip_weights": "Weights file; else $CLIP_WEIGHTS.",
+    "classifier_weights": "Weights file for resnet; else $CLASSIFIER_WEIGHTS, else the bundled one.",
+    "reference_statistics": "An .npz file of mu and sigma, for fid in place of the images of --reference.",
+    "protocol": f"Numbers of images, out of {', '.join(PROTOCOLS)}.",
+    "num_real": "Reference images for fid, or all; the protocol's if not given.",
+    "num_fid": "Generated images for fid, or all; the protocol's if not given.",
+    "num_is": "Generated images for is, or all; the protocol's if not given.",
+    "is_splits": "Parts for the spread of is; the protocol's if not given.",
+    "nd.steps": "Critic updates; fewer than the preset's are nd_short.",
+    "nd.num_critics": "Critics, for the spread of nd; the preset's if not given.",
+    "batch_size": "Images at a time; decides speed only.",
+    "seed": "Draws the reference images and the critics.",
 }
+"""Settings that have an option of their own, with its help."""
+SHORT = {"is_splits": "--splits", "nd.num_critics": "--nd-critics"}
 
 
-class Count(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # not generic before click 8.3
-    """A positive number of images, or "all"; "all" becomes 0."""
-
-    name = "N|all"
-
-    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if value == "all":
-            return 0
-        if str(value).isdecimal() and int(value) > 0:
-            return int(value)
-        return self.fail(f"got {value!r}, expected a positive number or all", param, ctx)
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command an option for each of OPTIONS, with the setting's default."""
+    defaults = {place: value for place, _, value in leaves(Settings())}
+    for place, text in reversed(OPTIONS.items()):
+        option = SHORT.get(place, "--" + place.replace(".", "-").replace("_", "-"))
+        default = str(defaults[place]) if defaults[place] not in (None, "") else None
+        command = click.option(option, place.replace(".", "__"), help=text, default=default, show_default=True)(command)
+    return command
 
 
-@click.command(help=EXAMPLES, context_settings={"max_content_width": 120, "show_default": True})
+@click.command(help=EXAMPLES, context_settings={"max_content_width": 120})
 @click.option("--generated", type=click.Path(path_type=Path), required=True, help="Generated images.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Real images, for fid; the classifier learns them.")
-@click.option(
-    "--reference-statistics",
-    type=click.Path(path_type=Path),
-    help="An .npz file of mu and sigma, for fid in place of the images of --reference.",
-)
 @click.option("--test", type=click.Path(path_type=Path), help="Real images the generator never saw, for nd.")
-@click.option("--metrics", default="fid,is", help=f"Comma-separated, out of {', '.join(OF_IMAGES)}.")
-@click.option(
-    "--extractor", default="inception", help=f"Comma-separated networks for features: {', '.join(EXTRACTORS)}."
-)
-@click.option("--inception-weights", type=click.Path(path_type=Path), help="Weights file; else $INCEPTION_WEIGHTS.")
-@click.option("--clip-weights", type=click.Path(path_type=Path), help="Weights file; else $CLIP_WEIGHTS.")
-@click.option(
-    "--classifier-weights",
-    type=click.Path(path_type=Path),
-    help="Weights file for resnet; else $CLASSIFIER_WEIGHTS, else the bundled one.",
-)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json, arrays.npz and plots.")
-@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="srn2020", help="Numbers of images.")
-@click.option("--num-real", type=Count(), help="Reference images for fid; the protocol's if not given.")
-@click.option("--num-fid", type=Count(), help="Generated images for fid; the protocol's if not given.")
-@click.option("--num-is", type=Count(), help="Generated images for is; the protocol's if not given.")
-@click.option("--splits", type=click.IntRange(min=1), help="Parts for the spread of is; the protocol's if not given.")
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help=f"Other settings: {', '.join(OTHERS)}; may be repeated.",
-)
-@click.option("--nd-steps", type=click.IntRange(min=1), help="Critic updates; fewer than the preset's are nd_short.")
-@click.option(
-    "--nd-critics", type=click.IntRange(min=1), help="Critics, for the spread of nd; the preset's if not given."
-)
-@click.option("--batch-size", type=click.IntRange(min=1), default=50, help="Images at a time; decides speed only.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Draws the reference images and the critics.")
+@_options
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
 @click.option("--cache/--no-cache", default=True, help="Keep features of real images for the next time.")
-@click.option("--device", default="cpu", help="Such as cpu, cuda or cuda:1.")
+@click.option("--device", default="cpu", show_default=True, help="Such as cpu, cuda or cuda:1.")
 def main(
     generated: Path,
     reference: Path | None,
-    reference_statistics: Path | None,
     test: Path | None,
-    metrics: str,
-    extractor: str,
-    inception_weights: Path | None,
-    clip_weights: Path | None,
-    classifier_weights: Path | None,
     out: Path | None,
-    device: str,
-    protocol: str,
-    num_real: int | None,
-    num_fid: int | None,
-    num_is: int | None,
-    splits: int | None,
     changes: tuple[str, ...],
-    nd_steps: int | None,
-    nd_critics: int | None,
-    batch_size: int,
-    seed: int,
     cache: bool,
+    device: str,
+    **options: str | None,
 ) -> None:
     try:
-        names = [name.strip() for name in metrics.split(",") if name.strip()]
+        given = [f"{place.replace('__', '.')}={text}" for place, text in options.items() if text is not None]
+        settings = _settings([*given, f"cache={cache}", *changes])
+        names = [name.strip() for name in settings.metrics.split(",") if name.strip()]
         check_metrics(names)
         _check_no_critic(names)
-        settings = Settings.of(
-            protocol,
-            num_real=num_real,
-            num_fid=num_fid,
-            num_is=num_is,
-            is_splits=splits,
-            nd_steps=nd_steps,
-            nd_critics=nd_critics,
-            batch_size=batch_size,
-            seed=seed,
-            **_parsed(changes),
-        )
-        store = Cache(default_folder()) if cache else None
-        place, labelled = _device(device), any(METRICS[name].labels for name in names)
-        context = _context(generated, reference, reference_statistics, test, place, settings, store, labelled)
+        context = _context(generated, reference, test, _device(device), settings)
         if any(METRICS[name].extractor for name in names):
-            sources = _sources(context, inception_weights, clip_weights, classifier_weights)
-            extractors = build_extractors(extractor, sources)
+            extractors = build_extractors(settings.extractor, _sources(context))
             context = context.of(context.generated, context.generated_labels, extractor=extractors)
         report = evaluate(names, context)
         click.echo(report.table())
@@ -168,6 +111,26 @@ def main(
     except EvaluationError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def _settings(changes: Sequence[str]) -> Settings:
+    """Settings from texts such as "nd.steps=100"; later ones win, and "all" images are 0.
+
+    Raises:
+        EvaluationError: unknown settings, or values out of range.
+    """
+    known, nested = places(Settings), dict[str, Any]()
+    for change in changes:
+        place, equals, text = change.partition("=")
+        if place not in known or not equals:
+            raise EvaluationError(f"--set: got {change!r}, expected NAME=VALUE with a name out of {', '.join(known)}")
+        section, _, name = place.rpartition(".")
+        values = nested.setdefault(section, {}) if section else nested
+        values[name] = "0" if text == "all" and name.startswith("num_") else text
+    try:
+        return Settings.model_validate_strings(nested)
+    except ValidationError as error:
+        raise EvaluationError(explain(Settings, error, known)) from None
 
 
 def _check_no_critic(names: list[str]) -> None:
@@ -179,59 +142,38 @@ def _check_no_critic(names: list[str]) -> None:
             )
 
 
-def _parsed(changes: tuple[str, ...]) -> dict[str, Any]:
-    """ "kid_subset_size=100" -> {"kid_subset_size": 100}, of the type the setting has."""
-    parsed: dict[str, Any] = {}
-    for change in changes:
-        name, _, text = change.partition("=")
-        if name not in OTHERS:
-            raise EvaluationError(f"--set: got {change!r}, expected NAME=VALUE with a name out of {', '.join(OTHERS)}")
-        kind, expected = OTHERS[name]
-        try:
-            parsed[name] = kind(text)
-        except ValueError:
-            raise EvaluationError(f"--set {name}: got {text!r}, expected {expected}") from None
-    return parsed
-
-
 def _context(
-    generated: Path,
-    reference: Path | None,
-    reference_statistics: Path | None,
-    test: Path | None,
-    device: torch.device,
-    settings: Settings,
-    cache: Cache | None,
-    labelled: bool,
+    generated: Path, reference: Path | None, test: Path | None, device: torch.device, settings: Settings
 ) -> Context:
     images, labels, class_names, protocol = read_generated(generated, seed=settings.seed)
-    if reference is not None and reference_statistics is None and _holds_statistics_only(reference):
-        reference, reference_statistics = None, reference
-    statistics = None if reference_statistics is None else read_statistics(reference_statistics)
+    moments = Path(settings.reference_statistics) if settings.reference_statistics else None
+    if reference is not None and moments is None and _holds_statistics_only(reference):
+        reference, moments = None, reference
     real, real_labels, real_names = (None, None, ()) if reference is None else read_images(reference)
     held_out, held_out_labels, held_out_names = (None, None, ()) if test is None else read_images(test)
     classes = name_classes(real_labels, real_names)
+    needed = any(METRICS[name.strip()].labels for name in settings.metrics.split(",") if name.strip())
     return Context(
         generated=images,
-        generated_labels=match_classes(labels, class_names, classes, generated, needed=labelled),
+        generated_labels=match_classes(labels, class_names, classes, generated, needed=needed),
         reference=real,
         reference_labels=real_labels,
         test=held_out,
-        test_labels=match_classes(held_out_labels, held_out_names, classes, str(test), needed=labelled),
-        statistics=statistics,
+        test_labels=match_classes(held_out_labels, held_out_names, classes, str(test), needed=needed),
+        statistics=None if moments is None else read_statistics(moments),
         settings=settings,
-        cache=cache,
+        cache=Cache(default_folder()) if settings.cache else None,
         class_names=classes or name_classes(labels, class_names),
         device=device,
         protocol=protocol,
         subject={
             "generated": str(generated),
             "reference": str(reference),
-            "reference_statistics": str(reference_statistics),
+            "reference_statistics": str(moments),
             "test": str(test),
         },
-        title=f"{generated} against {reference or reference_statistics or test}",
-        reference_name=str(reference or reference_statistics or ""),
+        title=f"{generated} against {reference or moments or test}",
+        reference_name=str(reference or moments or ""),
         test_name=str(test or ""),
     )
 
@@ -241,14 +183,15 @@ def _holds_statistics_only(reference: Path) -> bool:
     return {"mu", "sigma"} <= arrays and not {"images", "arr_0"} & arrays
 
 
-def _sources(
-    context: Context, inception_weights: Path | None, clip_weights: Path | None, classifier_weights: Path | None
-) -> Sources:
+def _sources(context: Context) -> Sources:
+    settings = context.settings
+    weights = settings.inception_weights, settings.clip_weights, settings.classifier_weights
+    inception, clip, classifier = (Path(file) if file else None for file in weights)
     return Sources(
         device=context.device,
-        weights=inception_weights,
-        clip_weights=clip_weights,
-        classifier_weights=classifier_weights,
+        weights=inception,
+        clip_weights=clip,
+        classifier_weights=classifier,
         images=context.reference,
         labels=context.reference_labels,
         test_images=context.test,

@@ -15,7 +15,7 @@ from evaluation.images.cache import Cache
 from evaluation.images.features import extract_as_made
 from evaluation.images.image_set import ImageSet, Pass
 from evaluation.images.reader import Sampler, check_images, check_labels, check_same_size, fingerprint
-from evaluation.presets import check_settings, find_protocol
+from evaluation.settings import Settings
 from evaluation.statistics.frechet import Gaussian
 from evaluation.statistics.moments_file import Statistics
 
@@ -25,84 +25,6 @@ PROTOCOL_VERSION = 2  # raise it with any change to how a value is computed
 Critic = Callable[[Tensor, Tensor | None], Tensor]
 
 ROLES = ("generated", "reference", "test", "trained_on")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The protocol's numbers. The defaults are those of Sanyal et al. 2020, after Miyato et al. 2018.
-
-    FID, KID, precision and recall (`pr_neighbours`), density and coverage (`dc_neighbours`): `num_real` reference
-    images, drawn by `seed`, against the first `num_fid` generated ones; with `floor`, FID between two draws of real
-    images besides. IS: the first `num_is` generated images in `is_splits` parts. Intra-FID, Intra-KID and precision and
-    recall by class: the first `num_intra` generated images of each class against all reference images of that class.
-    0 means all there are.
-    Neural Divergence: None takes the preset's value. Empirical Lipschitz constants: `lipschitz_pairs` pairs of each
-    kind.
-    """
-
-    num_real: int = 10_000
-    num_fid: int = 5_000
-    num_is: int = 50_000
-    is_splits: int = 10
-    floor: bool = True
-    num_intra: int = 5_000
-    kid_subsets: int = 100
-    kid_subset_size: int = 1_000
-    pr_neighbours: int = 3
-    dc_neighbours: int = 5
-    nd_preset: str = "srn2020"
-    nd_steps: int | None = None
-    nd_samples: int | None = None
-    nd_batch_size: int | None = None
-    nd_critics: int | None = None
-    nd_holdout: float = 0.0  # share of the test images that critics are not trained on
-    nd_pool: int | None = None  # train critics on so many images of the sampler, made once; None: on fresh ones
-    lipschitz_pairs: int = 2_000
-    lipschitz_noise: float = 0.1  # standard deviation, in [-1, 1], of the steps to points near images; 0: none
-    batch_size: int = 50  # images in one pass of the extractor; decides speed, not values
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("num_real", "num_fid", "num_is", "num_intra"):
-            if getattr(self, name) < 0:
-                raise EvaluationError(f"{name}: got {getattr(self, name)}, expected 0 for all, or more")
-        positive = ("is_splits", "batch_size", "kid_subsets", "pr_neighbours", "dc_neighbours", "lipschitz_pairs")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise EvaluationError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if self.kid_subset_size < 2:
-            raise EvaluationError(f"kid_subset_size: got {self.kid_subset_size}, expected at least 2")
-        if self.lipschitz_noise < 0:
-            raise EvaluationError(f"lipschitz_noise: got {self.lipschitz_noise}, expected 0 or more")
-        if self.num_is and self.is_splits > self.num_is:
-            raise EvaluationError(f"is_splits: got {self.is_splits} for {self.num_is} images, expected at most as many")
-        check_settings(
-            self.nd_preset,
-            steps=self.nd_steps,
-            samples=self.nd_samples,
-            batch_size=self.nd_batch_size,
-            num_critics=self.nd_critics,
-        )
-        if not 0 <= self.nd_holdout < 1:
-            raise EvaluationError(f"nd_holdout: got {self.nd_holdout}, expected a share from 0 to below 1")
-        if self.nd_pool is not None and self.nd_pool < 1:
-            raise EvaluationError(f"nd_pool: got {self.nd_pool}, expected at least 1, or none for fresh images")
-
-    @classmethod
-    def of(cls, protocol: str, **changes: Any) -> "Settings":
-        """Those of a protocol by name, with the changes that are not None.
-
-        Raises:
-            EvaluationError: no such protocol, or settings out of range.
-        """
-        chosen = find_protocol(protocol)
-        counts = {name: getattr(chosen, name) for name in ("num_real", "num_fid", "num_is", "is_splits")}
-        return cls(**{**counts, **{name: value for name, value in changes.items() if value is not None}})
-
-    @property
-    def num_lipschitz(self) -> int:
-        """Images of a set from which pairs are drawn that share no image."""
-        return 2 * self.lipschitz_pairs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -247,7 +169,7 @@ class Context:
         """How many images of a set the setting of that name stands for; "" for none in particular."""
         if not setting:
             return 0
-        count = int(getattr(self.settings, setting))
+        count = self.settings.number(setting)
         if setting == "num_intra":
             classes = self._sets["reference"].num_classes if "reference" in self._sets else 0
             count *= max(classes, 1)

@@ -10,9 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from gan.config import Config, NormalizationSettings, load_config, validate
+from gan.config import Config, NormalizationSettings, load_config, nearest, validate
 from gan.config.classifier import ClassifierConfig, validate_classifier
-from gan.config.mistakes import nearest
 from gan.data import DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
 from gan.data.random_labels import with_random_labels
@@ -315,29 +314,18 @@ def load_discriminator(checkpoint: str | Path, device: torch.device | str = "cpu
 
 
 def check_classifier_names(config: ClassifierConfig) -> None:
-    """Raises ConfigError if a name stands for nothing, or a setting is not one of the architecture or not for it."""
+    """Raises ConfigError if a name stands for nothing."""
     _choose_all(config, CLASSIFIER_REGISTRIES)
     architecture(config)
     build_weight_penalty(config)
 
 
 def architecture(config: ClassifierConfig) -> Callable[[int], nn.Module]:
-    """Number of classes -> network, of the sizes that the configuration gives.
-
-    Raises:
-        ConfigError: the architecture has no such size.
-    """
+    """Number of classes -> network, of the sizes that the configuration gives."""
     wanted = config.classifier
     make = choose(CLASSIFIERS, wanted.name, "classifier.name")
-    known = [name for name in inspect.signature(make).parameters if name in SIZES]
-    given = {name: value for name in SIZES if (value := getattr(wanted, name)) is not None}
-    for name in given:
-        if name not in known:
-            raise ConfigError(
-                f"classifier.{name}: {wanted.name} has none; its sizes are {', '.join(known)}; "
-                f"--set classifier.{name}=null takes away what the configuration says"
-            )
-    return partial(make, **given)
+    sizes = [name for name in inspect.signature(make).parameters if name in SIZES]
+    return partial(make, **{name: size for name in sizes if (size := getattr(wanted, name)) is not None})
 
 
 def build_classifier(config: ClassifierConfig, num_classes: int) -> nn.Module:

@@ -18,7 +18,6 @@ from evaluation import (
     Context,
     EvaluationError,
     Report,
-    Settings,
     Sources,
     build_extractors,
     evaluate,
@@ -29,7 +28,6 @@ from evaluation.images.cache import Cache, default_folder
 from evaluation.images.generated import match_classes, name_classes, read_generated
 from evaluation.metrics.needs import Metric, check_needs
 from evaluation.metrics.neural_divergence.unfinished import forget_finished
-from evaluation.presets import find_protocol
 from evaluation.reporting.compare_folders import compare_folders
 from evaluation.reporting.plots import plot_curves
 from evaluation.runner import check_metrics
@@ -191,11 +189,10 @@ class Evaluation:
         Raises:
             EvaluationError: also if a metric needs classes that the generator does not know.
         """
-        settings = evaluation_settings(self.config)
         for name in metrics:
             self._check_labels(name)
             for setting in {"num_fid", "num_is", "num_intra"} & set(METRICS[name].images.values()):
-                if not getattr(settings, setting):
+                if not self.config.eval.number(setting):
                     raise EvaluationError(
                         f"metric {name}: got eval.{setting}=0, which means all images there are, "
                         "expected a number, since a generator has no end of them"
@@ -235,7 +232,7 @@ class Evaluation:
         statistics = read_statistics(wanted.reference_statistics) if wanted.reference_statistics else None
         pictured = [need for need in needs.values() if not (need.statistics and statistics)]
         roles = {role for need in pictured for role in need.images}
-        split = wanted.reference or find_protocol(wanted.protocol).reference
+        split = wanted.split
         reference = self.images(split) if "reference" in roles else None
         critical = any(need.critic for need in needs.values())
         test = self.images("test") if "test" in roles else self._test_or_none() if critical else None
@@ -251,7 +248,7 @@ class Evaluation:
             trained_on_labels=trained_on.labels if trained_on else None,
             statistics=statistics,
             extractor=self.extractors() if any(need.extractor for need in needs.values()) else None,
-            settings=evaluation_settings(self.config),
+            settings=wanted,
             device=self.device,
             title=title,
             reference_name=f"{title}, {split}",
@@ -259,36 +256,6 @@ class Evaluation:
             class_names=classes if len(classes) > 1 else (),  # data without classes have one, of any name
             cache=Cache(default_folder()) if wanted.cache else None,
         )
-
-
-def evaluation_settings(config: Config) -> Settings:
-    """The protocol's numbers, as `evaluation` wants them.
-
-    Raises:
-        EvaluationError: they contradict each other.
-    """
-    wanted = config.eval
-    return Settings.of(
-        wanted.protocol,
-        num_real=wanted.num_real,
-        num_fid=wanted.num_fid,
-        num_is=wanted.num_is,
-        is_splits=wanted.is_splits,
-        nd_preset=wanted.nd.preset,
-        nd_steps=wanted.nd.steps,
-        nd_samples=wanted.nd.num_samples,
-        nd_critics=wanted.nd.num_critics,
-        nd_holdout=wanted.nd.holdout,
-        nd_pool=wanted.nd.pool,
-        num_intra=wanted.num_intra,
-        kid_subsets=wanted.kid_subsets,
-        kid_subset_size=wanted.kid_subset_size,
-        floor=wanted.floor,
-        lipschitz_pairs=wanted.lipschitz.pairs,
-        lipschitz_noise=wanted.lipschitz.noise,
-        batch_size=wanted.batch_size,
-        seed=wanted.seed,
-    )
 
 
 @contextmanager
@@ -313,13 +280,11 @@ def parse_metrics(text: str) -> list[str]:
 
 
 def check_evaluation(config: Config) -> None:
-    """Raises UserError if the evaluation's settings name nothing or contradict each other."""
+    """Raises UserError if an evaluation setting names a metric or an extractor that does not exist."""
     names = parse_metrics(config.eval.metrics)
     _check_best(config, names)
     for name in config.eval.extractor.split(","):
         choose(EXTRACTORS, name.strip(), "eval.extractor")
-    with one_sentence():
-        evaluation_settings(config)
 
 
 def _check_best(config: Config, names: list[str]) -> None:

@@ -7,7 +7,7 @@ import click
 import torch
 
 from evaluation import Report
-from evaluation.generalization import MEASURES, MeasureSettings, check_measures, measure
+from evaluation.generalization import MEASURES, check_measures, measure
 from evaluation.images.reader import fingerprint
 from gan import build
 from gan.command import Command, choose_device, describe
@@ -116,15 +116,7 @@ def _measured(names: list[str], config: ClassifierConfig, checkpoint: Checkpoint
         state.network,
         to_float(images.images),
         images.labels,
-        settings=MeasureSettings(
-            num_points=wanted.num_points,
-            num_noise=wanted.num_noise,
-            draws=wanted.draws,
-            num_local=wanted.num_local,
-            num_pairs=wanted.num_pairs,
-            batch_size=wanted.batch_size,
-            seed=wanted.seed,
-        ),
+        settings=wanted,
         data_name=data.shown,
         split=wanted.split,
         data_fingerprint=fingerprint(images.images),

@@ -231,7 +231,7 @@ def test_the_identity_changes_with_what_changes_the_result_and_with_nothing_else
         "eval.num_fid=10",
         "data.title=x",
     ]
-    other = ["train.seed=1", "train.steps=1", "discriminator.c=0.5", "data.name=cifar100", "train.precision=bf16"]
+    other = ["train.seed=1", "train.steps=1", "discriminator.channels=5", "data.name=cifar100", "train.precision=bf16"]
     for override in same:
         assert override_config(config, [override], "test").identity() == config.identity(), override
     identities = {override_config(config, [override], "test").identity() for override in other}

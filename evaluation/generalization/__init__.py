@@ -4,7 +4,6 @@ Sanyal et al. 2020, sections 3 and 5.2. Every function takes any torch classifie
 logits (N, K), and leaves it as it was.
 """
 
-from evaluation.generalization.case import MeasureSettings
 from evaluation.generalization.classifier import Margin
 from evaluation.generalization.lipschitz import JacobianNorms, global_lipschitz, local_lipschitz
 from evaluation.generalization.measures import (
@@ -20,6 +19,7 @@ from evaluation.generalization.plots import plot_complexity
 from evaluation.generalization.registry import MEASURES, check_measures
 from evaluation.generalization.report import measure
 from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
+from evaluation.settings import MeasureSettings
 
 __all__ = [
     "MEASURES",

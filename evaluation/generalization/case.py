@@ -8,38 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evaluation.errors import EvaluationError
 from evaluation.generalization.classifier import asked, margin_of
 from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
 from evaluation.images.reader import fingerprint
+from evaluation.settings import MeasureSettings
 
 VERSION = 1  # of how the measures are computed; raise it with any change to a value
-LARGEST = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class MeasureSettings:
-    """How much is measured. All but `batch_size` decide values.
-
-    Of more images than these counts a part is drawn by the seed; of fewer all are taken.
-
-    Raises:
-        EvaluationError: a count below 1, or a negative seed.
-    """
-
-    num_points: int = 10_000  # images for accuracy, margins and complexities
-    num_noise: int = 1_000  # images for noise sensitivity
-    draws: int = 32  # of noise, for each of them
-    num_local: int = 1_000  # images for local Lipschitz constants
-    num_pairs: int = 2_000  # pairs of images for global ones
-    batch_size: int = 100  # images in one pass
-    seed: int = 0  # of the choice of images and pairs, of noise, of resamples for intervals
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            least = 0 if name == "seed" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
-                raise EvaluationError(f"measures' {name}: got {value!r}, expected a whole number of at least {least}")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evaluation.generalization.case import Case, MeasureSettings
+from evaluation.generalization.case import Case
 from evaluation.generalization.classifier import asked, device_of
 from evaluation.generalization.registry import MEASURES, check_measures
 from evaluation.generalization.spectra import weight_layers
@@ -17,6 +17,7 @@ from evaluation.reporting.report import Report
 from evaluation.reporting.value import Value, protocol_hash
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.machine import machine
+from evaluation.settings import MeasureSettings
 
 DEFAULTS = MeasureSettings()
 NOTHING: Mapping[str, Any] = {}

@@ -47,10 +47,10 @@ def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEE
 
 def measure(context: Context) -> list[Value]:
     """IS of the first `num_is` generated images."""
-    settings = context.settings
+    splits = context.settings.number("is_splits")
     logits = context.logits("generated", context.required("num_is"))
-    mean, std = inception_score(logits, settings.is_splits)
-    fields = {"num_generated": len(logits), "splits": settings.is_splits, "shuffle_seed": SHUFFLE_SEED}
+    mean, std = inception_score(logits, splits)
+    fields = {"num_generated": len(logits), "splits": splits, "shuffle_seed": SHUFFLE_SEED}
     return [
         Value(
             key=context.key("is"),

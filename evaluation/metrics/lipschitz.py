@@ -204,7 +204,7 @@ def measure(context: Context) -> list[Value]:
     points = {name: _points(context, name, role) for name, role in _roles(context).items()}
     values = [_elhist(context, points[first], points[second]) for first, second in PAIRS if first in points]
     for one in points.values():
-        values += [_jacobian(context, one, noise) for noise in sorted({0.0, context.settings.lipschitz_noise})]
+        values += [_jacobian(context, one, noise) for noise in sorted({0.0, context.settings.lipschitz.noise})]
     return values
 
 
@@ -243,7 +243,7 @@ def _points(context: Context, name: str, role: str) -> Points:
 def _drawn(context: Context, first: Points, second: Points) -> tuple[Tensor, Tensor]:
     """Rows (P, 2) of pairs and their classes (P,), drawn uniformly; 0 where the critic is unconditional."""
     generator = torch.Generator("cpu").manual_seed(context.settings.seed)
-    shape = (context.settings.lipschitz_pairs,)
+    shape = (context.settings.lipschitz.pairs,)
     classes = torch.randint(len(first.rows), shape, generator=generator, device="cpu")
     if first is second:
         return pairs_within(first.rows, classes, generator), classes
@@ -324,7 +324,7 @@ def _protocol(context: Context) -> dict[str, Any]:
     fields = context.generation_fields()
     return {
         **{name: fields[name] for name in ("protocol_version", "image_size")},
-        "pairs": context.settings.lipschitz_pairs,
+        "pairs": context.settings.lipschitz.pairs,
         "seed": context.settings.seed,
         "conditional": context.critic_is_conditional,
         "input_scale": "p / 128 - 1",

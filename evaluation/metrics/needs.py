@@ -7,7 +7,7 @@ from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.reporting.value import Value
 
-HALVED = {"num_lipschitz": "lipschitz_pairs"}  # a number of images -> the setting it is computed from
+HALVED = {"num_lipschitz": "lipschitz.pairs"}  # a number of images -> the setting it is computed from
 
 
 class Metric(NamedTuple):

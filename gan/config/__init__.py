@@ -1,5 +1,6 @@
 """Typed configurations: GANs, classifiers, how they are read from YAML, composed and changed. Imports no torch."""
 
+from evaluation.settings.mistakes import nearest
 from gan.config.gan import (
     Config,
     DataSettings,
@@ -17,5 +18,6 @@ __all__ = [
     "TrainSettings",
     "available_configs",
     "load_config",
+    "nearest",
     "validate",
 ]

@@ -1,7 +1,7 @@
-"""What can be set of a classifier, its training and what is measured of it.
+"""Settings of a classifier, its training and its evaluation. Imports no torch.
 
-The defaults are ResNet-110 on CIFAR-100 as Sanyal et al. 2020 train it (5.1 and appendix D). A configuration file says
-what differs. This module imports no torch.
+The defaults are ResNet-110 on CIFAR-100 as Sanyal et al. 2020 train it (5.1 and appendix D). A configuration file holds
+the differences.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,30 +10,29 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gan.config import DataSettings, NormalizationSettings
-from gan.config.files import CLASSIFIERS, find_configs
-from gan.config.loading import (
+from evaluation.settings import MeasureSettings
+from evaluation.settings.schema import (
+    MOST_IMAGES,
     Count,
-    Draws,
-    Experiment,
     Images,
     Interval,
     Name,
     Probability,
+    Section,
     Seed,
-    Settings,
     Size,
     Text,
     Width,
-    load,
     setting,
-    validated,
     without_effect,
 )
+from gan.config import DataSettings, NormalizationSettings
+from gan.config.files import CLASSIFIERS, find_configs
+from gan.config.loading import Experiment, load, validated
 
 
 def _as_tuple(given: Any) -> Any:
-    """YAML has lists."""
+    """Converts a list from YAML."""
     if not isinstance(given, list | tuple):
         raise ValueError("a list such as [150, 250]")
     return tuple(given)
@@ -56,55 +55,70 @@ Epochs = Annotated[int, Field(ge=0, le=10**6)]
 
 
 class LabelledDataSettings(DataSettings):
-    """Which images, and what their labels say."""
+    """The data set and its labels."""
 
-    name: Name = setting("cifar100", "a key of gan.data.DATASETS")
+    name: Name = setting("cifar100", "data set, a key of gan.data.DATASETS")
     labels: Literal["given", "random"] = setting(
-        "given", "random: of the training images, each drawn once, uniformly over the classes"
+        "given", "training labels; random: each drawn once, uniformly over the classes"
     )
-    num_train: Images = setting(0, "training images, as many of each class, the first of a random order; 0: all")
-    seed: Seed = setting(0, "of random labels and of that order: the same for all that are to be compared")
+    num_train: Images = setting(0, "training images, equally many of each class; 0: all")
+    seed: Seed = setting(
+        0,
+        "random seed of random labels and of the choice of num_train images; equal for classifiers to compare",
+        only_if={"labels": ["random"], "num_train": range(1, MOST_IMAGES + 1)},
+    )
 
 
 class ClassifierSettings(NormalizationSettings):
-    """The classifier's architecture, and how its weights are normalized. See docs/classifiers.md."""
+    """Architecture of the classifier and its weight normalization. See docs/classifiers.md.
 
-    name: Name = setting("resnet", "a key of gan.models.classifiers.CLASSIFIERS")
-    depth: Depth | None = setting(None, "resnet, wide_resnet, densenet, vgg: layers; unless given, the paper's")
-    channels: Width | None = setting(None, "resnet, vgg, alexnet: first width; unless given, the paper's")
-    width: Width | None = setting(None, "wide_resnet: factor of the widths; unless given, the paper's")
-    growth: Width | None = setting(None, "densenet: channels that a layer adds; unless given, the paper's")
-    shortcut_bn: bool | None = setting(None, "wide_resnet: batch normalization in shortcuts; unless given, none")
-    c: Annotated[float, Field(gt=0, le=1)] = setting(0.5, "srn: stable rank at most c * min(rows, columns)")
+    A size that is null is the paper's.
+    """
+
+    name: Name = setting("resnet", "architecture, a key of gan.models.classifiers.CLASSIFIERS")
+    depth: Depth | None = setting(None, "layers", only_if={"name": ["resnet", "wide_resnet", "densenet", "vgg"]})
+    channels: Width | None = setting(
+        None, "channels of the first layer", only_if={"name": ["resnet", "vgg", "alexnet"]}
+    )
+    width: Width | None = setting(None, "factor of the channels", only_if={"name": ["wide_resnet"]})
+    growth: Width | None = setting(None, "channels that each layer adds", only_if={"name": ["densenet"]})
+    shortcut_bn: bool | None = setting(None, "batch normalization in shortcuts", only_if={"name": ["wide_resnet"]})
+    c: Annotated[float, Field(gt=0, le=1)] = setting(
+        0.5, "srn: bound of the stable rank, as a share of min(rows, columns)", only_if={"normalization": ["srn"]}
+    )
 
 
-class ClassifierTrainSettings(Settings):
-    """The recipe, and how often a run reports and saves: SGD with momentum on cross-entropy."""
+class ClassifierTrainSettings(Section):
+    """Training of a classifier by SGD with momentum on cross-entropy, and how often a run reports and saves."""
 
-    epochs: Epochs = setting(300, "passes over the training images; 0: the network as it is initialized")
+    epochs: Epochs = setting(300, "passes over the training images; 0: save the initial network")
     stop_accuracy: Annotated[float, Field(ge=0, le=1)] = setting(
-        0.0, "stop after the first epoch with at least this training accuracy; 0: only train.epochs counts"
+        0.0, "stop after the first epoch with at least this training accuracy; 0: never"
     )
     batch_size: Size = setting(128, "images per update")
-    learning_rate: Annotated[float, Field(gt=0, le=1000)] = setting(0.1, "at the beginning, or at its peak")
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = setting(0.1, "learning rate after warmup")
     schedule: Literal["milestones", "cosine"] = setting(
-        "milestones", "cosine: half a cosine to 0 at the last update, after warmup"
+        "milestones", "learning rate: multiplied by factor at milestones, or half a cosine to 0 at the last update"
     )
-    milestones: Milestones = setting((150, 250), "completed epochs after which the learning rate is multiplied")
-    factor: Annotated[float, Field(gt=0, le=1)] = setting(0.1, "what it is multiplied by at each milestone")
-    warmup: Epochs = setting(0, "epochs over which the learning rate rises linearly from 0")
-    momentum: Probability = setting(0.9, "of SGD")
-    nesterov: bool = setting(False, "Nesterov's momentum")
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = setting(5e-4, "of all parameters")
-    augment: bool = setting(True, "crops of images padded by 4 pixels, and flips of half of them")
+    milestones: Milestones = setting(
+        (150, 250), "epochs after which the learning rate is multiplied", only_if={"schedule": ["milestones"]}
+    )
+    factor: Annotated[float, Field(gt=0, le=1)] = setting(
+        0.1, "factor of the learning rate at each milestone", only_if={"schedule": ["milestones"]}
+    )
+    warmup: Epochs = setting(0, "epochs of linear increase of the learning rate from 0")
+    momentum: Probability = setting(0.9, "momentum of SGD")
+    nesterov: bool = setting(False, "Nesterov momentum")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = setting(5e-4, "weight decay of all parameters")
+    augment: bool = setting(True, "random crops after padding by 4 pixels, and random horizontal flips")
     precision: Literal["fp32", "tf32", "bf16"] = setting(
         "fp32", "tf32: convolutions on a GPU; bf16: autocast of the forward pass"
     )
-    seed: Seed = setting(0, "of everything random")
-    test_every: Interval = without_effect(1, "epochs between test accuracies; 0: after the last one")
+    seed: Seed = setting(0, "random seed of the run")
+    test_every: Interval = without_effect(1, "epochs between test accuracies; 0: after the last epoch")
     checkpoint_every: Interval = without_effect(1, "epochs between checkpoints; 0: at the end")
-    keep_last: Count = without_effect(2, "newest checkpoints that stay on disk")
-    keep_every: Interval = without_effect(0, "checkpoints whose step is a multiple of it stay for good; 0: none")
+    keep_last: Count = without_effect(2, "newest checkpoints to keep")
+    keep_every: Interval = without_effect(0, "also keep checkpoints whose step is a multiple of this; 0: none")
 
     @model_validator(mode="after")
     def _check(self) -> "ClassifierTrainSettings":
@@ -113,22 +127,15 @@ class ClassifierTrainSettings(Settings):
         return self
 
 
-class ClassifierEvalSettings(Settings):
-    """What is measured of a trained classifier, on which images. See docs/generalization.md."""
+class ClassifierEvaluationSettings(MeasureSettings):
+    """Measures of a trained classifier, and the images they are taken on. See docs/generalization.md."""
 
-    metrics: Text = without_effect("accuracy,margin,complexity,spectra", "of gan-eval-classifier, separated by commas")
-    split: Literal["train", "test"] = setting("train", "whose images are measured, with the labels of training")
-    num_points: Draws = setting(10_000, "images for accuracy, margins and complexities; fewer where there are fewer")
-    num_noise: Draws = setting(1_000, "images for noise sensitivity")
-    draws: Draws = setting(32, "of noise, for each of them")
-    num_local: Draws = setting(1_000, "images for local Lipschitz constants")
-    num_pairs: Draws = setting(2_000, "pairs of images for global Lipschitz constants")
-    batch_size: Size = without_effect(100, "images per forward pass")
-    seed: Seed = setting(0, "of images, pairs and noise")
+    metrics: Text = without_effect("accuracy,margin,complexity,spectra", "measures, separated by commas")
+    split: Literal["train", "test"] = setting("train", "split that is measured; train has the labels of training")
 
 
 class ClassifierConfig(Experiment):
-    """Everything a classifier's run depends on."""
+    """Configuration of a classifier's run."""
 
     kind: ClassVar[str] = "classifier"
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -138,7 +145,7 @@ class ClassifierConfig(Experiment):
     data: LabelledDataSettings = LabelledDataSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     train: ClassifierTrainSettings = ClassifierTrainSettings()
-    eval: ClassifierEvalSettings = ClassifierEvalSettings()
+    eval: ClassifierEvaluationSettings = ClassifierEvaluationSettings()
 
 
 def load_classifier_config(
@@ -154,5 +161,5 @@ def validate_classifier(content: dict[str, Any], place: str) -> ClassifierConfig
 
 
 def available_classifier_configs() -> list[str]:
-    """Names of the classifiers' configurations in ./configs and in the package."""
+    """Names of classifier configurations in ./configs and in the package."""
     return [name for name in find_configs() if name.startswith(CLASSIFIERS)]

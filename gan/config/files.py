@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from gan.config.mistakes import nearest, short
+from evaluation.settings.mistakes import nearest, short
 from gan.config.old_names import new_form
 from gan.errors import ConfigError
 

@@ -1,7 +1,7 @@
-"""What can be set of a GAN, its training and its evaluation.
+"""Settings of a GAN, its training and its evaluation. Imports no torch.
 
-The defaults are CIFAR-10 with the SN-GAN ResNet: Miyato et al. 2018 as coded by its authors. A configuration file says
-what differs. This module imports no torch.
+The defaults are CIFAR-10 with the SN-GAN ResNet: Miyato et al. 2018 as coded by its authors. A configuration file holds
+the differences.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,183 +10,165 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gan.config.files import CLASSIFIERS, find_configs
-from gan.config.loading import (
+from evaluation.settings import Settings
+from evaluation.settings.presets import PROTOCOLS
+from evaluation.settings.schema import (
     Count,
-    Draws,
-    Experiment,
     Factor,
     Few,
-    Images,
     Interval,
     Name,
     Probability,
+    Section,
     Seed,
-    Settings,
     Size,
     Text,
     Width,
-    later_setting,
-    load,
     setting,
-    validated,
     without_effect,
 )
+from gan.config.files import CLASSIFIERS, find_configs
+from gan.config.loading import Experiment, load, validated
 
 
-class DataSettings(Settings):
-    """Which images, and how they become square and small. See docs/data.md."""
+class DataSettings(Section):
+    """The data set, and how its images become square and small. See docs/data.md."""
 
-    name: Name = setting("cifar10", "a key of gan.data.DATASETS")
+    name: Name = setting("cifar10", "data set, a key of gan.data.DATASETS")
     root: Text = without_effect("data", "folder or archive that holds the data set")
-    title: Text = without_effect("", "name printed in reports; empty: the name")
-    image_size: Literal[32, 64] = setting(32, "pixels per side in the networks")
-    crop: Interval = setting(0, "pixels per side of the centre crop; 0: the largest centred square")
+    title: Text = without_effect("", "name printed in reports; empty: the data set's name")
+    image_size: Literal[32, 64] = setting(32, "height and width in pixels")
+    crop: Interval = setting(0, "height and width of the centre crop in pixels; 0: the largest centred square")
     resize: Literal["none", "box", "bilinear", "bicubic", "lanczos"] = setting(
-        "none", "filter; none: refuse other sizes"
+        "none", "interpolation filter; none: refuse images of another size"
     )
-    download: bool = without_effect(True, "fetch the data set where the source can")
+    download: bool = without_effect(True, "download the data set if it is missing and can be downloaded")
 
     @property
     def shown(self) -> str:
-        """What the data are called."""
+        """Name of the data in reports."""
         return self.title or self.name
 
 
-class GeneratorSettings(Settings):
-    """The generator's architecture."""
+class GeneratorSettings(Section):
+    """Architecture of the generator."""
 
-    name: Name = setting("resnet", "a key of gan.models.GENERATORS")
-    channels: Width = setting(256, "width at full resolution")
-    z_dim: Size = setting(128, "size of the latent vector")
+    name: Name = setting("resnet", "architecture, a key of gan.models.GENERATORS")
+    channels: Width = setting(256, "channels at full resolution")
+    z_dim: Size = setting(128, "dimension of the latent vector")
 
 
-class NormalizationSettings(Settings):
-    """How a network's weights are normalized. See docs/normalizations.md."""
+class NormalizationSettings(Section):
+    """Weight normalization of a network. See docs/normalizations.md."""
 
-    normalization: Name = setting("none", "a key of gan.normalization.NORMALIZATIONS")
-    c: Annotated[float, Field(gt=0, le=1)] = setting(0.7, "srn: stable rank at most c * min(rows, columns)")
-    n_power_iterations: Few = setting(1, "per update of the network")
-    infeasible: Literal["skip", "error", "floor"] = later_setting(
-        "skip", "srn where c * min(rows, columns) <= 1: sn only, refuse, or never less than 1.5"
+    normalization: Name = setting("none", "weight normalization, a key of gan.normalization.NORMALIZATIONS")
+    c: Annotated[float, Field(gt=0, le=1)] = setting(
+        0.7, "srn: bound of the stable rank, as a share of min(rows, columns)", only_if={"normalization": ["srn"]}
     )
-    scale: Annotated[float, Field(gt=0, le=1e6)] = later_setting(1.0, "ssn, bssn: factor of every normalized weight")
-    ortho_coefficient: Factor = later_setting(
-        1e-3, "ortho, orthogonal: of the orthonormal regularization; the paper's is not stated: sweep it"
+    n_power_iterations: Few = setting(
+        1, "power iterations per update", only_if={"normalization": ["sn", "srn", "ssn", "bsn", "bssn"]}
+    )
+    infeasible: Literal["skip", "error", "floor"] = setting(
+        "skip",
+        "srn, layers with c * min(rows, columns) <= 1: spectral normalization only, an error, or a bound of 1.5",
+        only_if={"normalization": ["srn"]},
+    )
+    scale: Annotated[float, Field(gt=0, le=1e6)] = setting(
+        1.0, "ssn, bssn: factor of every normalized weight", only_if={"normalization": ["ssn", "bssn"]}
+    )
+    ortho_coefficient: Factor = setting(
+        1e-3,
+        "ortho, orthogonal: coefficient of the orthonormal regularization; the paper does not state its own",
+        only_if={"normalization": ["ortho"], "penalty": ["orthogonal"]},
     )
 
 
 class DiscriminatorSettings(NormalizationSettings):
-    """The discriminator's architecture, and how its weights are normalized."""
+    """Architecture of the discriminator, its weight normalization and its penalty."""
 
-    name: Name = setting("resnet", "a key of gan.models.DISCRIMINATORS")
-    channels: Width = setting(128, "width at full resolution")
-    normalization: Name = setting("sn", "a key of gan.normalization.NORMALIZATIONS")
-    penalty: Name = later_setting("none", "a key of gan.normalization.PENALTIES, besides the normalization's own")
-    gp_coefficient: Factor = later_setting(10.0, "wgan_gp, gradient: of the gradient penalty")
-    r1_coefficient: Factor = later_setting(10.0, "r1: twice the squared gradient's factor")
+    name: Name = setting("resnet", "architecture, a key of gan.models.DISCRIMINATORS")
+    channels: Width = setting(128, "channels at full resolution")
+    normalization: Name = setting("sn", "weight normalization, a key of gan.normalization.NORMALIZATIONS")
+    penalty: Name = setting("none", "penalty added to that of the normalization, a key of gan.normalization.PENALTIES")
+    gp_coefficient: Factor = setting(
+        10.0,
+        "wgan_gp, gradient: coefficient of the gradient penalty",
+        only_if={"normalization": ["wgan_gp"], "penalty": ["gradient"]},
+    )
+    r1_coefficient: Factor = setting(
+        10.0, "r1: twice the factor of the squared gradient norm", only_if={"penalty": ["r1"]}
+    )
 
 
-class TrainSettings(Settings):
-    """The recipe, and how often a run reports and saves. Steps are generator updates."""
+class TrainSettings(Section):
+    """Training of a GAN, and how often a run reports and saves. Steps are generator updates."""
 
-    steps: Interval = setting(50_000, "generator updates; 0: the networks as they are initialized")
-    batch_size: Size = setting(64, "real images per discriminator step, in all processes together; as many fakes")
-    generator_batch_factor: Few = setting(2, "fakes per generator step, in units of batch_size")
+    steps: Interval = setting(50_000, "generator updates; 0: save the initial networks")
+    batch_size: Size = setting(64, "real images per discriminator step, in all processes together; as many fake ones")
+    generator_batch_factor: Few = setting(2, "fake images per generator step, in units of batch_size")
     d_steps: Few = setting(5, "discriminator steps per generator step")
-    loss: Name = setting("hinge", "a key of gan.losses.LOSSES")
-    learning_rate: Annotated[float, Field(gt=0, le=1000)] = setting(2e-4, "of both networks")
-    lr_decay_start: Interval = setting(0, "step at which the linear decay to 0 begins")
-    lr_decay: Literal["linear", "none"] = setting("linear", "to 0 at the last step, or constant")
-    adam_beta1: Probability = setting(0.0, "of both networks")
-    adam_beta2: Probability = setting(0.9, "of both networks")
-    dequantize: bool = setting(True, "add U[0, 1/128) to real images")
-    flip: bool = setting(False, "flip half of the real images")
-    ema_decay: Probability = setting(0.0, "of the averaged generator; 0: none is kept")
+    loss: Name = setting("hinge", "adversarial loss, a key of gan.losses.LOSSES")
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = setting(2e-4, "learning rate of both networks")
+    lr_decay_start: Interval = setting(
+        0, "step at which the linear decay to 0 begins", only_if={"lr_decay": ["linear"]}
+    )
+    lr_decay: Literal["linear", "none"] = setting(
+        "linear", "learning rate: linear decay to 0 at the last step, or constant"
+    )
+    adam_beta1: Probability = setting(0.0, "Adam's beta1, both networks")
+    adam_beta2: Probability = setting(0.9, "Adam's beta2, both networks")
+    dequantize: bool = setting(True, "add noise from U[0, 1/128) to real images")
+    flip: bool = setting(False, "flip each real image with probability 1/2")
+    ema_decay: Probability = setting(0.0, "decay of the averaged generator; 0: no averaged generator")
     precision: Literal["fp32", "tf32", "bf16"] = setting(
-        "fp32", "tf32: convolutions on a GPU; bf16: autocast of the networks' forward passes"
+        "fp32", "tf32: convolutions on a GPU; bf16: autocast of the forward passes"
     )
-    seed: Seed = setting(0, "of everything random")
-    fast: Literal["auto", "on", "off"] = without_effect(  # as a device's, its rounding is no part of the experiment
-        "off", "whole iterations as CUDA graphs; auto: where that works; on: refuse to go on where a capture fails"
+    seed: Seed = setting(0, "random seed of the run")
+    # Without effect: its rounding differs as that of another device does.
+    fast: Literal["auto", "on", "off"] = without_effect(
+        "off", "capture iterations as CUDA graphs; auto: if possible; on: stop if a capture fails"
     )
-    log_every: Count = without_effect(100, "steps between lines in metrics.jsonl and TensorBoard")
+    log_every: Count = without_effect(100, "steps between entries in metrics.jsonl and TensorBoard")
     sample_every: Interval = without_effect(1000, "steps between sample grids; 0: at the start and the end")
     checkpoint_every: Interval = without_effect(1000, "steps between checkpoints; 0: at the end")
-    keep_last: Count = without_effect(2, "newest checkpoints that stay on disk")
-    keep_every: Interval = without_effect(0, "checkpoints whose step is a multiple of it stay for good; 0: none")
-    eval_every: Interval = without_effect(0, "steps between evaluations with eval.metrics; 0: none")
+    keep_last: Count = without_effect(2, "newest checkpoints to keep")
+    keep_every: Interval = without_effect(0, "also keep checkpoints whose step is a multiple of this; 0: none")
+    eval_every: Interval = without_effect(0, "steps between evaluations of eval.metrics; 0: none")
     keep_best: Text = without_effect(
-        "", "a metric, such as fid: its best checkpoint stays as checkpoints/best-<step>.pt"
+        "", "metric, such as fid, whose best checkpoint is kept as checkpoints/best-<step>.pt"
     )
-    on_alarm: Literal["log", "stop"] = without_effect(
-        "log", "what follows signs of a collapse; see gan.training.health"
-    )
+    on_alarm: Literal["log", "stop"] = without_effect("log", "reaction to signs of a collapse, see gan.training.health")
     retries: Interval = without_effect(
-        0, "after a divergence, go back to the last good checkpoint and on with other random numbers, so often at most"
+        0, "maximum restarts from the last good checkpoint after a divergence, each with a new seed"
     )
 
 
-class NeuralDivergenceSettings(Settings):
-    """The critics of Neural Divergence. See docs/metrics.md."""
+class EvaluationSettings(Settings):
+    """Evaluation of a GAN: the protocol, and how images are generated. See docs/metrics.md."""
 
-    preset: Name = setting("srn2020", "protocol of the critics; unless given, it sets the numbers below")
-    steps: Count | None = setting(None, "critic updates")
-    num_samples: Annotated[int, Field(ge=1, le=10**9)] | None = setting(
-        None, "generated images that the final value averages over"
+    reference: Literal["train", "test"] | None = setting(
+        None, "split that generated images are compared with; null: the protocol's"
     )
-    num_critics: Few | None = setting(None, "independent critics; mean and standard deviation are reported")
-    holdout: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, "share of the test images that critics do not see")
-    pool: Draws | None = setting(None, "train critics on so many generated images, made once; null: on fresh ones")
-
-
-class LipschitzSettings(Settings):
-    """Empirical Lipschitz constants of the discriminator. See docs/metrics.md."""
-
-    pairs: Draws = setting(2_000, "pairs of each kind, and images at which Jacobian norms are taken")
-    noise: Factor = setting(0.1, "standard deviation around the images; 0: at them only")
-
-
-class EvalSettings(Settings):
-    """The protocol of evaluation. See docs/metrics.md."""
-
-    metrics: Text = without_effect("fid,is", "evaluated every train.eval_every, separated by commas")
-    extractor: Text = setting("inception", "keys of evaluation.EXTRACTORS, separated by commas")
-    inception_weights: Text = without_effect("", "file; empty: $INCEPTION_WEIGHTS, then torch-fidelity's download")
-    clip_weights: Text = without_effect("", "file; empty: $CLIP_WEIGHTS, then torch hub's folder")
-    classifier_weights: Text = without_effect(
-        "",
-        "extractor resnet: file of tools/make_extractor.py; empty: $CLASSIFIER_WEIGHTS, then the one that is included",
+    ema: bool = setting(True, "use the averaged generator if there is one")
+    quantizer: Literal["round", "truncate"] = setting("round", "rounding of generated images to 8 bits")
+    labels: Literal["balanced", "uniform"] = setting(
+        "balanced", "classes of conditional samples: equal counts, or uniform draws"
     )
-    protocol: Name = setting("srn2020", "a key of evaluation.PROTOCOLS; unless given, it sets the five below")
-    reference: Literal["train", "test"] | None = setting(None, "the split that generated images are compared with")
-    reference_statistics: Text = setting("", "FID: an .npz file of mu and sigma, in place of reference images")
-    num_real: Images | None = setting(None, "FID, KID, precision, recall: reference images; 0: all")
-    num_fid: Images | None = setting(None, "FID, KID, precision, recall: generated images")
-    num_is: Images | None = setting(None, "IS: generated images")
-    is_splits: Draws | None = setting(None, "IS: mean and deviation over so many parts")
-    num_intra: Images = setting(5_000, "metrics by class: generated images of each class")
-    kid_subsets: Draws = setting(100, "KID: mean and deviation over so many draws")
-    kid_subset_size: Draws = setting(1_000, "KID: images of each draw")
-    floor: bool = setting(True, "FID: measure it between two draws of the reference, too")
-    ema: bool = setting(True, "use the averaged generator where one is kept")
-    quantizer: Literal["round", "truncate"] = setting("round", "of generated images, to 8 bits")
-    labels: Literal["balanced", "uniform"] = setting("balanced", "of conditional samples: equal counts, or drawn")
     bn_mode: Literal["eval", "standing"] = setting(
-        "eval", "batch norm of the generator: running or standing statistics"
+        "eval", "batch-norm statistics of the generator: running, or computed anew from samples"
     )
     truncation: Factor = setting(
-        0.0, "latents are normal within so many standard deviations, component by component; 0: without bounds"
+        0.0, "bound of the latents' components, in standard deviations of their normal distribution; 0: no bound"
     )
-    batch_size: Size = without_effect(100, "images per forward pass")
-    cache: bool = without_effect(True, "keep features of real images on disk for the next time")
-    seed: Seed = setting(0, "of latents, labels, subsets and critics")
-    nd: NeuralDivergenceSettings = NeuralDivergenceSettings()
-    lipschitz: LipschitzSettings = LipschitzSettings()
+
+    @property
+    def split(self) -> str:
+        """Split of the reference images."""
+        return self.reference or PROTOCOLS[self.protocol].reference
 
 
 class Config(Experiment):
-    """Everything a run depends on."""
+    """Configuration of a GAN's run."""
 
     kind: ClassVar[str] = "gan"
     renamed: ClassVar[Mapping[tuple[str, str], str]] = {("train", "keep_checkpoints"): "keep_last"}
@@ -197,7 +179,7 @@ class Config(Experiment):
     generator: GeneratorSettings = GeneratorSettings()
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
     train: TrainSettings = TrainSettings()
-    eval: EvalSettings = EvalSettings()
+    eval: EvaluationSettings = EvaluationSettings()
 
 
 def load_config(path_or_name: str | Path, overrides: Sequence[str] = (), variants: Sequence[str | Path] = ()) -> Config:
@@ -211,5 +193,5 @@ def validate(content: dict[str, Any], place: str) -> Config:
 
 
 def available_configs() -> list[str]:
-    """Names of the GANs' configurations in ./configs and in the package."""
+    """Names of GAN configurations in ./configs and in the package."""
     return [name for name in find_configs() if not name.startswith(CLASSIFIERS)]

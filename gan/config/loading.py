@@ -5,15 +5,15 @@ The settings themselves are in gan/config/gan.py and gan/config/classifier.py. T
 
 import hashlib
 import json
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from evaluation.settings.mistakes import explain, short
+from evaluation.settings.schema import Name, Section, leaves, places, without_effect
 from gan.config.files import find_config, find_variant
-from gan.config.mistakes import explain, short
 from gan.config.reading import parse_yaml, read_mapping, write_yaml
 from gan.errors import ConfigError
 
@@ -23,56 +23,7 @@ MAX_FILES = 100
 """Files that one configuration is composed of, repetitions counted."""
 
 
-def _text(most: int, forbidden: str, expected: str) -> Callable[[str], str]:
-    """A check of a text: at most so many characters, none of them forbidden, a control character or half of one."""
-
-    def check(text: str) -> str:
-        odd = any(letter in forbidden or unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
-        if odd or len(text) > most or text in (".", ".."):
-            raise ValueError(f"{expected} of at most {most} characters")
-        return text
-
-    return check
-
-
-Probability = Annotated[float, Field(ge=0, lt=1)]
-Factor = Annotated[float, Field(ge=0, le=1e6)]
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-Interval = Annotated[int, Field(ge=0, lt=2**31)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-# Absurd sizes are refused here, in words, not by the machine's memory after minutes.
-Width = Annotated[int, Field(ge=1, le=4096)]
-Size = Annotated[int, Field(ge=1, le=2**16)]
-Few = Annotated[int, Field(ge=1, le=1000)]
-Images = Annotated[int, Field(ge=0, le=10**7)]
-Draws = Annotated[int, Field(ge=1, le=10**7)]
-Text = Annotated[str, AfterValidator(_text(4096, "", "one line"))]
-Name = Annotated[str, AfterValidator(_text(100, "/\\", "a name without slashes"))]
-
-
-def without_effect(default: Any, description: str) -> Any:
-    """A setting that does not change the result: intervals, paths, names. It is left out of the identity."""
-    return Field(default=default, description=description, json_schema_extra={"identity": False})
-
-
-def setting(default: Any, description: str) -> Any:
-    """A setting that changes the result."""
-    return Field(default=default, description=description)
-
-
-def later_setting(default: Any, description: str) -> Any:
-    """A setting that earlier versions did not have. At its default, which is what they did, it is left out of the
-    identity, so that their runs keep theirs."""
-    return Field(default=default, description=description, json_schema_extra={"identity": "unless default"})
-
-
-class Settings(BaseModel):
-    """Strict, frozen, no unknown names, no infinities."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Experiment(Settings):
+class Experiment(Section):
     """Everything that a run of some kind depends on.
 
     kind: what is trained, as run.json says it.
@@ -88,12 +39,8 @@ class Experiment(Settings):
 
     def identity(self) -> str:
         """SHA-256 (16 hex digits) over the settings of training that change the result."""
-        settings = dict(training_settings(self))
-        for place, field, value in leaves(self):
-            extra = field.json_schema_extra
-            if isinstance(extra, dict) and extra.get("identity") == "unless default" and value == field.default:
-                del settings[place]
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        settings = json.dumps(dict(training_settings(self)), sort_keys=True)
+        return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
         return write_yaml(self.model_dump())
@@ -104,28 +51,17 @@ Kind = TypeVar("Kind", bound=Experiment)
 
 def training_settings(config: Experiment) -> Iterator[tuple[str, Any]]:
     """(place, value) of every setting that changes what training produces; evaluation is not among them."""
-    for place, field, value in leaves(config):
-        extra = field.json_schema_extra
-        if not place.startswith("eval.") and not (isinstance(extra, dict) and extra.get("identity") is False):
+    for place, has_effect, value in leaves(config):
+        if has_effect and not place.startswith("eval."):
             yield place, value
 
 
 def differences(ours: Experiment, theirs: Experiment) -> list[str]:
     """Settings of training in which two configurations differ, as "place: ours, theirs"."""
-    other = dict(training_settings(theirs))
-    return [
-        f"{place}: {value!r}, {other[place]!r}" for place, value in training_settings(ours) if other[place] != value
-    ]
-
-
-def leaves(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(place, field, value) of every setting, in order; a place is its names with dots between."""
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if isinstance(value, BaseModel):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field, value
+    relevant = {place for config in (ours, theirs) for place, _ in training_settings(config)}
+    others = {place: value for place, _, value in leaves(theirs)}
+    values = [(place, value) for place, _, value in leaves(ours) if place in relevant]
+    return [f"{place}: {value!r}, {others[place]!r}" for place, value in values if value != others[place]]
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -180,8 +116,7 @@ def validated(kind: type[Kind], content: dict[str, Any], place: str) -> Kind:
     try:
         return kind.model_validate(_with_new_names(kind, content, place))
     except ValidationError as error:
-        places = [place for place, _, _ in leaves(kind())]
-        raise ConfigError(f"{place}: {explain(kind, error, places)}") from None
+        raise ConfigError(f"{place}: {explain(kind, error, places(kind))}") from None
 
 
 def load(

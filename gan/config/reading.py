@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from gan.config.mistakes import short
+from evaluation.settings.mistakes import short
 from gan.errors import ConfigError
 
 MAX_FILE_BYTES = 100_000

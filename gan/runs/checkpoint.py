@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gan.errors import CheckpointError, DamagedCheckpointError
+from gan.config import Config
+from gan.config.classifier import ClassifierConfig
+from gan.config.loading import load
+from gan.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from gan.runtime.files import write_atomically, writing
 
 FORMAT = 1
@@ -241,21 +244,24 @@ def newest_run(runs: Path = Path("runs"), identity: str = "", kind: str = "gan")
     Raises:
         CheckpointError: no such run has a checkpoint.
     """
-    candidates = [
-        (checkpoints[-1].stat().st_mtime, run)
-        for run in (runs.iterdir() if runs.is_dir() else ())
-        if (checkpoints := list_checkpoints(run)) and kind_of(run) == kind and identity in ("", identity_of(run))
-    ]
-    if not candidates:
-        raise CheckpointError(
-            f"{runs}: no run with a checkpoint there; train one, or name it with --run or --checkpoint"
-        )
-    return max(candidates)[1]
+    found = [(checkpoints[-1].stat().st_mtime, run) for run in _folders(runs) if (checkpoints := list_checkpoints(run))]
+    for _, run in sorted(found, reverse=True):
+        if kind_of(run) == kind and identity in ("", identity_of(run)):
+            return run
+    raise CheckpointError(f"{runs}: no run with a checkpoint there; train one, or name it with --run or --checkpoint")
+
+
+def _folders(runs: Path) -> list[Path]:
+    return list(runs.iterdir()) if runs.is_dir() else []
 
 
 def identity_of(run: Path) -> str:
-    """The identity of the configuration that made a run, from its folder; empty if it has none."""
-    return str(_record(run).get("identity", ""))
+    """Identity of the configuration stored in a run folder, as this version computes it; empty without one."""
+    kind = ClassifierConfig if kind_of(run) == ClassifierConfig.kind else Config
+    try:
+        return load(kind, run / "config.yaml").identity()
+    except ConfigError:
+        return ""
 
 
 def kind_of(run: Path) -> str:

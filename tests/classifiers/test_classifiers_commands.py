@@ -14,7 +14,6 @@ import yaml
 from click.testing import CliRunner, Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from evaluation.generalization import MeasureSettings
 from gan import build
 from gan.config import available_configs
 from gan.config.classifier import ClassifierConfig, available_classifier_configs, load_classifier_config
@@ -367,11 +366,6 @@ def test_measuring_other_images_than_those_of_training_is_refused(
     other = [f"--set=data.root={tmp_path / split}" for split in ("train", "test")]
     refused(call("gan-eval-classifier", *measuring, other[0]), "was trained on other images")
     refused(call("gan-eval-classifier", *measuring, other[1], "--set=eval.split=test"), "expected those of training")
-
-
-def test_defaults_of_measures_stand_twice_but_are_the_same() -> None:
-    ours, theirs = ClassifierConfig().eval, MeasureSettings()
-    assert {name: getattr(ours, name) for name in vars(theirs)} == vars(theirs)
 
 
 def test_reports_of_two_classifiers_are_compared(train: Train, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_all_metrics_of_folders(folders: tuple[Path, Path], tmp_path: Path, monk
     generated, reference = folders
     sets = ["--generated", generated, "--reference", reference, "--test", reference]
     more = ["--metrics", "fid, is,nd,intra_fid,kid", "--extractor", "classifier", "--nd-steps", 2, "--nd-critics", 1]
-    more += ["--set", "num_intra=10", "--set", "kid_subset_size=10", "--set", "nd_holdout=0.1"]
+    more += ["--set", "num_intra=10", "--set", "kid_subset_size=10", "--set", "nd.holdout=0.1"]
     result = run(*sets, *more, *ALL, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     names = {key.split("/")[0] for key in Report.load(tmp_path / "out").values}
@@ -144,7 +144,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(folders: tuple[Path, Path],
         ([*sets[:4], "--metrics", "fid", "--inception-weights", tmp_path / "weights.pth"], "does not hold"),
         ([*sets, "--device", "tpu9"], "--device: got 'tpu9'"),
         ([*sets, "--device", "cuda:99"], "--device: got cuda:99"),
-        ([*sets, "--num-fid", "-3"], "expected a positive number or all"),
+        ([*sets, "--num-fid", "-3"], "num_fid: got '-3', expected greater than or equal to 0"),
     ]:
         result = run(*arguments)
         assert result.exit_code == 2, (arguments, result.output)
@@ -197,11 +197,11 @@ def test_images_win_over_statistics_unless_these_are_asked_for(folders: tuple[Pa
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("kid_subset_size=x", "--set kid_subset_size: got 'x', expected a whole number"),
-        ("floor=yes", "--set floor: got 'yes', expected true or false"),
-        ("nothing=1", "--set: got 'nothing=1', expected NAME=VALUE with a name out of num_intra"),
-        ("kid_subset_size", "--set kid_subset_size: got ''"),
-        ("nd_preset=x", "nd preset: got 'x', expected one of srn2020, gulrajani2019"),
+        ("kid_subset_size=x", "kid_subset_size: got 'x', expected a valid integer"),
+        ("floor=perhaps", "floor: got 'perhaps', expected a valid boolean"),
+        ("nothing=1", "--set: got 'nothing=1', expected NAME=VALUE with a name out of metrics, extractor"),
+        ("kid_subset_size", "--set: got 'kid_subset_size', expected NAME=VALUE"),
+        ("nd.preset=x", "nd.preset: got 'x', expected 'srn2020' or 'gulrajani2019'"),
     ],
 )
 def test_other_settings_are_checked(folders: tuple[Path, Path], change: str, sentence: str):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from settings_with import settings_with
 from torch import Tensor
 
 from evaluation import METRICS, Context, Report, Settings, evaluate
@@ -124,7 +125,7 @@ def test_precision_does_not_see_dropped_modes_but_recall_does(context: Context, 
 
 
 def test_values_do_not_depend_on_the_batch_size(context: Context, plain: Report):
-    other = evaluate(FEATURE_METRICS, replace(context, settings=replace(ALL, batch_size=7)))
+    other = evaluate(FEATURE_METRICS, replace(context, settings=settings_with(ALL, batch_size=7)))
     assert other.values == pytest.approx(plain.values, rel=1e-4, abs=1e-5)
     hashes = [{key: entry["hash"] for key, entry in one.protocol["values"].items()} for one in (plain, other)]
     assert hashes[0] == hashes[1]

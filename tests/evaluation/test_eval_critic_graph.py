@@ -20,8 +20,8 @@ from evaluation.metrics.neural_divergence import graph as critic_graph
 from evaluation.metrics.neural_divergence.critic import Noise, Training
 from evaluation.metrics.neural_divergence.graph import WARMUP, CapturedUpdate
 from evaluation.metrics.neural_divergence.images import critic_images
-from evaluation.presets import PRESETS, Preset
 from evaluation.runtime.isolation import isolated
+from evaluation.settings.presets import PRESETS, Preset
 
 CPU = torch.device("cpu")
 SMALL_WGAN_GP = replace(PRESETS["gulrajani2019"], channels=(16, 32), average_decay=0.9)
@@ -239,7 +239,7 @@ def test_how_critics_were_updated_is_recorded_but_decides_no_hash(monkeypatch: p
     context = Context(
         generated=noise(40, 0),
         test=noise(40, 1),
-        settings=Settings(nd_steps=2, nd_samples=16, nd_batch_size=8, nd_critics=1),
+        settings=Settings(nd={"steps": 2, "num_samples": 16, "batch_size": 8, "num_critics": 1}),
     )
     plain = evaluate(["nd"], context).protocol["values"]
     monkeypatch.setattr(critic, "choose_update", lambda update, device: Another(update, ""))

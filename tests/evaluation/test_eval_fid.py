@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from random_tensors import features
+from settings_with import settings_with
 
 from evaluation import (
     Context,
@@ -97,7 +98,7 @@ def test_disjoint_counts(available: int, num_real: int, num_fid: int, expected: 
 
 
 def test_the_floor_can_be_left_out_and_needs_images(context: Context):
-    assert set(evaluate(["fid"], replace(context, settings=replace(context.settings, floor=False))).values) == {
+    assert set(evaluate(["fid"], replace(context, settings=settings_with(context.settings, floor=False))).values) == {
         "fid/pixels"
     }
     hardly_any = replace(context, reference=context.reference[:3], settings=Settings(num_real=3, num_fid=40))
@@ -115,7 +116,7 @@ def test_one_pass_serves_fid_and_its_floor(context: Context):
             seen.append(len(images))
             return inner(images)
 
-    settings = replace(context.settings, batch_size=1000, kid_subset_size=9)
+    settings = settings_with(context.settings, batch_size=1000, kid_subset_size=9)
     evaluate(["fid", "fid_infinity", "kid", "prdc"], replace(context, extractor=Counting(), settings=settings))
     assert sorted(seen) == [40, 90]
 
@@ -128,9 +129,9 @@ def test_the_floor_depends_on_real_images_alone(context: Context):
     before = hashes()
     assert {k for k, v in hashes(protocol={"quantizer": "truncate"}).items() if v != before[k]} == {"fid"}
     for change in (
-        {"settings": replace(context.settings, num_fid=41)},
-        {"settings": replace(context.settings, num_real=49)},
-        {"settings": replace(context.settings, seed=1)},
+        {"settings": settings_with(context.settings, num_fid=41)},
+        {"settings": settings_with(context.settings, num_real=49)},
+        {"settings": settings_with(context.settings, seed=1)},
         {"reference": context.reference[:100]},
     ):
         assert {k for k, v in hashes(**change).items() if v != before[k]} == {"fid", "fid_floor"}
@@ -147,7 +148,7 @@ def statistics(context: Context) -> Statistics:
 def test_statistics_do_not_stand_for_images_where_images_are_needed(
     context: Context, statistics: Statistics, metric: str
 ):
-    settings = replace(context.settings, num_intra=1)
+    settings = settings_with(context.settings, num_intra=1)
     with pytest.raises(EvaluationError, match=f"metric {metric}: got no reference images"):
         evaluate([metric], replace(context, reference=None, statistics=statistics, settings=settings))
 
@@ -213,6 +214,6 @@ def test_fid_infinity_records_its_line(context: Context):
 def test_too_few_images_for_a_line_are_refused(context: Context, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("evaluation.images.image_set.extract", None)
     with pytest.raises(EvaluationError, match="metric fid_infinity: got 29 generated images, expected at least 30"):
-        evaluate(["fid_infinity"], replace(context, settings=replace(context.settings, num_fid=29)))
+        evaluate(["fid_infinity"], replace(context, settings=settings_with(context.settings, num_fid=29)))
     with pytest.raises(EvaluationError, match="fid_infinity: got 29 features, expected at least 30"):
         fid_infinity(features(29), fit(features(30)))

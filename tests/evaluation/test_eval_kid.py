@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from random_tensors import features
+from settings_with import settings_with
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from evaluation import Context, EvaluationError, Settings, evaluate, kid, kid_of_all_pairs
@@ -131,15 +132,16 @@ def test_hashes_change_with_the_subsets_for_kid_alone(context: Context):
 
     before = hashes(context.settings)
     for change in ({"kid_subsets": 7}, {"kid_subset_size": 21}):
-        after = hashes(replace(context.settings, **change))
+        after = hashes(settings_with(context.settings, **change))
         assert [key for key in before if before[key] != after[key]] == ["kid/pixels"]
     for change in ({"num_fid": 41}, {"num_real": 51}, {"seed": 1}):
-        after = hashes(replace(context.settings, **change))
+        after = hashes(settings_with(context.settings, **change))
         assert not [key for key in before if before[key] == after[key]]
 
 
 def test_a_value_below_zero_is_explained(context: Context):
-    same = replace(context, generated=context.reference, settings=replace(context.settings, num_real=0, num_fid=0))
+    settings = settings_with(context.settings, num_real=0, num_fid=0)
+    same = replace(context, generated=context.reference, settings=settings)
     report = evaluate(["kid"], same)
     assert report.values["kid_all_pairs/pixels"] < 0
     assert "kid_all_pairs/pixels is below 0: the estimate is unbiased" in report.table()
@@ -148,9 +150,9 @@ def test_a_value_below_zero_is_explained(context: Context):
 def test_sets_smaller_than_a_subset_are_refused_before_any_work(context: Context, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("evaluation.images.image_set.extract", None)
     with pytest.raises(EvaluationError, match=r"metric kid: got 40 generated images, expected at least .* = 41"):
-        evaluate(["kid"], replace(context, settings=replace(context.settings, kid_subset_size=41)))
+        evaluate(["kid"], replace(context, settings=settings_with(context.settings, kid_subset_size=41)))
     with pytest.raises(EvaluationError, match="metric kid: got 60 reference images"):
-        evaluate(["kid"], replace(context, settings=replace(context.settings, kid_subset_size=61, num_real=0)))
+        evaluate(["kid"], replace(context, settings=settings_with(context.settings, kid_subset_size=61, num_real=0)))
 
 
 @pytest.mark.parametrize("change", [{"kid_subsets": 0}, {"kid_subset_size": 1}])

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_tensors import seeded
+from settings_with import settings_with
 from torch import Tensor, nn
 
 from evaluation import Context, EvaluationError, Report, Settings, empirical_lipschitz, evaluate, jacobian_norms
@@ -342,7 +343,7 @@ def test_statistics_are_numpys_and_intervals_those_of_theory():
     assert summarize(values, seed=1)["p95"].interval != found["p95"].interval
 
 
-FEW = Settings(lipschitz_pairs=20, lipschitz_noise=0.25)
+FEW = Settings(lipschitz={"pairs": 20, "noise": 0.25})
 
 
 @pytest.fixture
@@ -400,7 +401,7 @@ def test_the_critic_sees_pixels_in_its_own_range(context: Context):
         seen.append(images.detach())
         return images.flatten(1).sum(1)
 
-    settings = replace(FEW, lipschitz_noise=0)
+    settings = settings_with(FEW, lipschitz__noise=0)
     report = evaluate(["elhist"], replace(context, critic=critic, test=None, test_labels=None, settings=settings))
     assert min(map(torch.min, seen)) >= -1
     known = {image.numpy().tobytes() for image in to_critic(torch.cat([context.generated[:40], context.reference]))}
@@ -473,7 +474,7 @@ def test_equal_pairs_are_left_out_and_counted(context: Context):
 def test_results_do_not_depend_on_batches_or_on_more_generated_images(context: Context):
     one = evaluate(["elhist"], context)
     fewer = replace(context, generated=context.generated[:40], generated_labels=None)
-    other = evaluate(["elhist"], replace(fewer, settings=replace(FEW, batch_size=7)))
+    other = evaluate(["elhist"], replace(fewer, settings=settings_with(FEW, batch_size=7)))
     assert other.values == pytest.approx(one.values, rel=1e-4)
     hashes = [[entry["hash"] for entry in report.protocol["values"].values()] for report in (one, other)]
     assert hashes[0] == hashes[1]
@@ -491,10 +492,10 @@ def test_test_images_take_part_where_there_are_enough(context: Context):
 @pytest.mark.parametrize(
     ("change", "changed"),
     [
-        ({"settings": replace(FEW, seed=1)}, "all"),
-        ({"settings": replace(FEW, lipschitz_pairs=19)}, "all"),
-        ({"settings": replace(FEW, lipschitz_noise=0.5)}, "near"),
-        ({"settings": replace(FEW, batch_size=3, num_real=7, num_fid=7)}, ""),
+        ({"settings": settings_with(FEW, seed=1)}, "all"),
+        ({"settings": settings_with(FEW, lipschitz__pairs=19)}, "all"),
+        ({"settings": settings_with(FEW, lipschitz__noise=0.5)}, "near"),
+        ({"settings": settings_with(FEW, batch_size=3, num_real=7, num_fid=7)}, ""),
         ({"protocol": {"quantizer": "truncate"}}, "fake"),
         ({"critic": Linear(points(1, 8, (3, 32, 32)))}, ""),
         ({"reference": torch.zeros(80, 3, 32, 32, dtype=torch.uint8)}, "real"),
@@ -518,7 +519,7 @@ def test_labels_are_part_of_a_conditional_protocol(context: Context):
     ("change", "message"),
     [
         ({"critic": None}, "metric elhist: got no critic"),
-        ({"settings": replace(FEW, lipschitz_pairs=31)}, "metric elhist: got 60 generated images, expected 62"),
+        ({"settings": settings_with(FEW, lipschitz__pairs=31)}, "metric elhist: got 60 generated images, expected 62"),
         ({"reference": None, "reference_labels": None}, "metric elhist: got no reference images"),
         (
             {"generated_labels": None, "critic_is_conditional": True},

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from settings_with import settings_with
 
 from evaluation import Context, EvaluationError, Settings, evaluate
 from evaluation.reporting.neighbours import copy_ratios, nearest_neighbours, sample_neighbours
@@ -114,7 +115,7 @@ def test_nothing_is_extracted_and_no_value_changes(context: Context, monkeypatch
 
 def test_pixels_are_compared_where_no_extractor_has_seen_both(context: Context):
     context.generated[0] = context.reference[3]
-    report = evaluate(["is"], replace(context, settings=replace(SMALL, num_real=0)))
+    report = evaluate(["is"], replace(context, settings=settings_with(SMALL, num_real=0)))
     assert report.protocol["neighbours"]["features"] == "whole images, pixels in [0, 1]"
     assert report.protocol["neighbours"]["num_reference"] == 120
     assert report.arrays["neighbour_rows"][0, 0] == 3

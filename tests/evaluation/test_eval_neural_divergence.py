@@ -11,6 +11,7 @@ import pytest
 import random_tensors
 import torch
 from scipy import stats
+from settings_with import settings_with
 from torch import nn
 
 from evaluation import Context, EvaluationError, Settings, evaluate, neural_divergence
@@ -31,7 +32,7 @@ from evaluation.metrics.neural_divergence.divergence import (
 )
 from evaluation.metrics.neural_divergence.images import critic_images
 from evaluation.metrics.neural_divergence.unfinished import Unfinished, forget_finished
-from evaluation.presets import PRESETS
+from evaluation.settings.presets import PRESETS
 
 CPU = torch.device("cpu")
 SHORT = {"steps": 40, "samples": 128, "batch_size": 32, "num_critics": 1}
@@ -571,7 +572,7 @@ def test_checkpoints_of_a_sampler_need_its_identity(tmp_path: Path):
         neural_divergence(fresh(), noise(8, 1, side=8), **SHORT, checkpoints=tmp_path)
 
 
-SMALL = Settings(nd_steps=3, nd_samples=40, nd_batch_size=32, nd_critics=2, nd_holdout=0.25)
+SMALL = Settings(nd={"steps": 3, "num_samples": 40, "batch_size": 32, "num_critics": 2, "holdout": 0.25})
 
 
 def context(sampler=None, **changes) -> Context:
@@ -588,7 +589,7 @@ def context(sampler=None, **changes) -> Context:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_term_has_its_key_direction_bounds_and_interval(name: str):
-    values = {value.key: value for value in measure(context(settings=replace(SMALL, nd_preset=name)))}
+    values = {value.key: value for value in measure(context(settings=settings_with(SMALL, nd__preset=name)))}
     terms = {key.removeprefix(f"nd_short/{name}/") for key in values}
     assert terms == {*Terms._fields} | {
         f"unseen/{term}" for term in ("softplus_real", "critic_gap", "divergence", "accuracy", "real_mean", "real_std")
@@ -607,23 +608,23 @@ def test_every_term_has_its_key_direction_bounds_and_interval(name: str):
 
 
 def test_without_a_holdout_there_are_no_unseen_terms():
-    values = measure(context(settings=replace(SMALL, nd_holdout=0.0, nd_critics=1)))
+    values = measure(context(settings=settings_with(SMALL, nd__holdout=0.0, nd__num_critics=1)))
     assert [value.key.split("/", 2)[2] for value in values] == list(Terms._fields)
     assert all(value.interval is None and value.std is None for value in values)
 
 
 def test_a_report_of_gulrajani2019_is_saved_with_the_critics_losses(tmp_path: Path):
-    report = evaluate(["nd"], context(settings=replace(SMALL, nd_preset="gulrajani2019", nd_critics=1)))
+    report = evaluate(["nd"], context(settings=settings_with(SMALL, nd__preset="gulrajani2019", nd__num_critics=1)))
     folder = report.save(tmp_path / "report")
     assert (folder / "nd_short-gulrajani2019.png").is_file()
     assert report.arrays["nd_short/gulrajani2019/critics"].shape == (1, len(Terms._fields))
 
 
-@pytest.mark.parametrize("change", [{"nd_holdout": 0.5}, {"nd_pool": 40}, {"nd_preset": "gulrajani2019"}])
+@pytest.mark.parametrize("change", [{"nd__holdout": 0.5}, {"nd__pool": 40}, {"nd__preset": "gulrajani2019"}])
 def test_hashes_change_with_holdout_pool_and_preset(change: dict):
     before, after = (
         {entry["hash"] for entry in evaluate(["nd"], context(settings=settings)).protocol["values"].values()}
-        for settings in (SMALL, replace(SMALL, **change))
+        for settings in (SMALL, settings_with(SMALL, **change))
     )
     assert not before & after
 
@@ -631,14 +632,14 @@ def test_hashes_change_with_holdout_pool_and_preset(change: dict):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"nd_holdout": 1.0}, "nd_holdout: got 1.0"),
-        ({"nd_pool": 0}, "nd_pool: got 0"),
-        ({"nd_preset": "x"}, "nd preset"),
+        ({"holdout": 1.0}, "nd.holdout: got 1.0"),
+        ({"pool": 0}, "nd.pool: got 0"),
+        ({"preset": "x"}, "nd.preset"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict, message: str):
     with pytest.raises(EvaluationError, match=message):
-        Settings(**settings)
+        Settings(nd=settings)
 
 
 @pytest.mark.usefixtures("often_saved")

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import random_tensors
 import torch
+from settings_with import settings_with
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from evaluation import Context, EvaluationError, Settings, evaluate, prdc
@@ -170,7 +171,7 @@ def test_the_interval_of_density_is_cut_at_zero_and_needs_a_count(
 
 def test_hashes_change_with_the_neighbours_of_each_pair(context: Context):
     def hashes(**change: int) -> dict[str, str]:
-        report = evaluate(["prdc"], replace(context, settings=replace(context.settings, **change)))
+        report = evaluate(["prdc"], replace(context, settings=settings_with(context.settings, **change)))
         return {key.split("/")[0]: entry["hash"] for key, entry in report.protocol["values"].items()}
 
     before = hashes()
@@ -185,9 +186,9 @@ def test_hashes_change_with_the_neighbours_of_each_pair(context: Context):
 def test_too_few_images_are_refused_before_any_work(context: Context, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("evaluation.images.image_set.extract", None)
     with pytest.raises(EvaluationError, match="metric prdc: got 5 generated images, expected more than the 5"):
-        evaluate(["prdc"], replace(context, settings=replace(context.settings, num_fid=5)))
+        evaluate(["prdc"], replace(context, settings=settings_with(context.settings, num_fid=5)))
     with pytest.raises(EvaluationError, match="metric prdc: got 4 reference images"):
-        evaluate(["prdc"], replace(context, settings=replace(context.settings, num_real=4)))
+        evaluate(["prdc"], replace(context, settings=settings_with(context.settings, num_real=4)))
 
 
 @pytest.mark.parametrize("name", ["pr_neighbours", "dc_neighbours"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from settings_with import settings_with
 
 from evaluation import Context, EvaluationError, Moments, Settings, evaluate, read_statistics
 from evaluation.images.image_set import ImageSet, Pass
@@ -101,7 +102,7 @@ def test_statistics_of_another_extractor_are_refused(tmp_path: Path, drawn, pixe
         generated=drawn(60, seed=2)[0],
         statistics=read_statistics(tmp_path / "small.npz"),
         extractor=pixels,
-        settings=replace(SETTINGS, num_fid=60),
+        settings=settings_with(SETTINGS, num_fid=60),
     )
     with pytest.raises(EvaluationError, match=r"^small\.npz: got statistics of 3 features, but .* pixels has 192"):
         evaluate([metric], context)

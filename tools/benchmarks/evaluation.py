@@ -20,7 +20,7 @@ from torch_fidelity.metric_fid import fid_statistics_to_metric
 from benchmarks.timing import Record, Rows, add_whole_run, finish, interleave, shared_options, start, summarize
 from evaluation import Context, Moments, Report, Settings, Sources, build_extractor, evaluate, frechet_distance
 from evaluation.metrics.neural_divergence.critic import Training
-from evaluation.presets import PRESETS
+from evaluation.settings.presets import PRESETS
 
 FIDELITY = "torch-fidelity"
 PYTORCH_FID = "pytorch-fid"

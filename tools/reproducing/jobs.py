@@ -18,6 +18,7 @@ class Jobs:
     def __init__(self, at_once: int, devices: Sequence[str]) -> None:
         self.at_once, self.devices = at_once, devices
         self.errors: dict[str, str] = {}
+        self.identities: dict[str, str] = {}  # by the names of run folders
         self.stopped = False
 
     def execute(self, jobs: Sequence[tuple[Path, str, Planned]], at_once: int) -> None:
@@ -31,10 +32,11 @@ class Jobs:
             interrupted = stopped or status >= 128
             self.stopped |= interrupted
             if status and not interrupted:
-                self.errors.setdefault(_identity(folder.name), f"{planned.module} ended with status {status}")
+                self.errors.setdefault(self.identities[folder.name], f"{planned.module} ended with status {status}")
 
     def usable(self, groups: Mapping[ModelRun, Iterable[Metrics]]) -> dict[ModelRun, Iterable[Metrics]]:
         """Runs whose data, names and extractors are there, checked before training; the others get an error."""
+        self.identities |= {run.folder.name: run.identity for run in groups}
         answers: dict[tuple[str, ...], str] = {}
         for run, wanted in groups.items():
             missing = sorted({name for metrics in wanted if not run.is_measured(metrics) for name in metrics})
@@ -81,9 +83,4 @@ class Jobs:
         click.echo(line, err=True)
         name, _, text = line.partition("] ")
         if "error: " in text:
-            self.errors[_identity(name)] = text.partition("error: ")[2]
-
-
-def _identity(name: str) -> str:
-    """Identity at the end of a run folder's name."""
-    return name.rpartition("-")[2]
+            self.errors[self.identities[name.removeprefix("[")]] = text.partition("error: ")[2]

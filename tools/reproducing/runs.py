@@ -4,15 +4,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from gan.config import nearest
 from gan.config.files import find_variants
-from gan.config.mistakes import nearest
 from gan.errors import ConfigError
 from gan.launch.several import Planned
-from gan.runs.checkpoint import list_checkpoints, step_of
+from gan.runs.checkpoint import identity_of, list_checkpoints, step_of
 from reproducing.content import Model
 from reproducing.measured import MeasuredRun
 from reproducing.scales import Scale
@@ -73,7 +73,7 @@ class ModelRun:
 
     @property
     def folder(self) -> Path:
-        found = sorted(self.root.glob(f"*-{self.identity}"))
+        found = sorted(self.root.glob(f"*-{self.identity}")) or _stored(self.root, self.identity)
         return found[0] if found else self.root / f"{self.config.name}-seed{self.seed}-{self.identity}"
 
     @property
@@ -116,6 +116,16 @@ class ModelRun:
             return None
         logged = self.model.logged(self.config, self.folder)
         return MeasuredRun(self.folder, [self.report(metrics) for metrics in groups], logged)
+
+
+def _stored(root: Path, identity: str) -> list[Path]:
+    """Folders whose names end with another identity, as an earlier version computed it, of the same settings."""
+    return [folder for folder in sorted(root.glob("*-*")) if _stored_identity(folder)[:8] == identity]
+
+
+@cache
+def _stored_identity(folder: Path) -> str:
+    return identity_of(folder)
 
 
 def _settings(place: str, values: Mapping[str, Any]) -> Iterable[str]:

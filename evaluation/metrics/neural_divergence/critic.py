@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from evaluation.images.reader import to_critic
 from evaluation.metrics.neural_divergence.graph import Batch, choose_update
-from evaluation.presets import Preset
+from evaluation.settings.presets import Preset
 
 GREY_LEVEL = 1 / 128  # of `to_critic`
 EPS = 1e-12  # inside the square root, whose derivative at 0 is infinite

@@ -23,10 +23,10 @@ from evaluation.images.reader import Sampler, check_images, check_same_size, fin
 from evaluation.metrics.neural_divergence.critic import LOSSES, Noise, Training, gradient_penalties
 from evaluation.metrics.neural_divergence.images import CHUNK, CriticImages, critic_images, steps_per_chunk
 from evaluation.metrics.neural_divergence.unfinished import Unfinished
-from evaluation.presets import PRESETS, Preset, check_settings
 from evaluation.reporting.value import Value, protocol_hash
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.progress import progress
+from evaluation.settings.presets import PRESETS, Preset, check_settings
 from evaluation.statistics.intervals import student_interval
 
 VERSION = 2  # of unfinished runs; raise it with any change to how critics are trained or measured
@@ -414,13 +414,13 @@ def measure(context: Context) -> list[Value]:
     result = neural_divergence(
         generated,
         context.test,
-        preset=settings.nd_preset,
-        steps=settings.nd_steps,
-        samples=settings.nd_samples,
-        batch_size=settings.nd_batch_size,
-        num_critics=settings.nd_critics,
-        critic_holdout=settings.nd_holdout,
-        pool=settings.nd_pool,
+        preset=settings.nd.preset,
+        steps=settings.nd.steps,
+        samples=settings.nd.num_samples,
+        batch_size=settings.nd.batch_size,
+        num_critics=settings.nd.num_critics,
+        critic_holdout=settings.nd.holdout,
+        pool=settings.nd.pool,
         seed=settings.seed,
         device=context.device,
         checkpoints=context.nd_checkpoints,

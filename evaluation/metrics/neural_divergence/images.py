@@ -9,8 +9,8 @@ from evaluation.errors import EvaluationError
 from evaluation.images.reader import Sampler, check_images, check_same_size
 from evaluation.images.streams import upload
 from evaluation.metrics.neural_divergence.critic import derived_seed
-from evaluation.presets import Preset
 from evaluation.runtime.progress import progress
+from evaluation.settings.presets import Preset
 
 CHUNK = 2048  # images asked of a sampler at a time: with its seeds, part of the protocol
 

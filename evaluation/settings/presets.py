@@ -88,17 +88,6 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def find_protocol(name: str) -> Protocol:
-    """The protocol of that name.
-
-    Raises:
-        EvaluationError: there is none.
-    """
-    if name not in PROTOCOLS:
-        raise EvaluationError(f"protocol: got {name!r}, expected one of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
-
-
 def check_settings(preset: str | Preset, **changes: int | None) -> Preset:
     """The preset, given or by name, with those changes that are not None.
 

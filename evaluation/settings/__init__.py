@@ -1,0 +1,123 @@
+"""Settings of evaluation: the only list of their names, defaults and ranges. Imports no torch.
+
+A configuration embeds them, commands take their options from them, and contexts hold them.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from evaluation.settings.presets import PRESETS, PROTOCOLS
+from evaluation.settings.schema import (
+    Count,
+    Draws,
+    Factor,
+    Few,
+    Images,
+    Section,
+    Seed,
+    Size,
+    Text,
+    key_of,
+    setting,
+    without_effect,
+)
+
+
+class NeuralDivergenceSettings(Section):
+    """Critics of Neural Divergence. See docs/metrics.md."""
+
+    preset: Annotated[str, key_of(PRESETS)] = setting(
+        "srn2020", "published training of the critics; gives the values of settings that are null"
+    )
+    steps: Count | None = setting(None, "critic updates")
+    num_samples: Annotated[int, Field(ge=1, le=10**9)] | None = setting(
+        None, "generated images in the means that are reported"
+    )
+    batch_size: Size | None = setting(None, "real images per critic update; as many generated ones")
+    num_critics: Few | None = setting(None, "independent critics; their mean and standard deviation are reported")
+    holdout: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, "share of the test images that critics do not see")
+    pool: Draws | None = setting(
+        None, "train critics on a fixed set of this many generated images; null: on new images in each batch"
+    )
+
+
+class LipschitzSettings(Section):
+    """Empirical Lipschitz constants of the discriminator. See docs/metrics.md."""
+
+    pairs: Draws = setting(2_000, "pairs of images of each kind, and images at which Jacobian norms are computed")
+    noise: Factor = setting(
+        0.1, "standard deviation, in [-1, 1], of the noise that gives points near images; 0: only the images"
+    )
+
+
+class Settings(Section):
+    """The protocol of evaluation. Defaults are those of Sanyal et al. 2020, after Miyato et al. 2018.
+
+    Numbers of images: 0 means all; null takes the protocol's. See docs/metrics.md.
+    """
+
+    metrics: Text = without_effect("fid,is", "metrics, separated by commas")
+    extractor: Text = setting("inception", "feature extractors, keys of evaluation.EXTRACTORS, separated by commas")
+    inception_weights: Text = without_effect("", "weights file; empty: $INCEPTION_WEIGHTS, then a download")
+    clip_weights: Text = without_effect("", "weights file; empty: $CLIP_WEIGHTS, then torch hub's folder")
+    classifier_weights: Text = without_effect(
+        "", "weights file of extractor resnet; empty: $CLASSIFIER_WEIGHTS, then the package's"
+    )
+    protocol: Annotated[str, key_of(PROTOCOLS)] = setting(
+        "srn2020", "published numbers of images, a key of evaluation.PROTOCOLS"
+    )
+    reference_statistics: Text = setting("", "FID: .npz file with mu and sigma that replaces reference images")
+    num_real: Images | None = setting(None, "FID, KID, precision, recall: reference images, drawn by seed")
+    num_fid: Images | None = setting(None, "FID, KID, precision, recall: generated images, the first ones")
+    num_is: Images | None = setting(None, "IS: generated images, the first ones")
+    is_splits: Draws | None = Field(
+        default=None, description="IS: parts, over which mean and deviation are taken", validate_default=True
+    )
+    num_intra: Images = setting(5_000, "metrics within classes: generated images of each class, the first ones")
+    kid_subsets: Draws = setting(100, "KID: subsets, over which mean and deviation are taken")
+    kid_subset_size: Annotated[int, Field(ge=2, le=10**7)] = setting(1_000, "KID: images in each subset")
+    pr_neighbours: Draws = setting(3, "precision, recall: nearest neighbours")
+    dc_neighbours: Draws = setting(5, "density, coverage: nearest neighbours")
+    floor: bool = setting(True, "FID: also measure it between two samples of the reference")
+    batch_size: Size = without_effect(100, "images per forward pass")
+    cache: bool = without_effect(True, "keep features of real images on disk")
+    seed: Seed = setting(0, "random seed of latents, labels, subsets, pairs and critics")
+    nd: NeuralDivergenceSettings = NeuralDivergenceSettings()
+    lipschitz: LipschitzSettings = LipschitzSettings()
+
+    @field_validator("is_splits")
+    @classmethod
+    def _at_most_one_per_image(cls, splits: int | None, others: ValidationInfo) -> int | None:
+        if {"protocol", "num_is"} <= others.data.keys():
+            protocol, num_is = PROTOCOLS[others.data["protocol"]], others.data["num_is"]
+            most = protocol.num_is if num_is is None else num_is
+            found = protocol.is_splits if splits is None else splits
+            if most and found > most:
+                raise ValueError(f"at most num_is = {most}, not {found}")
+        return splits
+
+    def number(self, name: str) -> int:
+        """A setting that is a number, by name; the protocol's number where the setting is null."""
+        found = getattr(self, name)
+        return int(getattr(PROTOCOLS[self.protocol], name) if found is None else found)
+
+    @property
+    def num_lipschitz(self) -> int:
+        """Images of a set from which pairs are drawn that share no image."""
+        return 2 * self.lipschitz.pairs
+
+
+class MeasureSettings(Section):
+    """Measures of a classifier. See docs/generalization.md.
+
+    Numbers of images: the seed draws them where there are more; all are taken where there are fewer.
+    """
+
+    num_points: Draws = setting(10_000, "images for accuracy, margins and complexities")
+    num_noise: Draws = setting(1_000, "images for noise sensitivity")
+    draws: Draws = setting(32, "draws of noise for each of these images")
+    num_local: Draws = setting(1_000, "images for local Lipschitz constants")
+    num_pairs: Draws = setting(2_000, "pairs of images for global Lipschitz constants")
+    batch_size: Size = without_effect(100, "images per forward pass")
+    seed: Seed = setting(0, "random seed of images, pairs, noise and bootstrap resamples")

@@ -1,0 +1,108 @@
+"""The base class of all settings, ranges of values, and which settings change a result. Imports no torch."""
+
+import unicodedata
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from evaluation.errors import EvaluationError
+from evaluation.settings.mistakes import explain
+
+
+def _text(most: int, forbidden: str, expected: str) -> Callable[[str], str]:
+    """Returns a check of a text: its length, and no forbidden or control characters or lone surrogates."""
+
+    def check(text: str) -> str:
+        odd = any(letter in forbidden or unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+        if odd or len(text) > most or text in (".", ".."):
+            raise ValueError(f"{expected} of at most {most} characters")
+        return text
+
+    return check
+
+
+def key_of(names: Container[str] | Mapping[str, Any]) -> AfterValidator:
+    """Returns a check that a text is one of the names."""
+
+    def check(text: str) -> str:
+        if text not in names:
+            raise ValueError(" or ".join(map(repr, names)))  # type: ignore[arg-type]
+        return text
+
+    return AfterValidator(check)
+
+
+MOST_IMAGES = 10**7
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Factor = Annotated[float, Field(ge=0, le=1e6)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Interval = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+# Upper bounds refuse absurd sizes at once, not after minutes with no memory left.
+Width = Annotated[int, Field(ge=1, le=4096)]
+Size = Annotated[int, Field(ge=1, le=2**16)]
+Few = Annotated[int, Field(ge=1, le=1000)]
+Images = Annotated[int, Field(ge=0, le=MOST_IMAGES)]
+Draws = Annotated[int, Field(ge=1, le=MOST_IMAGES)]
+Text = Annotated[str, AfterValidator(_text(4096, "", "one line"))]
+Name = Annotated[str, AfterValidator(_text(100, "/\\", "a name without slashes"))]
+
+
+def without_effect(default: Any, description: str) -> Any:
+    """A setting that does not change the result, such as an interval, a path or a title."""
+    return Field(default=default, description=description, json_schema_extra={"effect": False})
+
+
+def setting(default: Any, description: str, *, only_if: Mapping[str, Container[Any]] | None = None) -> Any:
+    """A setting that changes the result.
+
+    Args:
+        only_if: settings of the same section, with values: the setting has an effect only if one of them has one of
+            its values. Nothing else refuses or ignores it.
+    """
+    extra: Any = {"only_if": only_if} if only_if else None
+    return Field(default=default, description=description, json_schema_extra=extra)
+
+
+class Section(BaseModel):
+    """Settings, strict and frozen, without unknown names or infinities.
+
+    Raises:
+        EvaluationError: constructed with values out of range. A section inside another reports to the outer one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise EvaluationError(explain(type(self), error, places(type(self)))) from None
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # else inner sections are made by calling it
+
+
+def places(kind: type[BaseModel]) -> list[str]:
+    """Returns the names of all settings with dots between sections, such as "nd.steps"."""
+    return [place for place, _, _ in leaves(kind())]
+
+
+def leaves(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, bool, Any]]:
+    """Yields (place, whether it changes the result, value) of every setting, in order."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", has_effect(section, name), value
+
+
+def has_effect(section: BaseModel, name: str) -> bool:
+    """Whether a setting changes the result, given the other settings of its section."""
+    extra = type(section).model_fields[name].json_schema_extra
+    found: Mapping[str, Any] = extra if isinstance(extra, Mapping) else {}
+    only_if = found.get("only_if")
+    chosen = only_if is None or any(getattr(section, other, None) in values for other, values in only_if.items())
+    return bool(found.get("effect", True) and chosen)
