@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -95,16 +97,23 @@ def test_nothing_below_imports_build() -> None:
     assert {name for name in FILES if "gan.build" in imports_of(name)} <= above
 
 
+def definitions(kind: type[ast.FunctionDef] | type[ast.ClassDef]) -> Iterator[tuple[str, int]]:
+    """Name with its file, and number of lines, of every function or class."""
+    for path in (path for package in ("gan", "evaluation", "tools") for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, kind):
+                yield f"{path.relative_to(ROOT)}: {node.name}", (node.end_lineno or 0) - node.lineno + 1
+
+
 def test_functions_fit_a_screen() -> None:
     """Options of commands count: they stand in the signature."""
-    lengths = {
-        f"{path.relative_to(ROOT)}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
-        for package in ("gan", "evaluation", "tools")
-        for path in (ROOT / package).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef)
-    }
-    assert not {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION}
+    assert not {name: length for name, length in definitions(ast.FunctionDef) if length > LONGEST_FUNCTION}
+
+
+def test_a_public_class_has_a_name_of_its_own() -> None:
+    """Settings are evaluation's and, until both have one schema, the sections of a configuration."""
+    times = Counter(name.rpartition(" ")[2] for name, _ in definitions(ast.ClassDef))
+    assert not {name for name, count in times.items() if count > 1 and not name.startswith("_")} - {"Settings"}
 
 
 def test_every_file_is_in_a_listed_package() -> None:
