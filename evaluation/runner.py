@@ -1,6 +1,5 @@
 """Names of metrics and a context -> a report."""
 
-import difflib
 import time
 from collections.abc import Sequence
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from evaluation.context import Context
-from evaluation.errors import EvaluationError
+from evaluation.errors import check_names
 from evaluation.metrics import METRICS
 from evaluation.metrics.needs import Metric, check_needs
 from evaluation.reporting.neighbours import sample_neighbours
@@ -68,19 +67,8 @@ def _measured(metric: Metric, context: Context) -> list[Value]:
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Refuses an unknown metric, or none.
-
-    Raises:
-        EvaluationError: naming the nearest valid name and all of them.
-    """
-    known = ", ".join(METRICS)
-    if isinstance(metrics, str) or not metrics:
-        raise EvaluationError(f"metrics: got {metrics!r}, expected a list of names out of {known}")
-    for name in metrics:
-        if name not in METRICS:
-            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise EvaluationError(f"metrics: got {name!r}, expected names out of {known}{hint}")
+    """Raises EvaluationError for an empty list or an unknown metric."""
+    check_names("metrics", metrics, METRICS)
 
 
 def _samples(context: Context) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
-"""What is said to govern how a classifier generalizes: margins, complexities, noise sensitivity, Lipschitz constants.
+"""Measures of a classifier's generalization: margins, complexities, noise sensitivity, Lipschitz constants.
 
-Sanyal et al. 2020, sections 3 and 5.2. Every function takes any torch classifier, a module of images that returns
-logits (N, K), and leaves it as it was.
+Sanyal et al. 2020, sections 3 and 5.2. All functions accept any torch classifier, a module that maps images to logits
+(N, K), and do not change it.
 """
 
 from evaluation.generalization.classifier import Margin

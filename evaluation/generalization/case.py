@@ -1,4 +1,4 @@
-"""What is measured and on what: a network, images with labels, how many of them, and the words for all that."""
+"""Inputs of a measurement: a network, images with labels, sample sizes, and their protocol fields."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evaluation.generalization.classifier import asked, margin_of
+from evaluation.generalization.classifier import checked_forward, margin_of
 from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
 from evaluation.images.reader import fingerprint
 from evaluation.settings import MeasureSettings
 
-VERSION = 1  # of how the measures are computed; raise it with any change to a value
+VERSION = 1  # of the measures; increase it with any change to a value
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network and what it is asked; what several measures need is computed once.
+    """A network and the images to measure it on; quantities that several measures use are computed once.
 
-    data, labelled: what decides values through the images, and through the labels.
-    as_used: what decides values through how the network is used, whatever its weights.
+    data, labelled: protocol fields of the images, and of the labels.
+    as_used: protocol fields of how the network is used, independent of its weights.
     """
 
     network: nn.Module
@@ -33,19 +33,19 @@ class Case:
     as_used: Mapping[str, Any]
 
     def rows(self, count: int) -> Tensor:
-        """Which images are measured, int64, ascending."""
+        """Returns the rows of the `count` images that are measured, int64, ascending."""
         if count >= len(self.images):
             return torch.arange(len(self.images), device="cpu")
         generator = torch.Generator("cpu").manual_seed(self.settings.seed)
         return torch.randperm(len(self.images), generator=generator, device="cpu")[:count].sort().values
 
     def some(self, count: int) -> tuple[Tensor, Tensor]:
-        """Images and labels of these rows."""
+        """Returns `count` images and their labels."""
         rows = self.rows(count)
         return self.images[rows.to(self.images.device)], self.labels[rows.to(self.labels.device)]
 
     def fields(self, count: int, *, labels: bool) -> dict[str, Any]:
-        """What decides a value of that many images, with or without their labels, the measure itself aside."""
+        """Returns the protocol fields of a value over `count` images, with or without labels."""
         rows = self.rows(count)
         drawn = {
             "num_images": len(rows),
@@ -56,12 +56,12 @@ class Case:
 
     @property
     def image_fields(self) -> dict[str, Any]:
-        """What decides a value through the network and the images."""
+        """Protocol fields of the network and the images."""
         return {**self.network_fields, **self.data}
 
     @property
     def network_fields(self) -> dict[str, Any]:
-        """What decides a value of the network alone."""
+        """Protocol fields of the network."""
         return {
             "measures_version": VERSION,
             "network": dict(self.as_used),
@@ -72,21 +72,22 @@ class Case:
 
     @cached_property
     def points(self) -> tuple[Tensor, Tensor]:
-        """The images and labels of accuracy, margins and complexities."""
+        """Images and labels for accuracy, margins and complexities."""
         return self.some(self.settings.num_points)
 
     @cached_property
     def logits(self) -> Tensor:
-        """At the points, float64 (n, K), on the CPU."""
+        """Logits at the points, float64 (n, K), on the CPU."""
         images, labels = self.points
-        with asked(self.network, images, labels) as ask, torch.no_grad():
-            return torch.cat([ask(some).double().cpu() for some in images.split(self.settings.batch_size)])
+        with checked_forward(self.network, images, labels) as forward, torch.no_grad():
+            return torch.cat([forward(some).double().cpu() for some in images.split(self.settings.batch_size)])
 
     @cached_property
     def margins(self) -> Tensor:
-        """At the points, float64 (n,), on the CPU."""
+        """Margins at the points, float64 (n,), on the CPU."""
         return margin_of(self.logits, self.points[1].cpu())
 
     @cached_property
     def layers(self) -> list[LayerSingularValues]:
+        """Singular values of the layers."""
         return layer_spectra(self.network)

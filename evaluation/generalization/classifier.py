@@ -1,4 +1,4 @@
-"""How a classifier is asked: in eval mode, each image for itself, its logits checked."""
+"""Evaluation of a classifier: in eval mode, with checks of its logits and of their independence between images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,17 +10,16 @@ from evaluation.errors import EvaluationError
 from evaluation.images.reader import check_inputs, check_labels
 from evaluation.runtime.isolation import still
 
-BATCH_SIZE = 100  # images in one pass; decides speed and memory, not values
-ROUNDING = 1e-4  # by which two float32 passes may differ, relative to the largest logit; 1e-6 measured on CPUs
+BATCH_SIZE = 100  # images per pass; affects speed and memory only
+ROUNDING = 1e-4  # difference allowed between two float32 passes, relative to the largest logit; 1e-6 measured on CPUs
 
-Ask = Callable[[Tensor], Tensor]  # images (n, ...) on the network's device -> logits (n, K)
+Forward = Callable[[Tensor], Tensor]  # images (n, ...) -> logits (n, K)
 
 
 class Margin(nn.Module):
-    """f(x)[y] - max over j != y of f(x)[j], (N,), of images and labels: a classifier as a critic, positive where right.
+    """Margin f(x)[y] - max over j != y of f(x)[j] of a classifier, (N,), as a critic of images and labels.
 
-    So `empirical_lipschitz(Margin(network), x, y, labels)` and `jacobian_norms(Margin(network), x, labels)` measure a
-    classifier's margin.
+    For `empirical_lipschitz(Margin(network), x, y, labels)` and `jacobian_norms(Margin(network), x, labels)`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -32,52 +31,35 @@ class Margin(nn.Module):
 
 
 def margin_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """logits[y] - max over j != y of logits[j]: (N, K), int64 (N,) -> (N,)."""
+    """Returns logits[y] - max over j != y of logits[j], (N,), for logits (N, K) and labels y int64 (N,)."""
     chosen = labels[:, None]
     others = logits.scatter(1, chosen, -torch.inf)
     return logits.gather(1, chosen).squeeze(1) - others.max(dim=1).values
 
 
 @contextmanager
-def asked(network: nn.Module, images: Tensor, labels: Tensor | None = None) -> Iterator[Ask]:
-    """The network, ready to be asked about these images; everything is restored behind it.
+def checked_forward(network: nn.Module, images: Tensor, labels: Tensor | None = None) -> Iterator[Forward]:
+    """Yields the network in eval mode as a function that checks its logits; restores the network afterwards.
 
     Raises:
-        EvaluationError: images or labels of another form; logits that are not one finite row (K,) for each image, K of
-            2 or more; a label outside them; an image's logits that depend on its batch, or change when asked again.
+        EvaluationError: images or labels of another shape or type; logits other than a finite (n, K), K at least 2; a
+            label of K or more; an image's logits that depend on its batch or differ between two passes.
     """
     check_inputs(images, "classifier's")
     check_labels(labels, len(images), "classifier's")
     device = device_of(network, images)
 
-    def ask(batch: Tensor) -> Tensor:
+    def forward(batch: Tensor) -> Tensor:
         return _checked(network(batch.to(device)), len(batch))
 
     with still(network):
-        _check_alone(ask, images, None if labels is None else int(labels.max()))
-        yield ask
+        _check_single_images(forward, images, None if labels is None else int(labels.max()))
+        yield forward
 
 
 def device_of(network: nn.Module, images: Tensor) -> torch.device:
-    """Where the network's parameters are; where the images are, if it has none."""
+    """Returns the device of the network's parameters, or that of the images if it has none."""
     return next(network.parameters(), images).device
-
-
-def gradient_of(output: Tensor, points: Tensor) -> Tensor:
-    """The gradient of a number by the points it was computed from; the graph is kept.
-
-    Raises:
-        EvaluationError: there is none.
-    """
-    gradient = None
-    if output.requires_grad:
-        (gradient,) = torch.autograd.grad(output, points, retain_graph=True, allow_unused=True)
-    if gradient is None:
-        raise EvaluationError(
-            "classifier: got logits without a gradient by the images, expected a differentiable network; "
-            "is it run under no_grad, or are images detached inside?"
-        )
-    return gradient
 
 
 def _checked(logits: object, count: int) -> Tensor:
@@ -90,22 +72,21 @@ def _checked(logits: object, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _check_alone(ask: Ask, images: Tensor, largest_label: int | None) -> None:
-    # Negated, the second image differs from the first also where all images are alike.
-    pair = torch.stack([images[0], -images[-1]])
-    together, again, alone = ask(pair), ask(pair), ask(pair[:1])
+def _check_single_images(forward: Forward, images: Tensor, largest_label: int | None) -> None:
+    pair = torch.stack([images[0], -images[-1]])  # negated, so that the images differ
+    together, again, alone = forward(pair), forward(pair), forward(pair[:1])
     if largest_label is not None and largest_label >= together.shape[1]:
         raise EvaluationError(
-            f"classifier's labels: got {largest_label} for {together.shape[1]} logits, expected class numbers below"
+            f"classifier's labels: got {largest_label} for {together.shape[1]} logits, expected smaller class numbers"
         )
     rounding = ROUNDING * together.abs().max()
     if bool((together - again).abs().max() > rounding):
         raise EvaluationError(
-            "classifier: got two answers for the same images, expected one; does a module draw random numbers in eval "
-            "mode?"
+            "classifier: got different logits for the same images, expected equal ones; does a module draw random "
+            "numbers in eval mode?"
         )
     if bool((together[0] - alone[0]).abs().max() > rounding):
         raise EvaluationError(
-            "classifier: an image's logits depend on the other images of its batch, expected not to; "
-            "give batch normalization its running statistics"
+            "classifier: the logits of an image depend on the other images of its batch, expected independent ones; "
+            "use running statistics in batch normalization"
         )

@@ -1,7 +1,7 @@
-"""Sample complexities of a classifier: Spec-Fro, Spec-L1 and Jac-Norm. Sanyal et al. 2020, 5.2 and appendix D.1.
+"""Sample complexities of a classifier: Spec-Fro, Spec-L1 and Jac-Norm (Sanyal et al. 2020, 5.2 and appendix D.1).
 
-All are logarithms (natural): products of spectral norms over a hundred layers leave the range of floats. Batch
-normalization and shortcuts are left out of the first two, as in the paper.
+All are natural logarithms, because products of spectral norms over a hundred layers overflow. Batch normalization and
+shortcuts are not part of the first two, as in the paper.
 """
 
 import math
@@ -13,40 +13,41 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
-from evaluation.generalization.classifier import BATCH_SIZE, Ask, asked, gradient_of, margin_of
+from evaluation.generalization.classifier import BATCH_SIZE, Forward, checked_forward, margin_of
 from evaluation.generalization.spectra import LayerSingularValues, layer_spectra, weight_layers
+from evaluation.metrics.lipschitz import gradient_of
 
 
 class Complexity(NamedTuple):
-    """The three measures at N images, each float64 (N,), natural logarithms; NaN where the margin is not positive."""
+    """Logarithms of the three measures at N images, each float64 (N,); NaN if the margin is not positive."""
 
-    margin: Tensor  # no logarithm
+    margin: Tensor  # the margin itself, not its logarithm
     spec_fro: Tensor
     spec_l1: Tensor
     jac_norm: Tensor
 
     @property
     def excluded(self) -> float:
-        """The fraction of images whose margin is not positive: they have no value."""
+        """Fraction of images without a value, because their margin is not positive."""
         return float((self.margin <= 0).double().mean())
 
     def percentile(self, percent: float = 90) -> dict[str, float]:
-        """Of each measure, over the images where it is finite; NaN if there are none. Table 5 has the 90th."""
+        """Returns a percentile of each measure over its finite values, NaN without any; Table 5 has the 90th."""
         values = {"spec_fro": self.spec_fro, "spec_l1": self.spec_l1, "jac_norm": self.jac_norm}
         kept = {name: one[one.isfinite()].numpy() for name, one in values.items()}
         return {name: float(np.percentile(one, percent)) if len(one) else math.nan for name, one in kept.items()}
 
 
 def complexity(network: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = BATCH_SIZE) -> Complexity:
-    """Margin, Spec-Fro, Spec-L1 and Jac-Norm of a classifier at each image.
+    """Computes margin, Spec-Fro, Spec-L1 and Jac-Norm of a classifier at each image.
 
     Args:
         network: images -> logits (N, K). Switched to eval mode and back.
-        images: (N, ...) float32 in the network's input range; float64 too.
+        images: (N, ...), float32 or float64, in the network's input range.
         labels: int64 (N,).
 
     Raises:
-        EvaluationError: as `margins`, `layer_spectra` and `log_jac_norm`.
+        EvaluationError: see `checked_forward`, `layer_spectra` and `log_jac_norm`.
     """
     margin = margins(network, images, labels, batch_size=batch_size)
     jac_norm = log_jac_norm(network, images, labels, batch_size=batch_size)
@@ -54,39 +55,39 @@ def complexity(network: nn.Module, images: Tensor, labels: Tensor, *, batch_size
 
 
 def complexity_of(margin: Tensor, layers: Sequence[LayerSingularValues], jac_norm: Tensor) -> Complexity:
-    """From what is known: margins (N,), layers, log Jac-Norm (N,)."""
-    twice = 2 * _log_positive(margin)
-    return Complexity(margin, log_spec_fro(layers) - twice, log_spec_l1(layers) - twice, jac_norm)
+    """Combines margins (N,), layers and log Jac-Norm (N,)."""
+    log_square = 2 * _log_positive(margin)
+    return Complexity(margin, log_spec_fro(layers) - log_square, log_spec_l1(layers) - log_square, jac_norm)
 
 
 def margins(network: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = BATCH_SIZE) -> Tensor:
-    """f(x)[y] - max over j != y of f(x)[j] for each image, float64 (N,); positive where the classifier is right.
+    """Computes f(x)[y] - max over j != y of f(x)[j] for each image, float64 (N,); positive if classified correctly.
 
     Raises:
-        EvaluationError: inputs of another form, or a network that is no classifier of single images; see `asked`.
+        EvaluationError: see `checked_forward`.
     """
-    with asked(network, images, labels) as ask, torch.no_grad():
+    with checked_forward(network, images, labels) as forward, torch.no_grad():
         parts = [
-            margin_of(ask(some).double().cpu(), classes.cpu())
+            margin_of(forward(some).double().cpu(), classes.cpu())
             for some, classes in zip(images.split(batch_size), labels.split(batch_size), strict=True)
         ]
     return torch.cat(parts)
 
 
 def log_spec_fro(layers: Sequence[LayerSingularValues]) -> float:
-    """log of prod |W_i|_2^2 * sum srank(W_i), which is Spec-Fro times the squared margin. Neyshabur et al. 2018."""
+    """Returns log(prod |W_i|_2^2 * sum srank(W_i)), Spec-Fro times the squared margin. Neyshabur et al. 2018."""
     return _log_product(layers) + math.log(math.fsum(layer.stable_rank for layer in layers))
 
 
 def log_spec_l1(layers: Sequence[LayerSingularValues], *, columns: bool = False, relative: bool = True) -> float:
-    """log of prod |W_i|_2^2 * (sum (|W_i|_{2,1} / |W_i|_2)^(2/3))^3: Spec-L1 times the squared margin.
+    """Returns log(prod |W_i|_2^2 * (sum (|W_i|_{2,1} / |W_i|_2)^(2/3))^3), Spec-L1 times the squared margin.
 
-    Bartlett et al. 2017, squared. The denominator |W_i|_2, which makes the sum independent of the scale of the weights,
-    is theirs; Sanyal et al. print the formula without it, where spectral normalization makes it 1.
+    Bartlett et al. 2017, squared. Their denominator |W_i|_2 makes the sum independent of the scale of the weights.
+    Sanyal et al. omit it, since it is 1 under spectral normalization.
 
     Args:
-        columns: |W|_{2,1} sums the norms of W's columns rather than those of its rows, one for each output unit.
-        relative: with the denominator.
+        columns: |W|_{2,1} sums the norms of columns instead of rows; rows belong to output units.
+        relative: whether to divide by |W_i|_2.
     """
     norms = [layer.norm_21_columns if columns else layer.norm_21_rows for layer in layers]
     scales = [layer.spectral_norm if relative else 1.0 for layer in layers]
@@ -96,63 +97,63 @@ def log_spec_l1(layers: Sequence[LayerSingularValues], *, columns: bool = False,
 
 
 def _log_product(layers: Sequence[LayerSingularValues]) -> float:
-    """log of prod |W_i|_2^2."""
+    """Returns log(prod |W_i|_2^2)."""
     return 2 * math.fsum(math.log(layer.spectral_norm) for layer in layers)
 
 
 def log_jac_norm(network: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = BATCH_SIZE) -> Tensor:
-    """log of sum_i |h_i|_2 |J_i|_2 / margin at each image, float64 (N,); NaN where the margin is not positive.
+    """Computes log(sum_i |h_i|_2 |J_i|_2 / margin) at each image, float64 (N,); NaN if the margin is not positive.
 
-    J_i is the gradient of the margin by h_i, along all paths. Wei & Ma 2019. The hidden layers h_i are what the linear
-    and convolution layers see: each input of one of them but the first one's, after activation, normalization and
-    pooling; an input that several layers share counts once, a layer that is called twice has two. With a single layer
-    there is none, and the value is -inf.
+    J_i is the gradient of the margin with respect to h_i along all paths. Wei & Ma 2019. The hidden layers h_i are the
+    inputs of all linear and convolution layers but the first, after activation, normalization and pooling. An input
+    that several layers share counts once; a layer that is called twice has two inputs. With a single layer there is no
+    hidden layer, and the value is -inf.
 
     Raises:
-        EvaluationError: as `margins` and `weight_layers`; a hidden layer that the images are not the first dimension
-            of, or through which no gradient flows.
+        EvaluationError: see `checked_forward` and `weight_layers`; a hidden layer whose first dimension is not the
+            batch, or without a gradient.
     """
     layers = weight_layers(network)
     parts = []
-    with asked(network, images, labels) as ask:
+    with checked_forward(network, images, labels) as forward:
         for some, classes in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             hidden = _HiddenLayers(len(some))
-            handles = [layer.register_forward_pre_hook(hidden.of(name), with_kwargs=True) for name, layer in layers]
+            handles = [layer.register_forward_pre_hook(hidden.hook(name), with_kwargs=True) for name, layer in layers]
             try:
-                parts.append(_log_jac_norm(ask, hidden, some, classes))
+                parts.append(_log_jac_norm(forward, hidden, some, classes))
             finally:
                 for handle in handles:
                     handle.remove()
     return torch.cat(parts)
 
 
-def _log_jac_norm(ask: Ask, hidden: "_HiddenLayers", images: Tensor, labels: Tensor) -> Tensor:
+def _log_jac_norm(forward: Forward, hidden: "_HiddenLayers", images: Tensor, labels: Tensor) -> Tensor:
     points = images.detach().clone().requires_grad_()
-    logits = ask(points)
+    logits = forward(points)
     margin = margin_of(logits, labels.to(logits.device))
-    gradient_of(margin.sum(), points)  # the hooks on hidden layers see their gradients on the way
+    gradient_of(margin.sum(), points, "classifier")  # runs the hooks on the gradients of hidden layers
     return hidden.log_sum() - _log_positive(margin.detach().double().cpu())
 
 
 def _log_positive(margin: Tensor) -> Tensor:
-    """log of the margin, NaN where it is not positive."""
+    """Returns the logarithm of the margin, NaN if it is not positive."""
     return margin.where(margin > 0, torch.nan).log()
 
 
 class _HiddenLayers:
-    """log |h_i| |J_i| of every hidden layer of one pass, by hooks before the layers.
+    """Collects log(|h_i| |J_i|) of every hidden layer in one pass, by forward pre-hooks of the layers.
 
-    Norms are taken, and hooks on gradients placed, when a layer is entered: an activation in place may change the
-    tensor later, and its gradient would be another one's.
+    Norms are computed and gradient hooks registered when a layer is called, because an in-place activation may change
+    the tensor, and its gradient, later.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.seen: list[tuple[Tensor, int]] = []  # with their versions; held, so that no other takes a tensor's place
+        self.seen: list[tuple[Tensor, int]] = []  # with versions; kept alive so that identities stay unique
         self.logs: list[Tensor] = []  # (count,)
 
-    def of(self, name: str) -> Any:
-        """What is called before the layer of this name."""
+    def hook(self, name: str) -> Any:
+        """Returns the forward pre-hook of the layer with this name."""
 
         def enter(layer: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             self._enter(name, arguments[0] if arguments else named["input"])
@@ -172,12 +173,12 @@ class _HiddenLayers:
         h.register_hook(lambda gradient: self.logs.append(norm + _log_norm(gradient)))
 
     def log_sum(self) -> Tensor:
-        """log of the sum over the hidden layers that the margin depends on, (count,)."""
+        """Returns the logarithm of the sum over hidden layers that the margin depends on, (count,)."""
         if not self.logs:
             return torch.full((self.count,), -torch.inf, dtype=torch.float64)
         return torch.stack(self.logs).logsumexp(0).cpu()
 
 
 def _log_norm(h: Tensor) -> Tensor:
-    """log |h_n|_2 of each row, (N,), float64."""
+    """Returns log |h_n|_2 of each row, float64 (N,)."""
     return torch.linalg.vector_norm(h.flatten(1), dim=1, dtype=torch.float64).log()

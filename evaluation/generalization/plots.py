@@ -10,15 +10,15 @@ from evaluation.generalization.measures import Complexity
 from evaluation.reporting.histograms import FAMILIES, NAMES, Curve, Panel, panels_figure
 from evaluation.reporting.plots import save_figure
 
-ORDER = ("jac_norm", "spec_l1", "spec_fro")  # the paper's
+ORDER = ("jac_norm", "spec_l1", "spec_fro")  # as in the paper
 
 
 def plot_complexity(runs: Mapping[str, Complexity], out_png: str | Path) -> None:
-    """One panel for each measure: densities on shared bins, dashed 90th percentiles. The more to the left, the better.
+    """Plots one panel per measure: densities on shared bins, with dashed 90th percentiles; smaller is better.
 
     Args:
-        runs: by the names to print. Leave out those far from the others, such as deep networks without normalization in
-            the spectral measures, as the paper does: all runs share an axis.
+        runs: complexities by displayed name. All runs share an axis, so leave out those far from the others, such as
+            deep networks without normalization in the spectral measures; the paper does so too.
 
     Raises:
         EvaluationError: no runs, or one without a finite value of a measure.
@@ -35,7 +35,7 @@ def _panel(measure: str, runs: Mapping[str, Complexity]) -> Panel:
         values = getattr(run, measure).numpy()
         if not np.isfinite(values).any():
             raise EvaluationError(
-                f"histograms: got no finite {title} of {label}, expected some; is an image classified rightly?"
+                f"histograms: got no finite {title} of {label}, expected some; is any image classified correctly?"
             )
         curves.append(Curve(label, place, values[np.isfinite(values)], run.percentile(90)[measure]))
     return Panel(FAMILIES["complexity"], title, curves)

@@ -1,4 +1,4 @@
-"""Names of measures, a network and images -> a report."""
+"""Measures a classifier and returns a report."""
 
 import hashlib
 import time
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.generalization.case import Case
-from evaluation.generalization.classifier import asked, device_of
+from evaluation.generalization.classifier import checked_forward, device_of
 from evaluation.generalization.registry import MEASURES, check_measures
 from evaluation.generalization.spectra import weight_layers
 from evaluation.images.reader import check_inputs, check_labels, fingerprint
@@ -38,35 +38,34 @@ def measure(
     subject: Mapping[str, Any] = NOTHING,
     class_names: Sequence[str] = (),
 ) -> Report:
-    """Measures a classifier where it is; the network, random states and precision flags are left as found.
+    """Measures a classifier without changing the network, random states or precision flags.
 
-    Every value's protocol holds what decides it: images, labels, counts, seeds, definitions, but not the network, which
-    is what is compared. So reports of different networks on the same images have equal hashes.
+    The protocol of a value covers images, labels, counts, seeds and definitions, but not the network. So reports of
+    different networks on the same images have equal hashes and can be compared.
 
     Args:
         names: keys of MEASURES.
-        network: images -> logits (N, K), on its device. Switched to eval mode and back.
-        images: all of a split, float32 (N, ...) in the network's input range; float64 too.
+        network: images -> logits (N, K), measured on its device. Switched to eval mode and back.
+        images: all images of a split, (N, ...), float32 or float64, in the network's input range.
         labels: int64 (N,).
-        data_name, split: such as "cifar100" and "train".
-        data_fingerprint: of what the images were made of, such as their pixels; unless given, of the images themselves.
-        label_kind: where labels are from, such as "random, seed 0".
-        network_protocol: what decides values through how the network is used, such as its input's scale or whether
+        data_name, split: for example "cifar100" and "train".
+        data_fingerprint: fingerprint of the source of the images, such as their pixels; default: of `images`.
+        label_kind: origin of the labels, such as "random, seed 0".
+        network_protocol: how the network is used as far as it affects values, such as the scale of its input or whether
             normalized weights are exact.
-        subject: what is known of the network, such as experiment, step, checkpoint.
-        class_names: by label.
+        subject: description of the network, such as experiment, step, checkpoint.
+        class_names: names by label.
 
     Raises:
-        EvaluationError: unknown names, inputs of another form, a network that is no classifier of single images, or
-            one that a measure is not defined for.
+        EvaluationError: unknown names; see `checked_forward`; a network for which a measure is not defined.
     """
     check_measures(names)
     check_inputs(images, "classifier's")
     check_labels(labels, len(images), "classifier's")
-    protocol_hash("network", dict(network_protocol))  # refuses what cannot be hashed before anything is measured
+    protocol_hash("network", dict(network_protocol))  # raises early if it cannot be hashed
     images = images.detach()
     with isolated():
-        with asked(network, images, labels):  # refuses what is no classifier
+        with checked_forward(network, images, labels):  # checks the classifier before anything is measured
             pass
         if any(MEASURES[name].layers for name in names):
             weight_layers(network)

@@ -1,4 +1,4 @@
-"""The singular values of every layer, of the weights that a network uses now."""
+"""Singular values of the weights of a classifier's layers."""
 
 import math
 from typing import NamedTuple
@@ -10,14 +10,16 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from evaluation.errors import EvaluationError
 from evaluation.runtime.isolation import still
 
-_ELEMENTWISE = (nn.LayerNorm,)  # their weights scale single entries, whatever the shape
+_ELEMENTWISE = (nn.LayerNorm,)  # their weights of two or more dimensions scale single entries and are no matrices
 
 
 class LayerSingularValues(NamedTuple):
-    """One layer's weight W, read as a matrix (output units, everything else), (m, n); of groups, with a block for each.
+    """Singular values and norms of a layer's weight W, read as a matrix (output units, everything else), (m, n).
 
-    singular_values: float64 (min(m, n),), descending; below 1e-8 of the largest they are rounding.
-    norm_21_rows: the sum over output units of the Euclidean norms of W's rows; norm_21_columns: of its columns.
+    Convolutions with groups are a block-diagonal matrix.
+
+    singular_values: float64 (min(m, n),), descending; values below 1e-8 of the largest are rounding errors.
+    norm_21_rows, norm_21_columns: sums of the Euclidean norms of the rows and of the columns.
     """
 
     name: str
@@ -28,34 +30,34 @@ class LayerSingularValues(NamedTuple):
 
     @property
     def spectral_norm(self) -> float:
-        """|W|_2, the largest singular value."""
+        """Largest singular value |W|_2."""
         return float(self.singular_values[0])
 
     @property
     def stable_rank(self) -> float:
-        """|W|_F^2 / |W|_2^2, in [1, min(m, n)]."""
+        """Stable rank |W|_F^2 / |W|_2^2, in [1, min(m, n)]."""
         return float((self.singular_values / self.singular_values[0]).square().sum())
 
 
 def layer_spectra(network: nn.Module) -> list[LayerSingularValues]:
-    """Of every linear and convolution layer, in the network's order, from its exact singular values in float64.
+    """Computes the exact singular values, in float64, of every linear and convolution layer in the network's order.
 
-    A parametrized weight is taken as the network uses it in eval mode. Leaves the network as it is. Costs one symmetric
-    eigenvalue problem per layer, of the smaller side.
+    Parametrized weights are those that the network uses in eval mode. Does not change the network. The cost is one
+    symmetric eigenvalue problem per layer, of the size of its smaller side.
 
     Raises:
-        EvaluationError: as `weight_layers`; a weight that is all zero or not finite.
+        EvaluationError: see `weight_layers`; a weight that is all zero or not finite.
     """
     with still(network), torch.no_grad():
         return [_spectrum(name, layer) for name, layer in weight_layers(network)]
 
 
 def weight_layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """(name, module) of every linear and convolution layer.
+    """Returns (name, module) of every linear and convolution layer.
 
     Raises:
-        EvaluationError: there is none, or a weight of two or more dimensions lies in a module of another kind: a sum
-            or a product over layers would leave it out.
+        EvaluationError: there is none, or a module of another type has a weight of two or more dimensions, which sums
+            and products over layers would miss.
     """
     found: list[tuple[str, nn.Module]] = [
         (name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear | _ConvNd)
@@ -91,7 +93,7 @@ def _spectrum(name: str, layer: nn.Module) -> LayerSingularValues:
 
 
 def _blocks(layer: nn.Module) -> list[Tensor]:
-    """A layer's weight as blocks of one matrix, each (output units, everything else): one for each group."""
+    """Returns the diagonal blocks of a layer's matrix, one per group, each (output units, everything else)."""
     weight = layer.weight.detach().double().cpu()  # type: ignore[operator]
     groups = layer.groups if isinstance(layer, _ConvNd) else 1
     parts = weight.chunk(groups)
@@ -101,6 +103,6 @@ def _blocks(layer: nn.Module) -> list[Tensor]:
 
 
 def _singular_values(matrix: Tensor) -> Tensor:
-    """Of a matrix whose entries are at most 1: squares of very large or small ones would leave the range of float64."""
+    """Computes the singular values of a matrix with entries of at most 1, so that squares do not overflow."""
     narrow = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     return torch.linalg.eigvalsh(narrow @ narrow.T).clamp_min(0).sqrt()

@@ -1,4 +1,4 @@
-"""What each measure gives of a case: values with their protocols, and arrays of all images behind them."""
+"""The measures: functions of a case that return values with their protocols and arrays over all images."""
 
 import math
 from collections.abc import Mapping
@@ -27,23 +27,23 @@ EXACT = {
 
 
 def accuracy(case: Case) -> list[Value]:
-    """The share of images whose largest logit is that of their label, with the share of each class, and the loss."""
+    """Measures the accuracy, overall and per class, and the mean cross-entropy."""
     logits, labels = case.logits, case.points[1].cpu()
-    right = (logits.argmax(1) == labels).double()
+    correct = (logits.argmax(1) == labels).double()
     losses = F.cross_entropy(logits, labels, reduction="none")
     classes, counts = labels.unique(return_counts=True)
-    shares = torch.stack([right[labels == label].mean() for label in classes])
+    per_class = torch.stack([correct[labels == label].mean() for label in classes])
     fields = case.fields(case.settings.num_points, labels=True)
     return [
         _value(
             case,
             "accuracy",
-            _summary(case, right)["mean"],
-            len(right),
+            _summary(case, correct)["mean"],
+            len(correct),
             {**fields, "right": "the largest logit, the first of equals, is the label's"},
             better="higher",
             record={"classes": [{"images": count} for count in counts.tolist()]},
-            arrays={"accuracy/per_class": shares.numpy(), "accuracy/classes": classes.numpy()},
+            arrays={"accuracy/per_class": per_class.numpy(), "accuracy/classes": classes.numpy()},
         ),
         _value(
             case,
@@ -58,7 +58,7 @@ def accuracy(case: Case) -> list[Value]:
 
 
 def margin(case: Case) -> list[Value]:
-    """The margins' mean and percentiles, which scale with the logits, and the share that is not positive."""
+    """Measures the mean and percentiles of margins, which scale with the logits, and the fraction of margins <= 0."""
     margins = case.margins
     fields = {**case.fields(case.settings.num_points, labels=True), "margin": MARGIN}
     found = _summary(case, margins)
@@ -72,7 +72,7 @@ def margin(case: Case) -> list[Value]:
 
 
 def complexity(case: Case) -> list[Value]:
-    """The 90th percentiles of the logarithms of Spec-Fro, Spec-L1 and Jac-Norm, and the fraction without a value."""
+    """Measures 90th percentiles of the logarithms of Spec-Fro, Spec-L1, Jac-Norm, and the fraction without a value."""
     images, labels = case.points
     jac_norm = log_jac_norm(case.network, images, labels, batch_size=case.settings.batch_size)
     found = complexity_of(case.margins, case.layers, jac_norm)
@@ -104,12 +104,12 @@ def complexity(case: Case) -> list[Value]:
             record={"left_out": len(logs) - len(kept), "note": "" if len(kept) else f"{kind}: no image has a value"},
             arrays={"log": logs},
         )
-    share = _summary(case, (found.margin <= 0).double())["mean"]
-    return [*values, _value(case, "complexity/excluded", share, len(images), common, better="lower")]
+    excluded = _summary(case, (found.margin <= 0).double())["mean"]
+    return [*values, _value(case, "complexity/excluded", excluded, len(images), common, better="lower")]
 
 
 def noise(case: Case) -> list[Value]:
-    """The noise sensitivity: its maximum, mean and 90th percentile over images."""
+    """Measures the maximum, mean and 90th percentile of the noise sensitivity over images."""
     settings = case.settings
     images, _ = case.some(settings.num_noise)
     found = noise_sensitivity(
@@ -125,9 +125,9 @@ def noise(case: Case) -> list[Value]:
         "noise_seed": settings.seed,
     }
     record = {
-        "bias": "a maximum of estimates grows with their errors",
+        "bias": "as a maximum of estimates, the maximum is biased upwards",
         "mean_standard_error": float(found.standard_error[finite].mean()) if settings.draws > 1 else None,
-        "note": f"noise: {zero} images are left out, their logits are 0" if zero else "",
+        "note": f"noise: {zero} images are left out because their logits are 0" if zero else "",
     }
     return _values(
         case,
@@ -142,7 +142,7 @@ def noise(case: Case) -> list[Value]:
 
 
 def local_constants(case: Case) -> list[Value]:
-    """Local Lipschitz constants: the spectral and the Frobenius norm of the logits' Jacobian at each image."""
+    """Measures local Lipschitz constants, the spectral and Frobenius norms of the logits' Jacobian at each image."""
     settings = case.settings
     images, _ = case.some(settings.num_local)
     found = local_lipschitz(case.network, images, batch_size=settings.batch_size)
@@ -156,10 +156,10 @@ def local_constants(case: Case) -> list[Value]:
 
 
 def global_constants(case: Case) -> list[Value]:
-    """Empirical Lipschitz constants of random pairs of different images.
+    """Measures empirical Lipschitz constants of random pairs of different images.
 
     Raises:
-        EvaluationError: there is one image only.
+        EvaluationError: there is only one image.
     """
     settings, count = case.settings, len(case.images)
     if count < 2:
@@ -187,7 +187,7 @@ def global_constants(case: Case) -> list[Value]:
         fields,
         record={
             "counted": "pairs",
-            "note": f"global: {equal} pairs are left out, their images are equal" if equal else "",
+            "note": f"global: {equal} pairs are left out because their images are equal" if equal else "",
         },
         arrays=found._asdict(),
         over="pairs",
@@ -195,18 +195,18 @@ def global_constants(case: Case) -> list[Value]:
 
 
 def spectra(case: Case) -> list[Value]:
-    """Sums over layers of stable ranks and of logarithms of spectral norms, and the mean share of the possible rank."""
+    """Measures sums over layers of stable ranks and of log spectral norms, and the mean of stable rank over rank."""
     layers = case.layers
     norms = np.array([layer.spectral_norm for layer in layers])
     ranks = np.array([layer.stable_rank for layer in layers])
     shapes = np.array([layer.shape for layer in layers])  # (L, 2)
-    shares = ranks / shapes.min(axis=1)
+    normalized = ranks / shapes.min(axis=1)
     totals = {
         "stable_rank_sum": ranks.sum(),
         "log_spectral_norm_sum": np.log(norms).sum(),
-        "normalized_stable_rank_mean": shares.mean(),
+        "normalized_stable_rank_mean": normalized.mean(),
     }
-    arrays = {"spectral_norm": norms, "stable_rank": ranks, "normalized_stable_rank": shares, "shape": shapes}
+    arrays = {"spectral_norm": norms, "stable_rank": ranks, "normalized_stable_rank": normalized, "shape": shapes}
     fields = {**case.network_fields, **EXACT, "normalized": "over min(rows, columns)"}
     return _values(
         case,
@@ -220,14 +220,14 @@ def spectra(case: Case) -> list[Value]:
 
 
 def _summary(case: Case, values: Tensor) -> dict[str, Statistic]:
-    """Mean, maximum and percentiles of finite values (n,); NaN where there are none."""
+    """Returns mean, maximum and percentiles of finite values (n,); NaN if there are none."""
     if not len(values):
         return dict.fromkeys(("mean", "max", "p50", "p90", "p95"), Statistic(math.nan, None))
     return summarize(values.numpy(), seed=case.settings.seed)
 
 
 def _negated(statistic: Statistic) -> Statistic:
-    """The 10th percentile, from the 90th of the negated values."""
+    """Turns the 90th percentile of the negated values into the 10th percentile."""
     low, high = statistic.interval or (math.nan, math.nan)
     return Statistic(-statistic.value, (-high, -low))
 
@@ -244,7 +244,7 @@ def _values(
     record: Mapping[str, Any] | None = None,
     over: str = "images",
 ) -> list[Value]:
-    """Statistics of one distribution, called "kind/statistic", with its arrays, called "kind/array"."""
+    """Makes the values "kind/statistic" of one distribution, with the arrays "kind/array"."""
     named = {f"{kind}/{name}": np.asarray(array) for name, array in arrays.items()}
     return [
         _value(case, f"{kind}/{name}", one, count, fields, better=better, record=record, arrays=named, over=over)

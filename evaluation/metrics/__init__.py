@@ -1,4 +1,6 @@
-"""What can be measured, by name. A metric is one file with a pure function and `measure(context) -> values`."""
+"""Registry of metrics. A metric is one module with a pure function and `measure(context) -> values`."""
+
+from functools import partial
 
 from evaluation.metrics import (
     fid,
@@ -13,6 +15,7 @@ from evaluation.metrics import (
 )
 from evaluation.metrics.needs import Metric
 from evaluation.metrics.neural_divergence import divergence
+from evaluation.statistics.classes import check_context
 
 _COMPARED = {"generated": "num_fid", "reference": "num_real"}
 _BY_CLASS = {"generated": "num_intra", "reference": ""}
@@ -22,9 +25,21 @@ METRICS: dict[str, Metric] = {
     "is": Metric(inception_score.measure, {"generated": "num_is"}, "logits"),
     "fid": Metric(fid.measure, _COMPARED, "features", statistics=True),
     "fid_infinity": Metric(fid_infinity.measure, _COMPARED, "features", statistics=True, check=fid_infinity.check),
-    "intra_fid": Metric(intra_fid.measure, _BY_CLASS, "features", labels=_BOTH, check=intra_fid.check),
+    "intra_fid": Metric(
+        intra_fid.measure,
+        _BY_CLASS,
+        "features",
+        labels=_BOTH,
+        check=partial(check_context, name="intra_fid", fewest=intra_fid.FEWEST),
+    ),
     "kid": Metric(kid.measure, _COMPARED, "features", check=kid.check, directed=("kid", "kid_all_pairs")),
-    "intra_kid": Metric(intra_kid.measure, _BY_CLASS, "features", labels=_BOTH, check=intra_kid.check),
+    "intra_kid": Metric(
+        intra_kid.measure,
+        _BY_CLASS,
+        "features",
+        labels=_BOTH,
+        check=partial(check_context, name="intra_kid", fewest=kid.FEWEST),
+    ),
     "prdc": Metric(
         precision_recall.measure,
         _COMPARED,

@@ -1,4 +1,4 @@
-"""Fréchet Inception distance, and how large it is between two samples of the real images. Heusel et al. 2017."""
+"""Fréchet Inception distance (Heusel et al. 2017), and its floor, the FID between two samples of real images."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from evaluation.statistics.frechet import Gaussian, frechet
 
 
 def measure(context: Context) -> list[Value]:
-    """FID of the first `num_fid` generated images against `num_real` reference images, and its floor."""
+    """Measures FID of the first `num_fid` generated images against `num_real` reference images, and its floor."""
     floor = _floor(context) if context.settings.floor and context.statistics is None else []
     count = context.required("num_fid")
     generated = context.moments("generated", count)
@@ -28,10 +28,10 @@ def measure(context: Context) -> list[Value]:
 
 
 def reference_moments(context: Context, dimension: int) -> Gaussian:
-    """Of `num_real` reference images, or of the file that stands for them.
+    """Returns the moments of `num_real` reference images, or those from a statistics file.
 
     Raises:
-        EvaluationError: a file of another dimension than that of the generated features.
+        EvaluationError: moments from a file with another dimension than the generated features.
     """
     if context.statistics is None:
         return context.moments("reference", context.num_real)
@@ -39,22 +39,22 @@ def reference_moments(context: Context, dimension: int) -> Gaussian:
     if len(moments.mean) != dimension:
         raise EvaluationError(
             f"{name}: got statistics of {len(moments.mean)} features, but extractor {context.current.name} has "
-            f"{dimension}; give statistics that were made with it"
+            f"{dimension}; give statistics that were computed with it"
         )
     return moments
 
 
 def reference_record(context: Context) -> dict[str, Any]:
-    """What generated images were compared with, and a note where nobody can tell how it was made."""
+    """Names the reference, with a note if it is a statistics file, whose extractor is unknown."""
     if context.statistics is None:
         return {"reference": context.reference_name}
     name = context.statistics.name
-    note = f"the reference is statistics from {name}, which do not say how their features were made"
+    note = f"the reference is statistics from {name}, which do not record how their features were computed"
     return {"reference": name, "note": note}
 
 
 def disjoint_counts(available: int, num_real: int, num_fid: int) -> tuple[int, int]:
-    """How many images two draws without a common image can have: what is asked for, or the most in the same ratio."""
+    """Returns the sizes of two disjoint samples: those requested, or the largest available ones in the same ratio."""
     if num_real + num_fid <= available:
         return num_real, num_fid
     first = round(available * num_real / (num_real + num_fid))
@@ -62,16 +62,16 @@ def disjoint_counts(available: int, num_real: int, num_fid: int) -> tuple[int, i
 
 
 def _floor(context: Context) -> list[Value]:
-    """FID between two disjoint draws of the reference, at the counts of FID; none where there are hardly any images.
+    """Measures FID between two disjoint samples of the reference, of the sizes that FID uses.
 
-    Where the reference is too small, smaller draws are compared, and the distance is brought to the counts asked for
-    by its law c (1 / num_real + 1 / num_fid).
+    If the reference is too small, smaller samples are compared, and the distance is scaled by its dependence on the
+    sizes, c (1 / num_real + 1 / num_fid). Samples of fewer than two images give no value.
     """
     num_real, num_fid = context.num_real, context.required("num_fid")
     first, second = disjoint_counts(len(context.image_set("reference")), num_real, num_fid)
     if min(first, second) < 2:
         return []
-    # The longer prefix first: its features then come from one pass.
+    # The longer prefix first, so that all features come from one pass.
     other = context.moments("reference", first + second, start=first)
     distance, method = frechet(context.moments("reference", first), other)
     scale = (1 / num_real + 1 / num_fid) / (1 / first + 1 / second)

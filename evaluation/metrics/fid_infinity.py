@@ -1,7 +1,7 @@
-"""FID as if infinitely many images had been generated. Chong and Forsyth 2020.
+"""FID extrapolated to infinitely many generated images (Chong and Forsyth 2020).
 
-The bias of FID through a finite number of generated images N falls as c / N. A straight line in 1 / N through the FID
-of random parts of them is followed to 1 / N = 0. The bias through the reference images remains.
+For N generated images the bias of FID is about c / N. A straight line in 1 / N is fitted to the FID of random subsets
+and extrapolated to 1 / N = 0. The bias from the finite number of reference images remains.
 """
 
 from typing import NamedTuple
@@ -17,11 +17,11 @@ from evaluation.reporting.value import Value
 from evaluation.statistics.frechet import Gaussian, fit, frechet
 from evaluation.statistics.intervals import student_interval
 
-SIZES = 15  # the paper's
+SIZES = 15  # as in the paper
 
 
 class FidInfinity(NamedTuple):
-    """The line FID = value + slope / N. `standard_error` is that of the intercept, by least squares."""
+    """Fitted line FID = value + slope / N; `standard_error` is the standard error of `value`."""
 
     value: float
     slope: float
@@ -32,17 +32,17 @@ class FidInfinity(NamedTuple):
 
 
 def fid_infinity(features: Tensor, reference: Gaussian, *, seed: int = 0) -> FidInfinity:
-    """Intercept of the line in 1 / N through the Fréchet distances of random parts of features (N, D), Algorithm 1.
+    """Fits Fréchet distances of random subsets of features (N, D) by a line in 1 / N. Algorithm 1.
 
-    The parts are drawn by the seed, each afresh, at 15 sizes from `smallest_part` to N in equal steps.
+    The subsets are drawn independently from the seed, at 15 sizes from `smallest_subset` to N in equal steps.
 
     Raises:
-        EvaluationError: fewer than 30 features, another shape than the reference's, or features that are not finite.
+        EvaluationError: fewer than 30 features, another dimension than the reference, or features that are not finite.
     """
     if len(features) < 2 * SIZES:
         raise EvaluationError(f"fid_infinity: got {len(features)} features, expected at least {2 * SIZES}")
     generator = torch.Generator("cpu").manual_seed(seed)
-    sizes = np.linspace(smallest_part(*features.shape), len(features), SIZES).round().astype(int)
+    sizes = np.linspace(smallest_subset(*features.shape), len(features), SIZES).round().astype(int)
     distances = []
     for size in sizes:
         rows = torch.randperm(len(features), generator=generator, device="cpu")[:size]
@@ -50,13 +50,13 @@ def fid_infinity(features: Tensor, reference: Gaussian, *, seed: int = 0) -> Fid
     return _line(sizes, np.array(distances))
 
 
-def smallest_part(count: int, dimension: int) -> int:
-    """A tenth of the features, as the paper's 5,000 of 50,000, or 2 D, where the bias is still c / N; at most half."""
+def smallest_subset(count: int, dimension: int) -> int:
+    """Returns count / 10 (in the paper 5,000 of 50,000), but at least 2 D, where the bias is c / N, or count / 2."""
     return max(count // 10, min(2 * dimension, count // 2))
 
 
 def _line(sizes: np.ndarray, distances: np.ndarray) -> FidInfinity:
-    """Least squares of distance = value + slope / size."""
+    """Fits distance = value + slope / size by least squares."""
     (slope, value), covariance = np.polyfit(1 / sizes, distances, 1, cov=True)
     residual, total = np.var(distances - value - slope / sizes), np.var(distances)
     return FidInfinity(
@@ -70,18 +70,14 @@ def _line(sizes: np.ndarray, distances: np.ndarray) -> FidInfinity:
 
 
 def check(context: Context) -> None:
-    """Refuses fewer generated images than a line needs.
-
-    Raises:
-        EvaluationError: naming the count.
-    """
+    """Raises EvaluationError for too few generated images."""
     count = context.required("num_fid")
     if 0 < count < 2 * SIZES:
         raise EvaluationError(f"metric fid_infinity: got {count} generated images, expected at least {2 * SIZES}")
 
 
 def measure(context: Context) -> list[Value]:
-    """FID-infinity of the first `num_fid` generated images against `num_real` reference images."""
+    """Measures FID-infinity of the first `num_fid` generated images against `num_real` reference images."""
     count, seed = context.required("num_fid"), context.settings.seed
     features = context.features("generated", count)
     result = fid_infinity(features, reference_moments(context, features.shape[1]), seed=seed)
@@ -99,7 +95,7 @@ def measure(context: Context) -> list[Value]:
                 **reference_record(context),
                 "r_squared": result.r_squared,
                 "slope": result.slope,
-                "interval": "of the intercept by least squares, Student's t; the parts share images",
+                "interval": "least squares, Student's t; the subsets overlap",
             },
             arrays={f"{key}/sizes": np.array(result.sizes), f"{key}/distances": np.array(result.distances)},
             interval=student_interval(result.value, result.standard_error, SIZES - 2),

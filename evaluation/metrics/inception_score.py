@@ -1,4 +1,4 @@
-"""Inception Score. Salimans et al. 2016, as computed by the first published code and by torch-fidelity."""
+"""Inception Score (Salimans et al. 2016), computed as in the original code and in torch-fidelity."""
 
 import numpy as np
 import torch
@@ -8,19 +8,19 @@ from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.reporting.value import Value
 
-SHUFFLE_SEED = 2020  # torch-fidelity's
+SHUFFLE_SEED = 2020  # as in torch-fidelity
 
 
 def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEED) -> tuple[float, float]:
-    """IS = exp(E_x KL(p(y|x) || p(y))), mean and population standard deviation over `splits` parts.
+    """IS = exp(E_x KL(p(y|x) || p(y))): mean and population standard deviation over `splits` parts.
 
-    Rows are shuffled by a seeded permutation and cut into parts that differ by at most one row; softmax in float64.
+    Rows are shuffled by a seeded permutation and split into parts whose sizes differ by at most 1; softmax in float64.
 
     Args:
-        logits: (N, K), of the network without its bias for the usual score.
+        logits: (N, K); for the usual score those of Inception without the bias of its last layer.
 
     Raises:
-        EvaluationError: no tensor, fewer rows than parts, or logits that are not finite.
+        EvaluationError: logits that are no tensor of shape (N, K) or not finite, or fewer rows than splits.
     """
     if not isinstance(logits, Tensor):
         raise EvaluationError(
@@ -29,9 +29,11 @@ def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEE
     if logits.ndim != 2 or not logits.is_floating_point():
         raise EvaluationError(f"inception_score: got logits {tuple(logits.shape)}, expected floats (N, K)")
     if not 1 <= splits <= len(logits):
-        raise EvaluationError(f"inception_score: got {splits} splits for {len(logits)} images, expected 1 to as many")
+        raise EvaluationError(
+            f"inception_score: got {splits} splits for {len(logits)} images, expected 1 to {len(logits)}"
+        )
     if not bool(logits.isfinite().all()):
-        raise EvaluationError("inception_score: got logits that are not finite, expected numbers")
+        raise EvaluationError("inception_score: got logits with NaN or infinite entries, expected finite ones")
     count = len(logits)
     order = np.random.RandomState(seed).permutation(count)
     scores = []
@@ -39,14 +41,14 @@ def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEE
         rows = torch.from_numpy(order[part * count // splits : (part + 1) * count // splits])
         log_p = logits[rows.to(logits.device)].double().log_softmax(dim=1)
         p = log_p.exp()
-        # logsumexp keeps the log of the mean finite where every p underflows; p log p is then 0, not NaN.
+        # logsumexp keeps the log of the mean finite if every p underflows; p log p is then 0, not NaN.
         log_marginal = log_p.logsumexp(dim=0) - np.log(len(rows))
         scores.append(float((p * (log_p - log_marginal)).sum(dim=1).mean().exp()))
     return float(np.mean(scores)), float(np.std(scores))
 
 
 def measure(context: Context) -> list[Value]:
-    """IS of the first `num_is` generated images."""
+    """Measures IS of the first `num_is` generated images."""
     splits = context.settings.number("is_splits")
     logits = context.logits("generated", context.required("num_is"))
     mean, std = inception_score(logits, splits)

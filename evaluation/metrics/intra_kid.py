@@ -1,7 +1,7 @@
-"""Intra-KID: KID within each class over all pairs of images, and its mean over classes.
+"""Intra-KID, the mean over classes of the KID within each class, over all pairs of images.
 
-Unlike Intra-FID it is unbiased, so the number of images of a class does not shift it: the one to read where classes
-are small, such as the 500 images each of CIFAR-100.
+Unlike Intra-FID it is unbiased, so it does not depend on the number of images per class. Prefer it for small classes,
+such as the 500 images per class of CIFAR-100.
 """
 
 from dataclasses import replace
@@ -13,12 +13,12 @@ from torch import Tensor
 from evaluation.context import Context
 from evaluation.metrics.kid import FEWEST, kid_of_all_pairs
 from evaluation.reporting.value import Value
-from evaluation.statistics.classes import ByClass, check_context
+from evaluation.statistics.classes import ByClass
 from evaluation.statistics.intervals import normal_interval
 
 
 class IntraKid(NamedTuple):
-    """The mean over classes, its standard error, and the KID of each class, float64 (K,)."""
+    """Mean over classes, its standard error, and the KID of each class, float64 (K,)."""
 
     mean: float
     standard_error: float
@@ -26,32 +26,23 @@ class IntraKid(NamedTuple):
 
 
 def intra_kid(features: Tensor, labels: Tensor, reference: Tensor, reference_labels: Tensor) -> IntraKid:
-    """KID of generated and reference features of one class: the mean over classes, and each.
+    """Computes KID between generated and reference features of each class.
 
     Args:
         features, labels: of generated images, (N, D) and (N,).
         reference, reference_labels: of real images, (M, D) and (M,).
 
     Raises:
-        EvaluationError: labels of another shape, a class that one side has fewer than 3 images of, or features that
-            are not finite.
+        EvaluationError: labels of another shape, a class with fewer than three generated or reference images, or
+            features that are not finite.
     """
     pairs = ByClass(features, labels, reference, reference_labels).pairs("intra_kid", fewest=FEWEST)
     values, errors = torch.tensor([kid_of_all_pairs(x, y) for x, y in pairs], dtype=torch.float64).T
     return IntraKid(float(values.mean()), float(errors.square().sum().sqrt()) / len(errors), values.contiguous())
 
 
-def check(context: Context) -> None:
-    """Refuses a class that one side has too few images of.
-
-    Raises:
-        EvaluationError: naming the class.
-    """
-    check_context(context, "intra_kid", fewest=FEWEST)
-
-
 def measure(context: Context) -> list[Value]:
-    """Intra-KID of the first `num_intra` generated images of each class against all reference images of it."""
+    """Measures Intra-KID of the first `num_intra` generated images of each class against all its reference images."""
     images = ByClass.of(context)
     result = intra_kid(*images)
     value = images.value(context, "intra_kid", result.mean, result.per_class, better="lower")

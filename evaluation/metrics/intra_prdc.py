@@ -1,6 +1,6 @@
 """Precision, recall, density and coverage within each class, and their means over classes.
 
-A generator that passes over its label can have high values over all classes together; within the classes it has not.
+A generator that ignores its labels may score high over all classes together, but not within them.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ def intra_prdc(
     pr_neighbours: int = 3,
     dc_neighbours: int = 5,
 ) -> dict[str, Tensor]:
-    """`prdc` of generated and reference features of one class, for each class.
+    """Computes `prdc` of generated and reference features for each class.
 
     Args:
         features, labels: of generated images, (N, D) and (N,).
@@ -36,8 +36,8 @@ def intra_prdc(
         precision, recall, f_score, density, coverage: float64 (K,) each, in the order of the class numbers.
 
     Raises:
-        EvaluationError: labels of another shape, a class that one side has no more images of than there are
-            neighbours, or features that are not finite.
+        EvaluationError: labels of another shape, a class with no more generated or reference images than neighbours, or
+            features that are not finite.
     """
     fewest = max(pr_neighbours, dc_neighbours) + 1
     pairs = ByClass(features, labels, reference, reference_labels).pairs("intra_prdc", fewest=fewest)
@@ -48,17 +48,13 @@ def intra_prdc(
 
 
 def check(context: Context) -> None:
-    """Refuses a class that one side has too few images of.
-
-    Raises:
-        EvaluationError: naming the class.
-    """
+    """Raises EvaluationError for a class with too few generated or reference images."""
     settings = context.settings
     check_context(context, "intra_prdc", fewest=max(settings.pr_neighbours, settings.dc_neighbours) + 1)
 
 
 def measure(context: Context) -> list[Value]:
-    """Of the first `num_intra` generated images of each class and all reference images of it; means over classes."""
+    """Measures the means over classes, of the first `num_intra` generated and all reference images of each class."""
     images, settings, device = ByClass.of(context), context.settings, context.float64_device
     found = intra_prdc(
         images.features.to(device),

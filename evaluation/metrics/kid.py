@@ -1,7 +1,7 @@
-"""Kernel Inception distance: the unbiased squared maximum mean discrepancy of features. Binkowski et al. 2018.
+"""Kernel Inception distance, the unbiased squared maximum mean discrepancy of features (Binkowski et al. 2018).
 
 k(x, y) = (x.y / D + 1)^3,  MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y) over distinct images. The estimate is unbiased
-at any number of images, and so falls below 0 about half of the time where the two distributions are the same.
+for any number of images, so for equal distributions it is negative about half of the time.
 """
 
 from typing import Any, NamedTuple
@@ -16,13 +16,13 @@ from evaluation.images.features import float64_pair
 from evaluation.reporting.value import Value
 from evaluation.statistics.intervals import normal_interval
 
-SUBSET_SEED = 2020  # torch-fidelity's
-BLOCK = 2048  # rows whose kernels with as many others are held at a time
-FEWEST = 3  # images that the jackknife needs
+SUBSET_SEED = 2020  # as in torch-fidelity
+BLOCK = 2048  # rows and columns of the kernel matrix computed at a time
+FEWEST = 3  # images that the jackknife requires
 
 
 class Kid(NamedTuple):
-    """Mean and population standard deviation over subsets; the value over all pairs of images, its standard error."""
+    """Mean and population standard deviation over subsets; value over all pairs of images and its standard error."""
 
     mean: float
     std: float
@@ -31,14 +31,14 @@ class Kid(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """An unbiased squared MMD over all pairs of images and its standard error, by the delete-one jackknife."""
+    """Unbiased squared MMD over all pairs of images, and its standard error by the delete-one jackknife."""
 
     value: float
     standard_error: float
 
 
 class _Sums(NamedTuple):
-    """Kernel sums between each of N + M images and weighted ones; a sum within a set leaves out the image itself."""
+    """Weighted sums of kernels for each of N + M images; sums within a set leave out the image itself."""
 
     xx: Tensor  # (N, S)
     yy: Tensor  # (M, S)
@@ -49,12 +49,12 @@ class _Sums(NamedTuple):
 def kid(
     generated: Tensor, reference: Tensor, *, subsets: int = 100, subset_size: int = 1000, seed: int = SUBSET_SEED
 ) -> Kid:
-    """KID of features (N, D) and (M, D), in float64, over the subsets that torch-fidelity draws and over all pairs.
+    """Computes KID of features (N, D) and (M, D), in float64, over torch-fidelity's random subsets and over all pairs.
 
-    Every kernel is computed once, whatever the number of subsets: memory grows with N + M, time with (N + M)^2 D.
+    Each kernel value is computed once for all subsets; memory grows with N + M, time with (N + M)^2 D.
 
     Raises:
-        EvaluationError: fewer rows than a subset has or than 3, different D, or features that are not finite.
+        EvaluationError: fewer rows than `subset_size` or 3, different D, or features that are not finite.
     """
     x, y = float64_pair(generated, reference, "kid", at_least=max(subset_size, FEWEST))
     random = np.random.RandomState(seed)
@@ -71,7 +71,7 @@ def kid(
 
 
 def kid_of_all_pairs(generated: Tensor, reference: Tensor) -> Estimate:
-    """KID of features (N, D) and (M, D) over all pairs, in float64: no subsets, so no noise from drawing them.
+    """Computes KID of features (N, D) and (M, D) over all pairs, in float64; unlike subsets this adds no noise.
 
     Raises:
         EvaluationError: fewer than 3 rows, different D, or features that are not finite.
@@ -81,7 +81,7 @@ def kid_of_all_pairs(generated: Tensor, reference: Tensor) -> Estimate:
 
 
 def _kernel_sums(x: Tensor, y: Tensor, weights_x: Tensor, weights_y: Tensor) -> _Sums:
-    """Weights are (N, S) and (M, S); a column of ones comes before them."""
+    """Computes the sums for weights (N, S) and (M, S), to which a first column of ones is added."""
     weights_x = torch.cat([torch.ones_like(x[:, :1]), weights_x], dim=1)
     weights_y = torch.cat([torch.ones_like(y[:, :1]), weights_y], dim=1)
     xy, yx = torch.zeros_like(weights_x), torch.zeros_like(weights_y)
@@ -123,11 +123,7 @@ def _jackknife(sums: _Sums) -> Estimate:
 
 
 def check(context: Context) -> None:
-    """Refuses subsets larger than one of the sets.
-
-    Raises:
-        EvaluationError: naming the count and the subset size.
-    """
+    """Raises EvaluationError for fewer generated or reference images than `kid_subset_size`."""
     size = context.settings.kid_subset_size
     for role, count in (("reference", context.num_real), ("generated", context.required("num_fid"))):
         if 0 < count < size:
@@ -138,11 +134,11 @@ def check(context: Context) -> None:
 
 
 def measure(context: Context) -> list[Value]:
-    """KID of the first `num_fid` generated images against `num_real` reference images, over subsets and all pairs."""
+    """Measures KID of the first `num_fid` generated and `num_real` reference images, over subsets and all pairs."""
     settings, count = context.settings, context.required("num_fid")
     device = context.float64_device
     generated = context.features("generated", count).to(device)
-    reference = context.features_as_given("reference", context.num_real).to(device)  # as torch-fidelity draws from them
+    reference = context.features_as_given("reference", context.num_real).to(device)  # torch-fidelity's order
     result = kid(generated, reference, subsets=settings.kid_subsets, subset_size=settings.kid_subset_size)
     fields = {
         "num_generated": count,
@@ -179,4 +175,4 @@ def measure(context: Context) -> list[Value]:
 def _note(key: str, value: float) -> dict[str, Any]:
     if value >= 0:
         return {}
-    return {"note": f"{key} is below 0: the estimate is unbiased, and the two sets cannot be told apart by it"}
+    return {"note": f"{key} is below 0: the estimate is unbiased, and it cannot distinguish the two sets"}

@@ -1,7 +1,7 @@
-"""Empirical Lipschitz histograms (eLhist) and Jacobian norms of a discriminator. Sanyal et al. 2020, 5.3 and E.2.
+"""Empirical Lipschitz histograms (eLhist) and Jacobian norms of a discriminator (Sanyal et al. 2020, 5.3 and E.2).
 
-eLhist is the distribution of |f(x) - f(y)| / ||x - y||_2 over pairs of images; the norm of f's gradient at single
-images is its local counterpart. Both are in the critic's own input range, [-1, 1]: images in [0, 1] would double them.
+eLhist is the distribution of |f(x) - f(y)| / ||x - y||_2 over pairs of images; its local counterpart is the norm of the
+gradient of f at single images. Both refer to the critic's input range [-1, 1]; for [0, 1] they would be twice as large.
 """
 
 import inspect
@@ -23,14 +23,14 @@ from evaluation.runtime.isolation import still
 from evaluation.statistics.pairs import pairs_across, pairs_within, rows_by_class
 from evaluation.statistics.percentiles import RESAMPLES, Statistic, summarize
 
-BATCH_SIZE = 100  # images, or pairs, in one pass; decides speed, not values
-ROUNDING = 1e-5  # by which two float32 passes may differ, relative to the largest logit
+BATCH_SIZE = 100  # images or pairs per pass; affects the speed only
+ROUNDING = 1e-5  # difference allowed between two float32 passes, relative to the largest logit
 
-Ask = Callable[[Tensor, Tensor | None], Tensor]  # images, labels or None -> logits (N,)
+Logits = Callable[[Tensor, Tensor | None], Tensor]  # images, labels or None -> logits (N,)
 
 
 class Ratios(NamedTuple):
-    """What a critic says of P pairs, each (P,). A pair of equal images has distance 0 and ratio NaN."""
+    """Ratios, distances and differences of P pairs, each (P,); a pair of equal images has distance 0 and ratio NaN."""
 
     ratio: Tensor  # difference / distance
     distance: Tensor  # ||x - y||_2 over all pixels
@@ -40,17 +40,17 @@ class Ratios(NamedTuple):
 def empirical_lipschitz(
     critic: Callable[..., Tensor], x: Tensor, y: Tensor, labels: Tensor | None = None, *, batch_size: int = BATCH_SIZE
 ) -> Tensor:
-    """|f(x_i) - f(y_i)| / ||x_i - y_i||_2 for each pair i, (P,); NaN where x_i = y_i. Sanyal et al. 2020, 5.3.
+    """Computes |f(x_i) - f(y_i)| / ||x_i - y_i||_2 for each pair i, (P,); NaN for x_i = y_i. Sanyal et al. 2020, 5.3.
 
     Args:
-        critic: (images) or (images, labels) -> logits (P,) or (P, 1). A module is switched to eval mode and back. Where
-            an image's logit depends on its batch, as with minibatch statistics, images are shown one at a time.
-        x, y: (P, ...) of one shape, float32 in the critic's input range, [-1, 1] for a discriminator; float64 too.
+        critic: (images) or (images, labels) -> logits (P,) or (P, 1). A module is switched to eval mode and back. If an
+            image's logit depends on its batch, as with minibatch statistics, images are passed one at a time.
+        x, y: (P, ...) of one shape, float32 or float64, in the critic's input range, [-1, 1] for a discriminator.
         labels: int64 (P,), of both images of a pair, for a conditional critic.
 
     Raises:
-        EvaluationError: inputs of another form or not finite; a critic that gives other than one finite logit for each
-            image, or two answers to one question.
+        EvaluationError: inputs of another shape or type or not finite; a critic that does not return one finite logit
+            per image, or returns different logits for the same images.
     """
     return pair_ratios(critic, x, y, labels, batch_size=batch_size).ratio
 
@@ -58,16 +58,16 @@ def empirical_lipschitz(
 def pair_ratios(
     critic: Callable[..., Tensor], x: Tensor, y: Tensor, labels: Tensor | None = None, *, batch_size: int = BATCH_SIZE
 ) -> Ratios:
-    """As `empirical_lipschitz`, with the distances and differences."""
+    """Computes the ratios of `empirical_lipschitz` together with distances and differences."""
     _check_points(x, labels)
     _check_points(y, labels)
     if x.shape != y.shape:
         raise EvaluationError(f"pairs: got {tuple(x.shape)} and {tuple(y.shape)}, expected one shape")
     parts = []
-    with _asked(critic, x, labels) as ask, torch.no_grad():
+    with _evaluated(critic, x, labels) as evaluate, torch.no_grad():
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
             both = torch.cat([x[rows], y[rows]])
-            logits = ask(both, None if labels is None else labels.to(x.device)[rows].repeat(2)).double()
+            logits = evaluate(both, None if labels is None else labels.to(x.device)[rows].repeat(2)).double()
             difference = (logits[: len(rows)] - logits[len(rows) :]).abs()
             distance = torch.linalg.vector_norm((x[rows] - y[rows]).flatten(1), dim=1, dtype=torch.float64)
             ratio = torch.where(distance > 0, difference / distance, torch.nan)
@@ -78,31 +78,31 @@ def pair_ratios(
 def jacobian_norms(
     critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None = None, *, batch_size: int = BATCH_SIZE
 ) -> Tensor:
-    """||d f(x_i) / d x_i||_2 for each image i, (N,), labels held fixed. Sanyal et al. 2020, E.2.
+    """Computes ||d f(x_i) / d x_i||_2 for each image i, (N,), at fixed labels. Sanyal et al. 2020, E.2.
 
-    One backward pass of the logits' sum for each batch: the derivative of the other logits by x_i is zero. Gradients of
-    parameters are neither computed nor changed. Arguments as for `empirical_lipschitz`.
+    Takes one backward pass per batch, of the sum of the logits, since the derivative of other logits by x_i is zero.
+    Gradients of parameters are neither computed nor changed. For the arguments see `empirical_lipschitz`.
 
     Raises:
-        EvaluationError: as there; a critic that is not differentiable.
+        EvaluationError: see `empirical_lipschitz`; a critic that is not differentiable.
     """
     _check_points(x, labels)
     norms = []
-    with _asked(critic, x, labels) as ask:
+    with _evaluated(critic, x, labels) as evaluate:
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
             images = x[rows].detach().requires_grad_()
-            logits = ask(images, None if labels is None else labels.to(x.device)[rows])
-            norms.append(torch.linalg.vector_norm(_gradient(logits.sum(), images).flatten(1), dim=1))
+            logits = evaluate(images, None if labels is None else labels.to(x.device)[rows])
+            norms.append(torch.linalg.vector_norm(gradient_of(logits.sum(), images, "critic").flatten(1), dim=1))
     return torch.cat(norms)
 
 
 def samples_interact(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None = None) -> bool:
-    """Whether an image's logit depends on the other images of its batch, tried on one of the images and another.
+    """Tests on two images whether an image's logit depends on the other images of its batch.
 
-    True of batch normalization by the batch's statistics and of minibatch standard deviations.
+    It does with batch normalization in training mode and with minibatch standard deviations.
 
     Raises:
-        EvaluationError: as `empirical_lipschitz`.
+        EvaluationError: see `empirical_lipschitz`.
     """
     _check_points(x, labels)
     with still(critic):
@@ -110,24 +110,24 @@ def samples_interact(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | 
 
 
 @contextmanager
-def _asked(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> Iterator[Ask]:
-    """The critic, ready to be asked about single images; everything is restored behind it."""
+def _evaluated(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> Iterator[Logits]:
+    """Yields the critic in eval mode, as a function whose logits depend on each image alone; restores it afterwards."""
     with still(critic):
-        ask = partial(_logits, critic)
-        yield partial(_one_by_one, ask) if _interact(ask, x, labels) else ask
+        evaluate = partial(_logits, critic)
+        yield partial(_one_by_one, evaluate) if _interact(evaluate, x, labels) else evaluate
 
 
-def _interact(ask: Ask, x: Tensor, labels: Tensor | None) -> bool:
-    # Two images suit minibatch layers of any group size; negated, the second differs also where all images are alike.
+def _interact(evaluate: Logits, x: Tensor, labels: Tensor | None) -> bool:
+    # A batch of two suits minibatch layers of any group size. The second image is negated to differ from the first.
     pair = torch.stack([x[0], -x[-1]]).requires_grad_()
     classes = None if labels is None else labels[[0, -1]].to(x.device)
-    logits, again = ask(pair, classes), ask(pair, classes)
-    alone = ask(pair[:1], None if classes is None else classes[:1])
+    logits, again = evaluate(pair, classes), evaluate(pair, classes)
+    alone = evaluate(pair[:1], None if classes is None else classes[:1])
     rounding = ROUNDING * logits.abs().max()
     if bool((logits - again).abs().max() > rounding):
         raise EvaluationError(
-            "critic: got two answers for the same images, expected one; "
-            "put every module inside it into eval mode, where spectral norms and dropout stand still"
+            "critic: got different logits for the same images, expected equal ones; put every module inside it into "
+            "eval mode, in which spectral normalization and dropout are constant"
         )
     if bool((logits[0] - alone[0]).abs() > rounding):
         return True
@@ -137,26 +137,26 @@ def _interact(ask: Ask, x: Tensor, labels: Tensor | None) -> bool:
     return gradient is not None and bool(gradient[1].any())
 
 
-def _one_by_one(ask: Ask, images: Tensor, labels: Tensor | None) -> Tensor:
+def _one_by_one(evaluate: Logits, images: Tensor, labels: Tensor | None) -> Tensor:
     classes = [None] * len(images) if labels is None else labels.split(1)
-    return torch.cat([ask(image, label) for image, label in zip(images.split(1), classes, strict=True)])
+    return torch.cat([evaluate(image, label) for image, label in zip(images.split(1), classes, strict=True)])
 
 
 def _logits(critic: Callable[..., Tensor], images: Tensor, labels: Tensor | None) -> Tensor:
-    """The critic's logits (N,), checked."""
-    logits = critic(images, labels) if labels is not None or _wants_two(critic) else critic(images)
+    """Returns the critic's logits (N,) after checking them."""
+    logits = critic(images, labels) if labels is not None or _requires_labels(critic) else critic(images)
     if not isinstance(logits, Tensor) or logits.shape not in ((len(images),), (len(images), 1)):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise EvaluationError(
-            f"critic: got {got} for {len(images)} images, expected one logit for each; give its adversarial head alone"
+            f"critic: got {got} for {len(images)} images, expected one logit for each; pass only its adversarial head"
         )
     if not bool(logits.isfinite().all()):
         raise EvaluationError("critic: got logits that are not finite, expected numbers; has its training diverged?")
     return logits.flatten()
 
 
-def _wants_two(critic: Callable[..., Tensor]) -> bool:
-    """Whether a critic must be given labels, if only None."""
+def _requires_labels(critic: Callable[..., Tensor]) -> bool:
+    """Tells whether a critic has a second argument without default, to be passed even if it is None."""
     try:
         parameters = inspect.signature(critic.forward if isinstance(critic, nn.Module) else critic).parameters.values()
     except (TypeError, ValueError):
@@ -165,13 +165,18 @@ def _wants_two(critic: Callable[..., Tensor]) -> bool:
     return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters) == 2
 
 
-def _gradient(output: Tensor, images: Tensor) -> Tensor:
+def gradient_of(output: Tensor, images: Tensor, name: str, *, retain_graph: bool = False) -> Tensor:
+    """Computes the gradient of a scalar with respect to the images.
+
+    Raises:
+        EvaluationError: the scalar has no gradient; the message names the network by `name`.
+    """
     gradient = None
     if output.requires_grad:
-        (gradient,) = torch.autograd.grad(output, images, allow_unused=True)
+        (gradient,) = torch.autograd.grad(output, images, retain_graph=retain_graph, allow_unused=True)
     if gradient is None:
         raise EvaluationError(
-            "critic: got logits without a gradient by the images, expected a differentiable critic; "
+            f"{name}: got logits without a gradient with respect to the images, expected a differentiable network; "
             "is it run under no_grad, or are images detached inside?"
         )
     return gradient
@@ -183,11 +188,11 @@ def _check_points(x: Tensor, labels: Tensor | None) -> None:
 
 
 class Points(NamedTuple):
-    """A set of images out of which pairs and single images are drawn."""
+    """A set of images from which pairs and single images are drawn."""
 
     name: str
     images: Tensor  # uint8 (N, 3, H, W)
-    rows: list[Tensor]  # of each class; of all images, as one class, where the critic is unconditional
+    rows: list[Tensor]  # rows of the images of each class; a single class if the critic is unconditional
     fields: dict[str, Any]
 
 
@@ -195,11 +200,11 @@ PAIRS = (("real", "fake"), ("real", "real"), ("fake", "fake"), ("test", "fake"))
 
 
 def measure(context: Context) -> list[Value]:
-    """The 95th percentile of the ratios of each kind of pair and of the Jacobian norms at, and near, each set's images.
+    """Measures 95th percentiles of the ratios of each kind of pair, and of Jacobian norms at and near images.
 
-    Real images are those that the critic was trained on: the reference, where the context does not say otherwise. Test
-    images take part where there are at least `num_lipschitz` others of them, with labels if the critic wants them. The
-    whole distributions are among the arrays, the other percentiles on record.
+    Real images are the critic's training images, by default the reference. Test images are used if there are at least
+    `num_lipschitz` of them, they differ from the real ones, and they have labels for a conditional critic. The arrays
+    hold the full distributions, the record other percentiles.
     """
     points = {name: _points(context, name, role) for name, role in _roles(context).items()}
     values = [_elhist(context, points[first], points[second]) for first, second in PAIRS if first in points]
@@ -209,7 +214,7 @@ def measure(context: Context) -> list[Value]:
 
 
 def _roles(context: Context) -> dict[str, str]:
-    """The context's sets by the paper's terms."""
+    """Maps the paper's names of image sets to those of the context."""
     roles = {"real": "reference" if context.trained_on is None else "trained_on", "fake": "generated"}
     return {**roles, "test": "test"} if _has_other_test_images(context, roles["real"]) else roles
 
@@ -222,7 +227,7 @@ def _has_other_test_images(context: Context, real: str) -> bool:
 
 
 def _points(context: Context, name: str, role: str) -> Points:
-    """Real images are drawn from all there are, generated ones from the first `num_lipschitz`: there may be more."""
+    """Collects a set: all real images, but the first `num_lipschitz` generated ones, whose number may vary."""
     images, labels = getattr(context, role), getattr(context, f"{role}_labels")
     fields: dict[str, Any] = {}
     if role == "generated":
@@ -241,7 +246,7 @@ def _points(context: Context, name: str, role: str) -> Points:
 
 
 def _drawn(context: Context, first: Points, second: Points) -> tuple[Tensor, Tensor]:
-    """Rows (P, 2) of pairs and their classes (P,), drawn uniformly; 0 where the critic is unconditional."""
+    """Draws rows (P, 2) of pairs and their classes (P,), uniformly; an unconditional critic has one class, 0."""
     generator = torch.Generator("cpu").manual_seed(context.settings.seed)
     shape = (context.settings.lipschitz.pairs,)
     classes = torch.randint(len(first.rows), shape, generator=generator, device="cpu")
@@ -251,7 +256,7 @@ def _drawn(context: Context, first: Points, second: Points) -> tuple[Tensor, Ten
 
 
 def _shown(context: Context, points: Points, rows: Tensor) -> Tensor:
-    """Images as the critic sees them, on its device."""
+    """Returns images in the critic's input range, on its device."""
     return to_critic(points.images[rows.to(points.images.device)].to(context.device))
 
 
@@ -263,7 +268,7 @@ def _elhist(context: Context, first: Points, second: Points) -> Value:
     found = pair_ratios(context.critic, x, y, labels, batch_size=context.settings.batch_size)
     fields = {**first.fields, **second.fields, "pairing": "any" if labels is None else "matched"}
     record = {
-        "equal_pairs": int((found.distance == 0).sum()),  # of two equal images, left out
+        "equal_pairs": int((found.distance == 0).sum()),  # pairs of equal images, which have no ratio
         "one_at_a_time": samples_interact(context.critic, x, labels),
         "distinct_images": [len(side.unique()) for side in rows.unbind(dim=1)],
     }
@@ -272,7 +277,10 @@ def _elhist(context: Context, first: Points, second: Points) -> Value:
 
 
 def _jacobian(context: Context, points: Points, noise: float) -> Value:
-    """At the first images of the pairs within a set, or a normal step away from them, as in Kodali et al. 2018."""
+    """Measures norms at the first image of each pair within a set, or at a random normal step from it.
+
+    The step is that of Kodali et al. 2018.
+    """
     assert context.critic is not None
     rows, classes = _drawn(context, points, points)
     labels = classes if context.critic_is_conditional else None
@@ -294,7 +302,7 @@ def _value(
     fields: dict[str, Any],
     record: dict[str, Any],
 ) -> Value:
-    """The 95th percentile of one of the arrays."""
+    """Makes the value of the 95th percentile of the array `name`."""
     seed = context.settings.seed
     values = arrays[name][np.isfinite(arrays[name])]
     statistics = summarize(values, seed=seed) if len(values) else {}
@@ -311,7 +319,7 @@ def _value(
         record={
             "statistics": {one: each._asdict() for one, each in statistics.items()},
             "interval": f"95 %, percentile bootstrap, {RESAMPLES:,} resamples, seed {seed}",
-            "note": "" if len(values) else f"{key}: all pairs are of equal images, no ratio is defined",
+            "note": "" if len(values) else f"{key}: all pairs are of equal images, so no ratio is defined",
             **record,
         },
         arrays={f"{key}/{one}": array for one, array in arrays.items()},
@@ -320,7 +328,7 @@ def _value(
 
 
 def _protocol(context: Context) -> dict[str, Any]:
-    """What decides every value here; the critic is not among it, for it is what is compared."""
+    """Protocol fields of all values here, without the critic, because critics are compared."""
     fields = context.generation_fields()
     return {
         **{name: fields[name] for name in ("protocol_version", "image_size")},

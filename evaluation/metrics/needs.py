@@ -1,4 +1,4 @@
-"""The interface of a metric, and the check that a context holds what it needs."""
+"""Interface of a metric, and the check that a context meets its requirements."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,17 +11,18 @@ HALVED = {"num_lipschitz": "lipschitz.pairs"}  # a number of images -> the setti
 
 
 class Metric(NamedTuple):
-    """How to measure a metric, and what it needs, which is checked for all metrics before the first one is measured.
+    """A metric and its requirements, which are checked for all metrics before the first one is measured.
 
     Attributes:
-        images: image set -> the setting that says how many of its images are used, "" for all. A sampler can replace
-            generated images of which no number is set.
+        measure: computes the values.
+        images: maps each image set to the setting with the number of images used, "" for all of them. A sampler can
+            replace generated images if that setting is "".
         extractor: "features", "logits" or "" for none; with several extractors, `measure` is called for each.
-        labels: image sets whose images must have classes.
-        critic: whether it measures the discriminator.
+        labels: image sets that must have labels.
+        critic: whether the metric measures the discriminator.
         statistics: whether moments from a file can replace the reference images.
-        directed: prefixes of the keys of those values of which higher or lower is better; None: the metric's name.
-        check: raises EvaluationError for other conditions; generated images may not be there yet.
+        directed: prefixes of the keys of values for which higher or lower is better; None: the metric's name.
+        check: raises EvaluationError for other requirements; called also before generated images exist.
     """
 
     measure: Callable[[Context], list[Value]]
@@ -35,14 +36,14 @@ class Metric(NamedTuple):
 
 
 def check_needs(name: str, metric: Metric, context: Context, *, real_only: bool = False) -> None:
-    """Checks that a context holds what a metric needs; with `real_only`, generated images and critic aside.
+    """Checks that a context meets the requirements of a metric; `real_only` skips generated images and the critic.
 
     Raises:
-        EvaluationError: missing or too few images, no labels, no extractor or one without class probabilities, no
+        EvaluationError: missing or too few images, missing labels, no extractor or one without class probabilities, no
             critic.
     """
     if metric.critic and context.critic is None and not real_only:
-        raise EvaluationError(f"metric {name}: got no critic, expected a discriminator, as a checkpoint holds one")
+        raise EvaluationError(f"metric {name}: got no critic, expected a discriminator, for example from a checkpoint")
     for role, setting in metric.images.items():
         replaced = role == "reference" and metric.statistics and context.statistics is not None
         if not replaced and not (real_only and role == "generated"):
@@ -51,7 +52,7 @@ def check_needs(name: str, metric: Metric, context: Context, *, real_only: bool 
         if not (real_only and role == "generated") and not context.image_set(role).has_labels:
             raise EvaluationError(f"metric {name}: got {role} images without labels, expected a class for each")
     if metric.extractor and not context.extractors:
-        raise EvaluationError(f"metric {name}: got no extractor, expected one, such as inception")
+        raise EvaluationError(f"metric {name}: got no extractor, expected one such as inception")
     if metric.extractor == "logits" and not any(extractor.has_logits for extractor in context.extractors):
         raise EvaluationError(
             f"metric {name}: extractor {context.extractors[0].name} gives no class probabilities; "

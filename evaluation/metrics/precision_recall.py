@@ -1,7 +1,7 @@
 """Precision and recall (Kynkäänniemi et al. 2019); density and coverage (Naeem et al. 2020).
 
-Each image of a set carries a ball that reaches to its k-th nearest neighbour in that set. Balls are closed, as in the
-first paper: a distance equal to the radius, to rounding, is inside.
+The ball of an image has the distance to its k-th nearest neighbour in the same set as radius. Balls are closed, as in
+the first paper: a distance that equals the radius up to rounding is inside.
 """
 
 from collections.abc import Iterator
@@ -17,28 +17,28 @@ from evaluation.images.features import float64_pair
 from evaluation.reporting.value import Value
 from evaluation.statistics.intervals import normal_interval, wilson_interval
 
-DISTANCES = 2**24  # held at a time: 128 MiB
-ROUNDING = 1e-12  # of squared distances in float64, as a share of the squared norms
+DISTANCES = 2**24  # computed at a time: 128 MiB
+ROUNDING = 1e-12  # rounding error of squared distances in float64, relative to the squared norms
 
 
 class Prdc(NamedTuple):
-    """Shares of images, and the density, of one set of generated images against one of real images."""
+    """Precision, recall, density and coverage of generated images against real images."""
 
-    precision: float  # generated images in the ball of some real image
-    recall: float  # real images in the ball of some generated image
-    density: float  # real balls around a generated image over the k expected of them; 1 where the sets are alike
-    coverage: float  # real images whose ball holds a generated image
-    density_error: float  # standard error over generated images
+    precision: float  # fraction of generated images inside the ball of some real image
+    recall: float  # fraction of real images inside the ball of some generated image
+    density: float  # mean number of real balls that contain a generated image, over k; 1 for equal distributions
+    coverage: float  # fraction of real images whose ball contains a generated image
+    density_error: float  # standard error of the density, over generated images
 
     @property
     def f_score(self) -> float:
-        """Harmonic mean of precision and recall; 0 where both are."""
+        """Harmonic mean of precision and recall; 0 if both are 0."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total else 0.0
 
 
 def prdc(*, real: Tensor, fake: Tensor, pr_neighbours: int = 3, dc_neighbours: int = 5) -> Prdc:
-    """Precision, recall, density and coverage of features (N, D) and (M, D), in float64.
+    """Computes precision, recall, density and coverage of features (N, D) and (M, D), in float64.
 
     Args:
         pr_neighbours: k of precision and recall; 3 in the paper and in torch-fidelity.
@@ -49,7 +49,7 @@ def prdc(*, real: Tensor, fake: Tensor, pr_neighbours: int = 3, dc_neighbours: i
     """
     neighbours = (pr_neighbours, dc_neighbours)
     real, fake = float64_pair(real, fake, "prdc", at_least=max(neighbours) + 1)
-    centre = real.mean(dim=0)  # small norms keep rounding small
+    centre = real.mean(dim=0)  # smaller norms reduce rounding errors
     real, fake = real - centre, fake - centre
     (real_pr, real_dc), (fake_pr, _) = _radii(real, neighbours), _radii(fake, neighbours)
     precise, depth = [], []
@@ -71,7 +71,7 @@ def prdc(*, real: Tensor, fake: Tensor, pr_neighbours: int = 3, dc_neighbours: i
 
 
 def _radii(rows: Tensor, neighbours: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Squared distances (N,) of each row to its k-th nearest other row, for both k."""
+    """Returns the squared distance (N,) of each row to its k-th nearest other row, for both k."""
     nearest = [
         distances.topk(max(neighbours) + 1, dim=1, largest=False).values[:, list(neighbours)]  # the row itself is first
         for _, distances in _distances(rows, rows)
@@ -81,9 +81,9 @@ def _radii(rows: Tensor, neighbours: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def _distances(x: Tensor, y: Tensor, rounding: float = 0.0) -> Iterator[tuple[int, Tensor]]:
-    """Squared distances of some rows of x to all of y, (rows, M), and where the rows begin.
+    """Yields, for blocks of rows of x, the first row and the squared distances to all rows of y, (rows, M).
 
-    They are lowered by `rounding` times the squared norms, so that equal distances compare as equal or smaller.
+    They are reduced by `rounding` times the squared norms, so that a distance equal to a radius compares as inside.
     """
     norms_x, norms_y = x.square().sum(dim=1), y.square().sum(dim=1)
     size = max(1, DISTANCES // len(y))
@@ -93,11 +93,7 @@ def _distances(x: Tensor, y: Tensor, rounding: float = 0.0) -> Iterator[tuple[in
 
 
 def check(context: Context) -> None:
-    """Refuses sets with too few images for their neighbours.
-
-    Raises:
-        EvaluationError: naming the count and the number of neighbours.
-    """
+    """Raises EvaluationError for no more generated or reference images than neighbours."""
     most = max(context.settings.pr_neighbours, context.settings.dc_neighbours)
     for role, count in (("reference", context.num_real), ("generated", context.required("num_fid"))):
         if 0 < count <= most:
@@ -107,7 +103,7 @@ def check(context: Context) -> None:
 
 
 def measure(context: Context) -> list[Value]:
-    """Precision, recall, density, coverage of the first `num_fid` generated and `num_real` reference images."""
+    """Measures precision, recall, density, coverage of `num_fid` generated against `num_real` reference images."""
     settings, count = context.settings, context.required("num_fid")
     device = context.float64_device
     result = prdc(
@@ -148,6 +144,6 @@ def measure(context: Context) -> list[Value]:
 
 
 def _of_density(result: Prdc) -> tuple[float, float] | None:
-    """The normal interval, cut at 0; None where no ball holds an image, so that the spread is unknown."""
+    """Returns the 95 % normal interval, clipped at 0; None for a density of 0, which has no spread to estimate from."""
     low, high = normal_interval(result.density, result.density_error)
     return (max(low, 0.0), high) if result.density else None

@@ -196,8 +196,8 @@ def test_fid_infinity_ends_at_fid_and_depends_on_its_seed():
     ("count", "dimension", "expected"),
     [(50_000, 2048, 5_000), (5_000, 2048, 2_500), (10_000, 2048, 4_096), (60, 8, 16)],
 )
-def test_the_smallest_part_stays_above_the_dimension_where_it_can(count: int, dimension: int, expected: int):
-    assert module.smallest_part(count, dimension) == expected
+def test_the_smallest_subset_stays_above_the_dimension_where_it_can(count: int, dimension: int, expected: int):
+    assert module.smallest_subset(count, dimension) == expected
 
 
 def test_fid_infinity_records_its_line(context: Context):

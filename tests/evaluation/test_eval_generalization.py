@@ -395,15 +395,25 @@ PLAIN = torch.zeros(2, dtype=torch.int64)
 @pytest.mark.parametrize(
     ("network", "x", "labels", "message"),
     [
-        (identities(2, 1), points(2, shape=(2,)), torch.tensor([0, 2]), "labels: got 2 for 2 logits, expected class"),
+        (
+            identities(2, 1),
+            points(2, shape=(2,)),
+            torch.tensor([0, 2]),
+            "labels: got 2 for 2 logits, expected smaller class",
+        ),
         (identities(2, 1), points(2, shape=(2,)), torch.tensor([0]), r"classifier's labels: got int64 \(1,\)"),
         (identities(2, 1), points(2, shape=(2,)).long(), PLAIN, "classifier's images: got int64, expected float32"),
         (identities(2, 1), torch.full((2, 2), torch.nan), PLAIN, "classifier's images: got values that are not finite"),
         (linear([[1.0, 2.0]]), points(2, shape=(2,)), PLAIN, r"got \(2, 1\) for 2 images, expected logits \(2, num"),
         (linear([[math.inf, 1.0], [1, 1]]), points(2, shape=(2,)), PLAIN, "logits that are not finite"),
         (nn.Sequential(linear(torch.eye(2)), Batchwise()), points(2, shape=(2,)), PLAIN, "depend on the other images"),
-        (Detaching(linear(torch.eye(2))), points(2, shape=(2,)), PLAIN, "without a gradient by the images"),
-        (Noisy(2, 2).double(), points(2, shape=(2,)), PLAIN, "got two answers for the same images"),
+        (
+            Detaching(linear(torch.eye(2))),
+            points(2, shape=(2,)),
+            PLAIN,
+            "without a gradient with respect to the images",
+        ),
+        (Noisy(2, 2).double(), points(2, shape=(2,)), PLAIN, "got different logits for the same images"),
         (nn.Softmax(1), points(2, shape=(2,)), PLAIN, "got no linear and no convolution layer"),
         (linear(torch.zeros(2, 2)), points(2, shape=(2,)), PLAIN, "the weight of the layer is all zero"),
     ],
@@ -496,7 +506,7 @@ def test_jacobians_larger_than_memory_are_taken_in_smaller_batches(monkeypatch: 
     whole = local_lipschitz(network, images)
     sizes: list[int] = []
     network.register_forward_hook(lambda module, arguments, output: sizes.append(len(output)))
-    monkeypatch.setattr("evaluation.generalization.lipschitz.NUMBERS", 2 * 3 * 12)
+    monkeypatch.setattr("evaluation.generalization.lipschitz.JACOBIAN_ENTRIES", 2 * 3 * 12)
     parts = local_lipschitz(network, images)
     assert sizes[-3:] == [2, 2, 1]
     torch.testing.assert_close(parts.spectral, whole.spectral, rtol=1e-6, atol=0)

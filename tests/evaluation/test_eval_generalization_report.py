@@ -407,7 +407,7 @@ def test_what_has_no_value_says_so(tmp_path: Path) -> None:
     assert notes(found)[:3] == [
         f"complexity/{name}: no image has a value" for name in ("spec_fro", "spec_l1", "jac_norm")
     ]
-    assert "noise: 2 images are left out, their logits are 0" in notes(found)
+    assert "noise: 2 images are left out because their logits are 0" in notes(found)
     again = Report.load(found.save(tmp_path))
     assert again.table() == found.table()
     assert not (tmp_path / "complexity.png").exists()
@@ -416,7 +416,7 @@ def test_what_has_no_value_says_so(tmp_path: Path) -> None:
     assert math.isnan(single.values["complexity/jac_norm/p90"])
     equal = measure(["global"], network, torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
     assert math.isnan(equal.values["global/max"])
-    assert notes(equal) == ["global: 2000 pairs are left out, their images are equal"]
+    assert notes(equal) == ["global: 2000 pairs are left out because their images are equal"]
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", None, 2**63])

@@ -33,7 +33,7 @@ def test_score_equals_torch_fidelity(splits: int):
     [
         (torch.randn(5, 3), 10, "10 splits for 5 images"),
         (torch.randn(5, 3), 0, "0 splits"),
-        (torch.full((20, 3), torch.inf), 2, "not finite"),
+        (torch.full((20, 3), torch.inf), 2, "NaN or infinite"),
         (torch.ones(20, 3, dtype=torch.int64), 2, "floats"),
         (torch.randn(20), 2, "floats"),
         (torch.randn(20, 3).numpy(), 2, "got ndarray, expected logits as a torch tensor"),

@@ -416,13 +416,13 @@ def test_nothing_outside_is_changed(name: str):
         (noise(8, 0)[:0], noise(8, 1), {}, "got none"),
         (noise(8, 0), noise(8, 1)[0], {}, "test images: got shape"),
         (noise(8, 0), noise(8, 1), {"steps": 0}, "nd steps: got 0"),
-        (noise(8, 0), noise(8, 1), {"pool": 5}, "nd pool: got 5 for images that are one"),
+        (noise(8, 0), noise(8, 1), {"pool": 5}, "nd pool: got 5 for images instead of a sampler"),
         (fresh(side=16), noise(8, 1), {"pool": 0}, "nd pool: got 0, expected at least 1"),
         (noise(8, 0), noise(8, 1), {"critic_holdout": 1.0}, "nd critic_holdout: got 1.0"),
         (noise(8, 0), noise(8, 1), {"critic_holdout": -0.1}, "nd critic_holdout: got -0.1"),
         (noise(8, 0), noise(8, 1), {"critic_holdout": 0.01}, "nd critic_holdout: got 0.01 of 8 test images"),
         (noise(8, 0), noise(8, 1), {"critic_holdout": float("nan")}, "nd critic_holdout: got nan"),
-        (lambda count, seed: (noise(1, seed), None), noise(8, 1), {}, "expected the .* it was asked for"),
+        (lambda count, seed: (noise(1, seed), None), noise(8, 1), {}, "sampler: got 1 images, expected 2048"),
         (lambda count, seed: (noise(count, seed, side=8), None), noise(8, 1), {}, "sampler images are 8x8"),
     ],
 )
@@ -568,7 +568,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path):
 
 
 def test_checkpoints_of_a_sampler_need_its_identity(tmp_path: Path):
-    with pytest.raises(EvaluationError, match="expected text that says what it is"):
+    with pytest.raises(EvaluationError, match="expected a text that identifies it"):
         neural_divergence(fresh(), noise(8, 1, side=8), **SHORT, checkpoints=tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""Neural Divergence: critics trained from scratch to tell generated images from real test images."""
+"""Neural Divergence: critics trained from scratch to distinguish generated images from real test images."""

@@ -1,4 +1,4 @@
-"""The critic of Neural Divergence: its network, initial weights and losses, and one training that can be resumed."""
+"""The critic of Neural Divergence: network, initialization, losses, and resumable training."""
 
 import copy
 import hashlib
@@ -14,15 +14,16 @@ from evaluation.images.reader import to_critic
 from evaluation.metrics.neural_divergence.graph import Batch, choose_update
 from evaluation.settings.presets import Preset
 
-GREY_LEVEL = 1 / 128  # of `to_critic`
-EPS = 1e-12  # inside the square root, whose derivative at 0 is infinite
-TRUNCATED_STD = 0.87962566103423978  # of a standard normal cut off at +-2
+GREY_LEVEL = 1 / 128  # one grey level in the output of `to_critic`
+EPS = 1e-12  # added under the square root, whose derivative at 0 is infinite
+TRUNCATED_STD = 0.87962566103423978  # standard deviation of a standard normal truncated at +-2
 
 
 class Critic(nn.Module):
-    """5x5 convolutions of stride 2 with TensorFlow's SAME padding, each followed by Swish; a linear layer: logits (N,).
+    """Maps images (N, 3, H, W) to logits (N,).
 
-    At 32x32, (16, 32, 64) channels have 66,337 parameters and (64, 128, 256) have 1,033,345.
+    5x5 convolutions of stride 2 with TensorFlow's SAME padding, each followed by Swish, and a linear layer. For 32x32
+    images and channels (16, 32, 64) it has 66,337 parameters, for (64, 128, 256) 1,033,345.
     """
 
     def __init__(self, channels: tuple[int, ...], height: int, width: int) -> None:
@@ -43,25 +44,25 @@ class Critic(nn.Module):
 
 
 def same_padding(images: Tensor) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom for kernel 5 and stride 2: TensorFlow puts the odd pixel right and below."""
+    """Returns the padding left, right, top and bottom for kernel 5, stride 2; the odd pixel is right and below."""
     height, width = images.shape[2:]
     vertical, horizontal = (3 if size % 2 == 0 else 4 for size in (height, width))
     return horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2
 
 
 def normal_(weight: Tensor, generator: torch.Generator) -> None:
-    """N(0, 0.02)."""
+    """Draws weights from N(0, 0.02)."""
     weight.normal_(0, 0.02, generator=generator)
 
 
 def he_(weight: Tensor, generator: torch.Generator) -> None:
-    """He et al. 2015: a normal distribution of variance 2 / fan-in, cut off at two of its untruncated deviations."""
-    std = math.sqrt(2 / weight[0].numel()) / TRUNCATED_STD
+    """Draws normal weights of variance 2 / fan-in (He et al. 2015), truncated at two standard deviations."""
+    std = math.sqrt(2 / weight[0].numel()) / TRUNCATED_STD  # before truncation
     nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator=generator)
 
 
 def xavier_(weight: Tensor, generator: torch.Generator) -> None:
-    """Glorot and Bengio 2010: uniform, of variance 2 / (fan-in + fan-out)."""
+    """Draws uniform weights of variance 2 / (fan-in + fan-out) (Glorot and Bengio 2010)."""
     nn.init.xavier_uniform_(weight, generator=generator)
 
 
@@ -74,7 +75,7 @@ INITIALIZERS: dict[str, Callable[[Tensor, torch.Generator], None]] = {
 
 @torch.no_grad()
 def initialize_(critic: Critic, preset: Preset, generator: torch.Generator) -> None:
-    """Draws all weights, first layer first; biases become 0."""
+    """Draws all weights, from the first layer to the last, and sets biases to 0."""
     for layer in critic.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             name = preset.convolution_init if isinstance(layer, nn.Conv2d) else preset.linear_init
@@ -84,14 +85,14 @@ def initialize_(critic: Critic, preset: Preset, generator: torch.Generator) -> N
 
 
 class CriticLoss(NamedTuple):
-    """What a critic minimizes, of real and fake logits, and its value for a critic that says nothing, f = 0."""
+    """A critic's loss, as a function of real and fake logits, and its value for the uninformative critic f = 0."""
 
     of: Callable[[Tensor, Tensor], Tensor]
     chance: float
 
 
 def logistic(real: Tensor, fake: Tensor) -> Tensor:
-    """E log(1 + e^f(fake)) + E log(1 + e^-f(real)); Sanyal et al. 2020 print -x_real where -f(x_real) is meant."""
+    """E log(1 + e^f(fake)) + E log(1 + e^-f(real)); Sanyal et al. 2020 print -x_real instead of -f(x_real)."""
     return functional.softplus(fake).mean() + functional.softplus(-real).mean()
 
 
@@ -120,7 +121,7 @@ def gradient_penalties(critic: nn.Module, real: Tensor, fake: Tensor, shares: Te
 
 
 class Noise:
-    """Random numbers on the device, as a function of a stream's name."""
+    """Random numbers on the device, determined by the name of a stream."""
 
     def __init__(self, stream: str, device: torch.device) -> None:
         self.device = device
@@ -128,37 +129,37 @@ class Noise:
         self.generator.manual_seed(derived_seed(stream))
 
     def shares(self, count: int) -> Tensor:
-        """U[0, 1), (count, 1, 1, 1)."""
+        """Draws from U[0, 1), (count, 1, 1, 1)."""
         return torch.rand(count, 1, 1, 1, generator=self.generator, device=self.device)
 
     def uniforms(self, images: Tensor, preset: Preset) -> Tensor | None:
-        """U[0, 1) of the images' shape where the preset dequantizes."""
+        """Draws from U[0, 1), of the images' shape; None if the preset does not dequantize."""
         if not preset.dequantize:
             return None
         return torch.rand(images.shape, generator=self.generator, device=self.device)
 
     def pixels(self, images: Tensor, preset: Preset) -> Tensor:
-        """`to_pixels`, with the stream's next numbers where the preset dequantizes."""
+        """Converts uint8 images to the critic's input, dequantized if the preset says so."""
         return to_pixels(images, self.uniforms(images, preset))
 
 
 def to_pixels(images: Tensor, uniforms: Tensor | None) -> Tensor:
-    """uint8 -> float32 in [-1, 1], with noise below one grey level where uniforms are given."""
+    """Converts uint8 images to float32 in [-1, 1]; `uniforms` add noise of up to one grey level."""
     scaled = to_critic(images.contiguous(memory_format=torch.channels_last))
     return scaled if uniforms is None else scaled + GREY_LEVEL * uniforms
 
 
 def derived_seed(stream: str) -> int:
-    """32 bits that differ from stream to stream."""
+    """Returns a 32-bit seed for a stream."""
     return int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=4).digest(), "little")
 
 
 class Training:
-    """One critic, from its first weights to its last. It does not wait for the device.
+    """Training of one critic, without synchronizing with the device.
 
     Args:
-        stream: names the random numbers; equal streams give equal critics on one machine.
-        loss_every: steps between the losses that are kept.
+        stream: name of the random numbers; equal names give equal critics on the same machine.
+        loss_every: steps between recorded losses.
     """
 
     def __init__(
@@ -179,10 +180,11 @@ class Training:
 
     @property
     def done(self) -> bool:
+        """Whether all steps have been taken."""
         return self.step >= self.preset.steps
 
     def run(self, real: Tensor, fake: Tensor) -> None:
-        """A step for each batch in `real` and `fake`, uint8 on the device, as far as steps are left."""
+        """Takes one step per batch of `real` and `fake`, uint8 on the device, up to the last step."""
         noise = Noise(f"{self.stream}/noise/{self.step}", self.device)
         left = self.preset.steps - self.step
         batches = list(zip(*(images.split(self.preset.batch_size) for images in (real, fake)), strict=True))
@@ -190,7 +192,7 @@ class Training:
             self._set_learning_rate()
             loss = self.update(self._drawn(real_batch, fake_batch, noise))
             if self.step % self.loss_every == 0:
-                self.losses.append(loss.clone())  # a graph writes each loss to the same place
+                self.losses.append(loss.clone())  # a CUDA graph overwrites its loss
             self.step += 1
 
     def _drawn(self, real: Tensor, fake: Tensor, noise: Noise) -> Batch:
@@ -199,7 +201,7 @@ class Training:
         return Batch(images, uniforms, noise.shares(len(real)) if self.preset.gp_lambda else None)
 
     def plain_update(self, batch: Batch) -> Tensor:
-        """One step of Adam and of the average; returns the loss. It draws no number, and the host reads none."""
+        """Updates the critic by Adam, and its average; returns the loss. Draws no random numbers, for CUDA graphs."""
         loss = self._loss(batch)
         self.optimizer.zero_grad()
         loss.backward(inputs=list(self.critic.parameters()))
@@ -231,18 +233,18 @@ class Training:
                 group["lr"] = rate
 
     def state(self) -> dict[str, Any]:
-        """Everything `restore` needs to go on bit by bit; plain containers and tensors."""
+        """Returns the state from which `restore` continues bit for bit; plain containers and tensors."""
         return {
             "critic": self.critic.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],  # its settings follow from preset and device
+            "optimizer": self.optimizer.state_dict()["state"],  # its settings are those of the preset and the device
             "generator": self.generator.get_state(),
             "step": self.step,
             "losses": self.loss_curve(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up what `state` returned; only before the first update, because a graph would keep the old tensors."""
+        """Loads the result of `state`, before the first update only: a CUDA graph would keep the old tensors."""
         assert self.step == 0, self.step
         self.critic.load_state_dict(state["critic"])
         self.average.load_state_dict(state["average"])
@@ -252,14 +254,14 @@ class Training:
         self.losses = list(state["losses"].to(self.device))
 
     def loss_curve(self) -> Tensor:
-        """The kept training losses, float32 (points,), on the CPU."""
+        """Returns the recorded training losses, float32 (points,), on the CPU."""
         return torch.stack(self.losses).cpu() if self.losses else torch.empty(0)
 
 
 def adam(critic: Critic, preset: Preset, device: torch.device) -> torch.optim.Adam:
-    """On a CUDA device fused, with the learning rate in a tensor, where a graph reads it.
+    """Returns Adam; on CUDA devices it is fused, with the learning rate in a tensor that a CUDA graph can read.
 
-    On a CPU the fused update rounds differently and gains nothing beside the convolutions.
+    On a CPU the fused update rounds differently and saves little time next to the convolutions.
     """
     if device.type != "cuda":
         return torch.optim.Adam(critic.parameters(), lr=preset.learning_rate, betas=preset.betas)

@@ -1,8 +1,8 @@
-"""Neural Divergence: how well a fresh critic, trained to the end, tells generated images from real test images.
+"""Neural Divergence: how well a critic trained from scratch distinguishes generated images from real test images.
 
 Gulrajani et al. 2020 proposed it with the WGAN-GP objective (preset "gulrajani2019"); Sanyal et al. 2020, Appendix E.1,
-use a smaller critic and the logistic loss (preset "srn2020"). With m = (p_real + p_fake) / 2 the best logistic critic's
-E_fake log(1 + e^f) is log 2 - KL(p_fake || m), so it lies below log 2 = 0.693 and higher is better.
+use a smaller critic and the logistic loss (preset "srn2020"). With m = (p_real + p_fake) / 2, the optimal logistic
+critic has E_fake log(1 + e^f) = log 2 - KL(p_fake || m), at most log 2 = 0.693, and higher is better.
 """
 
 from collections.abc import Sequence
@@ -29,22 +29,22 @@ from evaluation.runtime.progress import progress
 from evaluation.settings.presets import PRESETS, Preset, check_settings
 from evaluation.statistics.intervals import student_interval
 
-VERSION = 2  # of unfinished runs; raise it with any change to how critics are trained or measured
-PASS = 256  # images shown to a finished critic at a time
-LOSS_POINTS = 200  # points kept of each critic's loss curve
-WRONG_SIGN = 2 * log(2)  # softplus_fake of a critic no better than f = 0 stays below
+VERSION = 2  # of saved states; increase it with any change to how critics are trained or evaluated
+PASS = 256  # images per pass of a trained critic
+LOSS_POINTS = 200  # recorded points of each critic's loss curve
+WRONG_SIGN = 2 * log(2)  # upper bound of softplus_fake for a critic at least as good as f = 0
 FAR_BELOW_CHANCE = -0.1  # of the WGAN-GP objective, which is 0 for identical sets
 
 
 class Terms(NamedTuple):
-    """What one finished critic f says. Real terms are over all real images once, fake terms over the samples."""
+    """Terms of one trained critic f; E_real is the mean over all real images, E_fake over the generated samples."""
 
-    softplus_fake: float  # E_fake log(1 + e^f), the quantity Sanyal et al. print
+    softplus_fake: float  # E_fake log(1 + e^f), the quantity that Sanyal et al. report
     softplus_real: float  # E_real log(1 + e^-f)
     critic_gap: float  # E_real f - E_fake f
     gradient_penalty: float  # E (|grad f| - 1)^2 between random pairs of a real and a generated image
-    divergence: float  # the maximized objective, 0 for a critic that says nothing
-    accuracy: float  # mean of the shares of real images with f > 0 and of generated ones with f <= 0
+    divergence: float  # the maximized objective, 0 for the uninformative critic f = 0
+    accuracy: float  # mean of the fractions of real images with f > 0 and of generated images with f <= 0
     fake_mean: float
     fake_std: float
     real_mean: float
@@ -52,7 +52,7 @@ class Terms(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """Which way a term is better, "" for neither, and where a fully trained critic's value lies."""
+    """Interpretation of a term: better if "higher", "lower" or "" for neither; range for a fully trained critic."""
 
     better: str
     low: float | None
@@ -75,7 +75,7 @@ MEANINGS: dict[str, dict[str, Meaning]] = {
         "divergence": Meaning("lower", 0, 2 * log(2)),
         "accuracy": Meaning("lower", 0.5, 1),
     },
-    # Adding a constant to f changes neither this loss nor its penalty, but does change what compares f with 0.
+    # A constant added to f changes neither this loss nor its penalty, but the terms that compare f with 0.
     "wasserstein": {
         **_OF_ANY_CRITIC,
         "softplus_fake": Meaning("", 0, None),
@@ -107,35 +107,35 @@ class NeuralDivergence(NamedTuple):
     fake_std: float
     real_mean: float
     real_std: float
-    preset: str  # its name, "custom" where none
-    settings: Preset  # the preset with the changes asked for
+    preset: str  # its name, or "custom"
+    settings: Preset  # the preset with changes applied
     steps: int
     batch_size: int
     samples: int
     num_critics: int
-    num_test: int  # real images the critics were trained on
-    num_unseen: int  # real images kept from them
-    pool: int | None  # size of a recorded pool of generated images, None where a sampler made fresh ones
-    final_images: str  # "fresh", or "pool" where the critics are measured on images they were trained on
+    num_test: int  # real images that critics were trained on
+    num_unseen: int  # real images held out
+    pool: int | None  # size of the pool of generated training images; None: new images from the sampler
+    final_images: str  # "fresh", or "pool" if critics are evaluated on the images that they were trained on
     critics: tuple[Terms, ...]
-    unseen_critics: tuple[Terms, ...]  # the same critics with the unseen real images in place of the seen; () without
-    losses: np.ndarray  # (num_critics, points), the critics' training loss
+    unseen_critics: tuple[Terms, ...]  # terms of the same critics for the held-out real images; () without
+    losses: np.ndarray  # (num_critics, points), training losses of the critics
     updates: str  # how critics were updated, as one CUDA graph or operation by operation, and why
-    note: str  # empty, or why the value should not be trusted
+    note: str  # a reason not to trust the value, or ""
 
     @property
     def label(self) -> str:
-        """ "nd" for the preset's number of steps, "nd_short" for fewer, then the preset."""
+        """Prefix of the keys: "nd", or "nd_short" for fewer steps than the preset's, and the preset's name."""
         short = self.preset in PRESETS and self.steps < PRESETS[self.preset].steps
         return f"{'nd_short' if short else 'nd'}/{self.preset}"
 
     @property
     def unseen(self) -> Terms | None:
-        """Means over the critics with unseen real images; the gradient penalty stays that of the seen ones."""
+        """Means over the critics for the held-out real images; the gradient penalty is that of the training images."""
         return _means(self.unseen_critics) if self.unseen_critics else None
 
     def spread(self, term: str) -> float:
-        """Population standard deviation of a term over the critics."""
+        """Returns the population standard deviation of a term over the critics."""
         return float(np.std([getattr(critic, term) for critic in self.critics]))
 
 
@@ -155,25 +155,23 @@ def neural_divergence(
     checkpoints: Path | None = None,
     identity: str = "",
 ) -> NeuralDivergence:
-    """Trains critics between `generated` and `test` and reports what they say at the end.
+    """Trains critics to distinguish `generated` from `test` and returns the means of their terms.
 
     Args:
-        generated: a pool, uint8 (N, 3, H, W), or a sampler (count, seed) -> (uint8 images, labels or None). A pool is
-            a finite sample: critics may learn it by heart, which fresh images rule out. It is read where it lies;
-            on the device is fastest.
+        generated: a sampler (count, seed) -> (uint8 images, labels or None), or a pool, uint8 (N, 3, H, W). Critics can
+            memorize a finite pool, but not new images from a sampler. A pool is read fastest if it is on the device.
         test: real images, uint8 (M, 3, H, W).
-        preset: a name, or settings of your own.
-        steps, samples, batch_size, num_critics: None takes the preset's. Of a pool no more images are evaluated than
-            it holds.
-        critic_holdout: share of the test images, drawn by the seed, that critics are not trained on. What they say of
-            these is reported beside what they say of the others: the difference is what they learned by heart.
-        pool: train on this many images of the sampler, made once, instead of fresh ones; the final means are still
-            over fresh ones.
-        seed: of the critics' weights and batches; equal seeds give equal results on one machine.
-        checkpoints: a folder that keeps the state of an unfinished run, saved about once a minute. The same call goes
-            on from there, bit by bit as if it had not stopped. The end stays, too, until
+        preset: its name, or custom settings.
+        steps, samples, batch_size, num_critics: None uses the preset's. `samples` is at most the size of a pool.
+        critic_holdout: fraction of the test images, drawn by the seed, that critics are not trained on. Their terms are
+            reported separately; the difference shows memorization.
+        pool: trains on this many images of the sampler, generated once, instead of new ones; the final means are over
+            new ones in any case.
+        seed: seed of the critics' weights and batches; equal seeds give equal results on the same machine.
+        checkpoints: folder for the state of an unfinished run, saved about once a minute. The same call resumes from
+            it, bit for bit. The final state is kept until
             `evaluation.metrics.neural_divergence.unfinished.forget_finished`.
-        identity: says what a sampler is (its checkpoint's hash and how it draws); needed where both are given.
+        identity: describes a sampler (hash of its checkpoint, how it draws); required with `checkpoints`.
 
     Raises:
         EvaluationError: unusable images or settings, a folder that cannot be written, or a critic that diverged.
@@ -186,26 +184,30 @@ def neural_divergence(
         check_same_size(generated, "generated", test, "test")
         chosen = replace(chosen, samples=min(chosen.samples, len(generated)))
     elif checkpoints is not None and not identity:
-        raise EvaluationError("nd: got checkpoints for a sampler without identity, expected text that says what it is")
+        raise EvaluationError("nd: got checkpoints for a sampler without identity, expected a text that identifies it")
     with isolated(), torch.inference_mode(False), torch.enable_grad():
         images = critic_images(generated, test, critic_holdout, pool, seed, device)
         unfinished = Unfinished(checkpoints, {} if checkpoints is None else _key(images, chosen, seed, identity))
         finished = _finished(images, chosen, seed, unfinished)
     unfinished.finish({"finished": [critic.plain() for critic in finished], "current": None})
+    return _result(images, finished, preset if isinstance(preset, str) else "custom", chosen)
+
+
+def _result(images: CriticImages, finished: Sequence["Finished"], name: str, settings: Preset) -> NeuralDivergence:
     terms = tuple(critic.terms for critic in finished)
     means = _means(terms)
     if not np.isfinite(means).all():
         raise EvaluationError(
-            f"nd: a critic diverged after {chosen.steps} steps, expected finite logits; try a new seed"
+            f"nd: a critic diverged within {settings.steps} steps, expected finite logits; try another seed"
         )
     return NeuralDivergence(
         **means._asdict(),
-        preset=preset if isinstance(preset, str) else "custom",
-        settings=chosen,
-        steps=chosen.steps,
-        batch_size=chosen.batch_size,
-        samples=chosen.samples,
-        num_critics=chosen.num_critics,
+        preset=name,
+        settings=settings,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        samples=settings.samples,
+        num_critics=settings.num_critics,
         num_test=len(images.real),
         num_unseen=len(images.unseen),
         pool=None if images.pool is None else len(images.pool),
@@ -214,12 +216,12 @@ def neural_divergence(
         unseen_critics=tuple(terms for critic in finished for terms in critic.unseen),
         losses=np.stack([critic.losses.numpy() for critic in finished]),
         updates="; ".join(dict.fromkeys(critic.updates for critic in finished)),
-        note=_note(means, chosen),
+        note=_note(means, settings),
     )
 
 
 def _key(images: CriticImages, preset: Preset, seed: int, identity: str) -> dict[str, Any]:
-    """Everything that decides a run."""
+    """Returns everything that affects a run."""
     return {
         "version": VERSION,
         "settings": asdict(preset),
@@ -234,7 +236,7 @@ def _key(images: CriticImages, preset: Preset, seed: int, identity: str) -> dict
 
 
 class Finished(NamedTuple):
-    """A finished critic; `unseen` is () without unseen real images."""
+    """Results of a trained critic; `unseen` is () without held-out real images."""
 
     terms: Terms
     unseen: tuple[Terms, ...]
@@ -242,17 +244,18 @@ class Finished(NamedTuple):
     updates: str
 
     def plain(self) -> dict[str, Any]:
-        """Containers, numbers and tensors only."""
+        """Converts the results to containers, numbers and tensors only."""
         return {**self._asdict(), "terms": list(self.terms), "unseen": [list(terms) for terms in self.unseen]}
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> "Finished":
+        """Restores the results from the output of `plain`."""
         terms, unseen = Terms(*plain["terms"]), tuple(Terms(*terms) for terms in plain["unseen"])
         return cls(terms, unseen, plain["losses"], plain["updates"])
 
 
 def _finished(images: CriticImages, preset: Preset, seed: int, unfinished: Unfinished) -> list[Finished]:
-    """All critics, from the first or from where an earlier call stopped."""
+    """Trains and evaluates all critics, resuming an unfinished run."""
     state = unfinished.read() or {"finished": [], "current": None}
     with unfinished.restoring():
         finished = [Finished.of(plain) for plain in state["finished"]]
@@ -276,7 +279,7 @@ def _finished(images: CriticImages, preset: Preset, seed: int, unfinished: Unfin
 
 
 class CriticRun:
-    """One critic, first trained, then measured on `samples` generated images, a chunk of images at a time."""
+    """Training and then evaluation of one critic on `samples` generated images, in chunks."""
 
     def __init__(self, images: CriticImages, preset: Preset, stream: str) -> None:
         self.images, self.preset, self.stream = images, preset, stream
@@ -292,16 +295,16 @@ class CriticRun:
 
     @property
     def total(self) -> int:
-        """Generated images the critic will have seen."""
+        """Generated images that training and evaluation take."""
         return self.preset.steps * self.preset.batch_size + self.preset.samples
 
     @property
     def done(self) -> int:
-        """Generated images the critic has seen."""
+        """Generated images taken so far."""
         return self.training.step * self.preset.batch_size + len(self.fake_logits)
 
     def advance(self) -> int:
-        """One chunk more; returns how many generated images the critic has seen of it."""
+        """Trains or evaluates on the next chunk; returns the number of generated images that it took."""
         before = self.done
         if self.training.step < self.preset.steps:
             self._train()
@@ -314,7 +317,10 @@ class CriticRun:
         self.training.run(*self.images.batches(self.preset, self.stream, chunk, self.training.generator))
 
     def _measure(self) -> None:
-        """The reference draws real images for each batch; here their mean is exact, and only pairs are drawn."""
+        """Evaluates a chunk of generated images, and gradient penalties at random pairs.
+
+        The reference code also draws real images for the other terms; here these are means over all real images.
+        """
         start = len(self.fake_logits)
         stream = f"{self.stream}/final/{start}"
         count = min(CHUNK, self.preset.samples - start)
@@ -333,7 +339,7 @@ class CriticRun:
         self.penalties = torch.cat([self.penalties, penalties])
 
     def result(self) -> Finished:
-        """What the critic says of all images."""
+        """Evaluates the real images and returns the results of the critic."""
         unseen = [self._terms(self.images.unseen, "unseen")] if len(self.images.unseen) else []
         terms = self._terms(self.images.real, "real")
         return Finished(terms, tuple(unseen), self.training.loss_curve(), self.training.update.name)
@@ -348,7 +354,7 @@ class CriticRun:
         return _terms(torch.cat(logits).double(), self.fake_logits.double(), self.penalties.double(), self.preset)
 
     def state(self) -> dict[str, Any]:
-        """Everything `restore` needs to go on bit by bit; plain containers and tensors."""
+        """Returns the state from which `restore` continues bit for bit; plain containers and tensors."""
         return {
             "training": self.training.state(),
             "fake_logits": self.fake_logits.cpu(),
@@ -356,14 +362,14 @@ class CriticRun:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up what `state` returned."""
+        """Loads the result of `state`."""
         self.training.restore(state["training"])
         self.fake_logits = state["fake_logits"].to(self.images.device)
         self.penalties = state["penalties"].to(self.images.device)
 
 
 def _terms(real: Tensor, fake: Tensor, penalties: Tensor, preset: Preset) -> Terms:
-    """Of a critic's float64 logits (M,) and (N,), and penalties (N,)."""
+    """Computes the terms from a critic's float64 logits (M,) and (N,), and gradient penalties (N,)."""
     loss = LOSSES[preset.loss]
     penalty = float(penalties.mean())
     return Terms(
@@ -399,14 +405,14 @@ def _note(terms: Terms, preset: Preset) -> str:
 
 
 def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of the mean of independent values, by Student's t; None for a single value."""
+    """Returns the 95 % interval, by Student's t, of the mean of independent values; None for a single value."""
     if len(values) < 2:
         return None
     return student_interval(float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(len(values)), len(values) - 1)
 
 
 def measure(context: Context) -> list[Value]:
-    """Every term of the critics between fresh samples, or the generated images, and the test images."""
+    """Measures all terms of critics trained on new samples, or on the generated images, against the test images."""
     settings = context.settings
     generated = context.sampler if context.sampler is not None else context.generated
     assert generated is not None
@@ -448,11 +454,11 @@ def measure(context: Context) -> list[Value]:
 
 
 def _identity(context: Context) -> str:
-    """What the caller knows of the generator, "" without a name for it or a use."""
+    """Hashes the caller's description of the generator; "" without a description or a need for it."""
     if context.nd_checkpoints is None or not context.subject:
         return ""
     subject = dict(context.subject)
-    if "checkpoint_sha256" in subject:  # says what the file holds, wherever it lies
+    if "checkpoint_sha256" in subject:  # identifies the file independently of its path
         subject.pop("checkpoint", None)
     return protocol_hash("identity", {"subject": subject, "protocol": context.protocol})
 

@@ -1,4 +1,4 @@
-"""A critic's update as a CUDA graph: one launch in the place of dozens that take longer than their arithmetic."""
+"""A critic's update as a CUDA graph: one launch instead of dozens, which take longer than their arithmetic."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -9,15 +9,15 @@ from torch import Tensor
 from evaluation.runtime.files import first_line
 
 WARMUP = 3
-"""Updates before the capture, in which libraries choose their kernels and Adam makes its state. They count."""
+"""Ordinary updates before the capture, in which libraries choose kernels and Adam creates its state."""
 
 
 class Batch(NamedTuple):
-    """What an update takes from outside the critic.
+    """Inputs of an update.
 
     images: uint8 (2B, 3, H, W), the real ones first.
-    uniforms: float32 of that shape in [0, 1), for dequantization, or None.
-    shares: float32 (B, 1, 1, 1) in [0, 1), of the points of the gradient penalty, or None.
+    uniforms: float32 of the images' shape in [0, 1), for dequantization, or None.
+    shares: float32 (B, 1, 1, 1) in [0, 1), interpolation weights of the gradient penalty, or None.
     """
 
     images: Tensor
@@ -25,13 +25,13 @@ class Batch(NamedTuple):
     shares: Tensor | None
 
     def copy(self) -> "Batch":
-        """The same numbers in tensors of their own."""
+        """Copies all tensors."""
         uniforms, shares = (None if part is None else part.clone() for part in (self.uniforms, self.shares))
         return Batch(self.images.clone(), uniforms, shares)
 
 
 class Update(Protocol):
-    """One step of a critic; returns its loss, a scalar on the device. `name` says which way it takes and why."""
+    """A training step of a critic that returns its loss, a scalar on the device; `name` describes how it runs."""
 
     name: str
 
@@ -39,14 +39,14 @@ class Update(Protocol):
 
 
 def choose_update(update: Callable[[Batch], Tensor], device: torch.device) -> Update:
-    """As a graph on a CUDA device, else operation by operation."""
+    """Returns the update as a CUDA graph on CUDA devices, as an ordinary function on others."""
     if device.type == "cuda":
         return CapturedUpdate(update, device)
     return PlainUpdate(update, f"a CUDA graph needs a CUDA device, this is {device.type}")
 
 
 class PlainUpdate:
-    """The update itself."""
+    """An update run operation by operation."""
 
     def __init__(self, update: Callable[[Batch], Tensor], reason: str) -> None:
         self.update, self.name = update, f"plain updates: {reason}"
@@ -56,17 +56,17 @@ class PlainUpdate:
 
 
 class CapturedUpdate:
-    """The same operations on the same numbers, recorded once and replayed; batches of another shape go without.
+    """An update captured as a CUDA graph and replayed; batches of another shape run operation by operation.
 
-    After WARMUP plain updates the next one is recorded. What it reads and writes must stay where it is from then on,
-    but for the batch, which is copied to where the record reads it. Where the capture fails, updates stay plain.
+    The update after the first WARMUP ones is captured. Its tensors must keep their addresses from then on; batches are
+    copied to the captured addresses. If the capture fails, updates run operation by operation.
     """
 
     def __init__(self, update: Callable[[Batch], Tensor], device: torch.device) -> None:
         self.update, self.device = update, device
         self.name = "plain updates: too few to record one"
         self.warmed_up = 0
-        self._stream = torch.cuda.Stream(device)  # for warming up too: gradients stay on the stream they began on
+        self._stream = torch.cuda.Stream(device)  # also for the warm-up: gradients stay on the stream of their creation
         self._record: Record | None = None
         self._failed = False
 
@@ -76,7 +76,7 @@ class CapturedUpdate:
                 return self._warm_up(batch)
             if self._record is None and not self._failed:
                 self._capture(batch)
-            if self._record is None or not self._record.takes(batch):
+            if self._record is None or not self._record.accepts(batch):
                 return self.update(batch)
             return self._record.replay(batch)
 
@@ -91,7 +91,7 @@ class CapturedUpdate:
     def _capture(self, batch: Batch) -> None:
         graph, inputs = torch.cuda.CUDAGraph(), batch.copy()
         try:
-            # The outer context leaves the stream also where a failed end of the capture would stay on it.
+            # The outer context restores the stream even if ending the capture fails.
             with torch.cuda.stream(self._stream), torch.cuda.graph(graph, stream=self._stream):
                 loss = self.update(inputs)
         except RuntimeError as error:
@@ -103,18 +103,18 @@ class CapturedUpdate:
 
 
 class Record(NamedTuple):
-    """A recorded update, where it reads its batch, and where it writes its loss."""
+    """A captured update with the tensors that it reads its batch from and writes its loss to."""
 
     graph: torch.cuda.CUDAGraph
     inputs: Batch
     loss: Tensor
 
-    def takes(self, batch: Batch) -> bool:
-        """Whether the batch has the recorded one's shape."""
+    def accepts(self, batch: Batch) -> bool:
+        """Tells whether the batch has the captured shape."""
         return batch.images.shape == self.inputs.images.shape
 
     def replay(self, batch: Batch) -> Tensor:
-        """Runs the update on the batch; the next one overwrites the loss."""
+        """Runs the update on the batch; returns the loss, which the next call overwrites."""
         for held, part in zip(self.inputs, batch, strict=True):
             if held is not None and part is not None:
                 held.copy_(part)

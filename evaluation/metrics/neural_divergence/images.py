@@ -1,4 +1,4 @@
-"""The images that critics of Neural Divergence are trained on and measured with."""
+"""Images for training and evaluating the critics of Neural Divergence."""
 
 from dataclasses import dataclass
 
@@ -12,28 +12,28 @@ from evaluation.metrics.neural_divergence.critic import derived_seed
 from evaluation.runtime.progress import progress
 from evaluation.settings.presets import Preset
 
-CHUNK = 2048  # images asked of a sampler at a time: with its seeds, part of the protocol
+CHUNK = 2048  # images generated per call of a sampler; affects values
 
 
 def steps_per_chunk(preset: Preset) -> int:
-    """Critic updates whose images are made at once."""
+    """Returns the number of critic updates whose images are generated at once."""
     return max(1, CHUNK // preset.batch_size)
 
 
 @dataclass(frozen=True)
 class CriticImages:
-    """What all critics of a run see. `pool` is what they are trained on, None for fresh images of the sampler."""
+    """Images that all critics of a run share."""
 
     real: Tensor
-    unseen: Tensor
-    pool: Tensor | None
+    unseen: Tensor  # real images that critics are not trained on
+    pool: Tensor | None  # generated images that critics are trained on; None: new images from the sampler
     sampler: Sampler | None
     device: torch.device
 
     def batches(self, preset: Preset, stream: str, chunk: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Real and generated images of a chunk of steps, on the device: a single transfer, and one call of a sampler.
+        """Returns real and generated images for a chunk of steps, on the device, by one transfer or one sampler call.
 
-        Rows of the real images and of a pool are drawn with replacement, for each step the real ones first.
+        Rows of the real images and of a pool are drawn with replacement; in each step the real ones are drawn first.
         """
         steps = steps_per_chunk(preset)
         tables = [self.real] if self.pool is None else [self.real, self.pool]
@@ -45,14 +45,14 @@ class CriticImages:
         return real, upload(_taken(self.pool, rows[1]), self.device)
 
     def final(self, stream: str, start: int, count: int) -> Tensor:
-        """Generated images of the final means, on the device: fresh ones, or those of the pool from `start` on."""
+        """Returns generated images for the final means, on the device: new ones, or the pool from `start` on."""
         if self.sampler is not None:
             return self._fresh(count, stream)
         assert self.pool is not None
         return upload(self.pool[start : start + count], self.device)
 
     def partners(self, stream: str, count: int) -> Tensor:
-        """Real images drawn with replacement, on the device."""
+        """Draws real images with replacement, on the device."""
         generator = torch.Generator("cpu").manual_seed(derived_seed(f"{stream}/partners"))
         return _taken(self.real, _rows(self.real, count, generator))
 
@@ -64,14 +64,14 @@ class CriticImages:
 def critic_images(
     generated: Tensor | Sampler, test: Tensor, holdout: float, pool: int | None, seed: int, device: torch.device
 ) -> CriticImages:
-    """Checked, split and on their devices; `pool` images are made first where a sampler's are recorded.
+    """Checks and splits the images and moves them to their devices; generates a pool of `pool` images if it is given.
 
     Raises:
-        EvaluationError: a sampler that does not keep its word, a share or a pool out of range.
+        EvaluationError: wrong images from the sampler; `holdout` or `pool` out of range.
     """
     if pool is not None and (isinstance(generated, Tensor) or pool < 1):
-        got = f"{pool} for images that are one" if isinstance(generated, Tensor) else str(pool)
-        raise EvaluationError(f"nd pool: got {got}, expected at least 1, and a sampler to make them")
+        got = f"{pool} for images instead of a sampler" if isinstance(generated, Tensor) else str(pool)
+        raise EvaluationError(f"nd pool: got {got}, expected at least 1, and a sampler that generates them")
     real, unseen = _split(test, holdout, seed)
     real = real.to(device)
     if isinstance(generated, Tensor):
@@ -81,11 +81,11 @@ def critic_images(
 
 
 def _split(test: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Images critics are trained on, and those kept from them; in the given order, all and none without a holdout."""
+    """Splits the test images into those that critics are trained on and those held out; keeps their order."""
     num_unseen = round(holdout * len(test)) if 0 <= holdout < 1 else len(test)
     if num_unseen == len(test) or (holdout > 0 and num_unseen == 0):
         raise EvaluationError(
-            f"nd critic_holdout: got {holdout} of {len(test)} test images, expected 0, or a share below 1 "
+            f"nd critic_holdout: got {holdout} of {len(test)} test images, expected 0, or a fraction below 1 "
             "that leaves at least one image on either side"
         )
     if num_unseen == 0:
@@ -110,7 +110,7 @@ def _sampled(sampler: Sampler, count: int, stream: str, test: Tensor) -> Tensor:
     check_images(images, "sampler")
     check_same_size(images, "sampler", test, "test")
     if len(images) != count:
-        raise EvaluationError(f"sampler: got {len(images)} images, expected the {count} it was asked for")
+        raise EvaluationError(f"sampler: got {len(images)} images, expected {count}")
     return images
 
 

@@ -1,4 +1,4 @@
-"""What an interrupted run leaves on disk, to go on from; and a finished one, until its report is safe."""
+"""State files of interrupted runs, to resume from, and of finished ones, until their report is written."""
 
 import hashlib
 import time
@@ -18,13 +18,13 @@ UNFINISHED, FINISHED = "unfinished", "finished"
 
 
 class Unfinished:
-    """A file in a folder, named and keyed by everything that decides the run; no folder: nothing is kept.
+    """State of a run in a folder, under a key that covers everything that affects the run; without a folder, none.
 
-    A file that is damaged or was written for another key counts as absent, so a run never goes on from another's
-    state. Files are written beside and renamed: what is there is whole.
+    A damaged file, or one with another key, is ignored, so a run never resumes from the state of another one. Files are
+    written atomically.
 
     Args:
-        key: content hashes, settings, seed, versions; anything JSON knows.
+        key: content hashes, settings, seed, versions; any JSON types.
     """
 
     def __init__(self, folder: Path | None, key: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Unfinished:
         self._last_save = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
-        """What was saved last under this key, on the CPU; None: nothing."""
+        """Reads the last state under this key, on the CPU; None if there is none."""
         if self.file is None or self.finished_file is None:
             return None
         return self._read(self.finished_file) or self._read(self.file)
@@ -44,20 +44,20 @@ class Unfinished:
         try:
             stored = torch.load(file, map_location="cpu", weights_only=True)
             return stored["state"] if stored["key"] == self._key else None
-        except Exception:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
+        except Exception:  # a damaged pickle may raise any type, IndexError for example
             return None
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
-        """Around the use of what was read.
+        """Context for restoring a state that was read.
 
         Raises:
-            EvaluationError: it is not what was written under this key.
+            EvaluationError: the state does not fit the run.
         """
         try:
             yield
         except Exception as error:
-            raise EvaluationError(f"{self.file}: does not fit its key ({error!r}); remove it to start anew") from error
+            raise EvaluationError(f"{self.file}: does not fit its key ({error!r}); remove it to start over") from error
 
     @property
     def due(self) -> bool:
@@ -65,7 +65,7 @@ class Unfinished:
         return self.file is not None and time.monotonic() - self._last_save >= SECONDS_BETWEEN_SAVES
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replaces what was saved; plain containers and tensors.
+        """Saves the state, plain containers and tensors, in place of the previous one.
 
         Raises:
             EvaluationError: the folder cannot be written.
@@ -75,10 +75,10 @@ class Unfinished:
         self._last_save = time.monotonic()
 
     def finish(self, state: dict[str, Any]) -> None:
-        """Replaces what was saved by the end of the run, where the folder can be written; see `forget_finished`."""
+        """Saves the final state in place of the unfinished one, until `forget_finished` removes it."""
         if self.file is None or self.finished_file is None:
             return
-        with suppress(EvaluationError):  # the run has its result: a copy of it is not worth losing it
+        with suppress(EvaluationError):  # the run has its result already, so a failure to save it is no error
             self._write(self.finished_file, state)
         with suppress(OSError):
             self.file.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ class Unfinished:
 
 
 def forget_finished(folder: Path) -> None:
-    """Removes the ends of runs in a folder: call it when what was made of them is on the disk."""
+    """Removes the final states in a folder; call it after the report is written."""
     for file in folder.glob(f"{FINISHED}-*.pt"):
         with suppress(OSError):
             file.unlink(missing_ok=True)
