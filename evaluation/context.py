@@ -1,4 +1,4 @@
-"""What is to be evaluated, and how."""
+"""Inputs of an evaluation: images, extractors, discriminator, settings."""
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
@@ -29,25 +29,24 @@ ROLES = ("generated", "reference", "test", "trained_on")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
-    """Images, extractors, critic, settings and what the caller knows of them. Features are computed once per image set.
+    """Inputs of an evaluation. Features are computed once per image set.
 
-    Images are uint8 (N, 3, H, W), labels int64 (N,); what a metric does not need may be missing. Two values are
-    comparable when their protocol hashes are equal, so what must be equal and what may differ are kept apart:
+    Images are uint8 (N, 3, H, W), labels int64 (N,); inputs that no metric needs may be missing.
 
     Attributes:
-        extractor: one, or several: features are then measured with each.
-        statistics: moments from a file, which FID takes instead of reference images.
-        critic: the discriminator whose empirical Lipschitz constants are asked for, in eval mode.
-        critic_is_conditional: whether it takes labels.
-        trained_on: what the critic was trained on, where that is not the reference.
-        protocol: how generated images were made (quantizer, bn_mode, weights, labels, seed); hashed into their values.
-        subject: what was evaluated (checkpoint, its hash, step, run); recorded, not hashed.
-        title, reference_name, test_name: names for people, such as "CIFAR-10" and "cifar10/train"; not hashed, because
-            the sets' fingerprints are.
-        class_names: for people, by label.
-        cache: where features of real images are kept between processes; None: nowhere.
-        nd_checkpoints: folder that keeps unfinished critics of Neural Divergence, to go on with; None: nothing is kept.
-            With a sampler, `subject` must tell one generator from another, as a checkpoint's hash does.
+        extractor: one or several; with several, metrics are measured with each.
+        statistics: moments from a file that replace reference images for FID.
+        critic: discriminator, in eval mode, for empirical Lipschitz constants.
+        critic_is_conditional: whether the critic takes labels.
+        trained_on: the critic's training images, if they are not the reference.
+        protocol: how images were generated (quantizer, bn_mode, weights, labels, seed); part of protocol hashes.
+        subject: what is evaluated (checkpoint, its hash, step, run); not part of protocol hashes.
+        title, reference_name, test_name: names in reports, such as "CIFAR-10" and "cifar10/train"; protocol hashes
+            hold the fingerprints of the sets instead.
+        class_names: names in reports, by label.
+        cache: cache on disk for features of real images; None: no cache.
+        nd_checkpoints: folder for unfinished critics of Neural Divergence; None: an interrupted run starts again. With
+            a sampler, `subject` must identify the generator, as a checkpoint's hash does.
 
     Raises:
         EvaluationError: images or labels of another form, or sets of different image size.
@@ -151,14 +150,14 @@ class Context:
 
     @property
     def extractors(self) -> tuple[Extractor, ...]:
-        """All of them, in the order given."""
+        """All extractors, in the order given."""
         if self.extractor is None:
             return ()
         return tuple(self.extractor) if isinstance(self.extractor, Sequence) else (self.extractor,)
 
     @property
     def current(self) -> Extractor:
-        """The extractor that is measured with."""
+        """The extractor of the current measurement."""
         return self._current if self._current is not None else self.extractors[0]
 
     def has(self, role: str) -> bool:
@@ -166,7 +165,7 @@ class Context:
         return role in self._sets
 
     def required(self, setting: str, role: str = "generated") -> int:
-        """How many images of a set the setting of that name stands for; "" for none in particular."""
+        """Number of images of a set that a setting asks for; 0 where the name is ""."""
         if not setting:
             return 0
         count = self.settings.number(setting)
@@ -177,7 +176,7 @@ class Context:
 
     @property
     def num_real(self) -> int:
-        """Reference images that generated ones are compared with."""
+        """Number of reference images that generated ones are compared with."""
         return self.required("num_real", "reference")
 
     def image_set(self, role: str) -> ImageSet:
@@ -200,7 +199,7 @@ class Context:
         return logits
 
     def labels(self, role: str, count: int) -> Tensor:
-        """Labels (count,) of the same images."""
+        """Labels (count,) of the first `count` images of a set."""
         return self._sets[role].labels(count)
 
     def moments(self, role: str, count: int, start: int = 0) -> Gaussian:
@@ -222,12 +221,12 @@ class Context:
         return metric if self.current.name == "inception" else f"{metric}/{self.current.name}"
 
     def extractor_fields(self) -> dict[str, Any]:
-        """What decides a value through the extractor."""
+        """Protocol fields of the extractor."""
         weights = {"extractor_fingerprint": self.current.fingerprint}
         return {**weights, **self.current.protocol, "tf32": False, "feature_dtype": "float32"}
 
     def generation_fields(self) -> dict[str, Any]:
-        """What decides a value through the making of the images."""
+        """Protocol fields of image generation."""
         sized = next(iter(self._sets.values())).images
         return {
             "protocol_version": PROTOCOL_VERSION,
@@ -236,22 +235,22 @@ class Context:
         }
 
     def reference_fields(self) -> dict[str, Any]:
-        """What decides a value through the reference images, or the statistics that stand for them."""
+        """Protocol fields of the reference images, or of the statistics that replace them."""
         if self.statistics is not None:
             return {"reference_statistics": self.statistics.sha256}
         return {"num_reference": self.num_real, **self.set_fields("reference", self.num_real)}
 
     def set_fields(self, role: str, count: int) -> dict[str, Any]:
-        """What decides a value through the first `count` images of a set: the whole set, and which were drawn."""
+        """Protocol fields of the first `count` images of a set: fingerprints of the set and of the drawn rows."""
         images = self._sets[role]
         return {f"{role}_fingerprint": images.fingerprint, f"{role}_rows": fingerprint(images.rows(count))}
 
     @property
     def test_fingerprint(self) -> str:
-        """Of the whole test set."""
+        """Fingerprint of the whole test set."""
         return self._sets["test"].fingerprint
 
     @property
     def generated_fingerprint(self) -> str | None:
-        """Of all generated images; None where there are none."""
+        """Fingerprint of all generated images; None without any."""
         return self._sets["generated"].fingerprint if "generated" in self._sets else None

@@ -1,4 +1,4 @@
-"""Names of metrics and a context -> a report."""
+"""Measures metrics of a context and makes a report."""
 
 import time
 from collections.abc import Sequence
@@ -56,9 +56,9 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
 
 
 def _measured(metric: Metric, context: Context) -> list[Value]:
-    """A metric's values; of every extractor that can say what it needs.
+    """Values of a metric, with each extractor that gives what it needs.
 
-    Of several processes each has all features. What takes none, critics and the discriminator, is the first's work.
+    Each of several processes has all features. Metrics without features run in the first process only.
     """
     if not metric.extractor:
         return by_the_first(lambda: metric.measure(context))
@@ -72,7 +72,7 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 def _samples(context: Context) -> dict[str, np.ndarray]:
-    """The first generated images, by class where labels are known, for a look at what was measured."""
+    """The first generated images, sorted by class where labels are known, for reports."""
     if context.generated is None:
         return {}
     labels = context.generated_labels

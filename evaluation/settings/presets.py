@@ -1,4 +1,4 @@
-"""Published protocols, by name: how many images of which kind, and the critics of Neural Divergence."""
+"""Published protocols, by name: numbers of images, and critics of Neural Divergence."""
 
 from dataclasses import dataclass, replace
 from typing import Any
