@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -42,3 +43,16 @@ def encode_png(image: Tensor) -> bytes:
 def save_png(image: Tensor, path: Path) -> None:
     """Writes one image, uint8 (3, H, W), as a PNG file."""
     path.write_bytes(encode_png(image))
+
+
+def image_grid(images: Tensor, columns: int) -> Tensor:
+    """One picture, uint8 (3, H', W'), of images uint8 (N, 3, H, W) in rows of `columns`, one black pixel apart.
+
+    A single image is returned as it is.
+    """
+    if len(images) == 1:
+        return images[0]
+    columns = min(columns, len(images))
+    cells = F.pad(images, (0, 1, 0, 1, 0, 0, 0, -len(images) % columns))  # (rows * columns, 3, H + 1, W + 1)
+    rows = cells.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4)  # (3, rows, H + 1, columns, W + 1)
+    return F.pad(rows.flatten(3).flatten(1, 2), (1, 0, 1, 0))

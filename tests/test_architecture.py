@@ -4,7 +4,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -28,20 +28,37 @@ FAMILIES = (
     "gan.training.ema",
     "gan.runtime.distributed",
 )
+COMMANDS = {f"gan.{name}" for name in ("train", "train_classifier", "evaluate", "evaluate_classifier", "sample")}
+MOST_IMPORTS = 14
 
 
 @cache
 def imports_of(name: str) -> set[str]:
     """Modules of this project, torch and numpy that a module imports, anywhere in it."""
+    return _imports(name, ast.walk(ast.parse(FILES[name].read_text())))
+
+
+@cache
+def top_imports_of(name: str) -> set[str]:
+    """Modules that are imported as soon as this one is."""
+    return _imports(name, ast.iter_child_nodes(ast.parse(FILES[name].read_text())))
+
+
+def _imports(name: str, nodes: Iterable[ast.AST]) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(FILES[name].read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: imports are absolute"
             inside = {f"{node.module}.{alias.name}": node.module for alias in node.names}
             found |= {one if one in FILES else module for one, module in inside.items()}
-    return {one for one in found if one.split(".")[0] in ("gan", "evaluation", "torch", "numpy")}
+    return {one for one in found if one.split(".")[0] in ("gan", "evaluation", "torch", "numpy", "matplotlib")}
+
+
+def package_of(name: str) -> str:
+    """The package directly below `gan` or `evaluation` that a module belongs to."""
+    return ".".join(name.split(".")[:2])
 
 
 def imports_of_package(importer: str, imported: str) -> dict[str, set[str]]:
@@ -59,14 +76,68 @@ def test_evaluation_never_imports_gan() -> None:
     assert imports_of_package("evaluation", "gan") == {}
 
 
-def test_only_the_commands_import_evaluation() -> None:
-    """gan.config embeds the settings of evaluation, which import no torch."""
-    others = {
-        name: modules
-        for name, modules in imports_of_package("gan", "evaluation").items()
-        if not (name.startswith("gan.config") and all(module.startswith("evaluation.settings") for module in modules))
-    }
-    assert others.keys() <= {"gan.train", "gan.evaluate", "gan.evaluate_classifier"}
+def test_only_the_bridge_imports_evaluation() -> None:
+    """Networks, data and runs know no metrics, so that each half can be used and changed without the other.
+
+    gan.measuring is the bridge between them; commands and tools may import both. Two exceptions need no torch and know
+    no networks: the settings of evaluation are a section of the configuration, and one reader serves both halves.
+    """
+    exceptions = {"gan.config": "evaluation.settings", "gan.data": "evaluation.images.reader"}
+    offenders = {}
+    for name, modules in imports_of_package("gan", "evaluation").items():
+        if name not in COMMANDS and package_of(name) != "gan.measuring":
+            allowed = exceptions.get(package_of(name), "nothing")
+            offenders[name] = {module for module in modules if not module.startswith(allowed)}
+    assert not {name: modules for name, modules in offenders.items() if modules}
+
+
+def test_nothing_below_imports_a_command() -> None:
+    """Commands stand side by side: what two of them share is in the library, and what one does, Python can do too."""
+    assert not {name: imports_of(name) & COMMANDS for name in FILES if imports_of(name) & COMMANDS}
+
+
+def test_the_library_does_not_import_the_command_line() -> None:
+    """gan.command parses options and prints; runs, training and launching work without it."""
+    users = {name for name in FILES if any(package_of(module) == "gan.command" for module in imports_of(name))}
+    assert {name for name in users if package_of(name) != "gan.command"} <= COMMANDS
+
+
+def test_commands_load_torch_only_when_they_work() -> None:
+    """What a command imports at the top answers --help: click, the configuration and what is free of torch itself."""
+    seen, left = set(), [*COMMANDS]
+    while left:
+        name = left.pop()
+        if name not in seen:
+            seen.add(name)
+            left += [module for module in top_imports_of(name) if module in FILES]
+    heavy = {name: top_imports_of(name) & {"torch", "numpy", "matplotlib"} for name in seen}
+    assert not {name: modules for name, modules in heavy.items() if modules}
+    allowed = {"evaluation.settings", "evaluation.errors"}
+    assert {package_of(name) for name in seen if name.startswith("evaluation")} <= allowed
+
+
+@pytest.mark.parametrize("package", ["gan", "evaluation"])
+def test_there_are_no_circular_imports(package: str) -> None:
+    """Imports for type checkers only and inside functions count, too."""
+    below = {name: imports_of(name) & FILES.keys() for name in FILES if name.split(".")[0] == package}
+    while free := {name for name, imported in below.items() if not imported & below.keys()}:
+        below = {name: imported for name, imported in below.items() if name not in free}
+    assert not below, "these modules import each other, or import modules that do"
+
+
+def test_folders_are_small() -> None:
+    for folder in {path.parent for path in FILES.values()}:
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        packages = [path.parent for path in folder.glob("*/__init__.py")]
+        assert len(modules) <= 12, folder
+        assert len(packages) <= 12, folder
+
+
+def test_no_module_needs_many_others() -> None:
+    """gan.build composes all families, gan.measuring.gans and gan.runs.kinds.gan join a half each."""
+    counts = {name: len([module for module in imports_of(name) if module in FILES]) for name in FILES}
+    many = {name: count for name, count in counts.items() if count > MOST_IMPORTS and name.startswith("gan")}
+    assert many.keys() <= {"gan.build", "gan.measuring.gans", "gan.runs.kinds.gan"}, many
 
 
 def test_families_import_nothing_of_each_other() -> None:
@@ -93,8 +164,10 @@ def test_training_is_handed_finished_objects() -> None:
 
 
 def test_nothing_below_imports_build() -> None:
-    above = {"gan.train", "gan.evaluate", "gan.sample", "gan.train_classifier", "gan.evaluate_classifier"}
-    assert {name for name in FILES if "gan.build" in imports_of(name)} <= above
+    """Objects are made from names for runs of each kind, for samples and for evaluation; nobody else knows names."""
+    users = {name for name in FILES if "gan.build" in imports_of(name)}
+    allowed = {"gan.runs.kinds.gan", "gan.runs.kinds.classifier", "gan.runs.samples"}
+    assert {name for name in users if package_of(name) != "gan.measuring"} <= allowed
 
 
 def definitions(kind: type[ast.FunctionDef] | type[ast.ClassDef]) -> Iterator[tuple[str, int]]:
@@ -127,14 +200,6 @@ def test_metrics_need_no_pages_and_no_plots() -> None:
     """Values are data: whoever returns one imports neither matplotlib nor the writers of reports."""
     found = imports_of("evaluation.reporting.value")
     assert not {module for module in found if module.startswith("evaluation.reporting")}
-
-
-def test_evaluation_has_no_circular_imports() -> None:
-    """Imports for type checkers only and inside functions count, too."""
-    below = {name: imports_of(name) & FILES.keys() for name in FILES if name.split(".")[0] == "evaluation"}
-    while free := {name for name, imported in below.items() if not imported & below.keys()}:
-        below = {name: imported for name, imported in below.items() if name not in free}
-    assert not below, "these modules import each other, or import modules that do"
 
 
 @pytest.mark.parametrize("module", ["evaluation", "evaluation.settings", "gan.config", "gan.config.classifier"])

@@ -106,7 +106,8 @@ WRONG_TRAINING = {
     "no such processor": (("--config", "smoke", "--device", "cpu:3"), ["--device cpu:3"]),
     "device without data": (("--config", "smoke", "--device", "meta", "--dry-run"), ["--device meta"]),
     "too large": (("--config", "smoke", "--set", "generator.channels=2000000000", "--dry-run"), ["less than or equal"]),
-    "unknown name, printed": (("--config", "smoke", "--set", "data.name=shpes", "--print-config"), ["'shapes'"]),
+    "unknown name, built": (("--config", "smoke", "--set", "data.name=shpes", "--dry-run"), ["'shapes'"]),
+    "two contradictions": (("--config", "smoke", "--skip-damaged"), ["--skip-damaged: goes with --resume"]),
     "strange device": (("--config", "smoke", "--device", "quantum"), ["--device quantum"]),
     "nothing to resume": (("--run", "nowhere", "--resume"), ["nowhere", "config.yaml"]),
 }

@@ -85,11 +85,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
 @pytest.mark.parametrize(
     ("place", "times"),
     [
-        ("gan.train.evaluate_state", 1),
-        ("gan.train.evaluate_state", 2),
-        ("gan.train.save_best", 1),
-        ("gan.train.histograms", 1),
-        ("gan.train.histograms", 2),
+        ("gan.measuring.evaluator.evaluate_state", 1),
+        ("gan.measuring.evaluator.evaluate_state", 2),
+        ("gan.measuring.evaluator.save_best", 1),
+        ("gan.measuring.evaluator.histograms", 1),
+        ("gan.measuring.evaluator.histograms", 2),
         ("evaluation.reporting.write.report_page", 2),
         ("gan.runs.best.write_atomically", 1),
         ("gan.runs.checkpoint.remove_superseded", 2),

@@ -58,7 +58,7 @@ def test_the_workspace_is_chosen_before_a_gpu_is_used(train: Train, monkeypatch:
         seen.append(os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
         return torch.device("cpu")
 
-    monkeypatch.setattr("gan.train.choose_device", choose)
+    monkeypatch.setattr("gan.runtime.device.choose_device", choose)
     train("run", "--deterministic", "--dry-run")
     assert seen == [":4096:8"]
 

@@ -58,6 +58,6 @@ def test_the_environment_and_other_libraries_are_respected(monkeypatch: pytest.M
 
 def test_training_on_a_cpu_keeps_freed_memory(train: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr("gan.train.keep_freed_memory", lambda: calls.append(1))
+    monkeypatch.setattr("gan.runtime.device.keep_freed_memory", lambda: calls.append(1))
     assert train("run", "--set", "train.steps=1").exit_code == 0
     assert calls == [1]

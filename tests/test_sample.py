@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from torchvision.utils import make_grid
 
 from gan.build import build_state
 from gan.config import Config, load_config
 from gan.interpolate import slerp
 from gan.noise import draw_latents, random_generator
-from gan.sample import draw_classes, make_sampler, standing_statistics
+from gan.pixels import image_grid
+from gan.sampling import draw_classes, make_sampler, standing_statistics
 from gan.training.state import TrainState
 
 
@@ -126,3 +128,9 @@ def test_slerp_of_parallel_latents_is_the_line(factor: float) -> None:
     start = torch.tensor([[1.0, -2, 3]])
     line = torch.lerp(start, factor * start, torch.linspace(0, 1, 5)[:, None])
     assert torch.allclose(slerp(start, factor * start, 5)[0], line, atol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 8), (3, 8), (8, 8), (10, 4), (64, 8)])
+def test_a_grid_is_that_of_torchvision(count: int, columns: int) -> None:
+    images = torch.randint(256, (count, 3, 5, 7), generator=torch.Generator().manual_seed(count), dtype=torch.uint8)
+    assert torch.equal(image_grid(images, columns), make_grid(images, nrow=columns, padding=1))

@@ -28,7 +28,9 @@ def call(*arguments: object) -> Result:
 
 
 def test_every_configuration_with_every_seed_and_devices_take_turns() -> None:
-    planned = plan([("sn", "a.yaml"), ("srn", "b.yaml")], [0, 7], Path("out"), ["--resume"], ["cuda:0", "cuda:1"])
+    planned = plan(
+        [("sn", "a.yaml"), ("srn", "b.yaml")], [0, 7], Path("out"), ["--resume"], ["cuda:0", "cuda:1"], "gan.train"
+    )
     assert [run.folder.as_posix() for run in planned] == [
         *("out/sn-seed0", "out/sn-seed7", "out/srn-seed0", "out/srn-seed7")
     ]
@@ -36,7 +38,7 @@ def test_every_configuration_with_every_seed_and_devices_take_turns() -> None:
         *("--config", "a.yaml", "--resume", "--run", "out/sn-seed7"),
         *("--device", "cuda:1", "--set", "train.seed=7"),
     ]
-    assert [run.folder.name for run in plan([("sn", "a.yaml")], [], Path("out"), [], ["cpu"])] == ["sn"]
+    assert [run.folder.name for run in plan([("sn", "a.yaml")], [], Path("out"), [], ["cpu"], "gan.train")] == ["sn"]
 
 
 @pytest.fixture
@@ -117,7 +119,12 @@ def test_a_cluster_trains_every_configuration_with_every_seed(tmp_path: Path, sm
     """By submitit's executor that runs jobs in this process, when they are asked for their result."""
     pytest.importorskip("submitit")
     planned = plan(
-        [("smoke", "smoke")], [3], tmp_path, ["--resume", *SMALL, f"--set=data.root={small_shapes}"], ["cpu"]
+        [("smoke", "smoke")],
+        [3],
+        tmp_path,
+        ["--resume", *SMALL, f"--set=data.root={small_shapes}"],
+        ["cpu"],
+        "gan.train",
     )
     (job,) = submit(planned, tmp_path / "slurm", {"cluster": "debug", "timeout_min": 5})
     assert job.result() == str(tmp_path / "smoke-seed3")
@@ -134,7 +141,7 @@ def test_jobs_are_named_and_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         submitted.extend(planned)
         return [SimpleNamespace(job_id=f"7_{index}") for index in range(len(planned))]
 
-    monkeypatch.setattr("gan.train.submit", accept)
+    monkeypatch.setattr("gan.command.several.submit", accept)
     result = call(
         *("--config", "smoke", "--seeds", "3,1", "--run", tmp_path, "--slurm", "partition=gpu,timeout_min=600")
     )
@@ -147,7 +154,7 @@ def test_jobs_are_named_and_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_job_that_is_taken_away_saves_and_is_queued_again(tmp_path: Path, small_shapes: Path) -> None:
     pytest.importorskip("submitit")
     settings = ["--device=cpu", f"--set=data.root={small_shapes}", "--set=train.steps=100000", "--resume"]
-    task, ends = Task(Planned(tmp_path, ["--config=smoke", f"--run={tmp_path}", *settings])), list[int]()
+    task, ends = Task(Planned(tmp_path, ["--config=smoke", f"--run={tmp_path}", *settings], "gan.train")), list[int]()
 
     def train() -> None:
         try:
@@ -184,7 +191,7 @@ def test_a_parameter_that_slurm_does_not_know_is_refused(tmp_path: Path) -> None
 def test_a_run_gets_its_arguments_and_its_lines_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "echo")
     said: list[str] = []
-    (ended,) = run_all([Planned(Path("one"), ["word"])], 1, said.append)
+    (ended,) = run_all([Planned(Path("one"), ["word"], "gan.train")], 1, said.append)
     assert ended.status == 0
     assert ended.seconds > 0
     assert said == ["[one] -m gan.train word"]

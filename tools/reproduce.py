@@ -37,8 +37,10 @@ from reproducing.scales import SCALES
 from reproducing.tables import table_document, table_markdown
 
 from evaluation.errors import EvaluationError
-from gan.command import Command, choose_device, read_seeds
+from gan.command import Command
+from gan.command.options import read_seeds
 from gan.errors import ConfigError, UserError
+from gan.runtime.device import choose_device
 from gan.runtime.files import write_atomically
 
 

@@ -119,6 +119,9 @@ class ClassifierTrainSettings(Section):
     checkpoint_every: Interval = without_effect(1, "epochs between checkpoints; 0: at the end")
     keep_last: Count = without_effect(2, "newest checkpoints to keep")
     keep_every: Interval = without_effect(0, "also keep checkpoints whose step is a multiple of this; 0: none")
+    retries: Interval = without_effect(
+        0, "maximum restarts from the last good checkpoint after a divergence, each with a new seed"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "ClassifierTrainSettings":

@@ -103,6 +103,10 @@ def _apply_override(kind: type[Experiment], content: dict[str, Any], override: s
     return _merge(content, _with_new_names(kind, changes, f"--set {override}"))
 
 
+class OtherKindError(ConfigError):
+    """A configuration of another kind of experiment."""
+
+
 def validated(kind: type[Kind], content: dict[str, Any], place: str) -> Kind:
     """Settings from a mapping of plain values.
 
@@ -112,7 +116,7 @@ def validated(kind: type[Kind], content: dict[str, Any], place: str) -> Kind:
     """
     for section, command in kind.elsewhere.items():
         if section in content:
-            raise ConfigError(f"{place}: has a section {section}, which is for {command}")
+            raise OtherKindError(f"{place}: has a section {section}, which is for {command}")
     try:
         return kind.model_validate(_with_new_names(kind, content, place))
     except ValidationError as error:

@@ -10,22 +10,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from joblib import Parallel, delayed
-
 Say = Callable[[str], None]
 
 
 class Planned(NamedTuple):
-    """folder: of the run, whose name stands in front of what it says. arguments: of the command, gan-train's module."""
+    """A run as a process: `python -m module arguments`, whose lines are printed with the name of `folder`."""
 
     folder: Path
     arguments: list[str]
-    module: str = "gan.train"
+    module: str
 
 
 class Ended(NamedTuple):
@@ -42,6 +41,7 @@ def plan(
     folder: Path,
     arguments: Sequence[str],
     devices: Sequence[str],
+    module: str,
 ) -> list[Planned]:
     """Every configuration with every seed, in `folder`/<name>-seed<seed>; the devices take turns.
 
@@ -56,7 +56,7 @@ def plan(
             run = folder / (name if seed is None else f"{name}-seed{seed}")
             own = ["--config", config, "--run", str(run), "--device", devices[len(planned) % len(devices)]]
             own += [] if seed is None else ["--set", f"train.seed={seed}"]
-            planned.append(Planned(run, [*own[:2], *arguments, *own[2:]]))
+            planned.append(Planned(run, [*own[:2], *arguments, *own[2:]], module))
     return planned
 
 
@@ -69,9 +69,8 @@ def run_all(planned: Sequence[Planned], at_once: int, say: Say) -> list[Ended]:
     """
     threads = max(1, (os.cpu_count() or 1) // at_once)
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
-    with _forwarding_signals() as processes:
-        run_one = delayed(processes.run)
-        return list(Parallel(n_jobs=at_once, backend="threading")(run_one(run, environment, say) for run in planned))
+    with _forwarding_signals() as processes, ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(lambda run: processes.run(run, environment, say), planned))
 
 
 class _Processes:

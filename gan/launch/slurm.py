@@ -49,7 +49,7 @@ class Task:
         Raises:
             subprocess.CalledProcessError: the run ended otherwise; what it said is in the job's log.
         """
-        command = [sys.executable, "-m", "gan.train", *self.run.arguments]
+        command = [sys.executable, "-m", self.run.module, *self.run.arguments]
         self.process = subprocess.Popen(command)
         status = self.process.wait()
         if status:

@@ -1,12 +1,10 @@
 """The folder of a run: what describes it, where it goes on from, what it keeps and what it gives up."""
 
-import contextlib
 import json
 import platform
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +12,25 @@ import click
 import numpy
 import torch
 
-from gan.config import Config
-from gan.config.classifier import ClassifierConfig
-from gan.config.loading import Kind, differences, load, override_config, validated
-from gan.errors import CheckpointError, ConfigError, DivergenceError
+from gan.config.loading import differences, validated
+from gan.config.stored import AnyConfig
+from gan.errors import CheckpointError, DivergenceError
 from gan.runs.best import forget_best_after
 from gan.runs.checkpoint import (
     FOLDER,
     Checkpoint,
     identity_of,
     list_checkpoints,
-    newest_run,
     read_checkpoint,
     remove_superseded,
     save_checkpoint,
     set_damaged_aside,
     step_of,
 )
-from gan.runs.logger import JSONL, evaluated
+from gan.runs.logger import JSONL
 from gan.runtime.files import remove_parts, write_atomically
-from gan.training.trainer import evaluation_due
-
-AnyConfig = Config | ClassifierConfig
 
 _OF_A_STEP = re.compile(r"reports/(?P<report>\d+)|samples/step-(?P<grid>\d+)\.png")
-
-
-def choose_run(config: AnyConfig, run: Path | None, resume: bool) -> Path:
-    """The folder as given, that of the newest run to resume, or a new one under `runs`, which is not made yet."""
-    if run is not None:
-        return run
-    if resume:
-        with contextlib.suppress(CheckpointError):  # none yet: the first of many calls of a job script
-            return newest_run(identity=config.identity(), kind=config.kind)
-    return Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def write_checkpoint(config: AnyConfig, run: Path, stored: dict[str, Any], state: dict[str, Any]) -> Path:
@@ -73,37 +56,6 @@ def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) 
             f"{checkpoint}: was trained on other images than {root!r} holds now "
             f"(fingerprint {stored[:12]}, now {fingerprint[:12]})"
         )
-
-
-def resolve_config(
-    kind: type[Kind],
-    name: str | None,
-    overrides: tuple[str, ...],
-    run: Path | None,
-    resume: bool,
-    variants: tuple[str, ...] = (),
-) -> Kind:
-    """The configuration of a name or file; without one that of the run to resume.
-
-    Raises:
-        ConfigError: neither is there, or see `gan.config.loading.load`.
-    """
-    if name is not None:
-        return load(kind, name, overrides, variants)
-    if variants:
-        raise ConfigError("--with: lays a variant over --config, which is missing")
-    if not (resume and run is not None):
-        raise ConfigError("--config is missing: give a file or a name (see --list), or --run DIR --resume")
-    stored = run / "config.yaml"
-    if not stored.is_file():
-        raise ConfigError(f"{run}: no config.yaml there, so there is no run to resume; start it with --config")
-    return override_config(load(kind, stored), overrides, str(stored))
-
-
-def is_complete(config: Config, run: Path, step: int) -> bool:
-    """Whether a run whose newest checkpoint is of this step has come to its end, with its last evaluation."""
-    train = config.train
-    return step >= train.steps and (evaluated(run, step) or not evaluation_due(train, step))
 
 
 def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkpoint | None:
@@ -138,7 +90,7 @@ def _tidy(config: AnyConfig, run: Path) -> None:
     remove_superseded(run, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
 
 
-def checkpoint_to_retry(config: Config, run: Path, error: DivergenceError) -> Checkpoint:
+def checkpoint_to_retry(config: AnyConfig, run: Path, error: DivergenceError) -> Checkpoint:
     """The last checkpoint from before a divergence, which now says so; what came after it is given up.
 
     Newer ones are removed first: a run that is killed in between diverges at the same step again, and goes back again.
@@ -177,7 +129,7 @@ def _give_up_after(run: Path, step: int) -> None:
     forget_best_after(run, step)
 
 
-def _last_words(good: Checkpoint | None, retries: int, config: Config) -> str:
+def _last_words(good: Checkpoint | None, retries: int, config: AnyConfig) -> str:
     """What is left of a run that diverged and does not go on, and what may help."""
     saved = f"the last checkpoint from before is {good.path}" if good else "no checkpoint from before is left"
     tried = f" after {retries} of {config.train.retries} retries" if config.train.retries else ""

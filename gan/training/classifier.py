@@ -136,8 +136,7 @@ class ClassifierTrainer:
         if broken:
             epoch = -(-state.step // self.steps_per_epoch)
             raise DivergenceError(
-                f"step {state.step}, epoch {epoch}: {' and '.join(broken)} not finite; "
-                "a lower train.learning_rate or another normalization may help",
+                f"step {state.step}, epoch {epoch}: {' and '.join(broken)} not finite",
                 since=(epoch - 1) * self.steps_per_epoch,
             )
 

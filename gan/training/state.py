@@ -56,7 +56,6 @@ class TrainState:
         return {
             **_origin(self),
             "health": self.health.state_dict(),
-            "retries": [dict(entry) for entry in self.retries],
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
@@ -78,8 +77,7 @@ class TrainState:
         self.g_optimizer.load_state_dict(state["g_optimizer"])
         self.d_optimizer.load_state_dict(state["d_optimizer"])
         _load_origin(self, state)
-        self.health = Health.of(state.get("health", {}))  # checkpoints of earlier versions have neither
-        self.retries = [dict(entry) for entry in state.get("retries", [])]
+        self.health = Health.of(state.get("health", {}))  # checkpoints of earlier versions have none
 
     def _check(self, state: dict[str, Any]) -> None:
         """Refuses what torch would convert, or load and fail on later: other types, shapes or invalid names."""
@@ -103,6 +101,7 @@ class ClassifierState:
     step: completed updates.
     class_names, data_fingerprint: of the training images, empty before they are known.
     reached: whether an epoch reached train.stop_accuracy.
+    retries: one entry for each rollback after a divergence, as in `TrainState`.
     """
 
     network: nn.Module
@@ -113,6 +112,7 @@ class ClassifierState:
     class_names: tuple[str, ...] = ()
     data_fingerprint: str = ""
     reached: bool = False
+    retries: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def begin(cls, network: nn.Module, settings: ClassifierTrainSettings, num_classes: int) -> "ClassifierState":
@@ -164,6 +164,7 @@ def _origin(state: TrainState | ClassifierState) -> dict[str, Any]:
         "class_names": list(state.class_names),
         "data_fingerprint": state.data_fingerprint,
         "totals": state.totals,
+        "retries": [dict(entry) for entry in state.retries],
     }
 
 
@@ -172,6 +173,7 @@ def _load_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> No
     own.step = state["step"]
     own.class_names = tuple(state["class_names"])
     own.data_fingerprint = state["data_fingerprint"]
+    own.retries = [dict(entry) for entry in state.get("retries", [])]  # checkpoints of earlier versions have none
 
 
 def _check_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> None:

@@ -399,8 +399,8 @@ def test_the_newest_run_is_of_the_right_kind(
     done(train("runs/classifier"))
     monkeypatch.chdir(tmp_path)
     assert newest_run() == Path("runs/gan")
-    first = done(call("gan-eval-classifier", "--metrics=accuracy")).output.splitlines()[0]
-    assert first == "checkpoint: runs/classifier/checkpoints/step-00000010.pt"
+    first = done(call("gan-eval-classifier", "--metrics=accuracy")).output.splitlines()[:2]
+    assert first == ["newest run: runs/classifier", "checkpoint: runs/classifier/checkpoints/step-00000010.pt"]
 
 
 WRONG_MEASURING = {

@@ -18,7 +18,7 @@ from gan.config import Config, load_config, validate
 from gan.config.loading import override_config
 from gan.config.reading import MAX_FILE_BYTES
 from gan.errors import ConfigError, UserError
-from gan.evaluate import check_evaluation
+from gan.measuring.checks import check_evaluation
 
 
 def places(settings: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

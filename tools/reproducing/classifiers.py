@@ -17,7 +17,7 @@ from evaluation.reporting.value import protocol_hash
 from gan import build
 from gan.config.classifier import ClassifierConfig, load_classifier_config
 from gan.config.files import find_variants
-from gan.evaluate import one_sentence
+from gan.measuring.checks import one_sentence
 from gan.models.classifiers import CLASSIFIERS
 from gan.runs.logger import JSONL
 from reproducing.conditions import describe_data, describe_devices, describe_time, joined

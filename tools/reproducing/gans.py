@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from gan.config import Config, load_config
 from gan.config.files import find_variants
-from gan.evaluate import Evaluation, one_sentence
+from gan.measuring.checks import one_sentence
+from gan.measuring.gans import Evaluation
 from reproducing.columns import COLUMNS
 from reproducing.conditions import describe_data, describe_devices, describe_time, joined
 from reproducing.measured import NOTHING, MeasuredRun, Values

@@ -1,0 +1,70 @@
+"""Base of the commands: errors as one sentence, help with examples. Imports no torch before a command needs it."""
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import click
+
+from gan.errors import UserError
+
+
+class Command(click.Command):
+    """Click command that reports user errors as one sentence, without a traceback, with exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with _recorded():
+                return super().invoke(ctx)
+        except Exception as error:
+            message = _explanation(error)
+            if not message:
+                raise
+        click.echo(f"{ctx.info_name}: error: {message}", err=True)
+        raise SystemExit(2)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the examples without refilling their lines."""
+        if self.epilog:
+            formatter.write_paragraph()
+            for line in self.epilog.strip().splitlines():
+                formatter.write_text(line) if line and not line.startswith(" ") else formatter.write(line + "\n")
+
+
+def _recorded() -> AbstractContextManager[None]:
+    """Tells torchrun, where it started this process, why the command failed."""
+    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+        return nullcontext()
+    from gan.runtime.distributed import recorded
+
+    return recorded(_explanation)
+
+
+def _explanation(error: Exception) -> str:
+    """One sentence for an error that a user, the settings or another process caused; "" for a bug."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if isinstance(error, MemoryError | RuntimeError):
+        return _explain_runtime(error)
+    return ""
+
+
+def _explain_runtime(error: MemoryError | RuntimeError) -> str:
+    from gan.runtime.determinism import explain_nondeterminism
+    from gan.runtime.device import is_out_of_memory
+    from gan.runtime.distributed import is_connection_lost
+
+    if is_out_of_memory(error):
+        return "not enough memory for these settings; smaller batches, fewer channels or another --device help"
+    assert isinstance(error, RuntimeError)
+    if is_connection_lost(error):
+        return "another process of this run has ended, and this one with it; the other one says why"
+    return explain_nondeterminism(error)
+
+
+def describe(registries: Mapping[str, Iterable[str]]) -> str:
+    """One line per registry: the setting, and the names it accepts."""
+    return "\n".join(f"{place}: {', '.join(names)}" for place, names in registries.items())

@@ -1,0 +1,82 @@
+"""Body of gan-eval and gan-eval-classifier. Imports torch only after the options are checked."""
+
+import json
+from pathlib import Path
+
+import click
+
+from gan.command import describe
+from gan.command.options import EvaluationOptions, check_source
+from gan.config.stored import AnyConfig
+from gan.errors import ConfigError
+
+
+def evaluation_command(kind: type[AnyConfig], options: EvaluationOptions) -> None:
+    """Does what the options ask for; `kind` is the class of the configurations."""
+    if options.list_names:
+        from gan.measuring.checkpoints import KINDS
+
+        click.echo(describe(KINDS[kind].registries()))
+    elif options.compare or options.runs:
+        _compare(options)
+    else:
+        _check(options)
+        _measure(kind, options)
+
+
+def _compare(options: EvaluationOptions) -> None:
+    """Compares reports of several runs, or raises ConfigError if folders are given without --compare."""
+    if not options.compare:
+        raise ConfigError(f"{options.runs[0]}: run folders are named by --run, or follow --compare")
+    from gan.measuring.checkpoints import compare
+    from gan.runs.choice import fresh_folder
+
+    folder = options.out or fresh_folder(Path("reports") / "comparison")
+    click.echo(compare(options.runs, folder, skip_mixed=options.skip_mixed))
+    click.echo(f"comparison: {folder}")
+
+
+def _check(options: EvaluationOptions) -> None:
+    """Raises ConfigError if options contradict each other."""
+    source = options.checkpoint is not None or options.run is not None or options.best
+    if options.generated is not None and source:
+        raise ConfigError("--generated: does not go with --run, --checkpoint or --best")
+    if options.generated is not None and options.config_name is None:
+        raise ConfigError(
+            "--generated: add --config, which names the real images; or use python -m evaluation with --reference"
+        )
+    if options.generated is None and (options.config_name is not None or options.variants):
+        raise ConfigError("--config and --with go with --generated; a checkpoint holds its own configuration")
+    check_source(options.checkpoint, options.run, options.best)
+
+
+def _measure(kind: type[AnyConfig], options: EvaluationOptions) -> None:
+    """Measures a checkpoint or a folder of images, writes the report and prints its values."""
+    overrides = options.overrides
+    if options.inception_weights is not None:
+        overrides = (*overrides, f"eval.inception_weights={json.dumps(str(options.inception_weights))}")
+    from gan.config import load_config
+    from gan.measuring.checkpoints import measure_checkpoint, measure_generated
+    from gan.runs.checkpoint import find_checkpoint
+    from gan.runs.choice import choose_checkpoint
+    from gan.runtime.device import prepared_device
+    from gan.runtime.distributed import started
+
+    with prepared_device(options.device, options.deterministic) as device, started(device) as processes:
+        if options.generated is not None:
+            config = load_config(str(options.config_name), overrides, options.variants)
+            report, folder = measure_generated(
+                options.generated, config, options.metrics, device, processes, options.out
+            )
+        else:
+            path = processes.first(
+                lambda: find_checkpoint(
+                    choose_checkpoint(options.checkpoint, options.run, options.best, kind=kind.kind)
+                )
+            )
+            if processes.is_first:
+                click.echo(f"checkpoint: {path}")
+            report, folder = measure_checkpoint(kind, path, options.metrics, overrides, device, processes, options.out)
+    if processes.is_first:
+        click.echo(report.table())
+        click.echo(f"report: {folder}")

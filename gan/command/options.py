@@ -1,0 +1,153 @@
+"""Options that several commands share. Imports no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gan.errors import ConfigError
+
+Decorated = Callable[..., Any]
+Decorator = Callable[[Decorated], Decorated]
+
+FOLDER = click.Path(path_type=Path)
+
+
+def read_seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Click callback: "0,1,2" -> (0, 1, 2), and () for an option that is not given."""
+    try:
+        seeds = tuple(int(seed) for seed in value.split(",")) if value is not None else ()
+    except ValueError:
+        raise click.BadParameter(f"got {value!r}, expected whole numbers such as 0,1,2") from None
+    if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
+        raise click.BadParameter(f"got {value!r}, expected each seed once, none negative")
+    return seeds
+
+
+DEVICE = (
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
+    click.option("--deterministic", is_flag=True, help="The same bits each time, on a GPU too; slower."),
+)
+VARIANTS = click.option(
+    "--with", "variants", multiple=True, metavar="NAME", help="Lays a variant over --config (see --list)."
+)
+TRAINING = (
+    click.option(
+        "--config",
+        "config_names",
+        multiple=True,
+        help="File, or name of an installed configuration (see --list); several are several runs.",
+    ),
+    VARIANTS,
+    click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting; may be repeated."),
+    click.option(
+        "--run",
+        "--run-folder",  # torchrun takes "--run" for an abbreviation of its own --run-path
+        "run_folder",
+        type=FOLDER,
+        help="Folder of the run. [default: runs/<name>-<time>]",
+    ),
+    click.option("--resume", is_flag=True, help="Continue the newest checkpoint of --run, or of the newest such run."),
+    click.option("--skip-damaged", is_flag=True, help="With --resume: set damaged checkpoints aside and skip them."),
+    click.option("--stop-after", type=click.IntRange(1), metavar="STEP", help="Save and exit after this step."),
+    click.option("--max-minutes", type=click.FloatRange(0, 1e6, min_open=True), help="Save and exit after this time."),
+    click.option("--seeds", callback=read_seeds, metavar="0,1,2", help="One run for each, in place of train.seed."),
+    click.option("--at-once", type=click.IntRange(1), help="Parallel runs. [default: one per core, or four per GPU]"),
+    click.option(
+        "--slurm",
+        metavar="NAME=VALUE,...",
+        help="Several runs as one array of Slurm jobs: partition=gpu,timeout_min=600,gpus_per_node=1.",
+    ),
+    *DEVICE,
+    click.option("--dry-run", is_flag=True, help="Check all names, build the networks, print their sizes, stop."),
+    click.option("--print-config", is_flag=True, help="Print the resolved configuration; names are not looked up."),
+    click.option("--list", "list_names", is_flag=True, help="Print every configuration, data set, model, ..."),
+)
+
+PROFILE = click.option(
+    "--profile", is_flag=True, help="Trace a few iterations into RUN/profile, print what takes their time."
+)
+
+
+CHECKPOINT = (
+    click.option("--checkpoint", type=FOLDER, help="A checkpoint file."),
+    click.option("--run", type=FOLDER, help="A run folder: its newest checkpoint. [default: newest in ./runs]"),
+)
+BEST = click.option("--best", is_flag=True, help="The best checkpoint of the run, where train.keep_best kept one.")
+EVALUATION = (
+    click.option("--metrics", help="Names separated by commas, see --list. [default: eval.metrics]"),
+    *CHECKPOINT,
+    click.option("--out", type=FOLDER, help="Folder of the report. [default: reports/<step> in the run]"),
+    click.option("--set", "overrides", multiple=True, metavar="eval.A=B", help="Changes one setting of eval."),
+    *DEVICE,
+    click.option("--compare", is_flag=True, help="Compare reports of the run folders, or report folders, that follow."),
+    click.option("--skip-mixed", is_flag=True, help="With --compare: leave out values of different protocols."),
+    click.option("--list", "list_names", is_flag=True, help="Print every metric, and names for settings."),
+    click.argument("runs", nargs=-1, type=FOLDER, metavar="[RUN ...]"),
+)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Values of the options in TRAINING, and of --profile where a command has it."""
+
+    config_names: tuple[str, ...]
+    variants: tuple[str, ...]
+    overrides: tuple[str, ...]
+    run_folder: Path | None
+    resume: bool
+    skip_damaged: bool
+    stop_after: int | None
+    max_minutes: float | None
+    seeds: tuple[int, ...]
+    at_once: int | None
+    slurm: str | None
+    device: str
+    deterministic: bool
+    dry_run: bool
+    print_config: bool
+    list_names: bool
+    profile: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Values of the options in EVALUATION, and of those that only gan-eval has."""
+
+    metrics: str | None
+    checkpoint: Path | None
+    run: Path | None
+    out: Path | None
+    overrides: tuple[str, ...]
+    device: str
+    deterministic: bool
+    compare: bool
+    skip_mixed: bool
+    list_names: bool
+    runs: tuple[Path, ...]
+    best: bool = False
+    generated: Path | None = None
+    config_name: str | None = None
+    variants: tuple[str, ...] = ()
+    inception_weights: Path | None = None
+
+
+def check_source(checkpoint: Path | None, run: Path | None, best: bool) -> None:
+    """Raises ConfigError if the options name two checkpoints."""
+    if checkpoint is not None and run is not None:
+        raise ConfigError("--checkpoint and --run: give one of them")
+    if checkpoint is not None and best:
+        raise ConfigError("--best: goes with --run, not with --checkpoint")
+
+
+def with_options(*options: Decorator) -> Decorator:
+    """Decorates a function with click options, which --help shows in this order."""
+
+    def decorate(function: Decorated) -> Decorated:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate

@@ -1,0 +1,51 @@
+"""Configuration of a run: by the name of a file, or as stored in the folder of a run to resume."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gan.config import Config
+from gan.config.classifier import ClassifierConfig
+from gan.config.loading import Kind, OtherKindError, load, override_config
+from gan.errors import ConfigError
+
+AnyConfig = Config | ClassifierConfig
+
+
+def resolve_config(
+    kind: type[Kind],
+    name: str | None,
+    overrides: Sequence[str],
+    run: Path | None,
+    resume: bool,
+    variants: Sequence[str] = (),
+) -> Kind:
+    """Loads the configuration `name`, or without a name the one stored in the run to resume.
+
+    Raises:
+        ConfigError: there is neither, or see `gan.config.loading.load`.
+    """
+    if name is not None:
+        return load(kind, name, overrides, variants)
+    if variants:
+        raise ConfigError("--with: lays a variant over --config, which is missing")
+    if not (resume and run is not None):
+        raise ConfigError("--config is missing: give a file or a name (see --list), or --run DIR --resume")
+    stored = run / "config.yaml"
+    if not stored.is_file():
+        raise ConfigError(f"{run}: no config.yaml there, so there is no run to resume; start it with --config")
+    return override_config(load(kind, stored), overrides, str(stored))
+
+
+def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = (), variants: Sequence[str] = ()) -> AnyConfig:
+    """Loads the configuration of a GAN or of a classifier.
+
+    Raises:
+        ConfigError: see `gan.config.loading.load`.
+    """
+    try:
+        return load(Config, path_or_name, overrides, variants)
+    except OtherKindError:
+        return load(ClassifierConfig, path_or_name, overrides, variants)
+
+
+__all__ = ["AnyConfig", "load_experiment", "resolve_config"]

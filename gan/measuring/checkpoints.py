@@ -1,0 +1,122 @@
+"""Evaluation of a checkpoint of either kind, or of a folder of images, into a report."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from evaluation import Report
+from evaluation.reporting.compare_folders import compare_folders
+from gan.config import Config
+from gan.config.classifier import ClassifierConfig
+from gan.config.loading import Experiment, differences, override_config, validated
+from gan.config.stored import AnyConfig
+from gan.errors import ConfigError
+from gan.measuring.checks import check_evaluation, one_sentence, parse_metrics
+from gan.measuring.classifiers import ClassifierMeasuring
+from gan.measuring.gans import Evaluation, GanMeasuring
+from gan.runs.checkpoint import Checkpoint, read_checkpoint
+from gan.runs.choice import fresh_folder
+from gan.runs.logger import JSONL
+from gan.runtime.distributed import Processes
+
+
+class Measuring(Protocol):
+    """Evaluation of one kind of run."""
+
+    @staticmethod
+    def registries() -> Mapping[str, Iterable[str]]:
+        """Names that options and settings accept."""
+
+    def names(self, text: str) -> list[str]:
+        """Metrics from their names with commas between. Raises UserError if they or the settings cannot be used."""
+
+    def measure(self, names: list[str], checkpoint: Checkpoint) -> Report:
+        """Metrics of the networks in a checkpoint."""
+
+    def finish(self, checkpoint: Path, report: Path) -> None:
+        """Called in the first process once the report is written into its folder."""
+
+
+KINDS: dict[type[Any], type[Any]] = {Config: GanMeasuring, ClassifierConfig: ClassifierMeasuring}
+
+
+def measure_checkpoint(
+    kind: type[AnyConfig],
+    path: Path,
+    metrics: str | None,
+    overrides: Sequence[str],
+    device: torch.device,
+    processes: Processes,
+    out: Path | None,
+) -> tuple[Report, Path]:
+    """Measures a checkpoint; returns the report and its folder, by default reports/<step> in the run.
+
+    Raises:
+        UserError: the checkpoint, the data or the settings cannot be used.
+    """
+    read = processes.first(lambda: read_checkpoint(path))
+    trained = validated(kind, read.config, str(path))
+    config = override_config(trained, overrides, str(path))
+    refuse_changes(config, trained, path)
+    measuring: Measuring = KINDS[kind](config, device, processes)
+    with one_sentence():
+        report = measuring.measure(measuring.names(metrics or config.eval.metrics), read)
+    run = path.parent.parent
+
+    def save() -> Path:
+        log = run / JSONL
+        folder = out or fresh_folder(run / "reports" / f"{report.protocol['subject']['step']:08d}")
+        with one_sentence():
+            report.save(folder, training_log=log if log.is_file() else None)
+        measuring.finish(path, folder)
+        return folder
+
+    return report, processes.first(save)
+
+
+def measure_generated(
+    images: Path,
+    config: Config,
+    metrics: str | None,
+    device: torch.device,
+    processes: Processes,
+    out: Path | None,
+) -> tuple[Report, Path]:
+    """Measures a folder of images by the protocol of a configuration; returns the report and its folder.
+
+    Raises:
+        UserError: the images, the data or the settings cannot be used.
+    """
+    names = parse_metrics(metrics or config.eval.metrics)
+    check_evaluation(config)
+    with one_sentence():
+        report = Evaluation(config, device, processes).of_folder(names, images)
+
+    def save() -> Path:
+        folder = out or fresh_folder(Path("reports") / images.name)
+        with one_sentence():
+            report.save(folder)
+        return folder
+
+    return report, processes.first(save)
+
+
+def compare(runs: Sequence[Path], folder: Path, *, skip_mixed: bool) -> str:
+    """Compares reports of several runs in a page in `folder`; returns the table.
+
+    Raises:
+        UserError: a folder holds no report, or values of different protocols would be compared.
+    """
+    with one_sentence():
+        return compare_folders(runs, folder, skip_mixed=skip_mixed).table()
+
+
+def refuse_changes(config: Experiment, trained: Experiment, path: Path) -> None:
+    """Raises ConfigError if --set changes what a checkpoint was trained with."""
+    changed = differences(config, trained)
+    if changed:
+        raise ConfigError(
+            f"--set: these were fixed when {path} was trained: {'; '.join(changed)}; change eval.* or data.root"
+        )

@@ -1,0 +1,62 @@
+"""Checks of evaluation settings before anything is loaded."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from evaluation import EXTRACTORS, METRICS, EvaluationError
+from evaluation.runner import check_metrics
+from gan.build import choose
+from gan.config import Config
+from gan.errors import ConfigError, UserError
+
+
+def registries() -> Mapping[str, Iterable[str]]:
+    """Names that settings of evaluation accept."""
+    return {"eval.metrics": METRICS, "eval.extractor": EXTRACTORS}
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """What evaluation refuses becomes an error of this project's commands."""
+    try:
+        yield
+    except EvaluationError as error:
+        raise UserError(str(error)) from None
+
+
+def parse_metrics(text: str) -> list[str]:
+    """ "fid, is" -> ["fid", "is"].
+
+    Raises:
+        UserError: an unknown name, an empty one, or none.
+    """
+    names = [name.strip() for name in text.split(",")] if text.strip() else []
+    with one_sentence():
+        check_metrics(names)
+    return names
+
+
+def check_evaluation(config: Config) -> None:
+    """Raises UserError if an evaluation setting names a metric or an extractor that does not exist."""
+    names = parse_metrics(config.eval.metrics)
+    _check_best(config, names)
+    for name in config.eval.extractor.split(","):
+        choose(EXTRACTORS, name.strip(), "eval.extractor")
+
+
+def _check_best(config: Config, names: list[str]) -> None:
+    """Refuses a train.keep_best of which no evaluation will have one value that can be better or worse."""
+    best, several = config.train.keep_best, "," in config.eval.extractor
+    if not best:
+        return
+    if not config.train.eval_every:
+        raise ConfigError(f"train.keep_best: got {best!r}, expected evaluations to choose by: set train.eval_every")
+    directed = {name: METRICS[name].directed for name in names}
+    choices = {key: name for name, keys in directed.items() for key in (keys if keys is not None else (name,))}
+    found = [key for key in choices if best == key or best.startswith(f"{key}/")]
+    if not found:
+        raise ConfigError(
+            f"train.keep_best: got {best!r}, expected one of {', '.join(choices) or 'a metric with a direction'}"
+        )
+    if several and METRICS[choices[found[0]]].extractor and best == found[0]:
+        raise ConfigError(f"train.keep_best: got {best!r} with several extractors, expected the value's whole name")

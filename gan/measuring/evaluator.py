@@ -1,0 +1,80 @@
+"""Evaluation while a GAN trains: every train.eval_every steps, with reports and the best checkpoint."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from evaluation import Report
+from evaluation.reporting import ranking
+from evaluation.reporting.histograms import histograms
+from gan.config import Config
+from gan.measuring.checks import one_sentence, parse_metrics
+from gan.measuring.gans import Evaluation, evaluate_state
+from gan.runs.best import Best
+from gan.runs.checkpoint import save_best
+from gan.runs.logger import JSONL
+from gan.runtime.distributed import Processes
+from gan.runtime.files import remove_parts, writing
+from gan.training.state import TrainState
+
+Measured = tuple[dict[str, float], dict[str, np.ndarray]]
+
+
+def evaluator(
+    config: Config,
+    run: Path,
+    state: TrainState,
+    processes: Processes,
+    *,
+    back_to: Callable[[], list[int]],
+    say: Callable[[str], None],
+) -> Callable[[], Measured]:
+    """Returns a function that measures eval.metrics of the state, and returns values and histograms.
+
+    It writes the report, and keeps the best checkpoint if train.keep_best asks for one. Extractors and reference images
+    are loaded now, so that a missing file is reported before training.
+
+    Args:
+        back_to: the steps that a retry may go back to.
+        say: writes a line of the log.
+    """
+    names = parse_metrics(config.eval.metrics)
+    evaluation = Evaluation(config, state.totals.device, processes)
+    with one_sentence():
+        evaluation.ready(names)
+    best = _best(config, run, state.step, back_to) if config.train.keep_best and processes.is_first else None
+
+    def measure() -> Measured:
+        report = evaluate_state(names, evaluation, state, None)
+        processes.first(lambda: keep(report))
+        return report.values, histograms(report)
+
+    def keep(report: Report) -> None:
+        _write(report, run, state.step)
+        if best is not None:
+            save = partial(save_best, run, config.model_dump(), state.state_dict())
+            entries = report.protocol["values"]
+            best.consider(report.values, entries, state.step, save)
+            say(f"best {best}; now {report.values[best.key(entries)]:.4g}")
+
+    return measure
+
+
+def _write(report: Report, run: Path, step: int) -> None:
+    folder = run / "reports" / f"{step:08d}"
+    with writing(folder):  # without parents=True: a run folder that has vanished is not made anew
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        remove_parts(folder)
+    with one_sentence():
+        report.save(folder, training_log=run / JSONL)
+
+
+def _best(config: Config, run: Path, step: int, back_to: Callable[[], list[int]]) -> Best:
+    metric, better, differences = config.train.keep_best, ranking.is_better, ranking.differences
+    return Best(run, metric, step, back_to=back_to, is_better=better, differences=differences)
+
+
+__all__ = ["evaluator"]

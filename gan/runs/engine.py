@@ -1,0 +1,200 @@
+"""Training runs of every kind: attempts and retries, saving, resuming, limits, one process at a time in a folder."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gan.config import Config
+from gan.config.classifier import ClassifierConfig
+from gan.errors import DivergenceError
+from gan.runs.checkpoint import Checkpoint
+from gan.runs.choice import choose_run
+from gan.runs.folder import (
+    check_images_of,
+    checkpoint_to_continue,
+    checkpoint_to_retry,
+    describe_run,
+    earlier_commands,
+    skip_damaged_checkpoints,
+    write_checkpoint,
+)
+from gan.runs.kinds import AnyConfig, Kind, Run, State
+from gan.runs.kinds.classifier import ClassifierRuns
+from gan.runs.kinds.gan import GanRuns
+from gan.runs.logger import Logger, Silence, quiet_writer
+from gan.runtime.device import prepared_device
+from gan.runtime.distributed import Processes, num_processes, started
+from gan.runtime.files import locked
+from gan.training.stopping import Limits, exit_after, stopping
+
+KINDS: dict[type[Any], type[Any]] = {Config: GanRuns, ClassifierConfig: ClassifierRuns}
+
+
+def kind_of(config: AnyConfig) -> Kind:
+    """The kind of run that trains this configuration."""
+    kind: Kind = KINDS[type(config)](config)
+    return kind
+
+
+def dry_run(config: AnyConfig, *, device: str = "auto", deterministic: bool = False) -> str:
+    """Builds the networks on the CPU and returns their summary.
+
+    Raises:
+        UserError: the configuration or the device cannot be used.
+    """
+    kind = kind_of(config)
+    kind.check()
+    with prepared_device(device, deterministic):
+        return kind.summary(kind.build_state())
+
+
+def train(
+    config: AnyConfig,
+    *,
+    command: str,
+    run: Path | None = None,
+    resume: bool = False,
+    skip_damaged: bool = False,
+    stop_after: int | None = None,
+    max_minutes: float | None = None,
+    device: str = "auto",
+    deterministic: bool = False,
+    profile: bool = False,
+) -> Path:
+    """Trains in a run folder, to the end or to a limit; returns the folder. Parameters are gan-train's options.
+
+    Args:
+        command: recorded in run.json.
+
+    Raises:
+        UserError: the configuration, the device, the data or the folder cannot be used, or the run diverged.
+        SystemExit: a signal stopped the run, with its status.
+    """
+    kind = kind_of(config)
+    kind.check()
+    kind.check_processes(num_processes())
+    with prepared_device(device, deterministic) as place, started(place) as processes, ExitStack() as stack:
+        processes.check_equal(config.identity(), "the configuration's identity")
+        folder = processes.first(lambda: choose_run(config, run, resume))
+        processes.first(lambda: stack.enter_context(locked(folder)))
+        stack.enter_context(quiet_writer())
+        if skip_damaged:
+            processes.first(lambda: skip_damaged_checkpoints(folder))
+        checkpoint = processes.first(lambda: checkpoint_to_continue(config, folder, resume))
+        if checkpoint is not None and _is_done(kind, folder, checkpoint, processes):
+            return folder
+        with processes.one_first():
+            images = kind.load_images()
+        processes.check_equal(images.fingerprint, "the fingerprint of the training images")
+        commands = [*earlier_commands(config, folder), command]
+        fixed = Run(folder, images, place, processes, commands, profile)
+        reason = _train(kind, fixed, checkpoint, partial(stopping, stop_after, max_minutes))
+    exit_after(reason)
+    return folder
+
+
+def _is_done(kind: Kind, folder: Path, checkpoint: Checkpoint, processes: Processes) -> bool:
+    """Whether nothing is left to do after a run's newest checkpoint; says so then.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, so it does not count as the end.
+    """
+    state = kind.load_state(checkpoint)
+    if not processes.first(partial(kind.is_complete, folder, state)):
+        return False
+    done = (
+        f"{folder}: all {state.step} steps are done, nothing is missing; next: {kind.next_commands[0]} --run {folder}"
+    )
+    processes.first(partial(click.echo, done, err=True))
+    return True
+
+
+def _train(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Callable[[float], Limits]) -> str:
+    """Trains from a checkpoint or from the beginning, with retries after divergence; returns the reason to stop.
+
+    Args:
+        limits: see `stopping`, of the seconds spent so far.
+
+    Raises:
+        DivergenceError: more often than train.retries.
+    """
+    spent = 0.0
+    while True:
+        begin = time.monotonic()
+        try:
+            return _attempt(kind, run, checkpoint, limits(spent))
+        except DivergenceError as error:
+            checkpoint = run.processes.first(partial(checkpoint_to_retry, kind.config, run.folder, error))
+        spent += time.monotonic() - begin
+
+
+def _attempt(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Limits) -> str:
+    """Trains from a checkpoint or from the beginning, to the end or to a reason to stop, which is returned.
+
+    Raises:
+        DivergenceError: numbers are not finite, or the run has collapsed.
+    """
+    processes = run.processes
+    state = _state(kind, run, checkpoint)
+    attempt = kind.begin(run, state)
+    processes.first(partial(_describe, kind, run, attempt.method))
+    with _logger(kind, run, attempt.steps, attempt.images_per_step, state.step) as logger:
+        verb = "continuing" if state.step else "starting"
+        together = f", {processes.count} processes" if processes.count > 1 else ""
+        place = f"in {run.folder} on {run.device}{together}"
+        beginning = f"{verb} at step {state.step} of {attempt.steps}{attempt.length} {place}"
+        for line in (kind.summary(state), beginning, *attempt.remarks):
+            logger.say(line)
+        save = partial(processes.first, partial(_save, kind, run, state))
+        with limits as stop:
+            reason = attempt.run(logger, save, processes.agreed(stop))
+        following = ", ".join(f"{name} --run {run.folder}" for name in kind.next_commands)
+        logger.say(
+            f"stopped at step {state.step} ({reason}); continue with: {kind.command} --run {run.folder} --resume"
+            if reason
+            else f"done: {state.step} steps{attempt.ending()}; next: {following}"
+        )
+    return reason
+
+
+def _state(kind: Kind, run: Run, checkpoint: Checkpoint | None) -> State:
+    """State to train from.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit, or was trained on other images.
+    """
+    if checkpoint is None:
+        return kind.build_state(run.images, run.device)
+    state = kind.load_state(checkpoint, run.device)
+    check_images_of(checkpoint.path, state.data_fingerprint, run.images.fingerprint, kind.config.data.root)
+    return state
+
+
+def _describe(kind: Kind, run: Run, method: str) -> None:
+    count = run.processes.count
+    describe_run(kind.config, run.folder, device=run.device, processes=count, step=method, commands=run.commands)
+
+
+def _save(kind: Kind, run: Run, state: State) -> Path:
+    return write_checkpoint(kind.config, run.folder, kind.config.model_dump(), state.state_dict())
+
+
+@contextmanager
+def _logger(kind: Kind, run: Run, steps: int, images_per_step: int, first_step: int) -> Iterator[Logger | Silence]:
+    """The log of a run, which the first process writes."""
+    if not run.processes.is_first:
+        yield Silence()
+        return
+    logger = Logger(
+        run.folder, steps=steps, images_per_step=images_per_step, first_step=first_step, scalars=kind.scalars
+    )
+    with closing(logger):
+        yield logger
+
+
+__all__ = ["KINDS", "dry_run", "kind_of", "train"]

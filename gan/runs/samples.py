@@ -1,0 +1,125 @@
+"""Images from a checkpoint, written into a folder."""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan.build import checkpoint_config, load_state
+from gan.config.loading import override_config
+from gan.errors import ConfigError
+from gan.interpolate import slerp
+from gan.noise import balanced_labels, random_generator
+from gan.pixels import image_grid, save_png
+from gan.runs.checkpoint import Checkpoint
+from gan.runs.choice import fresh_folder, picture_of
+from gan.sampling import chosen_generator, draw, generate, standing_statistics
+from gan.training.state import TrainState
+
+MOST = 32
+"""Rows and columns of a grid."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Which images to generate.
+
+    num: images, or paths; for each class where `classes`, names or numbers, are given. ema: from the averaged generator
+    where one is kept. truncation: see eval.truncation. standing: with standing batch-norm statistics. interpolate:
+    images of each path from one latent to another; None for single images.
+    """
+
+    num: int
+    classes: tuple[str, ...]
+    seed: int
+    ema: bool
+    truncation: float
+    standing: bool
+    interpolate: int | None
+
+
+def write_samples(
+    checkpoint: Checkpoint,
+    wanted: Samples,
+    device: torch.device,
+    *,
+    out: Path | None,
+    grid_only: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Writes images into a folder and a grid of them beside it; of paths, and with `grid_only`, the grid only.
+
+    Args:
+        out: a new or empty folder; by default samples/generated-<step> in the run.
+        say: prints where they are.
+
+    Raises:
+        ConfigError: the folder is not empty, or a class is unknown.
+    """
+    settings = [f"eval.truncation={wanted.truncation}", f"eval.bn_mode={'standing' if wanted.standing else 'eval'}"]
+    config = override_config(checkpoint_config(checkpoint), settings, "gan-sample")
+    state = load_state(checkpoint, config, device)
+    labels = _choose_labels(state, wanted.classes, wanted.num)
+    count = wanted.num if labels is None else len(labels)
+    name = f"{'paths' if wanted.interpolate else 'generated'}-{state.step:08d}"
+    folder = out or fresh_folder(checkpoint.path.parent.parent / "samples" / name)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"--out {folder}: the folder is not empty: choose a new or an empty one")
+    latents = draw(count, config, random_generator(wanted.seed, "samples"))
+    if wanted.interpolate:
+        ends = draw(count, config, random_generator(wanted.seed, "ends of paths"))
+        latents = slerp(latents, ends, wanted.interpolate).flatten(0, 1)  # (count * interpolate, z_dim)
+        labels = None if labels is None else labels.repeat_interleave(wanted.interpolate)
+    generator = chosen_generator(state, wanted.ema)
+    size, quantizer = config.eval.batch_size, config.eval.quantizer
+    with standing_statistics(generator, config, state.num_classes, device) if wanted.standing else nullcontext():
+        images = generate(generator, latents, labels, batch_size=size, device=device, quantizer=quantizer)
+    picture = picture_of(folder)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    save_png(image_grid(images, wanted.interpolate) if wanted.interpolate else _grid(images, labels), picture)
+    if not (grid_only or wanted.interpolate):
+        folder.mkdir(exist_ok=True)
+        _write_images(folder, images, labels, state.class_names)
+        say(f"{count} images of step {state.step} in {folder}")
+    say(f"grid: {picture}")
+
+
+def _grid(images: Tensor, labels: Tensor | None) -> Tensor:
+    """A square of images, or as many of each class in a row, at most MOST by MOST, uint8 (3, H, W)."""
+    if labels is None:
+        return image_grid(images[: MOST * MOST], min(max(math.isqrt(len(images)), 1), MOST))
+    columns = min(int(labels.unique(return_counts=True)[1].min()), MOST)
+    rows = [images[labels == label][:columns] for label in labels.unique()[:MOST]]
+    return image_grid(torch.cat(rows), columns)
+
+
+def _choose_labels(state: TrainState, classes: tuple[str, ...], num: int) -> Tensor | None:
+    if not classes:
+        return balanced_labels(num, state.num_classes).sort().values if state.num_classes else None
+    if not state.num_classes:
+        raise ConfigError("--class: the model is unconditional, it has no classes")
+    numbers = []
+    for name in classes:
+        if name in state.class_names:
+            numbers.append(state.class_names.index(name))
+        elif name.isdecimal() and int(name) < state.num_classes:
+            numbers.append(int(name))
+        else:
+            shown = ", ".join(state.class_names)
+            raise ConfigError(f"--class: got {name!r}, expected 0 to {state.num_classes - 1} or one of {shown}")
+    return torch.tensor(numbers).repeat_interleave(num)
+
+
+def _write_images(folder: Path, images: Tensor, labels: Tensor | None, class_names: tuple[str, ...]) -> None:
+    for index, image in enumerate(images):
+        label = None if labels is None else int(labels[index])
+        place = folder if label is None else folder / (class_names[label] if class_names else str(label))
+        place.mkdir(exist_ok=True)
+        save_png(image, place / f"{index:06d}.png")
+
+
+__all__ = ["Samples", "write_samples"]

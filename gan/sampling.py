@@ -1,0 +1,207 @@
+"""Images from a generator: for sample grids, evaluation and gan-sample."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gan.config import Config
+from gan.errors import UserError
+from gan.noise import balanced_labels, draw_labels, draw_latents, draw_truncated_latents, random_generator
+from gan.pixels import to_uint8
+from gan.training.state import TrainState
+
+GRID_ROWS = 8
+HELD = 2048  # images kept on the device before they are copied to the CPU
+STANDING_BATCHES, STANDING_BATCH = 64, 128
+
+
+@contextmanager
+def eval_mode(network: nn.Module, *, gradients: bool = False) -> Iterator[nn.Module]:
+    """Running statistics, no gradients unless wanted; every module's mode is put back."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.set_grad_enabled(gradients):
+            yield network
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def generate(
+    generator: nn.Module,
+    latents: Tensor,
+    labels: Tensor | None,
+    *,
+    batch_size: int,
+    device: torch.device | str,
+    quantizer: str = "round",
+) -> Tensor:
+    """Images uint8 (N, 3, H, W) on the CPU, with running batch-norm statistics, in float32.
+
+    Args:
+        latents: float32 (N, z_dim).
+        labels: int64 (N,) for a conditional generator, None otherwise.
+
+    Raises:
+        UserError: images that are not finite.
+    """
+    batches = generated_batches(generator, latents, labels, batch_size=batch_size, device=device, quantizer=quantizer)
+    return collected(batches, len(latents))
+
+
+def collected(batches: Iterator[Tensor], count: int) -> Tensor:
+    """All batches together, on the CPU; from a device HELD images at a time, because each copy waits for it.
+
+    Args:
+        count: of all images, for a progress bar on a terminal where they are many.
+    """
+    parts: list[Tensor] = []
+    held: list[Tensor] = []
+    with tqdm(total=count, desc="generating", unit="image", leave=False, disable=None if count > HELD else True) as bar:
+        for batch in batches:
+            held.append(batch)
+            bar.update(len(batch))
+            if sum(map(len, held)) >= HELD:
+                parts, held = parts + [images.cpu() for images in held], []
+    return torch.cat(parts + [images.cpu() for images in held])
+
+
+def generated_batches(
+    generator: nn.Module,
+    latents: Tensor,
+    labels: Tensor | None,
+    *,
+    batch_size: int,
+    device: torch.device | str,
+    quantizer: str = "round",
+) -> Iterator[Tensor]:
+    """The images of `generate`, batch by batch, on the device, for which nothing waits before the last.
+
+    Raises:
+        UserError: after the last batch, images that are not finite.
+    """
+    finite = torch.ones((), dtype=torch.bool, device=device)
+    latents = latents.to(device)
+    labels = None if labels is None else labels.to(device)
+    for i in range(0, len(latents), batch_size):
+        with eval_mode(generator):
+            images = generator(latents[i : i + batch_size], None if labels is None else labels[i : i + batch_size])
+            finite = finite & images.isfinite().all()
+            batch = to_uint8(images, quantizer)
+        yield batch
+    if not bool(finite):
+        raise UserError("the generator's images are not finite: its weights have diverged; use an earlier checkpoint")
+
+
+@contextmanager
+def standing_statistics(
+    generator: nn.Module, config: Config, num_classes: int, device: torch.device | str
+) -> Iterator[None]:
+    """Batch-norm statistics taken anew over STANDING_BATCHES batches of STANDING_BATCH images; the old ones come back.
+
+    Brock et al. 2019, section 4.1. They replace running averages that lag behind the weights, or, in an averaged
+    generator, were collected with other weights. Latents, truncated as eval.truncation says, and uniform labels are
+    drawn by eval.seed.
+    """
+    norms = [module for module in generator.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, {name: buffer.clone() for name, buffer in norm.named_buffers()}) for norm in norms]
+    random = random_generator(config.eval.seed, "standing statistics")
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    try:
+        with eval_mode(generator):
+            for norm in norms:
+                norm.train()
+            for _ in range(STANDING_BATCHES):
+                latents = draw(STANDING_BATCH, config, random).to(device)
+                labels = draw_labels(STANDING_BATCH, num_classes, random).to(device) if num_classes else None
+                generator(latents, labels)
+        yield
+    finally:
+        for norm, (momentum, buffers) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            for name, buffer in buffers.items():
+                getattr(norm, name).copy_(buffer)
+
+
+def make_sampler(
+    generator: nn.Module, config: Config, num_classes: int, device: torch.device | str
+) -> Callable[[int, int], tuple[Tensor, Tensor | None]]:
+    """(count, seed) -> images uint8 (count, 3, H, W) and, if conditional, labels int64 (count,).
+
+    Latents and labels are drawn on the CPU: the same for every device and batch size. Classes are exactly balanced or
+    uniform, as eval.labels says.
+    """
+
+    def sampler(count: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        batches, labels = drawn_batches(generator, config, num_classes, device, count=count, seed=seed)
+        return collected(batches, count), labels
+
+    return sampler
+
+
+def drawn_batches(
+    generator: nn.Module,
+    config: Config,
+    num_classes: int,
+    device: torch.device | str,
+    *,
+    count: int,
+    seed: int,
+    part: slice = slice(None),
+) -> tuple[Iterator[Tensor], Tensor | None]:
+    """The images of `make_sampler` as batches on the device, made when they are asked for, and their labels.
+
+    Args:
+        part: of the images; the labels are those of all.
+    """
+    whole = -(-count // 16) * 16  # else the last numbers depend on how many are drawn
+    latents = draw(whole, config, random_generator(seed, "samples"))[:count]
+    labels = draw_classes(count, num_classes, config.eval.labels, seed)
+    batches = generated_batches(
+        generator,
+        latents[part],
+        None if labels is None else labels[part],
+        batch_size=config.eval.batch_size,
+        device=device,
+        quantizer=config.eval.quantizer,
+    )
+    return batches, labels
+
+
+def draw(count: int, config: Config, random: torch.Generator) -> Tensor:
+    """Latents (count, z_dim), truncated where eval.truncation says so."""
+    bound, z_dim = config.eval.truncation, config.generator.z_dim
+    return draw_truncated_latents(count, z_dim, random, bound) if bound else draw_latents(count, z_dim, random)
+
+
+def draw_classes(count: int, num_classes: int, policy: str, seed: int) -> Tensor | None:
+    """Labels int64 (count,) by a policy, "balanced" or "uniform"; None without classes."""
+    if not num_classes:
+        return None
+    if policy == "balanced":
+        return balanced_labels(count, num_classes)
+    return draw_labels(count, num_classes, random_generator(seed, "labels of samples"))
+
+
+def chosen_generator(state: TrainState, ema: bool) -> nn.Module:
+    """The averaged generator if wanted and kept, else the raw one."""
+    return state.average if ema and state.average is not None else state.generator
+
+
+def fixed_samples(config: Config, state: TrainState) -> Tensor:
+    """Images from latents that never change during a run, uint8 (rows, GRID_ROWS, 3, H, W), in rows of a grid.
+
+    Conditional: a row per class, 10 at most.
+    """
+    num_rows = min(state.num_classes, 10) or GRID_ROWS
+    count = num_rows * GRID_ROWS
+    latents = draw_latents(count, config.generator.z_dim, random_generator(config.train.seed, "sample grid"))
+    labels = torch.arange(num_rows).repeat_interleave(GRID_ROWS) if state.num_classes else None
+    images = generate(chosen_generator(state, ema=True), latents, labels, batch_size=count, device=state.totals.device)
+    return images.unflatten(0, (num_rows, GRID_ROWS))
