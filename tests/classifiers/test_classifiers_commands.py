@@ -216,7 +216,6 @@ WRONG = {
     "unknown normalization": (["classifier.normalization=snr"], ["classifier.normalization", "did you mean"]),
     "generated images": (["classifier.normalization=wgan_gp"], ["wgan_gp", "expected one of none, sn"]),
     "depth": (["classifier.depth=99999998"], ["classifier.depth", "less than or equal to 1202"]),
-    "size of another": (["classifier.growth=12"], ["classifier.growth", "resnet has none", "depth, channels"]),
     "odd depth": (["classifier.depth=21"], ["21", "6 n + 2"]),
     "rising milestones": (["train.milestones=[2,1]"], ["milestones in rising order"]),
     "milestones as text": (["train.milestones=many"], ["train.milestones", "expected a list such as [150, 250]"]),
