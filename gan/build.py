@@ -1,4 +1,4 @@
-"""Names in a configuration -> objects. The only module that knows all families."""
+"""Builds objects from the names in a configuration; the only module that imports all families."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ from gan.training.state import TOTALS, ClassifierState, TrainState
 
 Entry = TypeVar("Entry")
 WIDE, LONG = 256, 4096
-"""Networks of more channels or a larger z_dim are measured before they are built: by torch's meta device, which takes
+"""Channels and latent dimensions above which the memory of networks is checked first, on the meta device, which takes
 seconds to load."""
 
 REGISTRIES: dict[str, Mapping[str, object]] = {
@@ -41,7 +41,7 @@ REGISTRIES: dict[str, Mapping[str, object]] = {
     "discriminator.penalty": PENALTIES,
     "train.loss": LOSSES,
 }
-"""What can be written at which place of a configuration."""
+"""Registry of each setting of a GAN that is a name."""
 
 CLASSIFIER_REGISTRIES: dict[str, Mapping[str, object]] = {
     "data.name": DATASETS,
@@ -50,17 +50,17 @@ CLASSIFIER_REGISTRIES: dict[str, Mapping[str, object]] = {
         name: entry for name, entry in NORMALIZATIONS.items() if entry.penalty in ("none", "orthogonal")
     },
 }
-"""Likewise, of a classifier."""
+"""Registry of each setting of a classifier that is a name."""
 
 SIZES = ("depth", "channels", "width", "growth", "shortcut_bn")
-"""Settings of a classifier's architecture; which of them it has, its class says."""
+"""Sizes of classifiers; each architecture takes some of them."""
 
 
 def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
-    """An entry of a registry.
+    """Returns an entry of a registry; `place` is the setting with its name.
 
     Raises:
-        ConfigError: no such entry; with the nearest valid name and all of them.
+        ConfigError: an unknown name; the message gives all names and the nearest one.
     """
     if name in registry:
         return registry[name]
@@ -68,7 +68,7 @@ def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
 
 
 def check_names(config: Config) -> None:
-    """Raises ConfigError if a name in the configuration stands for nothing, or one penalty would be added twice."""
+    """Raises ConfigError for an unknown name in the configuration, or for a penalty that would be added twice."""
     _choose_all(config, REGISTRIES)
     _penalty_names(config)
 
@@ -81,10 +81,10 @@ def _choose_all(config: Config | ClassifierConfig, registries: Mapping[str, Mapp
 
 
 def load_images(config: Config | ClassifierConfig, split: str) -> ImageData:
-    """The images of a split as the configuration asks for them.
+    """Loads the images of a split of the configured data set.
 
     Raises:
-        ConfigError, DataError: unknown, missing or unsuitable.
+        ConfigError, DataError: an unknown data set, or missing or unsuitable files.
     """
     choose(DATASETS, config.data.name, "data.name")
     wanted = config.data
@@ -100,13 +100,13 @@ def load_images(config: Config | ClassifierConfig, split: str) -> ImageData:
 
 
 def count_classes(config: Config, images: ImageData | None = None) -> int:
-    """Classes of the networks: 0 if unconditional. Reads the data only where nothing else can tell.
+    """Returns the number of classes of the networks, 0 if unconditional; reads the data only if necessary.
 
     Args:
-        images: the training images, where they are loaded already.
+        images: the training images if they are loaded already.
 
     Raises:
-        ConfigError: conditional, but there are no two classes.
+        ConfigError: a conditional model, but fewer than two classes.
     """
     if not config.conditional:
         return 0
@@ -121,7 +121,7 @@ def count_classes(config: Config, images: ImageData | None = None) -> int:
 
 
 def check_memory(config: Config, num_classes: int) -> None:
-    """Raises ConfigError if the weights, their gradients and Adam's moments are larger than this machine's memory."""
+    """Raises ConfigError if weights, gradients and Adam's moments exceed this machine's memory."""
     channels, z_dim = (config.generator.channels, config.discriminator.channels), config.generator.z_dim
     if max(channels) <= WIDE and z_dim <= LONG:
         return
@@ -139,17 +139,17 @@ def check_memory(config: Config, num_classes: int) -> None:
 
 
 def build_generator(config: Config, num_classes: int) -> nn.Module:
-    """A generator with the initial weights of its seed, on the CPU."""
+    """Builds a generator with the initial weights of the run's seed, on the CPU."""
     make = choose(GENERATORS, config.generator.name, "generator.name")
     with _seeded(config, "generator weights"):
         return make(config.data.image_size, config.generator.z_dim, config.generator.channels, num_classes)
 
 
 def build_discriminator(config: Config, num_classes: int) -> nn.Module:
-    """A discriminator, normalized, with the initial weights of its seed, on the CPU.
+    """Builds a normalized discriminator with the initial weights of the run's seed, on the CPU.
 
     Raises:
-        ConfigError: an unknown name, or a layer that cannot be normalized as asked.
+        ConfigError: an unknown name, or a layer that cannot be normalized with these settings.
     """
     wanted = config.discriminator
     make = choose(DISCRIMINATORS, wanted.name, "discriminator.name")
@@ -161,10 +161,10 @@ def build_discriminator(config: Config, num_classes: int) -> nn.Module:
 def _normalized(
     network: nn.Module, config: Config | ClassifierConfig, wanted: NormalizationSettings, section: str
 ) -> nn.Module:
-    """A network with the singular vectors of the run's seed.
+    """Normalizes a network, with singular vectors drawn from the run's seed.
 
     Raises:
-        ConfigError: an unknown normalization, or a layer that cannot be normalized as asked.
+        ConfigError: an unknown normalization, or a layer that cannot be normalized with these settings.
     """
     normalization = choose(NORMALIZATIONS, wanted.normalization, f"{section}.normalization")
     settings = {name: getattr(wanted, name) for name in normalization.settings}
@@ -177,17 +177,17 @@ def _normalized(
 
 @contextmanager
 def _seeded(config: Config | ClassifierConfig, stream: str) -> Iterator[None]:
-    """Initialisers draw from the global generator: seed it for them and give it back as it was."""
+    """Context that seeds the global generator, from which initialisers draw, and restores it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_generator(config.train.seed, stream).initial_seed())
         yield
 
 
 def build_state(config: Config, device: torch.device | str = "cpu", num_classes: int | None = None) -> TrainState:
-    """A run before its first step: the same numbers on every device.
+    """Builds the state of a GAN before its first step, with the same numbers on every device.
 
     Args:
-        num_classes: where the caller knows it; otherwise see `count_classes`.
+        num_classes: number of classes if known, see `count_classes`.
     """
     check_names(config)
     num_classes = count_classes(config) if num_classes is None else num_classes
@@ -206,7 +206,7 @@ def build_state(config: Config, device: torch.device | str = "cpu", num_classes:
 
 
 def _placed(network: nn.Module, device: torch.device | str) -> nn.Module:
-    """On the device, with channels last: the layout that convolutions are fastest in, on CPUs and GPUs."""
+    """Moves a network to the device, in channels-last layout, the fastest for convolutions on CPUs and GPUs."""
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -216,7 +216,7 @@ def _optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 
 def build_loss(config: Config) -> Loss:
-    """What both networks minimise: train.loss, the penalty of the normalization, if it has one, and the added one."""
+    """Builds the training losses, with the penalty of the normalization and the configured one."""
     loss = choose(LOSSES, config.train.loss, "train.loss")
     parts: list[DiscriminatorPenalty] = []
     for name in _penalty_names(config):
@@ -229,18 +229,18 @@ def build_loss(config: Config) -> Loss:
 
 
 def second_derivatives(config: Config) -> list[str]:
-    """The penalties of a configuration, by name, that differentiate a gradient once more."""
+    """Returns the names of the configured penalties that differentiate a gradient."""
     return [name for name in _penalty_names(config) if PENALTIES[name].second_derivatives]
 
 
 def _penalty_names(config: Config) -> list[str]:
-    """Keys of PENALTIES: the normalization's own, then the added one."""
+    """Returns keys of PENALTIES: the penalty of the normalization, then the configured one."""
     wanted = config.discriminator
     own = choose(NORMALIZATIONS, wanted.normalization, "discriminator.normalization").penalty
     if own == wanted.penalty != "none":
         raise ConfigError(
             f"discriminator.penalty: got {own!r}, which discriminator.normalization: {wanted.normalization} adds "
-            "already: leave it out, and set its coefficient"
+            "already: leave it out and set its coefficient"
         )
     return [own, wanted.penalty]
 
@@ -260,13 +260,13 @@ def _sum_of_penalties(
 def build_batches(
     config: Config, images: ImageData, device: torch.device | str, processes: Processes = ALONE
 ) -> Batches:
-    """The images of a training set in batches by number, on the device where they fit."""
+    """Builds the batches of a training set, which stays on the device if it fits."""
     train = config.train
     return Batches(images, train.batch_size, seed=train.seed, device=device, flip=train.flip, processes=processes)
 
 
 def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | str = "cpu") -> TrainState:
-    """The state of a checkpoint, in networks as the configuration says.
+    """Loads the state of a checkpoint into the configured networks.
 
     Raises:
         CheckpointError: the checkpoint does not fit the configuration.
@@ -279,7 +279,7 @@ def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | st
 
 @contextmanager
 def _fitting(checkpoint: Checkpoint) -> Iterator[None]:
-    """Raises CheckpointError for what a state that does not fit raises inside."""
+    """Context that turns the errors of loading a state that does not fit into CheckpointError."""
     try:
         yield
     except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -288,15 +288,15 @@ def _fitting(checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def checkpoint_config(checkpoint: Checkpoint) -> Config:
-    """The configuration that a checkpoint was trained with."""
+    """Returns the configuration that a checkpoint was trained with."""
     return validate(checkpoint.config, str(checkpoint.path))
 
 
 def load_generator(checkpoint: str | Path, ema: bool = True, device: torch.device | str = "cpu") -> nn.Module:
-    """The generator of a checkpoint file or a run folder, in eval mode.
+    """Loads the generator of a checkpoint file or a run folder, in eval mode.
 
     Args:
-        ema: the averaged generator where the checkpoint has one; otherwise, and without one, the raw one.
+        ema: loads the averaged generator if the checkpoint has one.
 
     Raises:
         CheckpointError: see `gan.runs.checkpoint.read_checkpoint`.
@@ -308,20 +308,20 @@ def load_generator(checkpoint: str | Path, ema: bool = True, device: torch.devic
 
 
 def load_discriminator(checkpoint: str | Path, device: torch.device | str = "cpu") -> nn.Module:
-    """The discriminator of a checkpoint file or a run folder, normalized, in eval mode."""
+    """Loads the normalized discriminator of a checkpoint file or a run folder, in eval mode."""
     read = read_checkpoint(Path(checkpoint))
     return load_state(read, checkpoint_config(read), device).discriminator.eval().requires_grad_(False)
 
 
 def check_classifier_names(config: ClassifierConfig) -> None:
-    """Raises ConfigError if a name stands for nothing."""
+    """Raises ConfigError for an unknown name in the configuration."""
     _choose_all(config, CLASSIFIER_REGISTRIES)
     architecture(config)
     build_weight_penalty(config)
 
 
 def architecture(config: ClassifierConfig) -> Callable[[int], nn.Module]:
-    """Number of classes -> network, of the sizes that the configuration gives."""
+    """Returns a function that builds the configured network from the number of classes."""
     wanted = config.classifier
     make = choose(CLASSIFIERS, wanted.name, "classifier.name")
     sizes = [name for name in inspect.signature(make).parameters if name in SIZES]
@@ -329,11 +329,11 @@ def architecture(config: ClassifierConfig) -> Callable[[int], nn.Module]:
 
 
 def build_classifier(config: ClassifierConfig, num_classes: int) -> nn.Module:
-    """A classifier, normalized, with the initial weights of its seed, on the CPU.
+    """Builds a normalized classifier with the initial weights of the run's seed, on the CPU.
 
     Raises:
-        ConfigError: an unknown name, a size that the architecture does not have or take, or that is too large for this
-            machine, or a layer that cannot be normalized as asked.
+        ConfigError: an unknown name, a size that the architecture does not accept, a network too large for this
+            machine, or a layer that cannot be normalized with these settings.
     """
     make, wanted = architecture(config), config.classifier
     try:
@@ -350,7 +350,7 @@ def build_classifier(config: ClassifierConfig, num_classes: int) -> nn.Module:
 
 
 def _check_room(network: nn.Module) -> None:
-    """Raises ConfigError if weights, gradients and momentum of a network on the meta device have no room here."""
+    """Raises ConfigError if weights, gradients and momentum of a network exceed this machine's memory."""
     needed = 12 * sum(parameter.numel() for parameter in network.parameters())
     if needed > physical_memory():
         raise ConfigError(
@@ -360,10 +360,10 @@ def _check_room(network: nn.Module) -> None:
 
 
 def build_weight_penalty(config: ClassifierConfig) -> Callable[[nn.Module], Tensor] | None:
-    """What a classifier's normalization adds to its loss.
+    """Returns the penalty that a classifier's normalization adds to the loss, or None.
 
     Raises:
-        ConfigError: an unknown normalization, or one that needs generated images.
+        ConfigError: an unknown normalization, or one whose penalty needs generated images.
     """
     wanted = config.classifier
     allowed = CLASSIFIER_REGISTRIES["classifier.normalization"]
@@ -376,10 +376,10 @@ def build_weight_penalty(config: ClassifierConfig) -> Callable[[nn.Module], Tens
 def build_classifier_state(
     config: ClassifierConfig, device: torch.device | str = "cpu", num_classes: int | None = None
 ) -> ClassifierState:
-    """A run before its first step: the same numbers on every device.
+    """Builds the state of a classifier before its first step, with the same numbers on every device.
 
     Args:
-        num_classes: where the caller knows it; otherwise that of the data set, which is read where nothing else tells.
+        num_classes: number of classes; None uses that of the data set, which is read only if necessary.
     """
     check_classifier_names(config)
     known = DATASETS[config.data.name].num_classes if num_classes is None else num_classes
@@ -392,10 +392,10 @@ def build_classifier_state(
 
 
 def load_labelled_images(config: ClassifierConfig, split: str) -> ImageData:
-    """The images of a split; those of training with the labels and in the number that the configuration says.
+    """Loads the images of a split; training images with the configured labels and number.
 
     Raises:
-        ConfigError, DataError: unknown, missing or unsuitable.
+        ConfigError, DataError: an unknown data set, or missing or unsuitable files.
     """
     data, wanted = load_images(config, split), config.data
     if split != "train":
@@ -405,23 +405,23 @@ def load_labelled_images(config: ClassifierConfig, split: str) -> ImageData:
 
 
 def check_classes(config: ClassifierConfig, state: ClassifierState, images: ImageData) -> None:
-    """Raises DataError if images are of other classes than those that a classifier was trained on."""
+    """Raises DataError if the images have other classes than the training images of the classifier."""
     if images.classes != state.class_names:
         raise DataError(
             f"{config.data.root}: the {images.split} images have the classes {', '.join(images.classes[:10])}, "
-            f"expected those of training: {', '.join(state.class_names[:10])}; name the right data by data.root"
+            f"expected those of training: {', '.join(state.class_names[:10])}; set data.root to the right data"
         )
 
 
 def classifier_config(checkpoint: Checkpoint) -> ClassifierConfig:
-    """The configuration that a classifier's checkpoint was trained with."""
+    """Returns the configuration that a classifier's checkpoint was trained with."""
     return validate_classifier(checkpoint.config, str(checkpoint.path))
 
 
 def load_classifier_state(
     checkpoint: Checkpoint, config: ClassifierConfig, device: torch.device | str = "cpu"
 ) -> ClassifierState:
-    """The state of a classifier's checkpoint, in a network as the configuration says.
+    """Loads the state of a classifier's checkpoint into the configured network.
 
     Raises:
         CheckpointError: the checkpoint does not fit the configuration.
@@ -433,7 +433,7 @@ def load_classifier_state(
 
 
 def load_classifier(checkpoint: str | Path, device: torch.device | str = "cpu") -> nn.Module:
-    """The classifier of a checkpoint file or a run folder, normalized, in eval mode."""
+    """Loads the normalized classifier of a checkpoint file or a run folder, in eval mode."""
     read = read_checkpoint(Path(checkpoint))
     return load_classifier_state(read, classifier_config(read), device).network.eval().requires_grad_(False)
 

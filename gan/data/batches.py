@@ -70,7 +70,7 @@ class Batches:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(3, H, W)."""
+        """Shape of an image, (3, H, W)."""
         return tuple(self._images.shape[1:])
 
     def batch(self, k: int) -> tuple[Tensor, Tensor]:
