@@ -6,23 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 from pydantic import ValidationError
 
-from evaluation.context import Context
 from evaluation.errors import EvaluationError
-from evaluation.extractors import EXTRACTORS, Sources, build_extractors
-from evaluation.images.cache import Cache, default_folder
-from evaluation.images.generated import match_classes, name_classes, read_generated
-from evaluation.images.reader import read_images
-from evaluation.metrics import METRICS
-from evaluation.runner import check_metrics, evaluate
-from evaluation.runtime.files import array_names
 from evaluation.settings import Settings
 from evaluation.settings.mistakes import explain
 from evaluation.settings.presets import PROTOCOLS
 from evaluation.settings.schema import leaves, places
-from evaluation.statistics.moments_file import read_statistics
 
 EXAMPLES = """
 Measures generated images against real ones. A set of images is a folder (plain, or one sub-folder per class) or an
@@ -43,10 +33,9 @@ Examples:
 """
 
 
-OF_IMAGES = [name for name, metric in METRICS.items() if not metric.critic]
 OPTIONS = {
-    "metrics": f"Comma-separated, out of {', '.join(OF_IMAGES)}.",
-    "extractor": f"Comma-separated networks for features: {', '.join(EXTRACTORS)}.",
+    "metrics": "Comma-separated names, see --list.",
+    "extractor": "Comma-separated networks for features, see --list.",
     "inception_weights": "Weights file; else $INCEPTION_WEIGHTS.",
     "clip_weights": "Weights file; else $CLIP_WEIGHTS.",
     "classifier_weights": "Weights file for resnet; else $CLASSIFIER_WEIGHTS, else the bundled one.",
@@ -75,6 +64,16 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _print_names(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    """Click callback of --list."""
+    if wanted:
+        from evaluation.folders import registries
+
+        for name, names in registries().items():
+            click.echo(f"{name}: {', '.join(names)}")
+        context.exit()
+
+
 @click.command(help=EXAMPLES, context_settings={"max_content_width": 120})
 @click.option("--generated", type=click.Path(path_type=Path), required=True, help="Generated images.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Real images, for fid; the classifier learns them.")
@@ -84,6 +83,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
 @click.option("--cache/--no-cache", default=True, help="Keep features of real images for the next time.")
 @click.option("--device", default="cpu", show_default=True, help="Such as cpu, cuda or cuda:1.")
+@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_print_names, help="Print all names.")
 def main(
     generated: Path,
     reference: Path | None,
@@ -97,14 +97,9 @@ def main(
     try:
         given = [f"{place.replace('__', '.')}={text}" for place, text in options.items() if text is not None]
         settings = _settings([*given, f"cache={cache}", *changes])
-        names = [name.strip() for name in settings.metrics.split(",") if name.strip()]
-        check_metrics(names)
-        _check_no_critic(names)
-        context = _context(generated, reference, test, _device(device), settings)
-        if any(METRICS[name].extractor for name in names):
-            extractors = build_extractors(settings.extractor, _sources(context))
-            context = context.of(context.generated, context.generated_labels, extractor=extractors)
-        report = evaluate(names, context)
+        from evaluation.folders import measure_folders
+
+        report = measure_folders(generated, reference, test, device, settings)
         click.echo(report.table())
         if out is not None:
             click.echo(f"report: {report.save(out)}")
@@ -131,84 +126,6 @@ def _settings(changes: Sequence[str]) -> Settings:
         return Settings.model_validate_strings(nested)
     except ValidationError as error:
         raise EvaluationError(explain(Settings, error, known)) from None
-
-
-def _check_no_critic(names: list[str]) -> None:
-    for name in names:
-        if METRICS[name].critic:
-            raise EvaluationError(
-                f"metric {name}: needs a discriminator, which files of images do not hold; leave it out here, "
-                "or measure it from Python by Context(critic=...)"
-            )
-
-
-def _context(
-    generated: Path, reference: Path | None, test: Path | None, device: torch.device, settings: Settings
-) -> Context:
-    images, labels, class_names, protocol = read_generated(generated, seed=settings.seed)
-    moments = Path(settings.reference_statistics) if settings.reference_statistics else None
-    if reference is not None and moments is None and _holds_statistics_only(reference):
-        reference, moments = None, reference
-    real, real_labels, real_names = (None, None, ()) if reference is None else read_images(reference)
-    held_out, held_out_labels, held_out_names = (None, None, ()) if test is None else read_images(test)
-    classes = name_classes(real_labels, real_names)
-    needed = any(METRICS[name.strip()].labels for name in settings.metrics.split(",") if name.strip())
-    return Context(
-        generated=images,
-        generated_labels=match_classes(labels, class_names, classes, generated, needed=needed),
-        reference=real,
-        reference_labels=real_labels,
-        test=held_out,
-        test_labels=match_classes(held_out_labels, held_out_names, classes, str(test), needed=needed),
-        statistics=None if moments is None else read_statistics(moments),
-        settings=settings,
-        cache=Cache(default_folder()) if settings.cache else None,
-        class_names=classes or name_classes(labels, class_names),
-        device=device,
-        protocol=protocol,
-        subject={
-            "generated": str(generated),
-            "reference": str(reference),
-            "reference_statistics": str(moments),
-            "test": str(test),
-        },
-        title=f"{generated} against {reference or moments or test}",
-        reference_name=str(reference or moments or ""),
-        test_name=str(test or ""),
-    )
-
-
-def _holds_statistics_only(reference: Path) -> bool:
-    arrays = array_names(reference)
-    return {"mu", "sigma"} <= arrays and not {"images", "arr_0"} & arrays
-
-
-def _sources(context: Context) -> Sources:
-    settings = context.settings
-    weights = settings.inception_weights, settings.clip_weights, settings.classifier_weights
-    inception, clip, classifier = (Path(file) if file else None for file in weights)
-    return Sources(
-        device=context.device,
-        weights=inception,
-        clip_weights=clip,
-        classifier_weights=classifier,
-        images=context.reference,
-        labels=context.reference_labels,
-        test_images=context.test,
-        test_labels=context.test_labels,
-    )
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise EvaluationError(f"--device: got {name!r}, expected such as cpu, cuda or cuda:1") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise EvaluationError(
-            f"--device: got {name}, but PyTorch sees {torch.cuda.device_count()} CUDA devices; use cpu"
-        )
-    return device
 
 
 if __name__ == "__main__":

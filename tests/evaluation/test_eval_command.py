@@ -66,7 +66,7 @@ def test_it_works_where_gan_cannot_be_imported(folders: tuple[Path, Path], tmp_p
 
 def test_all_metrics_of_folders(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("evaluation.__main__.Sources", partial(Sources, classifier_steps=3))
+    monkeypatch.setattr("evaluation.folders.Sources", partial(Sources, classifier_steps=3))
     generated, reference = folders
     sets = ["--generated", generated, "--reference", reference, "--test", reference]
     more = ["--metrics", "fid, is,nd,intra_fid,kid", "--extractor", "classifier", "--nd-steps", 2, "--nd-critics", 1]
