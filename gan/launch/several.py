@@ -1,7 +1,4 @@
-"""Several runs at once: every configuration with every seed, each a process of its own.
-
-One small GAN leaves most of a GPU, and the second core of a CPU, idle. joblib keeps `at_once` of them going.
-"""
+"""Several runs as parallel processes: one small GAN leaves most of a GPU, and most cores of a CPU, idle."""
 
 import os
 import signal
@@ -28,7 +25,7 @@ class Planned(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """status: of the process, -1 where it did not start. seconds: that it took. stopped: a signal was to end it."""
+    """End of a process: exit status (-1 if it did not start), wall time, and whether a signal was forwarded to it."""
 
     status: int
     seconds: float
@@ -43,12 +40,13 @@ def plan(
     devices: Sequence[str],
     module: str,
 ) -> list[Planned]:
-    """Every configuration with every seed, in `folder`/<name>-seed<seed>; the devices take turns.
+    """Plans every configuration with every seed, in `folder`/<name>-seed<seed>, on the devices in turn.
 
     Args:
-        configs: (name, what to give to --config).
-        seeds: replace train.seed; none: its value stays, and the folder is `folder`/<name>.
-        arguments: that all share.
+        configs: name of each, and its value of --config.
+        seeds: values of train.seed; without any it stays as it is, and the folder is `folder`/<name>.
+        arguments: further arguments of every run.
+        module: module of the command.
     """
     planned: list[Planned] = []
     for name, config in configs:
@@ -61,10 +59,10 @@ def plan(
 
 
 def run_all(planned: Sequence[Planned], at_once: int, say: Say) -> list[Ended]:
-    """Runs them, at most `at_once` together; returns how they ended.
+    """Runs at most `at_once` processes in parallel and returns how each ended.
 
-    A run that fails does not stop the others. The first Ctrl-C or SIGTERM goes on to all that are running, which save
-    and stop, and no more are started; the second ends them at once. Where OMP_NUM_THREADS is not set, the runs share
+    A run that fails does not stop the others. The first Ctrl-C or SIGTERM is forwarded to the running processes, which
+    save and stop, and no more are started; the second ends them at once. Unless OMP_NUM_THREADS is set, the runs share
     the cores.
     """
     threads = max(1, (os.cpu_count() or 1) // at_once)
@@ -74,7 +72,7 @@ def run_all(planned: Sequence[Planned], at_once: int, say: Say) -> list[Ended]:
 
 
 class _Processes:
-    """Those that are running, so that a signal reaches them."""
+    """Running processes, to forward signals to."""
 
     def __init__(self) -> None:
         self.running: set[subprocess.Popen[str]] = set()
@@ -82,7 +80,7 @@ class _Processes:
         self._lock = threading.RLock()  # the signal's handler may interrupt its own thread
 
     def run(self, run: Planned, environment: dict[str, str], say: Say) -> Ended:
-        """One process, from its start to its end, telling its lines."""
+        """Runs one process and passes its lines to `say`."""
         start = time.monotonic()
         command = [sys.executable, "-m", run.module, *run.arguments]
         with self._lock:

@@ -20,14 +20,14 @@ SHARED = {
     "timeout_min",
     "stderr_to_stdout",
 }
-"""What submitit knows for every kind of cluster; all else goes to Slurm."""
+"""Parameters of submitit for every kind of cluster; others go to Slurm."""
 
 
 def parse_resources(text: str) -> dict[str, str | int]:
     """ "partition=gpu,timeout_min=600" -> {"partition": "gpu", "timeout_min": 600}.
 
     Raises:
-        ConfigError: not of that form.
+        ConfigError: the text has another form.
     """
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(name.strip() and value.strip() for name, _, value in pairs):
@@ -37,17 +37,17 @@ def parse_resources(text: str) -> dict[str, str | int]:
 
 
 class Task:
-    """One run as a job. When its time is over, or it must make room, it saves and is queued again; it then resumes."""
+    """A run as a job that saves and is queued again at its time limit or when it is preempted; it then resumes."""
 
     def __init__(self, run: Planned) -> None:
         self.run = run
         self.process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> str:
-        """Trains to the end; returns the run's folder.
+        """Trains to the end; returns the run folder.
 
         Raises:
-            subprocess.CalledProcessError: the run ended otherwise; what it said is in the job's log.
+            subprocess.CalledProcessError: the run failed; its output is in the job's log.
         """
         command = [sys.executable, "-m", self.run.module, *self.run.arguments]
         self.process = subprocess.Popen(command)
@@ -57,7 +57,7 @@ class Task:
         return str(self.run.folder)
 
     def checkpoint(self) -> Any:
-        """Called by submitit before the job is taken away: what is to be queued in its place."""
+        """Called by submitit before the job ends; returns the job to queue in its place."""
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
@@ -67,14 +67,14 @@ class Task:
 
 
 def submit(planned: Sequence[Planned], folder: Path, resources: dict[str, str | int]) -> list[Any]:
-    """Submits the runs as one array; returns submitit's jobs, in their order.
+    """Submits the runs as one array; returns submitit's jobs in the same order.
 
     Args:
         folder: for the jobs' logs.
         resources: submitit's and Slurm's parameters; `cluster` chooses another kind of executor, such as local.
 
     Raises:
-        ConfigError: submitit is not installed, there is no Slurm here, or it knows no such parameter.
+        ConfigError: submitit or Slurm is missing, or a parameter is unknown.
     """
     try:
         import submitit

@@ -17,7 +17,7 @@ def registries() -> Mapping[str, Iterable[str]]:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """What evaluation refuses becomes an error of this project's commands."""
+    """Turns an EvaluationError into a UserError, which commands report as one sentence."""
     try:
         yield
     except EvaluationError as error:
@@ -45,7 +45,7 @@ def check_evaluation(config: Config) -> None:
 
 
 def _check_best(config: Config, names: list[str]) -> None:
-    """Refuses a train.keep_best of which no evaluation will have one value that can be better or worse."""
+    """Raises ConfigError unless train.keep_best names one value with a direction in every evaluation."""
     best, several = config.train.keep_best, "," in config.eval.extractor
     if not best:
         return

@@ -157,7 +157,7 @@ class Evaluation:
             yield
 
     def _generation(self, state: TrainState, generator: nn.Module) -> dict[str, Any]:
-        """How images are made: part of every value's protocol."""
+        """Protocol fields of image generation."""
         wanted = self.config.eval
         return {
             "quantizer": wanted.quantizer,
@@ -184,7 +184,7 @@ class Evaluation:
         return evaluate(metrics, context)
 
     def ready(self, metrics: list[str]) -> Context:
-        """As `prepare`, for the images of a generator.
+        """Prepares an evaluation of a generator's images; see `prepare`.
 
         Raises:
             EvaluationError: also if a metric needs classes that the generator does not know.
@@ -259,7 +259,7 @@ class Evaluation:
 
 
 def _unfinished_folder(checkpoint: Path) -> Path:
-    """Where critics of a run's checkpoint are kept until their report is written."""
+    """Folder of a checkpoint's unfinished critics, which are kept until their report is written."""
     return checkpoint.parent.parent / "unfinished"
 
 

@@ -15,7 +15,7 @@ RECORD, EARLIER = "best.json", "earlier"
 
 
 class Best:
-    """Remembers which evaluation of a run was the best, across interruptions, in `run`/best.json.
+    """Record of the best evaluation of a run, in `run`/best.json, which survives interruptions.
 
     The checkpoint is written first, then the record that names it, then those that it does not name are removed:
     whenever the process ends, the record and the file it names belong together. A run that may go back to a step also
@@ -26,8 +26,8 @@ class Best:
         metric: the name of a metric, such as "fid"; its value's key may go on with the extractor ("fid/pixels").
         step: completed steps at the start: what an interrupted run found later will be found again.
         back_to: gives the steps that a retry may go back to.
-        is_better: of a value, another and "higher" or "lower"; any number must be better than NaN.
-        differences: of two entries, in words.
+        is_better: compares a value with another, by "higher" or "lower"; any number must be better than NaN.
+        differences: describes how the protocols of two entries differ.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Best:
 
     @property
     def found(self) -> dict[str, Any] | None:
-        """The record of the best, None before the first."""
+        """Record of the best evaluation, None before the first."""
         return self.records[0] if self.records else None
 
     def __str__(self) -> str:
-        """Such as "fid 12.34 at step 4000 (best-00004000.pt)"."""
+        """Text such as "fid 12.34 at step 4000 (best-00004000.pt)"."""
         found = self.found
         return (
             f"{found['key']} {found['value']:.4g} at step {found['step']} ({found['checkpoint']})" if found else "none"
@@ -106,10 +106,10 @@ class Best:
         return self.is_better(value, math.nan if before is None else before["value"], entry["better"])
 
     def key(self, entries: dict[str, dict[str, Any]]) -> str:
-        """Of the metric's value among those of one evaluation.
+        """Key of the metric's value in one evaluation.
 
         Raises:
-            UserError: none, or more than one with a direction.
+            UserError: there is no such value, or more than one.
         """
         directed = [key for key, entry in entries.items() if entry["better"]]
         keys = [key for key in directed if key == self.metric or key.startswith(f"{self.metric}/")]
@@ -127,7 +127,7 @@ def read_best(run: Path) -> dict[str, Any] | None:
 
 
 def read_records(run: Path) -> list[dict[str, Any]]:
-    """The best and those from before that are kept, newest first, as `read_best`; those whose checkpoint is there."""
+    """Records of the best and of earlier ones that are kept, newest first, if their checkpoints exist."""
     try:
         found = json.loads((run / RECORD).read_text(encoding="utf-8"))
         records = [{name: value for name, value in found.items() if name != EARLIER}, *found.get(EARLIER, [])]
@@ -138,20 +138,20 @@ def read_records(run: Path) -> list[dict[str, Any]]:
 
 
 def _is_record(found: Any) -> bool:
-    """Whether it is what `read_best` promises, in a file that anyone may have changed."""
+    """Checks the form that `read_best` returns, as the file may have been edited."""
     kinds = {"checkpoint": str, "step": int, "key": str, "value": float, "better": str, "hash": str, "fields": dict}
     return isinstance(found, dict) and all(type(found.get(name)) is kind for name, kind in kinds.items())
 
 
 def write_records(run: Path, records: list[dict[str, Any]]) -> None:
-    """The best first; see `read_records`."""
+    """Writes records, the best first; see `read_records`."""
     best, *earlier = records
     record = best | ({EARLIER: earlier} if earlier else {})
     write_atomically(run / RECORD, json.dumps(record, indent=1).encode())
 
 
 def forget_best_after(run: Path, step: int) -> None:
-    """The best is again what it was at this step, as if nothing had come after; none, if that is not kept."""
+    """Restores the best as of this step and deletes later ones; none is left if it is not kept."""
     records = read_records(run)
     kept = [record for record in records if record["step"] <= step]
     if kept and kept != records:

@@ -36,7 +36,7 @@ class Checkpoint(NamedTuple):
 def save_checkpoint(
     run: Path, config: dict[str, Any], state: dict[str, Any], *, keep_last: int, keep_every: int = 0
 ) -> Path:
-    """Writes `run`/checkpoints/step-<step>.pt, removes those that need not be kept; returns the file."""
+    """Writes `run`/checkpoints/step-<step>.pt and removes superseded checkpoints; returns the file."""
     path = _write(run / FOLDER / f"step-{state['step']:08d}.pt", config, state)
     remove_superseded(run, keep_last=keep_last, keep_every=keep_every)
     return path
@@ -66,7 +66,7 @@ def _write(path: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
 
 
 def _seal(archive: io.BytesIO) -> None:
-    """Appends the SHA-256 of a zip archive as its comment, which readers of zip archives pass over."""
+    """Appends the SHA-256 of a zip archive as its comment, which readers of zip archives ignore."""
     with archive.getbuffer() as content:
         assert content[-22:-18] == _END
         content[-2:] = _SEAL_LENGTH.to_bytes(2, "little")
@@ -81,12 +81,12 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def best_checkpoints(run: Path) -> list[Path]:
-    """Checkpoints that were the best when they were written, oldest first: see gan.runs.best."""
+    """Best checkpoints of a run, oldest first; see gan.runs.best."""
     return _numbered(run, "best")
 
 
 def step_of(path: Path) -> int:
-    """Of a file that `list_checkpoints` or `best_checkpoints` gave."""
+    """Step of a file from `list_checkpoints` or `best_checkpoints`."""
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return int(match["step"])
@@ -135,12 +135,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What was saved in a file.
+    """Contents of a checkpoint file.
 
     Raises:
-        DamagedCheckpointError: something else than what was written there.
-        CheckpointError: it has been written like that, but cannot be loaded.
-        OSError: it cannot be read.
+        DamagedCheckpointError: the file changed after it was written.
+        CheckpointError: the file is intact but cannot be loaded.
+        OSError: the file cannot be read.
     """
     sealed = _check_seal(path)
     try:
@@ -158,7 +158,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_seal(path: Path) -> bool:
-    """Compares the digest at the end with the content; False where there is none, as in files of earlier versions."""
+    """Compares the digest at the end with the content; returns False without one, as in files of earlier versions."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         left = max(0, path.stat().st_size - _SEAL_LENGTH)
@@ -192,7 +192,7 @@ def _damaged(path: Path, reason: str) -> DamagedCheckpointError:
 
 
 def _hint(path: Path) -> str:
-    """What to go on from in place of a damaged checkpoint of a run."""
+    """Advice for a damaged checkpoint of a run: the newest intact one before it."""
     run = path.parent.parent
     if path not in list_checkpoints(run):
         return ""
@@ -265,12 +265,12 @@ def identity_of(run: Path) -> str:
 
 
 def kind_of(run: Path) -> str:
-    """What a run trains, "gan" or "classifier"; runs of earlier versions, which do not say so, train GANs."""
+    """Kind of a run, "gan" or "classifier"; "gan" for runs of earlier versions, which have no record of it."""
     return str(_record(run).get("kind", "gan"))
 
 
 def _record(run: Path) -> dict[str, Any]:
-    """What run.json holds; nothing where it is missing, damaged or another program's."""
+    """Contents of run.json; empty if it is missing or not valid."""
     try:
         record = json.loads((run / "run.json").read_text())
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Which run, checkpoint or folder a command works on, where its options leave that open."""
+"""Choice of the run, checkpoint or folder of a command by its options."""
 
 import contextlib
 import itertools

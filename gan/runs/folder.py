@@ -1,4 +1,4 @@
-"""The folder of a run: what describes it, where it goes on from, what it keeps and what it gives up."""
+"""Run folders: description, resuming, retries and which checkpoints to keep."""
 
 import json
 import platform
@@ -34,18 +34,18 @@ _OF_A_STEP = re.compile(r"reports/(?P<report>\d+)|samples/step-(?P<grid>\d+)\.pn
 
 
 def write_checkpoint(config: AnyConfig, run: Path, stored: dict[str, Any], state: dict[str, Any]) -> Path:
-    """Saves a state with the configuration `stored`; those before stay as train.keep_last and keep_every say."""
+    """Saves a state with the configuration `stored`; keeps earlier ones by train.keep_last and train.keep_every."""
     return save_checkpoint(run, stored, state, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
 
 
 def skip_damaged_checkpoints(run: Path) -> None:
-    """Sets damaged checkpoints aside and says so; see gan.runs.checkpoint.set_damaged_aside."""
+    """Sets damaged checkpoints aside and prints their names; see gan.runs.checkpoint.set_damaged_aside."""
     for path in set_damaged_aside(run):
         click.echo(f"{path}: a damaged checkpoint, set aside", err=True)
 
 
 def steps_to_go_back_to(run: Path) -> list[int]:
-    """Those of the checkpoints that a retry chooses from."""
+    """Steps of the checkpoints that a retry can go back to."""
     return [step_of(path) for path in list_checkpoints(run)]
 
 
@@ -59,7 +59,7 @@ def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) 
 
 
 def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkpoint | None:
-    """The newest one, None to start from the beginning; what a killed process left half done is cleared away.
+    """Newest checkpoint of a run, or None to start from the beginning; removes what a killed process left half written.
 
     Raises:
         CheckpointError: the folder holds a run that is not to be resumed, or one of other settings.
@@ -85,18 +85,18 @@ def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkp
 
 
 def _tidy(config: AnyConfig, run: Path) -> None:
-    """Removes what a process that was killed had begun to write, or was about to remove."""
+    """Removes files that a killed process left half written, or was about to remove."""
     remove_parts(run, run / FOLDER, run / "samples")
     remove_superseded(run, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
 
 
 def checkpoint_to_retry(config: AnyConfig, run: Path, error: DivergenceError) -> Checkpoint:
-    """The last checkpoint from before a divergence, which now says so; what came after it is given up.
+    """Rolls back to the last good checkpoint, records the retry in it, deletes newer outputs; returns the checkpoint.
 
-    Newer ones are removed first: a run that is killed in between diverges at the same step again, and goes back again.
+    Newer checkpoints are removed first: a run that is killed in between diverges and rolls back at the same step again.
 
     Raises:
-        DivergenceError: as often as train.retries already, or there is no such checkpoint; with the last that there is.
+        DivergenceError: train.retries is used up, or there is no such checkpoint.
     """
     paths = list_checkpoints(run)
     read = (read_checkpoint(path) for path in reversed(paths))
@@ -115,9 +115,9 @@ def checkpoint_to_retry(config: AnyConfig, run: Path, error: DivergenceError) ->
 
 
 def _give_up_after(run: Path, step: int) -> None:
-    """Removes reports, sample grids and best checkpoints of later steps: they come again, from other numbers.
+    """Removes reports, sample grids and best checkpoints of later steps, which another attempt will replace.
 
-    Only the run's own: what gan-eval has put into `reports/` stays. The best is again that of this step.
+    Reports of gan-eval stay. The best checkpoint is again that of this step.
     """
     for path in (*run.glob("reports/*"), *run.glob("samples/*")):
         match = _OF_A_STEP.fullmatch(path.relative_to(run).as_posix())
@@ -130,7 +130,7 @@ def _give_up_after(run: Path, step: int) -> None:
 
 
 def _last_words(good: Checkpoint | None, retries: int, config: AnyConfig) -> str:
-    """What is left of a run that diverged and does not go on, and what may help."""
+    """Advice for a run that diverged and stopped: its last good checkpoint, and changes that may help."""
     saved = f"the last checkpoint from before is {good.path}" if good else "no checkpoint from before is left"
     tried = f" after {retries} of {config.train.retries} retries" if config.train.retries else ""
     keep = "" if good else "a higher train.keep_last, "
@@ -138,7 +138,7 @@ def _last_words(good: Checkpoint | None, retries: int, config: AnyConfig) -> str
 
 
 def earlier_commands(config: AnyConfig, run: Path) -> list[str]:
-    """The command lines that have worked on a run so far."""
+    """Command lines that have worked on a run so far."""
     if (run / "run.json").exists() and identity_of(run) == config.identity():
         return _texts(json.loads((run / "run.json").read_text()).get("commands"))
     return []
@@ -147,10 +147,10 @@ def earlier_commands(config: AnyConfig, run: Path) -> list[str]:
 def describe_run(
     config: AnyConfig, run: Path, *, device: torch.device, processes: int, step: str, commands: list[str]
 ) -> None:
-    """config.yaml, and run.json: what a reader needs to make this run again.
+    """Writes config.yaml and run.json, which describe how to repeat a run.
 
     Args:
-        processes: how many train it. step: the way an iteration is taken, in words. commands: all, the newest last.
+        processes: number of processes. step: description of how iterations are carried out. commands: newest last.
     """
     write_atomically(run / "config.yaml", config.to_yaml().encode())
     record = {
@@ -173,12 +173,12 @@ def describe_run(
 
 
 def _texts(found: Any) -> list[str]:
-    """The texts of what should be a list of them, in a file that anyone may have changed."""
+    """Strings in a list from a file that may have been edited."""
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def processor() -> str:
-    """The processor's name where Linux tells it, else its architecture."""
+    """Name of the processor on Linux, elsewhere its architecture."""
     try:
         names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     except OSError:
@@ -187,7 +187,7 @@ def processor() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the checkout this file is in; empty where it is in none."""
+    """Output of git for the checkout this file is in; empty outside one."""
     checkout = Path(__file__).resolve().parent.parent.parent
     if not (checkout / ".git").exists():
         return ""

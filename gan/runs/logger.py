@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar or plain lines, metrics.jsonl, TensorBoard, samples/."""
+"""Log of a run: a progress bar or plain lines, metrics.jsonl, TensorBoard, samples/."""
 
 import json
 import math
@@ -29,7 +29,7 @@ COMMON = {
 
 
 class Scalars(NamedTuple):
-    """What a line of the log holds besides layers. tags: names in TensorBoard. shown: on a terminal, and how."""
+    """Fields of a line of the log besides layers. tags: names in TensorBoard. shown: formats on a terminal."""
 
     tags: Mapping[str, str]
     shown: Mapping[str, str]
@@ -90,7 +90,7 @@ class Logger:
             self._bar = tqdm(total=self.steps, initial=step, unit="step", dynamic_ncols=True, smoothing=0.05)
 
     def say(self, text: str) -> None:
-        """One line for the person who watches."""
+        """Prints one line."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
@@ -98,7 +98,7 @@ class Logger:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Time spent inside does not count as training."""
+        """Inside, time does not count as training."""
         start = time.perf_counter()
         yield
         self._paused += time.perf_counter() - start
@@ -157,14 +157,14 @@ class Logger:
             self.board.add_scalar("srn_active/fraction_of_bounded_layers", sum(bounded) / len(bounded), step)
 
     def alarm(self, step: int, alarm: Alarm) -> None:
-        """One that begins or ends."""
+        """An alarm that begins or ends."""
         record = {"alarm": alarm.name, "begins": alarm.begins, "text": alarm.text}
         self._append({"step": step, **record})
         told = f"begins: {alarm.text} (last without at step {alarm.since})" if alarm.begins else "ends"
         self.say(f"step {step}  alarm {alarm.name} {told}")
 
     def alarms(self, step: int, active: Mapping[str, bool]) -> None:
-        """Which are on, 0 or 1."""
+        """States of the alarms, 0 or 1, into TensorBoard."""
         with writing(self.run):
             for name, on in active.items():
                 self.board.add_scalar(f"alarms/{name}", float(on), step)
@@ -221,7 +221,7 @@ def evaluated(run: Path, step: int) -> bool:
 
 @contextmanager
 def quiet_writer() -> Iterator[None]:
-    """What TensorBoard's thread cannot write is raised where the next event is added: no traceback of the thread's."""
+    """Suppresses tracebacks of TensorBoard's thread for write errors, which are raised when the next event is added."""
 
     def report(arguments: threading.ExceptHookArgs) -> None:
         if not isinstance(arguments.exc_value, OSError):
@@ -235,7 +235,7 @@ def quiet_writer() -> Iterator[None]:
 
 
 class Silence:
-    """The logger of a process that is not a run's writer: it is told the same, and does nothing."""
+    """Logger that writes nothing, for all processes but the first."""
 
     def start(self, step: int) -> None: ...
 

@@ -26,7 +26,7 @@ MOST = 32
 
 @dataclass(frozen=True)
 class Samples:
-    """Which images to generate.
+    """Request for images.
 
     num: images, or paths; for each class where `classes`, names or numbers, are given. ema: from the averaged generator
     where one is kept. truncation: see eval.truncation. standing: with standing batch-norm statistics. interpolate:

@@ -1,4 +1,4 @@
-"""Bit-equal repetitions on one device: what --deterministic switches on."""
+"""Bit-equal repetitions on one device, for --deterministic."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import torch
 from gan.errors import ConfigError
 
 WORKSPACES = (":4096:8", ":16:8")
-"""What cuBLAS documents as reproducible for CUBLAS_WORKSPACE_CONFIG: buffers that streams do not share."""
+"""Values of CUBLAS_WORKSPACE_CONFIG that cuBLAS documents as reproducible: streams share no buffers."""
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def determinism(asked: bool) -> Iterator[None]:
 
 
 def explain_nondeterminism(error: RuntimeError) -> str:
-    """One sentence if the error says that an operation has no deterministic version, else ""."""
+    """One sentence for an operation without a deterministic version, "" for any other error."""
     found = re.match(r"(\S+) does not have a deterministic implementation", str(error))
     if not found:
         return ""

@@ -1,4 +1,4 @@
-"""Several processes that train one model: the one module that knows of ranks.
+"""Several processes that train one model; no other module uses ranks.
 
 Every process draws the random numbers of the whole batch and takes its rows. Losses are means over equal shares,
 gradients are averaged by DistributedDataParallel, batch norms see the whole batch. After every step all processes hold
@@ -30,13 +30,13 @@ from gan.errors import ConfigError, UserError
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)
-"""How long processes wait for each other: critics of Neural Divergence are trained by the first alone, for hours. One
-that dies is noticed at once, by its closed connection and by torchrun."""
+"""Timeout of collectives: the first process alone trains critics of Neural Divergence, for hours. A dead process is
+noticed at once, by its closed connection and by torchrun."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all of a run. The defaults are those of a process on its own.
+    """This process among all of a run; by default the only one.
 
     rank: 0 is the first, the one that writes. local_rank: among those on the same machine.
     """
@@ -73,7 +73,7 @@ class Processes:
         return values.chunk(self.count)[self.rank]
 
     def mean(self, values: Tensor) -> Tensor:
-        """Of every process's values."""
+        """Mean of the values over the processes."""
         if self.count == 1:
             return values
         total = values.clone()
@@ -82,7 +82,7 @@ class Processes:
 
     @torch.no_grad()
     def equalize_(self, tensors: Iterable[Tensor]) -> None:
-        """Every process's tensors become the first's: parameters, singular vectors, statistics, moments of Adam."""
+        """Overwrites every process's tensors with those of the first."""
         if self.count == 1:
             return
         for tensor in tensors:
@@ -92,10 +92,10 @@ class Processes:
             tensor.copy_(first)
 
     def first(self, compute: Callable[[], T]) -> T:
-        """What the first process computes, in all of them, by way of pickle; the others wait.
+        """Computes in the first process and returns the result in all of them, by pickle; the others wait.
 
         Raises:
-            UserError, OSError: in all of them, what `compute` raised in the first.
+            UserError, OSError: in all of them, if `compute` raised it in the first.
         """
         if self.count == 1:
             return compute()
@@ -113,7 +113,7 @@ class Processes:
 
     @contextmanager
     def one_first(self) -> Iterator[None]:
-        """One process of each machine runs the body before the others: it downloads, they find the files."""
+        """Lets one process of each machine run the body first: it downloads, and the others find the files."""
         if self.count > 1 and self.local_rank:
             dist.barrier()
         try:
@@ -123,9 +123,9 @@ class Processes:
                 dist.barrier()
 
     def agreed(self, stop: Callable[[int], str]) -> Callable[[int], str]:
-        """A `stop` that all processes answer alike: with the first reason that any of them has.
+        """Returns a `stop` with the same answer in all processes: the first reason of any of them.
 
-        One reduction of one number per step, in the CPU's memory: a GPU is not waited for.
+        It reduces one number per step, in the CPU's memory, without waiting for a GPU.
         """
         if self.count == 1:
             return stop
@@ -170,7 +170,7 @@ ALONE = Processes()
 
 
 class _Gathered(torch.autograd.Function):
-    """Values of all processes, (count, ...). Each one's loss depends on all, so a gradient is the sum of theirs."""
+    """Values of all processes, (count, ...); every loss depends on all values, so gradients are summed."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class _Gathered(torch.autograd.Function):
 
 
 class _GlobalBatchNorm(_BatchNorm):
-    """Batch normalization over equal shares in several processes: nn.SyncBatchNorm, which knows no CPU, for all."""
+    """Batch normalization over equal shares in several processes: nn.SyncBatchNorm does not support CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -221,12 +221,12 @@ def _over_the_whole_batch(kind: type[_BatchNorm], on_gpu: bool) -> type[_BatchNo
 
 
 def num_processes() -> int:
-    """Of the run that this process belongs to, as torchrun says."""
+    """Number of processes of this run, as torchrun sets it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def own_device(name: str) -> str:
-    """What --device stands for in this process: of several, each takes the GPU of its number on its machine.
+    """Device of this process for --device: with several processes, each takes the GPU of its local rank.
 
     Raises:
         ConfigError: one GPU for all processes, or fewer GPUs than processes on this machine.
@@ -264,10 +264,10 @@ def started(device: torch.device) -> Iterator[Processes]:
 
 
 def _fresh(store: dist.Store, rank: int, count: int) -> dist.Store:
-    """A part of a store that none but these processes have written to.
+    """A part of a store that only these processes have written to.
 
-    torchrun that starts a run again may give it the store it had before, with the addresses of the dead still in it.
-    The first process chooses a new part; each other one asks for it under a name that nobody had before.
+    A run that torchrun restarts may get its old store, with addresses of processes that ended. The first process
+    chooses a new part; each other one asks for it under a new name.
     """
     name = uuid.uuid4().hex
     if rank:
@@ -286,7 +286,7 @@ def _fresh(store: dist.Store, rank: int, count: int) -> dist.Store:
 
 @contextmanager
 def recorded(explain: Callable[[Exception], str]) -> Iterator[None]:
-    """Errors in the body go into the file that torchrun gives each process, to be shown as the reason of the end.
+    """Writes errors in the body into the file that torchrun gives each process, to be shown as the cause.
 
     Args:
         explain: one sentence for an error, which is shown alone; "" for one that is shown with its traceback.
@@ -309,13 +309,13 @@ def recorded(explain: Callable[[Exception], str]) -> Iterator[None]:
 
 
 def _record(file: Path, text: str) -> None:
-    """As `ErrorHandler.record_exception` does, without "py_callstack", in place of which torchrun shows the message."""
+    """Writes what `ErrorHandler.record_exception` does, without "py_callstack", so that torchrun shows the message."""
     extra = {"timestamp": str(int(time.time()))}
     file.write_text(json.dumps({"message": {"message": text, "extraInfo": extra}}), encoding="utf-8")
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Whether a collective failed because another process of the run is gone; gloo says so in many words."""
+    """Whether a collective failed because another process of the run ended; gloo has several messages for it."""
     known = isinstance(error, dist.DistNetworkError | dist.DistBackendError)
     return known or any(words in str(error) for words in ("gloo/transport", "closed by peer", "reset by peer"))
 

@@ -1,4 +1,4 @@
-"""Files of a run that are whole or not there, and one process at a time that writes them."""
+"""Atomic writing of files, and a lock that lets one process at a time write in a run folder."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ PART = ".part"
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Where writing at `path` fails inside, one sentence says so.
+    """Inside, errors of writing at `path` become a CheckpointError of one sentence.
 
     Raises:
         CheckpointError: the disk is full, the folder has vanished or cannot be written.
@@ -46,7 +46,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 os.fsync(file.fileno())
             beside.replace(path)
         except OSError as error:
-            error.filename = path  # not the file beside, of which nobody has heard
+            error.filename = path  # report the target, not the temporary file
             with contextlib.suppress(OSError):  # the folder itself may have become unwritable
                 beside.unlink(missing_ok=True)
             raise
@@ -54,7 +54,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Renaming outlasts a power cut once the folder is on the disk, where the system can be asked for that."""
+    """Flushes the folder, so that a renaming survives a power cut, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -64,7 +64,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_parts(*folders: Path) -> None:
-    """What a killed process has left half written in these folders; for the one that writes there now."""
+    """Removes files that a killed process left half written; only the process that writes there may call it."""
     for folder in folders:
         for part in folder.glob(f"*{PART}*"):
             part.unlink(missing_ok=True)
@@ -72,10 +72,10 @@ def remove_parts(*folders: Path) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Inside, no other process trains in the folder, which is made where missing.
+    """Inside, no other process trains in the folder, which is created if missing.
 
-    The lock is the system's and ends with the process, also with one that is killed. A folder in which nothing was
-    written is removed at the end.
+    The lock is the system's, so it ends with the process, even a killed one. A folder in which nothing was written is
+    removed at the end.
 
     Raises:
         CheckpointError: another process has it, or it cannot be written.

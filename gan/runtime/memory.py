@@ -1,4 +1,4 @@
-"""How much memory there is, and how the C library treats what is freed."""
+"""Size of the memory, and reuse of freed memory by the C library."""
 
 import ctypes
 import os
