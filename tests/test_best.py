@@ -148,8 +148,8 @@ def test_training_keeps_the_best(train: Any, tmp_path: Path) -> None:
     assert report["values"]["fid/pixels"]["hash"] == found["hash"]
 
 
-def test_a_run_without_a_best_is_one_sentence(train: Any, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=1")
+def test_a_run_without_a_best_is_one_sentence(copied: Callable[..., Path], tmp_path: Path) -> None:
+    copied("run", "train.steps=1")
     done = CliRunner().invoke(gan_eval, ["--run", str(tmp_path / "run"), "--best", "--metrics", "fid"])
     assert done.exit_code == 2
     assert "has kept no best checkpoint" in done.output

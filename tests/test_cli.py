@@ -12,32 +12,17 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner, Result
+from commands import COMMANDS, call, refused
 from PIL import Image
 
 from evaluation.__main__ import main as evaluation
 from gan.config import available_configs, load_config
 from gan.data.shapes import SHAPES
-from gan.evaluate import main as gan_eval
 from gan.runs.checkpoint import list_checkpoints
-from gan.sample import main as gan_sample
-from gan.train import main as gan_train
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = {"gan-train": gan_train, "gan-eval": gan_eval, "gan-sample": gan_sample}
 Train = Callable[..., Result]
-
-
-def call(command: str, *arguments: object) -> Result:
-    return CliRunner().invoke(COMMANDS[command], [str(argument) for argument in arguments], prog_name=command)
-
-
-def refused(result: Result, *parts: str) -> None:
-    """Exit status 2 and one sentence that holds these parts; no traceback."""
-    assert result.exit_code == 2, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    for part in parts:
-        assert part in result.output, result.output
+Copied = Callable[..., Path]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -151,15 +136,8 @@ def test_conditional_training_needs_classes(tmp_path: Path) -> None:
         refused(call("gan-train", *arguments, "--set", "conditional=true", *more), "1 class", "at least 2")
 
 
-def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
-    Image.new("RGB", (32, 32)).save(tmp_path / "good.png")
-    (tmp_path / "bad.png").write_bytes(b"no image")
-    arguments = ["--config", "smoke", "--set", "data.name=folder", "--set", f"data.root={tmp_path}"]
-    refused(call("gan-train", *arguments, "--run", tmp_path / "run"), "bad.png")
-
-
-def test_a_run_folder_explains_itself(train: Train, tmp_path: Path) -> None:
-    assert train("run", "--set", "train.steps=10").exit_code == 0
+def test_a_run_folder_explains_itself(copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=10")
     run = tmp_path / "run"
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "run.json", "checkpoints", "metrics.jsonl", "samples"} <= names
@@ -172,10 +150,10 @@ def test_a_run_folder_explains_itself(train: Train, tmp_path: Path) -> None:
     assert {"sigma", "stable_rank", "target_rank", "active"} <= line["layers"][0].keys()
 
 
-def test_tensorboard_holds_what_it_should(train: Train, tmp_path: Path) -> None:
+def test_tensorboard_holds_what_it_should(copied: Copied, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train("run", "--set", "train.steps=10")
+    copied("run", "train.steps=10")
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
     tags = events.Tags()
@@ -190,16 +168,6 @@ def test_tensorboard_holds_what_it_should(train: Train, tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("loss/generator")] == [5, 10]
 
 
-def test_evaluating_a_run(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=2")
-    result = call("gan-eval", "--run", tmp_path / "run", "--metrics", "fid,nd", "--device", "cpu")
-    assert result.exit_code == 0, result.output
-    assert "fid/pixels" in result.output
-    report = json.loads((tmp_path / "run" / "reports" / "00000002" / "report.json").read_text())
-    assert report["subject"]["step"] == 2
-    assert "fid/pixels" in report["values"]
-
-
 def test_the_newest_run_is_the_default(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train("runs/old", "--set", "train.steps=1")
     train("runs/new", "--set", "train.steps=1")
@@ -210,9 +178,9 @@ def test_the_newest_run_is_the_default(train: Train, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("bn_mode", ["eval", "standing"])
-def test_evaluation_does_not_change_training(train: Train, tmp_path: Path, bn_mode: str) -> None:
+def test_evaluation_does_not_change_training(train: Train, copied: Copied, tmp_path: Path, bn_mode: str) -> None:
     """Bit-equal with and without, and the checkpoint of an evaluated run is the same file's content."""
-    train("without", "--set", "train.steps=6")
+    copied("without", "train.steps=6")
     train("with", "--set", "train.steps=6", "--set", "train.eval_every=2", "--set", f"eval.bn_mode={bn_mode}")
     states = [torch.load(list_checkpoints(tmp_path / run)[-1])["state"] for run in ("without", "with")]
     for network in ("generator", "discriminator"):
@@ -221,29 +189,8 @@ def test_evaluation_does_not_change_training(train: Train, tmp_path: Path, bn_mo
     assert '"metrics": {"fid/pixels"' in (tmp_path / "with" / "metrics.jsonl").read_text()
 
 
-def test_evaluating_a_folder_of_images(tmp_path: Path, small_shapes: Path) -> None:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
-    for index, image in enumerate(pixels):
-        Image.fromarray(image).save(folder / f"{index:03d}.png")
-    common = [
-        "--config",
-        "smoke",
-        "--set",
-        f"data.root={small_shapes}",
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path / "report",
-    ]
-    result = call("gan-eval", "--generated", folder, "--metrics", "fid,nd", *common)
-    assert result.exit_code == 0, result.output
-    assert (tmp_path / "report" / "report.json").is_file()
-
-
-def test_sampling_by_class(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=1", "--set", "conditional=true")
+def test_sampling_by_class(copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=1", "conditional=true")
     out = tmp_path / "out"
     result = call("gan-sample", "--run", tmp_path / "run", "--class", "star", "--class", "0", "--num", 3, "--out", out)
     assert result.exit_code == 0, result.output
@@ -255,8 +202,8 @@ def test_sampling_by_class(train: Train, tmp_path: Path) -> None:
     refused(call("gan-sample", "--run", tmp_path / "run", "--class", "cat"), "'cat'", "star")
 
 
-def test_sampling_is_a_function_of_the_seed(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=1")
+def test_sampling_is_a_function_of_the_seed(copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=1")
     refused(call("gan-sample", "--run", tmp_path / "run", "--class", "0"), "unconditional")
     grids = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -283,8 +230,8 @@ def _make_classes_differ(checkpoint: Path) -> None:
     torch.save(content, checkpoint)
 
 
-def test_paths_begin_at_the_images_of_the_same_seed(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=1", "--set", "conditional=true")
+def test_paths_begin_at_the_images_of_the_same_seed(copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=1", "conditional=true")
     _make_classes_differ(list_checkpoints(tmp_path / "run")[-1])
     run, many = ["--run", tmp_path / "run", "--device", "cpu"], ["--class", "star", "--class", "0", "--num", 3]
     assert call("gan-sample", *run, *many, "--out", tmp_path / "images").exit_code == 0
@@ -301,8 +248,8 @@ def test_paths_begin_at_the_images_of_the_same_seed(train: Train, tmp_path: Path
     assert np.abs(last - grid[1:33, 1:33]).max() > 1
 
 
-def test_a_second_picture_does_not_replace_the_first(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=1")
+def test_a_second_picture_does_not_replace_the_first(copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=1")
     run = ["--run", tmp_path / "run", "--device", "cpu"]
     for more in (["--grid-only"], ["--grid-only"], ["--interpolate", 3], ["--interpolate", 3, "--num", 2]):
         assert call("gan-sample", *run, "--num", 4, *more).exit_code == 0
@@ -311,8 +258,8 @@ def test_a_second_picture_does_not_replace_the_first(train: Train, tmp_path: Pat
     assert pixels_of(tmp_path / "run" / "samples" / "paths-00000001-2.png").shape[0] == 2 * 33 + 1
 
 
-def test_ways_of_sampling_change_the_images(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=1")
+def test_ways_of_sampling_change_the_images(copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=1")
     run = ["--run", tmp_path / "run", "--device", "cpu", "--num", 16, "--grid-only"]
     ways = {"plain": [], "truncated": ["--truncation", "0.3"], "standing": ["--standing-statistics"]}
     ways["both"] = ways["truncated"] + ways["standing"]
@@ -324,9 +271,9 @@ def test_ways_of_sampling_change_the_images(train: Train, tmp_path: Path) -> Non
         refused(call("gan-sample", *run, "--truncation", wrong), said)
 
 
-def test_truncation_is_part_of_the_protocol(train: Train, tmp_path: Path) -> None:
+def test_truncation_is_part_of_the_protocol(copied: Copied, tmp_path: Path) -> None:
     """Without it the protocol is what it was before there was such a setting, so that old hashes hold."""
-    train("run", "--set", "train.steps=1")
+    copied("run", "train.steps=1")
     entries = []
     for bound in ("0", "0.5"):
         arguments = ["--metrics", "fid", "--set", f"eval.truncation={bound}", "--out", tmp_path / bound]
@@ -356,21 +303,21 @@ def test_a_random_gan_is_the_checkpoint_of_step_0(train: Train, tmp_path: Path, 
     assert (tmp_path / "run" / "reports" / "00000000" / "elhist.png").is_file()
 
 
-def test_samples_can_be_evaluated(train: Train, tmp_path: Path, small_shapes: Path) -> None:
+def test_samples_can_be_evaluated(copied: Copied, tmp_path: Path, small_shapes: Path) -> None:
     """What gan-sample writes, gan-eval reads; classes or not."""
     common = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--set", "eval.num_fid=40", "--metrics", "fid"]
     for conditional in ("true", "false"):
         run, out = tmp_path / f"run-{conditional}", tmp_path / f"samples-{conditional}"
-        train(run.name, "--set", "train.steps=1", "--set", f"conditional={conditional}")
+        copied(run.name, "train.steps=1", f"conditional={conditional}")
         assert call("gan-sample", "--run", run, "--num", 45, "--out", out).exit_code == 0
         result = call("gan-eval", "--generated", out, *common, "--device", "cpu", "--out", tmp_path / conditional)
         assert result.exit_code == 0, result.output
         refused(call("gan-sample", "--run", run, "--num", 4, "--out", out), "not empty")
 
 
-def test_samples_by_class_keep_the_classes_of_the_data(train: Train, tmp_path: Path, small_shapes: Path) -> None:
+def test_samples_by_class_keep_the_classes_of_the_data(copied: Copied, tmp_path: Path, small_shapes: Path) -> None:
     """Folders are sorted by name, the data set counts circle, ring, ... otherwise: the names decide."""
-    train("run", "--set", "train.steps=1", "--set", "conditional=true")
+    copied("run", "train.steps=1", "conditional=true")
     out, report = tmp_path / "samples", tmp_path / "report"
     call("gan-sample", "--run", tmp_path / "run", "--num", 40, "--out", out)
     common = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--device", "cpu", "--out", report]
@@ -407,37 +354,34 @@ def test_both_commands_read_a_folder_alike(tmp_path: Path, small_shapes: Path) -
     assert (first["value"], first["hash"]) == (second["value"], second["hash"])
 
 
-def test_a_row_of_the_grid_is_a_class(train: Train, tmp_path: Path) -> None:
-    """45 images of 10 classes: 4 of each fit, in 10 rows."""
-    train("run", "--set", "train.steps=1", "--set", "conditional=true")
-    call("gan-sample", "--run", tmp_path / "run", "--num", 45, "--out", tmp_path / "out", "--grid-only")
-    with Image.open(tmp_path / "out.png") as image:
-        assert image.size == (4 * 33 + 1, 10 * 33 + 1)
-
-
-def test_evaluating_twice_keeps_both_reports(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=1")
+def test_evaluating_twice_keeps_both_reports(copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=1")
     for _ in range(2):
         assert call("gan-eval", "--run", tmp_path / "run", "--metrics", "fid", "--device", "cpu").exit_code == 0
     names = {path.name for path in (tmp_path / "run" / "reports").iterdir()}
     assert names == {"00000001", "00000001-2"}
 
 
-def test_what_evaluation_lacks_is_said_before_training_or_sampling(train: Train, tmp_path: Path) -> None:
+def test_what_evaluation_lacks_is_said_before_training_or_sampling(
+    train: Train, copied: Copied, tmp_path: Path
+) -> None:
     evaluating = ["--set", "train.steps=4", "--set", "train.eval_every=2"]
     refused(train("a", *evaluating, "--set", "eval.metrics=is"), "no class probabilities")
     refused(train("b", *evaluating, "--set", "eval.num_real=601"), "got 600 reference images, expected 601")
     refused(train("c", "--set", "eval.nd.preset=foo"), "foo", "srn2020")
     refused(train("d", "--set", "eval.is_splits=999"), "is_splits")
-    for run in "abcd":
+    refused(
+        train("e", *evaluating, "--set", "eval.metrics=intra_fid"), "metric intra_fid: got an unconditional generator"
+    )
+    for run in "abcde":
         assert not (tmp_path / run / "checkpoints").exists()
-    train("run", "--set", "train.steps=1")
+    copied("run", "train.steps=1")
     impossible = ["--set", "eval.num_is=10000000", "--metrics", "fid,is"]
     refused(call("gan-eval", "--run", tmp_path / "run", *impossible), "no class probabilities")
 
 
-def test_wrong_evaluation_is_one_sentence(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train("run", "--set", "train.steps=1")
+def test_wrong_evaluation_is_one_sentence(copied: Copied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied("run", "train.steps=1")
     run = tmp_path / "run"
     refused(call("gan-eval", "--run", run, "--metrics", "fdi"), "fdi", "did you mean fid")
     refused(call("gan-eval", "--run", run, "--metrics", "fid", "--checkpoint", run), "give one of them")
@@ -451,14 +395,6 @@ def test_wrong_evaluation_is_one_sentence(train: Train, tmp_path: Path, monkeypa
     refused(call("gan-eval", "--run", run, "--metrics", "is"), "pixels")
     monkeypatch.chdir(tmp_path)
     refused(call("gan-eval", "--metrics", "fid"), "no run with a checkpoint")
-
-
-def test_missing_inception_weights_say_what_to_fetch_and_where_to_put_it(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=1")
-    inception = ["--run", tmp_path / "run", "--metrics", "fid", "--set", "eval.extractor=inception"]
-    refused(call("gan-eval", *inception, "--inception-weights", "nowhere.pth"), "nowhere.pth")
-    (tmp_path / "foreign.pth").write_bytes(b"no weights")
-    refused(call("gan-eval", *inception, "--inception-weights", tmp_path / "foreign.pth"), "foreign.pth")
 
 
 @pytest.mark.slow
@@ -526,9 +462,9 @@ def test_compare_runs(train: Train, tmp_path: Path) -> None:
     assert "differences" in result.stdout
 
 
-def test_fid_against_statistics_from_a_file(train: Train, tmp_path: Path) -> None:
+def test_fid_against_statistics_from_a_file(copied: Copied, tmp_path: Path) -> None:
     np.savez(tmp_path / "reference.npz", mu=np.zeros(192), sigma=np.eye(192))
-    train("run", "--set", "train.steps=1")
+    copied("run", "train.steps=1")
     against = ["--set", f"eval.reference_statistics={tmp_path / 'reference.npz'}"]
     result = call("gan-eval", "--run", tmp_path / "run", "--metrics", "fid", *against, "--device", "cpu")
     assert result.exit_code == 0, result.output
@@ -555,15 +491,9 @@ def test_lipschitz_constants_are_logged_during_training(train: Train, tmp_path: 
     assert {"elhist/real_fake/p95", "jacobian/fake/p95", "fid/pixels"} <= line["metrics"].keys()
 
 
-def test_metrics_by_class_of_an_unconditional_run_are_refused_early(train: Train, tmp_path: Path) -> None:
-    evaluating = ["--set", "train.eval_every=2", "--set", "eval.metrics=intra_fid"]
-    refused(train("a", *evaluating), "metric intra_fid: got an unconditional generator")
-    assert not (tmp_path / "a" / "checkpoints").exists()
-
-
-def test_every_metric_of_a_conditional_run(train: Train, tmp_path: Path) -> None:
+def test_every_metric_of_a_conditional_run(copied: Copied, tmp_path: Path) -> None:
     """The whole report: values by class, distributions, neighbours, training curves; the run folder is left tidy."""
-    train("run", "--set", "conditional=true", "--set", "train.steps=2")
+    copied("run", "conditional=true", "train.steps=2")
     small = [
         "num_intra=40",
         "kid_subset_size=50",
@@ -599,9 +529,9 @@ def test_every_metric_of_a_conditional_run(train: Train, tmp_path: Path) -> None
     assert not list((tmp_path / "run").glob("unfinished/*"))
 
 
-def test_comparing_runs(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparing_runs(copied: Copied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seed in (("one", 0), ("two", 1)):
-        train(name, "--set", "train.steps=2", "--set", f"train.seed={seed}")
+        copied(name, "train.steps=2", f"train.seed={seed}")
         assert call("gan-eval", "--run", tmp_path / name, "--metrics", "fid", "--device", "cpu").exit_code == 0
     both = [tmp_path / "one", tmp_path / "two"]
     result = call("gan-eval", "--compare", *both, "--out", tmp_path / "comparison")
@@ -617,8 +547,8 @@ def test_comparing_runs(train: Train, tmp_path: Path, monkeypatch: pytest.Monkey
     refused(call("gan-eval", "--compare", both[0]), "expected at least two")
 
 
-def test_what_a_generator_cannot_be_measured_by_is_said_early(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "conditional=true", "--set", "train.steps=1")
+def test_what_a_generator_cannot_be_measured_by_is_said_early(copied: Copied, tmp_path: Path) -> None:
+    copied("run", "conditional=true", "train.steps=1")
     run = ["--run", tmp_path / "run", "--device", "cpu"]
     uneven = ["--metrics", "intra_fid", "--set", "eval.labels=uniform"]
     refused(call("gan-eval", *run, *uneven), "metric intra_fid: got eval.labels=uniform", "set eval.labels=balanced")
@@ -627,8 +557,8 @@ def test_what_a_generator_cannot_be_measured_by_is_said_early(train: Train, tmp_
     )
 
 
-def test_a_generator_that_has_diverged_is_refused(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=1")
+def test_a_generator_that_has_diverged_is_refused(copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=1")
     file = list_checkpoints(tmp_path / "run")[-1]
     content = torch.load(file)
     for tensor in content["state"]["generator"].values():
@@ -639,8 +569,8 @@ def test_a_generator_that_has_diverged_is_refused(train: Train, tmp_path: Path) 
     refused(call("gan-sample", "--run", tmp_path / "run", "--device", "cpu"), "images are not finite")
 
 
-def test_lipschitz_constants_are_of_training_images_whatever_fid_compares_with(train: Train, tmp_path: Path) -> None:
-    train("run", "--set", "train.steps=1")
+def test_lipschitz_constants_are_of_training_images_whatever_fid_compares_with(copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=1")
     values = []
     for protocol in ("srn2020", "test10k"):
         small = [f"eval.protocol={protocol}", "eval.lipschitz.pairs=20", "eval.num_fid=20", "eval.num_real=20"]

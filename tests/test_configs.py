@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from test_resume import same
+from equality import same
 
 from gan.config import available_configs, load_config
 from gan.config.files import find_variants

@@ -22,7 +22,6 @@ from click.testing import CliRunner, Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from gan import train as train_module
 from gan.config import load_config
 from gan.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from gan.evaluate import main as gan_eval
@@ -44,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import torture
 
 Train = Callable[..., Result]
+Copied = Callable[..., Path]
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 EVALUATING = ("--set", "train.eval_every=5", "--set", "train.checkpoint_every=5", "--set", "train.steps=10")
 EVALUATING += ("--set", "train.log_every=1", "--set", "train.keep_best=fid", "--set", "train.keep_last=1")
@@ -73,26 +73,23 @@ def one_sentence(result: Result, *words: str) -> None:
     assert "Traceback" not in result.output
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
+@pytest.fixture
+def whole(trained: Callable[..., Path]) -> Path:
     """A run with the settings EVALUATING that nothing has disturbed."""
-    run = tmp_path_factory.mktemp("undisturbed") / "whole"
-    arguments = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--device", "cpu", "--run", str(run)]
-    assert CliRunner().invoke(train_module.main, [*arguments, *EVALUATING]).exit_code == 0
-    return run
+    return trained(*EVALUATING[1::2])
 
 
 @pytest.mark.parametrize(
     ("place", "times"),
     [
         ("gan.measuring.evaluator.evaluate_state", 1),
-        ("gan.measuring.evaluator.evaluate_state", 2),
+        pytest.param("gan.measuring.evaluator.evaluate_state", 2, marks=pytest.mark.slow),
         ("gan.measuring.evaluator.save_best", 1),
-        ("gan.measuring.evaluator.histograms", 1),
-        ("gan.measuring.evaluator.histograms", 2),
+        pytest.param("gan.measuring.evaluator.histograms", 1, marks=pytest.mark.slow),
+        pytest.param("gan.measuring.evaluator.histograms", 2, marks=pytest.mark.slow),
         ("evaluation.reporting.write.report_page", 2),
         ("gan.runs.best.write_atomically", 1),
-        ("gan.runs.checkpoint.remove_superseded", 2),
+        pytest.param("gan.runs.checkpoint.remove_superseded", 2, marks=pytest.mark.slow),
     ],
 )
 def test_what_a_kill_left_undone_is_done(
@@ -191,15 +188,15 @@ def test_events_are_on_the_disk_before_the_checkpoint(
     ("place", "times", "words"),
     [
         ("gan.runtime.files.os.fsync", 1, "config.yaml"),
-        ("gan.runtime.files.os.fsync", 3, "run.json"),
-        ("tensorboard.summary.writer.record_writer.RecordWriter.write", 1, "run"),
+        pytest.param("gan.runtime.files.os.fsync", 3, "run.json", marks=pytest.mark.slow),
+        pytest.param("tensorboard.summary.writer.record_writer.RecordWriter.write", 1, "run", marks=pytest.mark.slow),
         ("tensorboard.summary.writer.record_writer.RecordWriter.write", 30, "run"),
-        ("tensorboard.summary.writer.record_writer.RecordWriter.write", 150, "run"),
-        ("gan.runs.logger.encode_png", 2, ""),
-        ("evaluation.runtime.files.Path.replace", 9, ""),
+        pytest.param("tensorboard.summary.writer.record_writer.RecordWriter.write", 150, "run", marks=pytest.mark.slow),
+        pytest.param("gan.runs.logger.encode_png", 2, "", marks=pytest.mark.slow),
+        pytest.param("evaluation.runtime.files.Path.replace", 9, "", marks=pytest.mark.slow),
         ("evaluation.reporting.report.np.savez_compressed", 2, "report"),
         ("gan.runs.checkpoint._write", 2, ""),
-        ("gan.runs.logger.json.dumps", 4, ""),
+        pytest.param("gan.runs.logger.json.dumps", 4, "", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -360,8 +357,8 @@ def test_a_damaged_checkpoint_names_the_intact_one_and_is_skipped(train: Train, 
     assert torture.compare(tmp_path / "whole", tmp_path / "parts") == []
 
 
-def test_without_an_intact_checkpoint_a_run_begins_again(train: Train, tmp_path: Path) -> None:
-    assert train("run", "--set", "train.steps=2").exit_code == 0
+def test_without_an_intact_checkpoint_a_run_begins_again(train: Train, copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=2")
     for path in list_checkpoints(tmp_path / "run"):
         path.write_bytes(b"")
     one_sentence(train("run", "--set", "train.steps=2", "--resume"), "none before it is intact", "begins again")
@@ -393,8 +390,8 @@ def test_skip_damaged_goes_with_resume(train: Train) -> None:
     one_sentence(train("run", "--skip-damaged"), "goes with --resume")
 
 
-def test_a_second_process_is_refused_and_readers_are_not(train: Train, tmp_path: Path) -> None:
-    assert train("run", "--set", "train.steps=2").exit_code == 0
+def test_a_second_process_is_refused_and_readers_are_not(train: Train, copied: Copied, tmp_path: Path) -> None:
+    copied("run", "train.steps=2")
     with locked(tmp_path / "run"):
         one_sentence(train("run", "--set", "train.steps=2", "--resume"), "another process is training here")
         for command, options in ((gan_eval, ["--metrics", "fid"]), (gan_sample, ["--num", "4"])):

@@ -8,23 +8,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import commands
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
 from gan.launch.several import Planned, plan, run_all
 from gan.launch.slurm import Task, submit
 from gan.runs.checkpoint import list_checkpoints, read_checkpoint
-from gan.train import main as gan_train
 
+call = partial(commands.call, "gan-train")
 SMALL = ("--set=train.steps=4", "--device=cpu")
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(gan_train, [str(argument) for argument in arguments], prog_name="gan-train")
 
 
 def test_every_configuration_with_every_seed_and_devices_take_turns() -> None:

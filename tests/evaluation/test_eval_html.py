@@ -108,17 +108,6 @@ def test_the_heading_tells_runs_and_steps_apart(subject: dict, heading: str):
     assert f"<h1>{heading}</h1>" in text
 
 
-def test_names_cannot_bring_markup_into_a_page(tmp_path: Path):
-    report = a_report(HOSTILE, HOSTILE)
-    report.arrays[f"{HOSTILE}/ratio"] = np.arange(9.0)
-    text = report_page(report)
-    parts = Parts(text)
-    assert "script" not in parts.tags
-    assert not parts.handlers
-    assert "x" not in parts.addresses
-    assert parts.text.count(HOSTILE) >= 6
-
-
 @pytest.mark.parametrize("missing", ["samples", "sample_labels", "neighbours", "neighbour_labels", "neighbour_ratios"])
 def test_a_page_does_without_what_is_missing(missing: str):
     report = a_report()

@@ -3,15 +3,12 @@
 import importlib
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,8 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from evaluation import EvaluationError, Report, Sources, build_extractor
-from evaluation.__main__ import main
+from evaluation import EvaluationError, Sources, build_extractor
 from evaluation.extractors import resnet
 from evaluation.extractors.resnet import ResNetExtractor, Weights, load_weights, shapes, write_weights
 from evaluation.images.features import extract
@@ -29,7 +25,7 @@ from gan.config.classifier import ClassifierConfig
 from gan.data import ImageData
 from gan.data.packed import pack
 from gan.errors import ConfigError
-from gan.models.classifiers import VGG, ResNet
+from gan.models.classifiers import ResNet
 from gan.normalization import bake, normalize, update_
 from gan.pixels import to_float
 from gan.runs.checkpoint import save_checkpoint
@@ -189,11 +185,6 @@ def test_a_file_holds_what_was_written_and_nothing_else(tmp_path: Path):
     for name in ("depth", "channels", "num_classes", "image_size", "record"):
         assert getattr(read, name) == getattr(weights, name)
     assert {entry.name for entry in tmp_path.iterdir()} == {"one.st", "two.st"}
-
-
-def test_resnet_20_takes_less_than_a_mebibyte(tmp_path: Path):
-    write_weights(tmp_path / "weights.st", random_weights(depth=20, channels=16, num_classes=10))
-    assert (tmp_path / "weights.st").stat().st_size < 2**20
 
 
 def test_images_of_another_size_are_refused(file: Path, drawn):
@@ -369,45 +360,6 @@ def test_a_bit_that_has_flipped_is_noticed(file: Path, tmp_path: Path):
     assert refused > 350
 
 
-def test_it_measures_where_gan_cannot_be_imported(file: Path, drawn, tmp_path: Path):
-    for name, seed in (("generated", 40), ("real", 41)):
-        images, labels = drawn(30, seed=seed)
-        np.savez(tmp_path / f"{name}.npz", images=images.permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
-    code = (
-        "import sys; sys.modules['gan'] = None\n"
-        "import runpy; sys.argv[0] = 'evaluation'; runpy.run_module('evaluation', run_name='__main__', alter_sys=True)"
-    )
-    arguments = ["--generated", tmp_path / "generated.npz", "--reference", tmp_path / "real.npz", "--metrics", "fid,is"]
-    arguments += ["--extractor", "resnet", "--classifier-weights", file, "--num-real", "all", "--num-fid", "all"]
-    arguments += ["--num-is", "all", "--splits", "2", "--out", tmp_path / "out"]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report, name = Report.load(tmp_path / "out"), ResNetExtractor(random_weights()).name
-    assert {key.split("/")[1] for key in report.values if "/" in key} == {name}
-    assert report.values[f"fid/{name}"] > 0
-    fields = report.protocol["values"][f"fid/{name}"]["fields"]
-    assert fields["extractor"] == "resnet8-v1"
-    assert fields["extractor_weights"].startswith(name.removeprefix("resnet8-"))
-    assert report.protocol["machine"]["extractors"][0]["test_accuracy"] == 0.5
-    assert report.protocol["machine"]["extractors"][0]["name"] == name
-
-
-def test_the_command_says_what_is_wrong_with_the_file_in_one_sentence(tmp_path: Path, drawn):
-    images = drawn(10, seed=1)[0].permute(0, 2, 3, 1).numpy()
-    np.savez(tmp_path / "images.npz", images=images)
-    sets = ["--generated", str(tmp_path / "images.npz"), "--metrics", "is", "--num-is", "all", "--splits", "1"]
-    result = CliRunner().invoke(main, [*sets, "--extractor", "resnet", "--classifier-weights", str(tmp_path / "no.st")])
-    assert result.exit_code == 2
-    assert result.output.startswith("error: ResNet weights: no file")
-    assert result.output.count("\n") == 1
-
-
 @pytest.fixture
 def test_images(drawn) -> ImageData:
     images, labels = drawn(40, seed=2)
@@ -508,12 +460,6 @@ def test_export_counts_answers(tool: ModuleType, test_images: ImageData, monkeyp
     monkeypatch.setattr(tool, "BATCH_SIZE", 8)
     found = tool.compared(Network(), extractor, test_images.images[order], test_images.labels[order])
     assert found == tool.Agreement(deviation=6, largest=4, changed=20, right=40, right_before=20)
-
-
-def test_export_refuses_what_is_no_resnet(tool: ModuleType, test_images: ImageData, tmp_path: Path):
-    with pytest.raises(ConfigError, match="the classifier is a VGG, expected a ResNet"):
-        tool.export(VGG(3, 11, 2), test_images, record={}, out=tmp_path / "out.st")
-    assert not list(tmp_path.iterdir())
 
 
 def test_export_refuses_weights_that_float16_does_not_hold(tool: ModuleType, test_images: ImageData, tmp_path: Path):
