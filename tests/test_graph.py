@@ -79,8 +79,8 @@ def assert_close(one: Any, other: Any, *, rtol: float, atol: float) -> None:
 @pytest.mark.parametrize(
     ("normalization", "conditional"),
     [
-        *(("srn", "true"), ("srn", "false"), ("sn", "true"), ("sn", "false"), ("bssn", "true")),
-        *(("none", "false"), ("ortho", "true"), ("wgan_gp", "true"), ("wgan_gp", "false")),
+        *(("srn", "true"), ("srn", "false"), ("sn", "false"), ("bssn", "true")),
+        *(("none", "false"), ("ortho", "true"), ("wgan_gp", "true")),
     ],
 )
 def test_twenty_steps_equal_the_plain_ones_bit_for_bit(smoke: Smoke, normalization: str, conditional: str) -> None:
@@ -123,8 +123,9 @@ def test_every_setting_equals_the_plain_step(smoke: Smoke, overrides: tuple[str,
     assert_same(fast.state, plain.state)
 
 
-@pytest.mark.parametrize("conditional", ["true", "false"])
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize(
+    ("normalization", "conditional"), [*((name, "true") for name in NORMALIZATIONS), ("srn", "false")]
+)
 def test_losses_and_gradients_equal_the_default_plain_step(smoke: Smoke, normalization: str, conditional: str) -> None:
     """Weights normalized one by one, so sums in another order: 1e-5 of the network's largest gradient, in float32.
 
@@ -284,8 +285,9 @@ FORBIDDEN = ("_local_scalar_dense", "lift_fresh", "nonzero", "is_nonzero", "equa
 DRAWING = ("rand", "normal_", "uniform_", "bernoulli", "multinomial", "dropout")
 
 
-@pytest.mark.parametrize("conditional", ["true", "false"])
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize(
+    ("normalization", "conditional"), [*((name, "true") for name in NORMALIZATIONS), ("srn", "false")]
+)
 def test_an_iteration_reads_no_number_and_draws_none(smoke: Smoke, normalization: str, conditional: str) -> None:
     """No operation would break a capture or freeze a random number in it; checked on a CPU, one by one."""
     config = smoke(
