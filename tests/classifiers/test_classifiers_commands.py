@@ -40,16 +40,32 @@ def last_state(run: Path) -> dict:
     return read_checkpoint(list_checkpoints(run)[-1]).state
 
 
+def train_small(small_shapes: Path, run: Path, *arguments: object) -> Result:
+    """gan-train-classifier on a smaller smoke configuration."""
+    small = ["data.num_train=100", f"data.root={small_shapes}", "train.batch_size=20", "train.epochs=2"]
+    small += ["classifier.channels=4", "train.milestones=[1]"]
+    start = ["--config", "classifier_smoke", *(f"--set={setting}" for setting in small), "--device", "cpu"]
+    return call("gan-train-classifier", *start, "--run", run, *arguments)
+
+
 @pytest.fixture
 def train(tmp_path: Path, small_shapes: Path) -> Train:
-    """gan-train-classifier on a smaller smoke configuration in `tmp_path / run`."""
+    return lambda name, *arguments: train_small(small_shapes, tmp_path / name, *arguments)
 
-    def run(name: str, *arguments: object) -> Result:
-        small = ["data.num_train=100", f"data.root={small_shapes}", "train.batch_size=20", "train.epochs=2"]
-        small += ["classifier.channels=4", "train.milestones=[1]"]
-        start = ["--config", "classifier_smoke", *(f"--set={setting}" for setting in small), "--device", "cpu"]
-        return call("gan-train-classifier", *start, "--run", tmp_path / name, *arguments)
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
+    """A run of two epochs, only to be read."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    done(train_small(small_shapes, run))
+    return run
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
+    """A run of no epochs, only to be read."""
+    run = tmp_path_factory.mktemp("untrained") / "run"
+    done(train_small(small_shapes, run, "--set=train.epochs=0"))
     return run
 
 
@@ -185,9 +201,8 @@ def test_a_network_that_cannot_fit_is_refused_before_it_is_built(monkeypatch: py
     refused(call("gan-train-classifier", *wide), "has 1 GB", "smaller network")
 
 
-def test_a_run_folder_explains_itself(train: Train, tmp_path: Path) -> None:
-    done(train("run"))
-    run = tmp_path / "run"
+def test_a_run_folder_explains_itself(finished: Path) -> None:
+    run = finished
     assert {"config.yaml", "run.json", "checkpoints", "metrics.jsonl"} <= {path.name for path in run.iterdir()}
     record = json.loads((run / "run.json").read_text())
     assert record["kind"] == "classifier"
@@ -229,12 +244,11 @@ def test_training_stops_at_an_accuracy_for_good(train: Train, tmp_path: Path) ->
     assert last_state(tmp_path / "run")["step"] == 5
 
 
-def test_no_epochs_leave_the_network_as_it_is_initialized(train: Train, tmp_path: Path) -> None:
-    done(train("run", "--set=train.epochs=0"))
-    state = last_state(tmp_path / "run")
+def test_no_epochs_leave_the_network_as_it_is_initialized(untrained: Path) -> None:
+    state = last_state(untrained)
     assert state["step"] == 0
-    assert lines(tmp_path / "run")[-1]["metrics"].keys() == {"test_accuracy", "test_loss"}
-    config = build.classifier_config(read_checkpoint(tmp_path / "run"))
+    assert lines(untrained)[-1]["metrics"].keys() == {"test_accuracy", "test_loss"}
+    config = build.classifier_config(read_checkpoint(untrained))
     same(dict(build.build_classifier(config, 10).state_dict()), dict(state["network"]))
 
 
@@ -296,18 +310,17 @@ def test_reports_carry_protocol_and_subject(train: Train, tmp_path: Path) -> Non
 
 
 def test_measuring_other_images_than_those_of_training_is_refused(
-    train: Train, tmp_path: Path, three_classes: Path
+    untrained: Path, tmp_path: Path, three_classes: Path
 ) -> None:
-    done(train("run", "--set=train.epochs=0"))
     random = torch.Generator().manual_seed(7)
     images = torch.randint(0, 256, (600, 3, 32, 32), dtype=torch.uint8, generator=random)
-    config = build.classifier_config(read_checkpoint(tmp_path / "run"))
+    config = build.classifier_config(read_checkpoint(untrained))
     classes = build.load_labelled_images(config, "train").classes
     data = ImageData(images, torch.arange(600) % 10, classes, "shapes", "train")
     swapped = dataclasses.replace(data, classes=classes[::-1], split="test")
     for one in (data, swapped):
         pack({one.split: one}, tmp_path / one.split, image_size=32, crop=0, resize="none", overwrite=False)
-    measuring = ["--run", tmp_path / "run", "--metrics=accuracy"]
+    measuring = ["--run", untrained, "--metrics=accuracy"]
     other = [f"--set=data.root={tmp_path / split}" for split in ("train", "test")]
     refused(call("gan-eval-classifier", *measuring, other[0]), "was trained on other images")
     refused(call("gan-eval-classifier", *measuring, other[1], "--set=eval.split=test"), "expected those of training")
@@ -323,15 +336,13 @@ def test_reports_of_two_classifiers_are_compared(train: Train, tmp_path: Path) -
         assert "spectra/stable_rank_sum" in result.output
 
 
-def test_commands_refuse_checkpoints_of_the_other_kind(train: Train, tmp_path: Path, small_shapes: Path) -> None:
-    done(train("classifier"))
-    gan = ["--config", "smoke", "--set", f"data.root={small_shapes}", "--set=train.steps=1", "--device=cpu"]
-    done(call("gan-train", *gan, "--run", tmp_path / "gan"))
-    refused(call("gan-eval", "--run", tmp_path / "classifier", "--metrics=fid"), "for gan-train-classifier")
-    refused(call("gan-eval-classifier", "--run", tmp_path / "gan"), "for gan-train, gan-eval")
+def test_commands_refuse_checkpoints_of_the_other_kind(finished: Path, trained: Callable[..., Path]) -> None:
+    gan = trained("train.steps=1")
+    refused(call("gan-eval", "--run", finished, "--metrics=fid"), "for gan-train-classifier")
+    refused(call("gan-eval-classifier", "--run", gan), "for gan-train, gan-eval")
     with pytest.raises(ConfigError, match="section classifier"):
-        build.load_generator(tmp_path / "classifier")
-    assert [kind_of(tmp_path / name) for name in ("classifier", "gan")] == ["classifier", "gan"]
+        build.load_generator(finished)
+    assert [kind_of(run) for run in (finished, gan)] == ["classifier", "gan"]
 
 
 def test_the_newest_run_is_of_the_right_kind(
@@ -357,10 +368,9 @@ WRONG_MEASURING = {
 
 
 @pytest.mark.parametrize("case", WRONG_MEASURING)
-def test_wrong_measuring_is_one_sentence(case: str, train: Train, tmp_path: Path) -> None:
-    done(train("run", "--set=train.epochs=0"))
+def test_wrong_measuring_is_one_sentence(case: str, untrained: Path) -> None:
     arguments, parts = WRONG_MEASURING[case]
-    refused(call("gan-eval-classifier", "--run", tmp_path / "run", *arguments), *parts)
+    refused(call("gan-eval-classifier", "--run", untrained, *arguments), *parts)
 
 
 def test_a_divergence_is_told_with_what_may_help(train: Train) -> None:
@@ -396,9 +406,8 @@ def test_a_changed_state_is_refused(train: Train, tmp_path: Path) -> None:
     build.load_classifier_state(checkpoint, config)
 
 
-def test_a_classifier_is_loaded_for_use(train: Train, tmp_path: Path) -> None:
-    done(train("run"))
-    network = build.load_classifier(tmp_path / "run")
+def test_a_classifier_is_loaded_for_use(finished: Path) -> None:
+    network = build.load_classifier(finished)
     assert not network.training
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
