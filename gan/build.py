@@ -1,7 +1,9 @@
-"""Builds objects from the names in a configuration; the only module that imports all families."""
+"""Builds objects from the names in a configuration; the only module that imports all families.
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+Classifiers are built by `gan.build_classifier`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,23 +12,21 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from gan.config import Config, NormalizationSettings, load_config, nearest, validate
-from gan.config.classifier import ClassifierConfig, validate_classifier
+from gan.config import Config, NormalizationSettings, nearest, validate
+from gan.config import load_config as load_config
+from gan.config.classifier import ClassifierConfig
 from gan.data import DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
-from gan.data.random_labels import with_random_labels
-from gan.data.subset import balanced_rows, part_of
-from gan.errors import CheckpointError, ConfigError, DataError
+from gan.errors import CheckpointError, ConfigError
 from gan.losses import LOSSES, DiscriminatorPenalty, Loss
 from gan.models import DISCRIMINATORS, GENERATORS
-from gan.models.classifiers import CLASSIFIERS
 from gan.noise import random_generator
-from gan.normalization import NORMALIZATIONS, PENALTIES, normalize, orthogonal_penalty
+from gan.normalization import NORMALIZATIONS, PENALTIES, normalize
 from gan.runs.checkpoint import Checkpoint, read_checkpoint
 from gan.runtime.distributed import ALONE, Processes
 from gan.runtime.memory import physical_memory
 from gan.training.ema import averaged_copy
-from gan.training.state import TOTALS, ClassifierState, TrainState
+from gan.training.state import TOTALS, TrainState
 
 Entry = TypeVar("Entry")
 WIDE, LONG = 256, 4096
@@ -43,18 +43,6 @@ REGISTRIES: dict[str, Mapping[str, object]] = {
 }
 """Registry of each setting of a GAN that is a name."""
 
-CLASSIFIER_REGISTRIES: dict[str, Mapping[str, object]] = {
-    "data.name": DATASETS,
-    "classifier.name": CLASSIFIERS,
-    "classifier.normalization": {  # no penalties that compare real images with generated ones
-        name: entry for name, entry in NORMALIZATIONS.items() if entry.penalty in ("none", "orthogonal")
-    },
-}
-"""Registry of each setting of a classifier that is a name."""
-
-SIZES = ("depth", "channels", "width", "growth", "shortcut_bn")
-"""Sizes of classifiers; each architecture takes some of them."""
-
 
 def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
     """Returns an entry of a registry; `place` is the setting with its name.
@@ -69,11 +57,11 @@ def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
 
 def check_names(config: Config) -> None:
     """Raises ConfigError for an unknown name in the configuration, or for a penalty that would be added twice."""
-    _choose_all(config, REGISTRIES)
+    check_registered(config, REGISTRIES)
     _penalty_names(config)
 
 
-def _choose_all(config: Config | ClassifierConfig, registries: Mapping[str, Mapping[str, object]]) -> None:
+def check_registered(config: Config | ClassifierConfig, registries: Mapping[str, Mapping[str, object]]) -> None:
     settings = config.model_dump()
     for place, registry in registries.items():
         section, key = place.split(".")
@@ -141,7 +129,7 @@ def check_memory(config: Config, num_classes: int) -> None:
 def build_generator(config: Config, num_classes: int) -> nn.Module:
     """Builds a generator with the initial weights of the run's seed, on the CPU."""
     make = choose(GENERATORS, config.generator.name, "generator.name")
-    with _seeded(config, "generator weights"):
+    with seeded(config, "generator weights"):
         return make(config.data.image_size, config.generator.z_dim, config.generator.channels, num_classes)
 
 
@@ -153,12 +141,12 @@ def build_discriminator(config: Config, num_classes: int) -> nn.Module:
     """
     wanted = config.discriminator
     make = choose(DISCRIMINATORS, wanted.name, "discriminator.name")
-    with _seeded(config, "discriminator weights"):
+    with seeded(config, "discriminator weights"):
         network = make(config.data.image_size, wanted.channels, num_classes)
-    return _normalized(network, config, wanted, "discriminator")
+    return normalized(network, config, wanted, "discriminator")
 
 
-def _normalized(
+def normalized(
     network: nn.Module, config: Config | ClassifierConfig, wanted: NormalizationSettings, section: str
 ) -> nn.Module:
     """Normalizes a network, with singular vectors drawn from the run's seed.
@@ -169,14 +157,14 @@ def _normalized(
     normalization = choose(NORMALIZATIONS, wanted.normalization, f"{section}.normalization")
     settings = {name: getattr(wanted, name) for name in normalization.settings}
     try:
-        with _seeded(config, "singular vectors"):
+        with seeded(config, "singular vectors"):
             return normalize(network, wanted.normalization, **settings)
     except ValueError as error:
         raise ConfigError(f"{section}.normalization: {wanted.normalization}: {error}") from None
 
 
 @contextmanager
-def _seeded(config: Config | ClassifierConfig, stream: str) -> Iterator[None]:
+def seeded(config: Config | ClassifierConfig, stream: str) -> Iterator[None]:
     """Context that seeds the global generator, from which initialisers draw, and restores it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_generator(config.train.seed, stream).initial_seed())
@@ -192,8 +180,8 @@ def build_state(config: Config, device: torch.device | str = "cpu", num_classes:
     check_names(config)
     num_classes = count_classes(config) if num_classes is None else num_classes
     check_memory(config, num_classes)
-    generator = _placed(build_generator(config, num_classes), device)
-    discriminator = _placed(build_discriminator(config, num_classes), device)
+    generator = placed(build_generator(config, num_classes), device)
+    discriminator = placed(build_discriminator(config, num_classes), device)
     return TrainState(
         generator=generator,
         discriminator=discriminator,
@@ -205,7 +193,7 @@ def build_state(config: Config, device: torch.device | str = "cpu", num_classes:
     )
 
 
-def _placed(network: nn.Module, device: torch.device | str) -> nn.Module:
+def placed(network: nn.Module, device: torch.device | str) -> nn.Module:
     """Moves a network to the device, in channels-last layout, the fastest for convolutions on CPUs and GPUs."""
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -271,14 +259,14 @@ def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | st
     Raises:
         CheckpointError: the checkpoint does not fit the configuration.
     """
-    with _fitting(checkpoint):
+    with fitting(checkpoint):
         state = build_state(config, device, checkpoint.state["num_classes"])
         state.load_state_dict(checkpoint.state)
     return state
 
 
 @contextmanager
-def _fitting(checkpoint: Checkpoint) -> Iterator[None]:
+def fitting(checkpoint: Checkpoint) -> Iterator[None]:
     """Context that turns the errors of loading a state that does not fit into CheckpointError."""
     try:
         yield
@@ -311,157 +299,3 @@ def load_discriminator(checkpoint: str | Path, device: torch.device | str = "cpu
     """Loads the normalized discriminator of a checkpoint file or a run folder, in eval mode."""
     read = read_checkpoint(Path(checkpoint))
     return load_state(read, checkpoint_config(read), device).discriminator.eval().requires_grad_(False)
-
-
-def check_classifier_names(config: ClassifierConfig) -> None:
-    """Raises ConfigError for an unknown name in the configuration."""
-    _choose_all(config, CLASSIFIER_REGISTRIES)
-    architecture(config)
-    build_weight_penalty(config)
-
-
-def architecture(config: ClassifierConfig) -> Callable[[int], nn.Module]:
-    """Returns a function that builds the configured network from the number of classes."""
-    wanted = config.classifier
-    make = choose(CLASSIFIERS, wanted.name, "classifier.name")
-    sizes = [name for name in inspect.signature(make).parameters if name in SIZES]
-    return partial(make, **{name: size for name in sizes if (size := getattr(wanted, name)) is not None})
-
-
-def build_classifier(config: ClassifierConfig, num_classes: int) -> nn.Module:
-    """Builds a normalized classifier with the initial weights of the run's seed, on the CPU.
-
-    Raises:
-        ConfigError: an unknown name, a size that the architecture does not accept, a network too large for this
-            machine, or a layer that cannot be normalized with these settings.
-    """
-    make, wanted = architecture(config), config.classifier
-    try:
-        if max(getattr(wanted, name) or 0 for name in SIZES) > WIDE:
-            with torch.device("meta"):
-                _check_room(make(num_classes))
-        with _seeded(config, "classifier weights"):
-            network = make(num_classes)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"classifier: {wanted.name}: {error}") from None
-    return _normalized(network, config, wanted, "classifier")
-
-
-def _check_room(network: nn.Module) -> None:
-    """Raises ConfigError if weights, gradients and momentum of a network exceed this machine's memory."""
-    needed = 12 * sum(parameter.numel() for parameter in network.parameters())
-    if needed > physical_memory():
-        raise ConfigError(
-            f"classifier: weights, gradients and momentum take {needed / 1e9:,.0f} GB, and this machine has "
-            f"{physical_memory() / 1e9:,.0f} GB; choose a smaller network"
-        )
-
-
-def build_weight_penalty(config: ClassifierConfig) -> Callable[[nn.Module], Tensor] | None:
-    """Returns the penalty that a classifier's normalization adds to the loss, or None.
-
-    Raises:
-        ConfigError: an unknown normalization, or one whose penalty needs generated images.
-    """
-    wanted = config.classifier
-    allowed = CLASSIFIER_REGISTRIES["classifier.normalization"]
-    choose(allowed, wanted.normalization, "classifier.normalization")
-    if NORMALIZATIONS[wanted.normalization].penalty == "none":
-        return None
-    return partial(orthogonal_penalty, coefficient=wanted.ortho_coefficient)
-
-
-def build_classifier_state(
-    config: ClassifierConfig, device: torch.device | str = "cpu", num_classes: int | None = None
-) -> ClassifierState:
-    """Builds the state of a classifier before its first step, with the same numbers on every device.
-
-    Args:
-        num_classes: number of classes; None uses that of the data set, which is read only if necessary.
-    """
-    check_classifier_names(config)
-    known = DATASETS[config.data.name].num_classes if num_classes is None else num_classes
-    num_classes = load_images(config, "train").num_classes if known is None else known
-    if num_classes < 2:
-        raise ConfigError(
-            f"data.name: {config.data.name} at {config.data.root} has {num_classes} class; a classifier needs 2"
-        )
-    return ClassifierState.begin(_placed(build_classifier(config, num_classes), device), config.train, num_classes)
-
-
-def load_labelled_images(config: ClassifierConfig, split: str) -> ImageData:
-    """Loads the images of a split; training images with the configured labels and number.
-
-    Raises:
-        ConfigError, DataError: an unknown data set, or missing or unsuitable files.
-    """
-    data, wanted = load_images(config, split), config.data
-    if split != "train":
-        return data
-    labelled = with_random_labels(data, wanted.seed) if wanted.labels == "random" else data
-    return part_of(labelled, balanced_rows(data, wanted.num_train, wanted.seed)) if wanted.num_train else labelled
-
-
-def check_classes(config: ClassifierConfig, state: ClassifierState, images: ImageData) -> None:
-    """Raises DataError if the images have other classes than the training images of the classifier."""
-    if images.classes != state.class_names:
-        raise DataError(
-            f"{config.data.root}: the {images.split} images have the classes {', '.join(images.classes[:10])}, "
-            f"expected those of training: {', '.join(state.class_names[:10])}; set data.root to the right data"
-        )
-
-
-def classifier_config(checkpoint: Checkpoint) -> ClassifierConfig:
-    """Returns the configuration that a classifier's checkpoint was trained with."""
-    return validate_classifier(checkpoint.config, str(checkpoint.path))
-
-
-def load_classifier_state(
-    checkpoint: Checkpoint, config: ClassifierConfig, device: torch.device | str = "cpu"
-) -> ClassifierState:
-    """Loads the state of a classifier's checkpoint into the configured network.
-
-    Raises:
-        CheckpointError: the checkpoint does not fit the configuration.
-    """
-    with _fitting(checkpoint):
-        state = build_classifier_state(config, device, checkpoint.state["num_classes"])
-        state.load_state_dict(checkpoint.state)
-    return state
-
-
-def load_classifier(checkpoint: str | Path, device: torch.device | str = "cpu") -> nn.Module:
-    """Loads the normalized classifier of a checkpoint file or a run folder, in eval mode."""
-    read = read_checkpoint(Path(checkpoint))
-    return load_classifier_state(read, classifier_config(read), device).network.eval().requires_grad_(False)
-
-
-__all__ = [
-    "CLASSIFIER_REGISTRIES",
-    "REGISTRIES",
-    "build_batches",
-    "build_classifier",
-    "build_classifier_state",
-    "build_discriminator",
-    "build_generator",
-    "build_loss",
-    "build_state",
-    "build_weight_penalty",
-    "check_classifier_names",
-    "check_names",
-    "checkpoint_config",
-    "choose",
-    "classifier_config",
-    "count_classes",
-    "load_classifier",
-    "load_classifier_state",
-    "load_config",
-    "load_discriminator",
-    "load_generator",
-    "load_images",
-    "load_labelled_images",
-    "load_state",
-    "second_derivatives",
-]

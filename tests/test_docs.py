@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gan.build import CLASSIFIER_REGISTRIES, REGISTRIES
+from gan.build import REGISTRIES
+from gan.build_classifier import CLASSIFIER_REGISTRIES
 from gan.config import Config
 from gan.config.classifier import ClassifierConfig
 from gan.config.loading import leaves

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.settings.schema import has_effect
-from gan import build
+from gan import build_classifier
 from gan.config import Config, load_config, validate
 from gan.config.classifier import ClassifierConfig, ClassifierSettings
 from gan.config.gan import DiscriminatorSettings
@@ -31,11 +31,11 @@ def test_settings_of_normalizations_and_penalties_have_an_effect_where_they_are_
     assert found - ARCHITECTURE == {*chosen.settings} | coefficients
 
 
-@pytest.mark.parametrize("normalization", build.CLASSIFIER_REGISTRIES["classifier.normalization"])
+@pytest.mark.parametrize("normalization", build_classifier.CLASSIFIER_REGISTRIES["classifier.normalization"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_settings_of_classifiers_have_an_effect_where_they_are_read(name: str, normalization: str) -> None:
     section = ClassifierSettings(name=name, normalization=normalization)
-    sizes = {size for size in build.SIZES if size in inspect.signature(CLASSIFIERS[name]).parameters}
+    sizes = {size for size in build_classifier.SIZES if size in inspect.signature(CLASSIFIERS[name]).parameters}
     chosen = NORMALIZATIONS[normalization]
     coefficients = {PENALTIES[chosen.penalty].coefficient} - {""}
     found = {field for field in ClassifierSettings.model_fields if has_effect(section, field)}
@@ -82,7 +82,7 @@ def test_a_classifiers_setting_counts_only_where_it_has_an_effect(without: str, 
 
 def test_sizes_of_another_architecture_are_ignored() -> None:
     config = override_config(ClassifierConfig(), ["classifier.name=alexnet", "classifier.depth=20"], "test")
-    build.check_classifier_names(config)
+    build_classifier.check_classifier_names(config)
 
 
 def test_differences_name_every_setting_that_counts_in_either_configuration() -> None:

@@ -8,10 +8,9 @@ from torchvision.utils import make_grid
 
 from gan.build import build_state
 from gan.config import Config, load_config
-from gan.interpolate import slerp
 from gan.noise import draw_latents, random_generator
 from gan.pixels import image_grid
-from gan.sampling import draw_classes, make_sampler, standing_statistics
+from gan.sampling import draw_classes, make_sampler, slerp, standing_statistics
 from gan.training.state import TrainState
 
 

@@ -22,7 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from evaluation.errors import EvaluationError
 from evaluation.extractors.resnet import ResNetExtractor, Weights, write_weights
 from evaluation.runtime.isolation import isolated
-from gan.build import classifier_config, load_classifier_state, load_labelled_images
+from gan.build_classifier import classifier_config, load_classifier_state, load_labelled_images
 from gan.command import Command
 from gan.config.classifier import ClassifierConfig
 from gan.data import ImageData

@@ -9,7 +9,7 @@ import torch
 from evaluation import Report
 from evaluation.generalization import MEASURES, check_measures, measure
 from evaluation.images.reader import fingerprint
-from gan import build
+from gan import build_classifier
 from gan.config.classifier import ClassifierConfig
 from gan.errors import ConfigError
 from gan.pixels import to_float
@@ -45,11 +45,11 @@ class ClassifierMeasuring:
         """
         config, device = self.config, self.device
         wanted, data = config.eval, config.data
-        state = build.load_classifier_state(checkpoint, config, device)
-        images = build.load_labelled_images(config, wanted.split)
+        state = build_classifier.load_classifier_state(checkpoint, config, device)
+        images = build_classifier.load_labelled_images(config, wanted.split)
         if wanted.split == "train":
             check_images_of(checkpoint.path, state.data_fingerprint, images.fingerprint, data.root)
-        build.check_classes(config, state, images)
+        build_classifier.check_classes(config, state, images)
         random = data.labels == "random" and wanted.split == "train"
         return measure(
             names,

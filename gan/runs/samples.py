@@ -12,12 +12,11 @@ from torch import Tensor
 from gan.build import checkpoint_config, load_state
 from gan.config.loading import override_config
 from gan.errors import ConfigError
-from gan.interpolate import slerp
 from gan.noise import balanced_labels, random_generator
 from gan.pixels import image_grid, save_png
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.choice import fresh_folder, picture_of
-from gan.sampling import chosen_generator, draw, generate, standing_statistics
+from gan.sampling import chosen_generator, draw, generate, slerp, standing_statistics
 from gan.training.state import TrainState
 
 MOST = 32

@@ -16,7 +16,7 @@ from commands import call, done, refused
 from equality import lines, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan import build
+from gan import build, build_classifier
 from gan.config import available_configs
 from gan.config.classifier import ClassifierConfig, available_classifier_configs, load_classifier_config
 from gan.config.files import find_variants
@@ -89,11 +89,11 @@ def test_dry_run_builds_without_data(arguments: list[str], parts: list[str]) -> 
 @pytest.mark.parametrize("name", available_classifier_configs())
 def test_a_configuration_names_what_there_is(name: str, variant: str | None) -> None:
     config = load_classifier_config(name, variants=[variant] if variant else [])
-    build.check_classifier_names(config)
+    build_classifier.check_classifier_names(config)
     if "cifar100" in name:
         counts = {"resnet": 1_736_564, "wide_resnet": 36_536_884, "densenet": 800_032, "vgg": 20_086_692}
         with torch.device("meta"):
-            network = build.architecture(config)(100)
+            network = build_classifier.architecture(config)(100)
         count = sum(parameter.numel() for parameter in network.parameters())
         assert count == (counts | {"alexnet": 2_495_396})[config.classifier.name]
 
@@ -166,11 +166,11 @@ def test_every_normalization_trains_and_resumes(choice: str, precision: str, tra
 
 def test_the_orthonormal_penalty_is_part_of_the_gradient() -> None:
     config = load_classifier_config("classifier_smoke", ["classifier.normalization=ortho"])
-    network = build.build_classifier(config, 3)
-    penalty = build.build_weight_penalty(config)
+    network = build_classifier.build_classifier(config, 3)
+    penalty = build_classifier.build_weight_penalty(config)
     assert penalty is not None
     assert float(penalty(network).detach()) > 0
-    assert build.build_weight_penalty(load_classifier_config("classifier_smoke")) is None
+    assert build_classifier.build_weight_penalty(load_classifier_config("classifier_smoke")) is None
 
 
 WRONG = {
@@ -196,7 +196,7 @@ def test_wrong_settings_are_one_sentence(case: str, train: Train) -> None:
 
 
 def test_a_network_that_cannot_fit_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan.build.physical_memory", lambda: 10**9)
+    monkeypatch.setattr("gan.build_classifier.physical_memory", lambda: 10**9)
     wide = ["--config", "classifier_smoke", "--set", "classifier.channels=4096", "--dry-run"]
     refused(call("gan-train-classifier", *wide), "has 1 GB", "smaller network")
 
@@ -248,15 +248,15 @@ def test_no_epochs_leave_the_network_as_it_is_initialized(untrained: Path) -> No
     state = last_state(untrained)
     assert state["step"] == 0
     assert lines(untrained)[-1]["metrics"].keys() == {"test_accuracy", "test_loss"}
-    config = build.classifier_config(read_checkpoint(untrained))
-    same(dict(build.build_classifier(config, 10).state_dict()), dict(state["network"]))
+    config = build_classifier.classifier_config(read_checkpoint(untrained))
+    same(dict(build_classifier.build_classifier(config, 10).state_dict()), dict(state["network"]))
 
 
 def test_random_labels_are_fixed_for_each_image(small_shapes: Path) -> None:
     def images(*overrides: str, split: str = "train") -> ImageData:
         few = [f"data.root={small_shapes}", "data.num_train=300"]
         config = load_classifier_config("classifier_smoke", [*few, *overrides])
-        return build.load_labelled_images(config, split)
+        return build_classifier.load_labelled_images(config, split)
 
     whole, part = images("data.labels=random", "data.num_train=0"), images("data.labels=random", "data.num_train=100")
     given = images("data.num_train=100")
@@ -273,7 +273,7 @@ def test_random_labels_are_fixed_for_each_image(small_shapes: Path) -> None:
 def test_a_smaller_part_is_part_of_a_larger_one(small_shapes: Path) -> None:
     def pixels(count: int) -> set[bytes]:
         overrides = [f"data.root={small_shapes}", f"data.num_train={count}"]
-        data = build.load_labelled_images(load_classifier_config("classifier_smoke", overrides), "train")
+        data = build_classifier.load_labelled_images(load_classifier_config("classifier_smoke", overrides), "train")
         assert len(data) == count
         counts = data.labels.bincount(minlength=10)
         assert int(counts.max() - counts.min()) <= 1
@@ -314,8 +314,8 @@ def test_measuring_other_images_than_those_of_training_is_refused(
 ) -> None:
     random = torch.Generator().manual_seed(7)
     images = torch.randint(0, 256, (600, 3, 32, 32), dtype=torch.uint8, generator=random)
-    config = build.classifier_config(read_checkpoint(untrained))
-    classes = build.load_labelled_images(config, "train").classes
+    config = build_classifier.classifier_config(read_checkpoint(untrained))
+    classes = build_classifier.load_labelled_images(config, "train").classes
     data = ImageData(images, torch.arange(600) % 10, classes, "shapes", "train")
     swapped = dataclasses.replace(data, classes=classes[::-1], split="test")
     for one in (data, swapped):
@@ -383,12 +383,12 @@ def test_a_changed_state_is_refused(train: Train, tmp_path: Path) -> None:
     """Tensors of another shape or type, texts that are none: none is loaded, all in one sentence."""
     done(train("run", "--stop-after=2"))
     checkpoint = read_checkpoint(tmp_path / "run")
-    config = build.classifier_config(checkpoint)
+    config = build_classifier.classifier_config(checkpoint)
 
     def changed(**changes: object) -> None:
         state = {**checkpoint.state, **changes}
         with pytest.raises(CheckpointError, match="does not fit its configuration"):
-            build.load_classifier_state(checkpoint._replace(state=state), config)
+            build_classifier.load_classifier_state(checkpoint._replace(state=state), config)
 
     network = dict(checkpoint.state["network"])
     name = next(iter(network))
@@ -403,11 +403,11 @@ def test_a_changed_state_is_refused(train: Train, tmp_path: Path) -> None:
     changed(num_classes=3)
     moments = {index: {"momentum_buffer": torch.zeros(1)} for index in checkpoint.state["optimizer"]["state"]}
     changed(optimizer={**checkpoint.state["optimizer"], "state": moments})
-    build.load_classifier_state(checkpoint, config)
+    build_classifier.load_classifier_state(checkpoint, config)
 
 
 def test_a_classifier_is_loaded_for_use(finished: Path) -> None:
-    network = build.load_classifier(finished)
+    network = build_classifier.load_classifier(finished)
     assert not network.training
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 

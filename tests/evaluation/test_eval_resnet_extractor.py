@@ -20,7 +20,7 @@ from evaluation import EvaluationError, Sources, build_extractor
 from evaluation.extractors import resnet
 from evaluation.extractors.resnet import ResNetExtractor, Weights, load_weights, shapes, write_weights
 from evaluation.images.features import extract
-from gan.build import build_classifier_state, load_labelled_images
+from gan.build_classifier import build_classifier_state, load_labelled_images
 from gan.config.classifier import ClassifierConfig
 from gan.data import ImageData
 from gan.data.packed import pack

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_hostile_config import TRAPS, VALUES, places, refusal
 
-from gan import build
+from gan import build_classifier
 from gan.config.classifier import ClassifierConfig, load_classifier_config, validate_classifier
 from gan.config.loading import override_config
 from gan.errors import ConfigError, UserError
@@ -25,7 +25,7 @@ def check_whole(config: ClassifierConfig, folder: Path) -> None:
     assert load_classifier_config(file).identity() == config.identity()
     assert validate_classifier(config.model_dump(), "dump") == config
     try:
-        build.check_classifier_names(config)
+        build_classifier.check_classifier_names(config)
     except UserError as error:
         refusal(error)
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.timing import Record, finish, interleave, shared_options, start, summarize
-from gan import build
+from gan import build_classifier
 from gan.config.classifier import ClassifierConfig
 from gan.config.loading import override_config
 from gan.data import ImageData
@@ -66,7 +66,7 @@ def random_images() -> ImageData:
 
 def _ours(config: ClassifierConfig, device: str) -> Callable[[], None]:
     """An update as gan-train-classifier runs it."""
-    state = build.build_classifier_state(config, device, CLASSES)
+    state = build_classifier.build_classifier_state(config, device, CLASSES)
     batched = torch.device(device).type == "cuda"
     return ClassifierTrainer(state, random_images(), config.train, batched=batched).train_step
 
@@ -96,7 +96,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 def _usual(config: ClassifierConfig, device: str) -> Callable[[], None]:
     """An update by the usual loop, on the same network without normalization."""
-    network: nn.Module = build.architecture(config)(CLASSES).to(device).train()
+    network: nn.Module = build_classifier.architecture(config)(CLASSES).to(device).train()
     train = config.train
     optimizer = torch.optim.SGD(
         network.parameters(), lr=train.learning_rate, momentum=train.momentum, weight_decay=train.weight_decay

@@ -14,7 +14,7 @@ import numpy as np
 from evaluation.generalization import check_measures
 from evaluation.reporting.plots import read_curves
 from evaluation.reporting.value import protocol_hash
-from gan import build
+from gan import build_classifier
 from gan.config.classifier import ClassifierConfig, load_classifier_config
 from gan.config.files import find_variants
 from gan.measuring.checks import one_sentence
@@ -91,12 +91,12 @@ class ClassifierModel:
 
     def check(self, config: ClassifierConfig, metrics: list[str], device: str) -> None:
         """Raises UserError or OSError for an unknown name, or if images of training or test are missing."""
-        build.check_classifier_names(config)
+        build_classifier.check_classifier_names(config)
         with one_sentence():
             if metrics:
                 check_measures(metrics)
         for split in ("train", "test"):
-            build.load_labelled_images(config, split)
+            build_classifier.load_labelled_images(config, split)
 
     def is_trained(self, config: ClassifierConfig, folder: Path, step: int) -> bool:
         """Whether all epochs are done or the training accuracy to stop at is reached. step: of the newest checkpoint.
@@ -205,7 +205,7 @@ def _network(config: ClassifierConfig) -> str:
     sizes = {
         name: parameter.default if getattr(wanted, name) is None else getattr(wanted, name)
         for name, parameter in inspect.signature(CLASSIFIERS[wanted.name]).parameters.items()
-        if name in build.SIZES
+        if name in build_classifier.SIZES
     }
     return ", ".join([wanted.name, *(f"{name} {size}" for name, size in sizes.items() if size is not False)])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gan import build
+from gan import build_classifier
 from gan.config.classifier import ClassifierConfig
 from gan.data import ImageData
 from gan.errors import ConfigError, DataError
@@ -32,10 +32,10 @@ class ClassifierRuns:
 
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
-        return build.CLASSIFIER_REGISTRIES
+        return build_classifier.CLASSIFIER_REGISTRIES
 
     def check(self) -> None:
-        build.check_classifier_names(self.config)
+        build_classifier.check_classifier_names(self.config)
 
     def check_processes(self, count: int) -> None:
         if count > 1:
@@ -46,16 +46,18 @@ class ClassifierRuns:
 
     @cached_property
     def _images(self) -> ImageData:
-        return build.load_labelled_images(self.config, "train")
+        return build_classifier.load_labelled_images(self.config, "train")
 
     def build_state(self, images: ImageData | None = None, device: torch.device | str = "cpu") -> ClassifierState:
-        state = build.build_classifier_state(self.config, device, images.num_classes if images is not None else None)
+        state = build_classifier.build_classifier_state(
+            self.config, device, images.num_classes if images is not None else None
+        )
         if images is not None:
             state.data_fingerprint, state.class_names = images.fingerprint, images.classes
         return state
 
     def load_state(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> ClassifierState:
-        return build.load_classifier_state(checkpoint, self.config, device)
+        return build_classifier.load_classifier_state(checkpoint, self.config, device)
 
     def is_complete(self, folder: Path, state: State) -> bool:
         """Whether all epochs are done, or one has reached train.stop_accuracy."""
@@ -83,7 +85,7 @@ class ClassifierAttempt:
             state,
             run.images,
             config.train.model_copy(update={"seed": seed}),
-            penalty=build.build_weight_penalty(config),
+            penalty=build_classifier.build_weight_penalty(config),
             batched=run.device.type == "cuda",  # where launches, not arithmetic, are what normalization costs
         )
         self.steps, self.images_per_step = self.trainer.steps, config.train.batch_size
@@ -102,11 +104,11 @@ class ClassifierAttempt:
     def _tester(self, logger: Logger | Silence) -> Callable[[], dict[str, float]] | None:
         """Measures the accuracy and loss of the state as it is on the test images, where there are any."""
         try:
-            images = build.load_labelled_images(self.config, "test")
+            images = build_classifier.load_labelled_images(self.config, "test")
         except DataError as error:
             logger.say(f"no test accuracy: {error}")
             return None
-        build.check_classes(self.config, self.state, images)
+        build_classifier.check_classes(self.config, self.state, images)
         return lambda: {f"test_{name}": value for name, value in accuracy_and_loss(self.state.network, images).items()}
 
 
