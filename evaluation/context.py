@@ -208,7 +208,7 @@ class Context:
 
     @property
     def float64_device(self) -> torch.device:
-        """Where large float64 products are taken: the device if it is a CUDA device, else the CPU."""
+        """Device for large float64 products: the context's if that is a CUDA device, else the CPU."""
         device = torch.device(self.device)
         return device if device.type == "cuda" else torch.device("cpu")
 

@@ -1,54 +1,24 @@
 """Networks that turn images into features, by name."""
 
 from collections.abc import Callable
+from pkgutil import resolve_name
 
 from evaluation.errors import EvaluationError
 from evaluation.extractors.interface import Extractor, Sources
 
 
-def _inception(sources: Sources) -> Extractor:
-    from evaluation.extractors.inception import Inception
-
-    return Inception.load(sources.weights, device=sources.device)
-
-
-def _classifier(sources: Sources) -> Extractor:
-    from evaluation.extractors.classifier import trained_classifier
-
-    return trained_classifier(sources)
-
-
-def _resnet(sources: Sources) -> Extractor:
-    from evaluation.extractors.resnet import load_resnet
-
-    return load_resnet(sources.classifier_weights, device=sources.device)
-
-
-def _pixels(sources: Sources) -> Extractor:
-    from evaluation.extractors.pixels import Pixels
-
-    return Pixels()
-
-
-def _clip(sources: Sources) -> Extractor:
-    from evaluation.extractors.fidelity import load_clip
-
-    return load_clip(sources.clip_weights, device=sources.device)
-
-
-def _dinov2(sources: Sources) -> Extractor:
-    from evaluation.extractors.fidelity import load_dinov2
-
-    return load_dinov2(device=sources.device)
+def _lazy(place: str) -> Callable[[Sources], Extractor]:
+    """A function "module:name" of this package that is imported when it is first called."""
+    return lambda sources: resolve_name(f"{__name__}.{place}")(sources)
 
 
 EXTRACTORS: dict[str, Callable[[Sources], Extractor]] = {
-    "inception": _inception,
-    "classifier": _classifier,
-    "resnet": _resnet,
-    "pixels": _pixels,
-    "dinov2": _dinov2,
-    "clip": _clip,
+    "inception": _lazy("inception:load_inception"),
+    "classifier": _lazy("classifier:trained_classifier"),
+    "resnet": _lazy("resnet:load_resnet"),
+    "pixels": _lazy("pixels:Pixels"),
+    "dinov2": _lazy("fidelity:load_dinov2"),
+    "clip": _lazy("fidelity:load_clip"),
 }
 
 
@@ -68,7 +38,7 @@ def build_extractor(name: str, sources: Sources) -> Extractor:
     """The extractor of that name.
 
     Raises:
-        EvaluationError: an unknown name, or what it needs is missing.
+        EvaluationError: an unknown name, or a missing file or image set.
     """
     if name not in EXTRACTORS:
         raise EvaluationError(f"extractor: got {name!r}, expected one of {', '.join(EXTRACTORS)}")

@@ -5,14 +5,13 @@ import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors.interface import Sources, weights_sha256
+from evaluation.extractors.interface import NetworkExtractor, Sources, weights_sha256
 from evaluation.images.cache import default_folder
 from evaluation.images.reader import check_images, check_labels, fingerprint
 from evaluation.runtime.files import replacing
@@ -46,23 +45,7 @@ class SmallClassifier(nn.Module):
         return features, self.head(features)
 
 
-class Classifier:
-    """A trained `SmallClassifier` as extractor. Its name holds a hash of the weights, which decide every value."""
-
-    def __init__(self, network: SmallClassifier, device: torch.device | str) -> None:
-        self.fingerprint = weights_sha256(network.state_dict())
-        self.has_logits = True
-        self.name = f"classifier-{self.fingerprint[:8]}"
-        self.protocol: dict[str, Any] = {"extractor": ARCHITECTURE, "extractor_weights": self.fingerprint}
-        self.record: dict[str, Any] = {}
-        self.network = network.to(device).eval().requires_grad_(False)
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = self.network(images)
-        return features, logits
-
-
-def trained_classifier(sources: Sources) -> Classifier:
+def trained_classifier(sources: Sources) -> NetworkExtractor:
     """Trains on the training split, or reads the cached result for the same images, labels and settings.
 
     Raises:
@@ -77,10 +60,14 @@ def trained_classifier(sources: Sources) -> Classifier:
         if network is None:
             network = train_classifier(images, labels, seed=sources.seed, steps=steps, device=sources.device)
             _write(file, key, network)
-        extractor = Classifier(network, sources.device)
+        sha256 = weights_sha256(network.state_dict())
+        network = network.to(sources.device).eval().requires_grad_(False)
+        extractor = NetworkExtractor(network, "classifier", ARCHITECTURE, sha256)
         extractor.record = {"trained_on": content, "training_images": len(images), "seed": sources.seed, "steps": steps}
         if sources.test_images is not None and sources.test_labels is not None:
-            extractor.record["test_accuracy"] = accuracy(extractor, sources)
+            extractor.record["test_accuracy"] = accuracy(
+                network, sources.test_images, sources.test_labels, sources.device
+            )
     return extractor
 
 
@@ -143,18 +130,13 @@ def _initialise(network: SmallClassifier, generator: torch.Generator) -> None:
     network.head.bias.data.zero_()
 
 
-def accuracy(extractor: Classifier, sources: Sources) -> float:
-    """Accuracy on the test images."""
-    assert sources.test_images is not None
-    assert sources.test_labels is not None
-    check_images(sources.test_images, "test")
-    check_labels(sources.test_labels, len(sources.test_images), "test")
-    right = 0
+def accuracy(network: SmallClassifier, images: Tensor, labels: Tensor, device: torch.device | str) -> float:
+    """Accuracy on test images."""
+    check_images(images, "test")
+    check_labels(labels, len(images), "test")
     with torch.inference_mode():
-        for images, labels in zip(sources.test_images.split(512), sources.test_labels.split(512), strict=True):
-            _, logits = extractor(images.to(sources.device))
-            right += int((logits.argmax(dim=1).cpu() == labels.cpu()).sum())
-    return right / len(sources.test_images)
+        answers = torch.cat([network(batch.to(device))[1].argmax(dim=1).cpu() for batch in images.split(512)])
+    return int((answers == labels.cpu()).sum()) / len(images)
 
 
 def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:

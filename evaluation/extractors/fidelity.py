@@ -9,15 +9,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS, FeatureExtractorCLIP
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors.interface import weights_sha256
+from evaluation.extractors.interface import NetworkExtractor, Sources, find_file, weights_sha256
+from evaluation.runtime.files import first_line
 from evaluation.runtime.isolation import isolated
 
 CLIP = "clip-vit-l-14-336px"  # CMMD's
@@ -26,27 +26,7 @@ CLIP_VARIABLE = "CLIP_WEIGHTS"
 HUB_REPOSITORY = "facebookresearch/dinov2"
 
 
-class FidelityExtractor:
-    """A network of torch-fidelity. Its name holds a hash of the weights, which decide every value."""
-
-    def __init__(self, network: nn.Module, name: str, model: str, side: int) -> None:
-        self.network = network
-        self.fingerprint = weights_sha256(network.state_dict())
-        self.has_logits = False
-        self.name = f"{name}-{self.fingerprint[:8]}"
-        self.protocol: dict[str, Any] = {
-            "extractor": model,
-            "extractor_weights": self.fingerprint,
-            "resize": f"bilinear-tensorflow1-{side}",
-        }
-        self.record: dict[str, Any] = {}
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, None]:
-        (features,) = self.network(images)
-        return features, None
-
-
-def load_clip(weights: Path | None, *, device: torch.device | str) -> FidelityExtractor:
+def load_clip(sources: Sources) -> NetworkExtractor:
     """Loads a weights file, by default the file named by $CLIP_WEIGHTS, else torch hub's folder. Downloads nothing.
 
     The file is the TorchScript archive that OpenAI publishes; the size of the network follows from it.
@@ -54,13 +34,16 @@ def load_clip(weights: Path | None, *, device: torch.device | str) -> FidelityEx
     Raises:
         EvaluationError: no file, or one that is no CLIP model.
     """
-    path = _find_clip(weights)
+    location = clip_location()
+    named = f"name it by eval.clip_weights or ${CLIP_VARIABLE}"
+    advice = f"fetch {MODEL_URLS[CLIP]} and save it as {location}, or {named}"
+    path = find_file(sources.clip_weights, CLIP_VARIABLE, location, name="CLIP weights", advice=advice)
     with _built("clip", f"{path} is not a CLIP model as OpenAI publishes it"):
         network = FeatureExtractorCLIP(CLIP, ["clip"], feature_extractor_weights_path=str(path))
-    return FidelityExtractor(network.to(device), "clip", "clip", network.resolution)
+    return _extractor(network.to(sources.device), "clip", "clip", network.resolution)
 
 
-def load_dinov2(*, device: torch.device | str) -> FidelityExtractor:
+def load_dinov2(sources: Sources) -> NetworkExtractor:
     """Loads repository and weights from torch hub's folder, or downloads them there. Runs the code of the repository.
 
     Raises:
@@ -74,23 +57,19 @@ def load_dinov2(*, device: torch.device | str) -> FidelityExtractor:
         os.environ.pop("XFORMERS_DISABLED", None)
         if before is not None:
             os.environ["XFORMERS_DISABLED"] = before
-    return FidelityExtractor(network.to(device), "dinov2", DINOV2, FeatureExtractorDinoV2.INPUT_IMAGE_SIZE)
+    return _extractor(network.to(sources.device), "dinov2", DINOV2, FeatureExtractorDinoV2.INPUT_IMAGE_SIZE)
+
+
+def _extractor(network: FeatureExtractorBase, kind: str, architecture: str, side: int) -> NetworkExtractor:
+    sha256, resize = weights_sha256(network.state_dict()), f"bilinear-tensorflow1-{side}"
+    return NetworkExtractor(
+        lambda images: (*network(images), None), kind, architecture, sha256, has_logits=False, resize=resize
+    )
 
 
 def clip_location() -> Path:
     """Path at which torch-fidelity keeps CLIP's weights."""
     return Path(torch.hub.get_dir()) / "checkpoints" / f"{CLIP}-{MODEL_METADATA[CLIP]['hash']}.pt"
-
-
-def _find_clip(weights: Path | None) -> Path:
-    named = weights or (Path(os.environ[CLIP_VARIABLE]) if os.environ.get(CLIP_VARIABLE) else None)
-    path = named or clip_location()
-    if not path.is_file():
-        raise EvaluationError(
-            f"CLIP weights: no file {path}; fetch {MODEL_URLS[CLIP]} and save it as {clip_location()}, "
-            f"or name it by eval.clip_weights or ${CLIP_VARIABLE}"
-        )
-    return path
 
 
 @contextmanager
@@ -101,5 +80,4 @@ def _built(name: str, reason: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise EvaluationError(f"extractor {name}: {reason} ({first_line})") from error
+            raise EvaluationError(f"extractor {name}: {reason} ({first_line(error)[:200]})") from error

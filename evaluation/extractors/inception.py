@@ -6,66 +6,48 @@ import os
 import shutil
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, BasicConv2d, FeatureExtractorInceptionV3
 
 from evaluation.errors import EvaluationError
+from evaluation.extractors.interface import NetworkExtractor, Sources, find_file
 from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated
 
 VARIABLE = "INCEPTION_WEIGHTS"
 OFFICIAL_PREFIX = "6726825d"  # of the SHA-256, by torch hub's naming rule: weights-inception-2015-12-05-6726825d.pth
+ARCHITECTURE = "inception-v3-compat"
 LAYERS = ["2048", "logits_unbiased"]
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 
 
-class Inception:
-    """Inception-v3 as extractor, with 2048 pooled activations as features and 1008 logits without bias.
+def load_inception(sources: Sources) -> NetworkExtractor:
+    """Loads a weights file, by default the file named by $INCEPTION_WEIGHTS, else torch-fidelity's download.
 
-    The logits are those of the first published IS code. Images of any size are resized to 299x299 by TensorFlow 1's
-    bilinear rule without antialiasing, then (p - 128) / 128.
-    `name` is "inception" for the official weights and "inception-<first 8 hex of the SHA-256>" for all others.
+    Features are 2048 pooled activations. The 1008 logits are without bias, as in the first published IS code. Images of
+    any size are resized to 299x299 by TensorFlow 1's bilinear rule without antialiasing, then (p - 128) / 128.
+    The name is "inception" for the official weights and "inception-<first 8 hex of the SHA-256>" for all others.
+
+    Raises:
+        EvaluationError: no file, a failed download, or a file of another network.
     """
-
-    def __init__(self, network: FeatureExtractorInceptionV3, sha256: str, path: Path) -> None:
-        self.network = network
-        self.fingerprint = sha256
-        self.has_logits = True
-        self.name = "inception" if sha256.startswith(OFFICIAL_PREFIX) else f"inception-{sha256[:8]}"
-        self.protocol: dict[str, Any] = {
-            "extractor": "inception-v3-compat",
-            "extractor_weights": sha256,
-            "resize": "bilinear-tensorflow1-299",
-        }
-        self.record: dict[str, Any] = {"weights_file": str(path)}
-
-    @classmethod
-    def load(cls, weights: Path | None = None, *, device: torch.device | str = "cpu") -> "Inception":
-        """Loads a weights file, by default the file named by $INCEPTION_WEIGHTS, else torch-fidelity's download.
-
-        Raises:
-            EvaluationError: no file, a failed download, or a file of another network.
-        """
-        path = find_weights(weights)
-        sha256 = _sha256(path)
-        _check_weights(path)
-        # The constructor initialises 24 million weights from the global generator before it reads the file.
-        with isolated(), torch.device("cpu"):
-            try:
-                network = FeatureExtractorInceptionV3(
-                    "inception-v3-compat", LAYERS, feature_extractor_weights_path=str(path)
-                )
-            except (RuntimeError, TypeError, AttributeError) as error:
-                raise _foreign(path, "its tensors do not fit the network") from error
-        return cls(_arranged(network, device), sha256, path)
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = self.network(images)
-        return features, logits
+    path = find_weights(sources.weights)
+    sha256 = _sha256(path)
+    _check_weights(path)
+    # The constructor initialises 24 million weights from the global generator before it reads the file.
+    with isolated(), torch.device("cpu"):
+        try:
+            network = FeatureExtractorInceptionV3(ARCHITECTURE, LAYERS, feature_extractor_weights_path=str(path))
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise _foreign(path, "its tensors do not fit the network") from error
+    network = _arranged(network, sources.device)
+    extractor = NetworkExtractor(network, "inception", ARCHITECTURE, sha256, resize="bilinear-tensorflow1-299")
+    if sha256.startswith(OFFICIAL_PREFIX):
+        extractor.name = "inception"
+    extractor.record["weights_file"] = str(path)
+    return extractor
 
 
 def _arranged(network: FeatureExtractorInceptionV3, device: torch.device | str) -> FeatureExtractorInceptionV3:
@@ -91,20 +73,11 @@ def find_weights(weights: Path | None) -> Path:
     Raises:
         EvaluationError: a named file is missing, or the download fails.
     """
-    if weights is not None:
-        return _existing(Path(weights), "Inception weights")
-    if os.environ.get(VARIABLE):
-        return _existing(Path(os.environ[VARIABLE]), f"Inception weights (${VARIABLE})")
     location = download_location()
-    if not location.is_file():
+    if weights is None and not os.environ.get(VARIABLE) and not location.is_file():
         _download(location)
-    return location
-
-
-def _existing(path: Path, name: str) -> Path:
-    if not path.is_file():
-        raise EvaluationError(f"{name}: no file {path}; download it from {URL_INCEPTION_V3}")
-    return path
+    advice = f"download it from {URL_INCEPTION_V3}"
+    return find_file(weights, VARIABLE, location, name="Inception weights", advice=advice)
 
 
 def _download(location: Path) -> None:

@@ -7,7 +7,7 @@ norms are folded into the convolutions before them.
 import hashlib
 import json
 import math
-import os
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors.interface import weights_sha256
+from evaluation.extractors.interface import Sources, find_file, weights_sha256
 from evaluation.runtime.files import replacing
 
 VARIABLE = "CLASSIFIER_WEIGHTS"
 BUNDLED = Path(__file__).with_name("resnet20-cifar10-jpeg.safetensors")
-FORMAT = 2  # 1 was PyTorch's
+FORMAT = 2  # files of format 1 are PyTorch's
 VERSION = "v1"  # raise it with any change to what is computed from the same weights
 MAX_DEPTH = 1202  # the deepest of He et al. 2016
 MAX_WIDTH = 2**16  # channels and classes
 MAX_SIDE = 1024
+MAX_BYTES = 2**26  # of a file of format 1; ResNet-110 has 3.5 MB
 MAX_RECORDS, MAX_LENGTH = 50, 1000
 
 
@@ -179,38 +180,18 @@ def _arranged(tensor: Tensor, device: torch.device | str) -> Tensor:
     return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
 
 
-def load_resnet(weights: Path | None = None, *, device: torch.device | str = "cpu") -> ResNetExtractor:
+def load_resnet(sources: Sources) -> ResNetExtractor:
     """Loads a weights file, by default the file named by $CLASSIFIER_WEIGHTS, else the bundled one.
 
     Raises:
         EvaluationError: no file, or a foreign or damaged one.
     """
-    path = find_weights(weights)
-    extractor = ResNetExtractor(load_weights(path), device)
+    named = f"name it by --classifier-weights, eval.classifier_weights or ${VARIABLE}"
+    advice = f"make one from a classifier of your own by tools/make_extractor.py, and {named}"
+    path = find_file(sources.classifier_weights, VARIABLE, BUNDLED, name="ResNet weights", advice=advice)
+    extractor = ResNetExtractor(load_weights(path), sources.device)
     extractor.record["weights_file"] = str(path)
     return extractor
-
-
-def find_weights(weights: Path | None) -> Path:
-    """The file to load.
-
-    Raises:
-        EvaluationError: there is none.
-    """
-    if weights is not None:
-        return _existing(Path(weights), "ResNet weights")
-    if os.environ.get(VARIABLE):
-        return _existing(Path(os.environ[VARIABLE]), f"ResNet weights (${VARIABLE})")
-    return _existing(BUNDLED, "ResNet weights that come with this package")
-
-
-def _existing(path: Path, name: str) -> Path:
-    if not path.is_file():
-        raise EvaluationError(
-            f"{name}: no file {path}; make one from a classifier of your own by tools/make_extractor.py, and name it "
-            f"by --classifier-weights, eval.classifier_weights or ${VARIABLE}"
-        )
-    return path
 
 
 def load_weights(path: Path) -> Weights:
@@ -220,7 +201,7 @@ def load_weights(path: Path) -> Weights:
         EvaluationError: it cannot be read, is damaged, or holds something else.
     """
     try:
-        return _read(path)
+        return _read_format_1(path) if zipfile.is_zipfile(path) else _read(path)
     except EvaluationError as error:
         raise EvaluationError(
             f"ResNet weights: {path} is not a file of tools/make_extractor.py ({error}); make it again, or take another"
@@ -246,6 +227,23 @@ def _read(path: Path) -> Weights:
     if checksum != _checksum(header, state):
         raise EvaluationError("its checksum is wrong: it is damaged")
     return weights
+
+
+def _read_format_1(path: Path) -> Weights:
+    """Reads a PyTorch file of format 1. PyTorch ignores an archive's checksums and sizes, so they are checked first."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES or archive.testzip() is not None:
+                raise EvaluationError(f"it is damaged, or unpacks to more than {MAX_BYTES:,} bytes")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        # A few bytes of a file can stand for any number of equal values, or for a tensor without values.
+        if content.pop("format") != 1 or not all(tensor.is_contiguous() for tensor in content["state"].values()):
+            raise EvaluationError("it is a PyTorch file of another format")
+        return Weights(**content)
+    except EvaluationError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
+        raise EvaluationError("it is damaged, or not a PyTorch file of that tool") from error
 
 
 def write_weights(path: Path, weights: Weights) -> None:

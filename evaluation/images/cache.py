@@ -1,4 +1,4 @@
-"""Arrays kept on disk under a hash of everything that decides them: found again, or not; never stale, never half."""
+"""Content-addressed, checksummed cache of arrays on disk."""
 
 import hashlib
 import json
@@ -19,9 +19,8 @@ class Cache:
     """A folder of `.npz` files, one for each key; several processes may share it.
 
     A key is a mapping of everything that decides the arrays: content hashes of images and weights, counts, versions. A
-    file says which key it was written for, and a digest of its arrays; one that is damaged, or written for another
-    key, counts as absent. Files are written beside and renamed, so a reader never sees half of one, and two processes
-    that write the same key write the same content.
+    file holds its key and a digest of its arrays; a damaged file, or one of another key, counts as absent. Files are
+    replaced as a whole, and two processes that write the same key write the same content.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,7 +28,7 @@ class Cache:
         self._complained = False
 
     def read(self, key: dict[str, Any]) -> dict[str, np.ndarray] | None:
-        """The arrays stored under the key, None where there are none."""
+        """The arrays stored under the key; None if there are none."""
         text = canonical(key)
         try:
             arrays = read_arrays(self._file(text))
@@ -39,7 +38,7 @@ class Cache:
         return arrays if stored == text and digest == _digest(arrays) else None
 
     def write(self, key: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Stores arrays under the key; a folder that cannot be written is said on stderr, once, and does no harm."""
+        """Stores arrays under the key; the first failure to write is reported on stderr, and none is an error."""
         text = canonical(key)
         file = self._file(text)
         try:
@@ -47,7 +46,10 @@ class Cache:
                 np.savez(stream, **arrays, **{_KEY: np.array(text), _DIGEST: np.array(_digest(arrays))})  # type: ignore[arg-type]
         except OSError as error:
             if not self._complained:
-                print(f"cache: {file} cannot be written ({error.strerror or error}); going on without", file=sys.stderr)
+                print(
+                    f"cache: {file} cannot be written ({error.strerror or error}); no features are kept",
+                    file=sys.stderr,
+                )
             self._complained = True
 
     def _file(self, text: str) -> Path:
@@ -55,10 +57,10 @@ class Cache:
 
 
 def canonical(fields: dict[str, Any]) -> str:
-    """JSON with one spelling for equal content.
+    """Canonical JSON: the same text for equal content.
 
     Raises:
-        TypeError, ValueError: content that JSON does not know.
+        TypeError, ValueError: content that JSON cannot express.
     """
     return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 

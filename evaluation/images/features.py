@@ -1,4 +1,4 @@
-"""One pass of images through an extractor."""
+"""Extraction of features and logits, batch by batch."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ HELD = 4096  # images whose features lie on a device: 50 MB of Inception's
 
 
 class Features(NamedTuple):
-    """What an extractor says of N images, on the CPU."""
+    """Features and logits of N images, on the CPU."""
 
     features: Tensor  # float32 (N, D)
     logits: Tensor | None  # float32 (N, K)
@@ -27,13 +27,13 @@ class Features(NamedTuple):
         return Features(self.features[:count], None if self.logits is None else self.logits[:count])
 
     def joined(self, more: "Features") -> "Features":
-        """These rows, then those."""
+        """These rows, followed by `more`."""
         both = self.logits is not None and more.logits is not None
         logits = torch.cat([self.logits, more.logits]) if both else None  # type: ignore[list-item]
         return Features(torch.cat([self.features, more.features]), logits)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """As `of_arrays` takes them."""
+        """Arrays by name; the inverse of `of_arrays`."""
         arrays = {"features": self.features.numpy()}
         return arrays if self.logits is None else {**arrays, "logits": self.logits.numpy()}
 
@@ -44,7 +44,7 @@ class Features(NamedTuple):
 
 
 def check_rows(features: Tensor, name: str) -> None:
-    """Refuses what are no features (N, D); `name` says who asks.
+    """Checks that features are floats (N, D); `name` begins the error message.
 
     Raises:
         EvaluationError: no tensor, or one of another shape or dtype.
@@ -56,7 +56,7 @@ def check_rows(features: Tensor, name: str) -> None:
 
 
 def float64_rows(features: Tensor, name: str, *, at_least: int = 2) -> Tensor:
-    """Features (N, D) as float64; `name` says who asks.
+    """Features (N, D) as float64; `name` begins the error message.
 
     Raises:
         EvaluationError: no tensor, another shape or dtype, fewer than `at_least` rows, or values that are not finite.
@@ -84,8 +84,8 @@ def float64_pair(x: Tensor, y: Tensor, name: str, *, at_least: int = 2) -> tuple
 def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: torch.device | str) -> Features:
     """Features and logits of uint8 images (N, 3, H, W), in float32 without TF32 or autocast.
 
-    The batch size decides memory and speed; beyond float rounding it does not decide the values. Of several processes
-    each takes its part of the batches, and has all features in the end.
+    The batch size decides memory and speed, and values only to float rounding. Of several processes each extracts its
+    part of the batches and returns all features.
 
     Raises:
         EvaluationError: the extractor gives values that are not finite.
@@ -104,15 +104,14 @@ def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: to
 def extract_as_made(
     batches: Iterable[Tensor], extractors: Sequence[Extractor], *, count: int, device: torch.device | str
 ) -> tuple[Tensor, list[Features]]:
-    """Images that are made batch by batch, and their features with each extractor: `extract` without their way back.
+    """Images that are generated batch by batch, and their features with each extractor.
 
-    On a CUDA device a batch is made while the one before is in the extractors. Of several processes each brings its
-    part of the batches, and has all images and features in the end.
+    On a CUDA device a batch is generated while the extractors process the one before. Of several processes each
+    generates its part of the batches and returns all images and features.
 
     Args:
-        batches: this process's, uint8 (B, 3, H, W) on the device; float32 operations in making them are without TF32
-            or autocast too.
-        count: of this process's images.
+        batches: this process's, uint8 (B, 3, H, W) on the device; they too are computed without TF32 or autocast.
+        count: number of this process's images.
 
     Returns:
         uint8 (N, 3, H, W) on the CPU, and `Features` in the order of the extractors.
@@ -131,9 +130,9 @@ def extract_as_made(
 
 
 class RowBuffer:
-    """Rows that come batch by batch, on their way to the CPU.
+    """Collects rows batch by batch and copies them to the CPU, some thousands at a time.
 
-    A copy to the CPU waits for all that is queued on a device. There they are held until some thousands are together.
+    Each copy waits for all operations queued on the device, so few large copies are faster than many small ones.
     """
 
     def __init__(self) -> None:
@@ -146,7 +145,7 @@ class RowBuffer:
             self._release()
 
     def all(self) -> Tensor:
-        """All of them, those of other processes too, on the CPU."""
+        """All rows, of all processes, on the CPU."""
         rows = self.all_or_none()
         assert rows is not None, "there are rows"
         return rows
@@ -162,7 +161,7 @@ class RowBuffer:
 
 
 class _FeaturesAsMade:
-    """An extractor, and what it has said so far."""
+    """An extractor with the features it has computed so far."""
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor, self.features, self.logits = extractor, RowBuffer(), RowBuffer()

@@ -1,4 +1,4 @@
-"""Generated images from files: in an order drawn by a seed, their classes numbered as those of the real images."""
+"""Generated images from files, in an order drawn by a seed, with the class numbers of the real images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ SHOWN = 10  # names of classes in a message
 
 
 class Generated(NamedTuple):
-    """Images uint8 (N, 3, H, W), labels int64 (N,) or None, names of their classes, and `Context.protocol` of them."""
+    """Images uint8 (N, 3, H, W), labels int64 (N,) or None, class names, and their `Context.protocol`."""
 
     images: Tensor
     labels: Tensor | None
@@ -25,7 +25,7 @@ class Generated(NamedTuple):
 def read_generated(path: str | Path, *, seed: int) -> Generated:
     """Generated images of a folder or `.npz` file, shuffled by the seed.
 
-    File names are often sorted by class: the first 5,000 of a folder would then be no sample of it.
+    File names are often sorted by class; the first images would then hold a few classes only.
 
     Raises:
         EvaluationError: as `read_images`.
@@ -37,7 +37,7 @@ def read_generated(path: str | Path, *, seed: int) -> Generated:
 
 
 def name_classes(labels: Tensor | None, class_names: tuple[str, ...]) -> tuple[str, ...]:
-    """A name for each class number: the given ones, else the numbers themselves; none without labels."""
+    """A name for each class number: the given names, else the numbers; empty without labels."""
     if labels is None or class_names:
         return class_names
     return tuple(str(number) for number in range(int(labels.max()) + 1))
@@ -46,18 +46,18 @@ def name_classes(labels: Tensor | None, class_names: tuple[str, ...]) -> tuple[s
 def match_classes(
     labels: Tensor | None, class_names: tuple[str, ...], known: Sequence[str], where: str | Path, *, needed: bool = True
 ) -> Tensor | None:
-    """The labels with each class under the number it has in `known`, names of the real classes by number.
+    """Renumbers labels by `known`, the names of the real classes by number.
 
-    Sub-folders are numbered in the order of their names, which says nothing where a class is missing or a data set
-    counts its classes otherwise. Labels without names keep their numbers; where the real classes are called by numbers
-    themselves (sub-folders 0, 1, 10, 2), they mean these. Where no real classes are known, all labels stay.
+    Sub-folders are numbered in the order of their names, which is wrong where a class is missing or the data set
+    numbers its classes in another order. Labels without names keep their numbers; if the real classes are named by
+    numbers (sub-folders 0, 1, 10, 2), labels are matched with these names. Without `known`, labels stay as they are.
 
     Args:
         where: the file or folder of the labels, for the message.
-        needed: False gives None for labels of which one is unknown: sub-folders need not be classes.
+        needed: False returns None for labels with an unknown class, because sub-folders need not be classes.
 
     Raises:
-        EvaluationError: images of a class that is not among the real ones, where labels are needed.
+        EvaluationError: a class that is not among the real ones, where labels are needed.
     """
     if labels is None or not known:
         return labels

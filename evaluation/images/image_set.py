@@ -1,4 +1,4 @@
-"""Images in a fixed order, and what extractors say of them, computed once and only as far as it is asked for."""
+"""Images in a fixed order, with features that are computed once and only as far as they are asked for."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ CACHE_VERSION = 1  # raise it with any change to how features are computed
 
 @dataclass(frozen=True)
 class Pass:
-    """How images go through an extractor: decides speed, not values."""
+    """Batch size and device of feature extraction, which decide speed, not values."""
 
     batch_size: int
     device: torch.device | str
@@ -29,14 +29,14 @@ class Pass:
 class ImageSet:
     """One set of images.
 
-    Metrics take the first so many images of a fixed order: that of the tensor, or one drawn by a seed. Features of a
-    prefix are kept, one extractor beside the other, and a longer prefix computes the rest only.
+    Metrics take the first images of a fixed order: that of the tensor, or one drawn by a seed. Features are kept for
+    each extractor; asking for more images computes the missing ones only.
 
     Args:
         images: uint8 (N, 3, H, W).
         labels: int64 (N,), or None.
         seed: draws the order; None keeps the tensor's.
-        cache: where features are kept between processes; None: nowhere.
+        cache: keeps features on disk; None: no cache.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ImageSet:
         return fingerprint(self.images)
 
     def rows(self, count: int) -> Tensor:
-        """Where the first `count` images are in the tensor, int64 (count,), ascending."""
+        """Positions of the first `count` images in the tensor, int64 (count,), ascending."""
         order = torch.arange(count, device="cpu") if self.order is None else self.order[:count].sort().values
         return order[:count]
 
@@ -94,11 +94,11 @@ class ImageSet:
         return known.first(count)
 
     def keep(self, extractor: Extractor, features: Features) -> None:
-        """Takes over features of the first images, found while they were made."""
+        """Stores features of the first images that were computed while the images were generated."""
         self._features[_identity(extractor)] = features
 
     def num_seen(self, extractor: Extractor) -> int:
-        """How many images features are at hand of, without a pass."""
+        """Number of images whose features are already computed."""
         known = self._features.get(_identity(extractor))
         return 0 if known is None else len(known.features)
 
@@ -114,7 +114,7 @@ class ImageSet:
         if self.cache is None:
             return extract(images, extractor, batch_size=how.batch_size, device=how.device)
         key, cache = _key(images, extractor, how), self.cache
-        stored = by_the_first(lambda: cache.read(key))  # all of several processes compute, or none
+        stored = by_the_first(lambda: cache.read(key))  # all processes compute, or none
         if stored is not None:
             return Features.of_arrays(stored)
         found = extract(images, extractor, batch_size=how.batch_size, device=how.device)
@@ -128,7 +128,7 @@ def _identity(extractor: Extractor) -> tuple[str, str]:
 
 
 def _key(images: Tensor, extractor: Extractor, how: Pass) -> dict[str, Any]:
-    """Everything that decides features, down to the last bits: that the batch size is among them costs little."""
+    """Everything that decides features to the last bit, the batch size included."""
     return {
         "version": CACHE_VERSION,
         "images": fingerprint(images),

@@ -1,4 +1,4 @@
-"""The door: images enter as uint8 (N, 3, H, W), from tensors, folders and `.npz` files, or not at all."""
+"""Checks and reads images: uint8 (N, 3, H, W) from tensors, folders and `.npz` files."""
 
 import hashlib
 import unicodedata
@@ -20,12 +20,12 @@ MODES = ("RGB", "L", "P", "1", "RGBA", "LA")
 MAX_FILE_BYTES = 2**28  # of one image file
 MAX_CLASSES = 2**20
 
-# (count, seed) -> (uint8 images, labels or None): a generator with its latents, labels and quantiser inside.
+# (count, seed) -> (uint8 images, labels or None): a generator that draws its latents and labels and quantizes.
 Sampler = Callable[[int, int], tuple[Tensor, Tensor | None]]
 
 
 def check_images(images: Tensor, name: str) -> None:
-    """Refuses what is not uint8 (N, 3, H, W) with N > 0; `name` says whose images they are.
+    """Checks that images are uint8 (N, 3, H, W) with N > 0; `name` is the name of the set in error messages.
 
     Raises:
         EvaluationError: another type, dtype or shape, or no images.
@@ -44,7 +44,7 @@ def check_images(images: Tensor, name: str) -> None:
 
 
 def check_inputs(images: Tensor, name: str) -> None:
-    """Refuses what is not a network's input: float32 or float64 (N, ...) with N > 0, finite.
+    """Checks a network's input: float32 or float64 (N, ...) with N > 0, finite.
 
     Raises:
         EvaluationError: another type, dtype or shape, no images, or values that are not finite.
@@ -61,10 +61,10 @@ def check_inputs(images: Tensor, name: str) -> None:
 
 
 def check_labels(labels: Tensor | None, count: int, name: str) -> None:
-    """Refuses labels that are not int64 (count,) and non-negative.
+    """Checks that labels are int64 (count,) and non-negative.
 
     Raises:
-        EvaluationError: another type, dtype, shape or a negative label.
+        EvaluationError: another type, dtype or shape, or a label out of range.
     """
     if labels is None:
         return
@@ -78,7 +78,7 @@ def check_labels(labels: Tensor | None, count: int, name: str) -> None:
 
 
 def check_same_size(images: Tensor, name: str, other: Tensor, other_name: str) -> None:
-    """Refuses two image sets of different height or width.
+    """Checks that two image sets have the same height and width.
 
     Raises:
         EvaluationError: the sizes differ.
@@ -92,12 +92,12 @@ def check_same_size(images: Tensor, name: str, other: Tensor, other_name: str) -
 
 
 def to_critic(images: Tensor) -> Tensor:
-    """uint8 pixels -> float32 p / 128 - 1 in [-1, 1), the range the critics of Neural Divergence see."""
+    """uint8 pixels -> float32 p / 128 - 1 in [-1, 1), the input range of the critics of Neural Divergence."""
     return images.float() / 128 - 1
 
 
 def fingerprint(images: Tensor, labels: Tensor | None = None) -> str:
-    """SHA-256 over shape, pixels and, where given, labels: equal for equal content, wherever it is stored."""
+    """SHA-256 over shape, pixels and, where given, labels; equal on every device."""
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
     for start in range(0, len(images), 4096):
         digest.update(images[start : start + 4096].cpu().contiguous().numpy().data)
@@ -117,7 +117,7 @@ def read_images(path: str | Path) -> tuple[Tensor, Tensor | None, tuple[str, ...
         images uint8 (N, 3, H, W), labels int64 (N,) or None, names of the classes (empty where they have none).
 
     Raises:
-        EvaluationError: nothing there, a damaged file, images of several sizes, another format.
+        EvaluationError: no images, a damaged file, images of several sizes, another format.
     """
     path = Path(path)
     try:
@@ -253,7 +253,7 @@ def _class_names(names: np.ndarray | None, at_least: int, file: Path) -> tuple[s
 
 
 def _check_class_names(names: Iterable[str], where: Path) -> None:
-    """Names stand in reports, tables and figures: a line break or half a character would break them."""
+    """Refuses control characters and lone surrogates, which would break reports, tables and figures."""
     for name in names:
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
             raise EvaluationError(f"{where}: got a class called {name!r}, expected a name that can be printed")

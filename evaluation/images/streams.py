@@ -1,4 +1,4 @@
-"""Work for a CUDA device that is queued before it is needed, so that neither host nor device waits for the other."""
+"""Prefetching on a CUDA device: batches are queued before they are needed, so that neither side waits."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; through pinned memory, from which a copy is queued like any other operation."""
+    """Copies a tensor to the device; through pinned memory to a CUDA device, so that the copy is asynchronous."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """The same batches; on a CUDA device each is made while the one before is in use.
+    """Yields the same batches; on a CUDA device each is computed while the one before is in use.
 
-    Whatever the iterator does for a batch is queued on a stream of its own, before the batch in front of it is handed
-    out. It is never more than one batch ahead, so memory is that of two.
+    The operations for a batch are queued on a separate stream before the batch in front of it is yielded. The iterator
+    is at most one batch ahead, so two batches are in memory.
     """
     if device.type != "cuda":
         yield from batches
@@ -36,7 +36,7 @@ def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
 
 
 def _queued(batches: Iterator[Tensor], stream: torch.cuda.Stream) -> tuple[Tensor, torch.cuda.Event] | None:
-    """The next batch, being made after all that is queued on the current stream so far; and when it is done."""
+    """Queues the next batch after the current stream's operations; returns it with the event of its completion."""
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         batch = next(batches, None)

@@ -1,4 +1,4 @@
-"""report.json: written, read, checked, and upgraded from older schemas."""
+"""Writes, reads, checks and upgrades report.json."""
 
 import json
 import math

@@ -29,7 +29,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @dataclass(frozen=True)
 class Preset:
-    """How the critics of Neural Divergence are trained; steps are critic updates.
+    """Training of the critics of Neural Divergence; steps are critic updates.
 
     loss, convolution_init and linear_init are names in `evaluation.metrics.neural_divergence.critic`.
     """

@@ -212,7 +212,7 @@ def test_weights_that_are_not_there_are_said_to_be_missing(tmp_path: Path, monke
     advice = (
         r"make one .* by tools/make_extractor\.py, and name it by --classifier-weights, eval\.classifier_weights or"
     )
-    with pytest.raises(EvaluationError, match=rf"ResNet weights that come .*: no file .*bundled.st; {advice}"):
+    with pytest.raises(EvaluationError, match=rf"ResNet weights: no file .*bundled.st; {advice}"):
         build_extractor("resnet", Sources())
     with pytest.raises(EvaluationError, match=rf"ResNet weights: no file .*nowhere.st; {advice}"):
         build_extractor("resnet", Sources(classifier_weights=tmp_path / "nowhere.st"))
@@ -328,6 +328,22 @@ def test_a_file_of_something_else_is_refused(content: str, file: Path, tmp_path:
     with pytest.raises(EvaluationError, match=sentence) as caught:
         build_extractor("resnet", Sources(classifier_weights=other))
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_format_1_holds_the_same_network(file: Path, tmp_path: Path):
+    weights, old = load_weights(file), tmp_path / "old.pt"
+    torch.save({"format": 1, **vars(weights)}, old)
+    extractor, same = (build_extractor("resnet", Sources(classifier_weights=path)) for path in (old, file))
+    assert (extractor.name, extractor.protocol) == (same.name, same.protocol)
+    assert extractor.record == {**same.record, "weights_file": str(old)}
+    place = old.read_bytes().find(weights.state["linear.weight"].numpy().tobytes())
+    old.write_bytes(old.read_bytes()[:place] + b"\xff" + old.read_bytes()[place + 1 :])
+    with pytest.raises(EvaluationError, match=r"old\.pt is not a file .* \(it is damaged, or unpacks to more"):
+        load_weights(old)
+    few = torch.zeros(1).half().expand(weights.state["linear.weight"].shape)
+    torch.save({"format": 1, **vars(replace(weights, state={**weights.state, "linear.weight": few}))}, old)
+    with pytest.raises(EvaluationError, match="it is a PyTorch file of another format"):
+        load_weights(old)
 
 
 def test_a_file_that_cannot_be_read_is_not_called_damaged(file: Path, monkeypatch: pytest.MonkeyPatch):
