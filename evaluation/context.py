@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from evaluation.images.cache import Cache
 from evaluation.images.features import extract_as_made
 from evaluation.images.image_set import ImageSet, Pass
 from evaluation.images.reader import Sampler, check_images, check_labels, check_same_size, fingerprint
+from evaluation.reporting.value import Value
 from evaluation.settings import Settings
 from evaluation.statistics.frechet import Gaussian
 from evaluation.statistics.moments_file import Statistics
@@ -220,6 +222,25 @@ class Context:
         """The name of a metric's value: the metric for official Inception, "metric/extractor" for all others."""
         return metric if self.current.name == "inception" else f"{metric}/{self.current.name}"
 
+    def value(
+        self,
+        metric: str,
+        value: float,
+        count: int,
+        better: str,
+        fields: dict[str, Any],
+        *,
+        std: float | None = None,
+        record: dict[str, Any] | None = None,
+        arrays: dict[str, np.ndarray] | None = None,
+        interval: tuple[float, float] | None = None,
+    ) -> Value:
+        """Returns a metric's value, with the fields of the extractor and of generation, and arrays under its key."""
+        key = self.key(metric)
+        fields = {**fields, **self.extractor_fields(), **self.generation_fields()}
+        arrays = {f"{key}/{name}": array for name, array in (arrays or {}).items()}
+        return Value(key, value, std, count, better, fields, record or {}, arrays, interval)
+
     def extractor_fields(self) -> dict[str, Any]:
         """Protocol fields of the extractor."""
         weights = {"extractor_fingerprint": self.current.fingerprint}
@@ -238,7 +259,11 @@ class Context:
         """Protocol fields of the reference images, or of the statistics that replace them."""
         if self.statistics is not None:
             return {"reference_statistics": self.statistics.sha256}
-        return {"num_reference": self.num_real, **self.set_fields("reference", self.num_real)}
+        return self.image_fields(self.num_real)
+
+    def image_fields(self, count: int) -> dict[str, Any]:
+        """Protocol fields of the first `count` reference images."""
+        return {"num_reference": count, **self.set_fields("reference", count)}
 
     def set_fields(self, role: str, count: int) -> dict[str, Any]:
         """Protocol fields of the first `count` images of a set: fingerprints of the set and of the drawn rows."""

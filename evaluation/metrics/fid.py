@@ -15,24 +15,12 @@ def measure(context: Context) -> list[Value]:
     generated = context.moments("generated", count)
     distance, method = frechet(reference_moments(context, len(generated.mean)), generated)
     fields = {"num_generated": count, **context.reference_fields()}
-    value = Value(
-        key=context.key("fid"),
-        value=distance,
-        std=None,
-        count=count,
-        better="lower",
-        fields={**fields, **context.extractor_fields(), **context.generation_fields()},
-        record={"method": method, **reference_record(context)},
-    )
-    return [value, *floor]
+    record = {"method": method, **reference_record(context)}
+    return [context.value("fid", distance, count, "lower", fields, record=record), *floor]
 
 
 def reference_moments(context: Context, dimension: int) -> Gaussian:
-    """Returns the moments of `num_real` reference images, or those from a statistics file.
-
-    Raises:
-        EvaluationError: moments from a file with another dimension than the generated features.
-    """
+    """Returns the moments of `num_real` reference images, or those of a statistics file after checking `dimension`."""
     if context.statistics is None:
         return context.moments("reference", context.num_real)
     moments, name = context.statistics.moments, context.statistics.name
@@ -89,5 +77,4 @@ def _floor(context: Context) -> list[Value]:
         **context.set_fields("reference", first + second),
         **context.extractor_fields(),
     }
-    value = Value(context.key("fid_floor"), distance * scale, None, second, "", fields, record)
-    return [value]
+    return [Value(context.key("fid_floor"), distance * scale, None, second, "", fields, record)]

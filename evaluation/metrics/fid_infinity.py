@@ -81,23 +81,17 @@ def measure(context: Context) -> list[Value]:
     count, seed = context.required("num_fid"), context.settings.seed
     features = context.features("generated", count)
     result = fid_infinity(features, reference_moments(context, features.shape[1]), seed=seed)
-    key = context.key("fid_infinity")
     fields = {"num_generated": count, "sizes": list(result.sizes), "seed": seed, **context.reference_fields()}
+    record = {
+        **reference_record(context),
+        "r_squared": result.r_squared,
+        "slope": result.slope,
+        "interval": "least squares, Student's t; the subsets overlap",
+    }
+    arrays = {"sizes": np.array(result.sizes), "distances": np.array(result.distances)}
+    interval = student_interval(result.value, result.standard_error, SIZES - 2)
     return [
-        Value(
-            key=key,
-            value=result.value,
-            std=None,
-            count=count,
-            better="lower",
-            fields={**fields, **context.extractor_fields(), **context.generation_fields()},
-            record={
-                **reference_record(context),
-                "r_squared": result.r_squared,
-                "slope": result.slope,
-                "interval": "least squares, Student's t; the subsets overlap",
-            },
-            arrays={f"{key}/sizes": np.array(result.sizes), f"{key}/distances": np.array(result.distances)},
-            interval=student_interval(result.value, result.standard_error, SIZES - 2),
+        context.value(
+            "fid_infinity", result.value, count, "lower", fields, record=record, arrays=arrays, interval=interval
         )
     ]

@@ -53,13 +53,4 @@ def measure(context: Context) -> list[Value]:
     logits = context.logits("generated", context.required("num_is"))
     mean, std = inception_score(logits, splits)
     fields = {"num_generated": len(logits), "splits": splits, "shuffle_seed": SHUFFLE_SEED}
-    return [
-        Value(
-            key=context.key("is"),
-            value=mean,
-            std=std,
-            count=len(logits),
-            better="higher",
-            fields={**fields, **context.extractor_fields(), **context.generation_fields()},
-        )
-    ]
+    return [context.value("is", mean, len(logits), "higher", fields, std=std)]

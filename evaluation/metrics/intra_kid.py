@@ -4,7 +4,6 @@ Unlike Intra-FID it is unbiased, so it does not depend on the number of images p
 such as the 500 images per class of CIFAR-100.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -45,6 +44,14 @@ def measure(context: Context) -> list[Value]:
     """Measures Intra-KID of the first `num_intra` generated images of each class against all its reference images."""
     images = ByClass.of(context)
     result = intra_kid(*images)
-    value = images.value(context, "intra_kid", result.mean, result.per_class, better="lower")
-    record = {**value.record, "interval": "delete-one jackknife within each class, normal"}
-    return [replace(value, record=record, interval=normal_interval(result.mean, result.standard_error))]
+    return [
+        images.value(
+            context,
+            "intra_kid",
+            result.mean,
+            result.per_class,
+            better="lower",
+            record={"interval": "delete-one jackknife within each class, normal"},
+            interval=normal_interval(result.mean, result.standard_error),
+        )
+    ]

@@ -3,8 +3,6 @@
 A generator that ignores its labels may score high over all classes together, but not within them.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -41,9 +39,7 @@ def intra_prdc(
     """
     fewest = max(pr_neighbours, dc_neighbours) + 1
     pairs = ByClass(features, labels, reference, reference_labels).pairs("intra_prdc", fewest=fewest)
-    found = [
-        prdc(real=real, fake=fake, pr_neighbours=pr_neighbours, dc_neighbours=dc_neighbours) for fake, real in pairs
-    ]
+    found = [prdc(real=y, fake=x, pr_neighbours=pr_neighbours, dc_neighbours=dc_neighbours) for x, y in pairs]
     return {name: torch.tensor([getattr(one, name) for one in found], dtype=torch.float64) for name in NAMES}
 
 
@@ -56,17 +52,18 @@ def check(context: Context) -> None:
 def measure(context: Context) -> list[Value]:
     """Measures the means over classes, of the first `num_intra` generated and all reference images of each class."""
     images, settings, device = ByClass.of(context), context.settings, context.float64_device
-    found = intra_prdc(
-        images.features.to(device),
-        images.labels,
-        images.reference.to(device),
-        images.reference_labels,
-        pr_neighbours=settings.pr_neighbours,
-        dc_neighbours=settings.dc_neighbours,
-    )
-    values = []
-    for name, per_class in found.items():
-        value = images.value(context, f"intra_{name}", float(per_class.mean()), per_class, better="higher")
-        neighbours = settings.dc_neighbours if name in ("density", "coverage") else settings.pr_neighbours
-        values.append(replace(value, fields={"neighbours": neighbours, **value.fields}))
-    return values
+    k_pr, k_dc = settings.pr_neighbours, settings.dc_neighbours
+    moved = images._replace(features=images.features.to(device), reference=images.reference.to(device))
+    found = intra_prdc(*moved, pr_neighbours=k_pr, dc_neighbours=k_dc)
+    neighbours = {"density": k_dc, "coverage": k_dc}
+    return [
+        images.value(
+            context,
+            f"intra_{name}",
+            float(per_class.mean()),
+            per_class,
+            better="higher",
+            fields={"neighbours": neighbours.get(name, k_pr)},
+        )
+        for name, per_class in found.items()
+    ]

@@ -4,7 +4,7 @@ k(x, y) = (x.y / D + 1)^3,  MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y) over d
 for any number of images, so for equal distributions it is negative about half of the time.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -135,44 +135,29 @@ def check(context: Context) -> None:
 
 def measure(context: Context) -> list[Value]:
     """Measures KID of the first `num_fid` generated and `num_real` reference images, over subsets and all pairs."""
-    settings, count = context.settings, context.required("num_fid")
-    device = context.float64_device
+    settings, count, device = context.settings, context.required("num_fid"), context.float64_device
     generated = context.features("generated", count).to(device)
     reference = context.features_as_given("reference", context.num_real).to(device)  # torch-fidelity's order
     result = kid(generated, reference, subsets=settings.kid_subsets, subset_size=settings.kid_subset_size)
-    fields = {
-        "num_generated": count,
-        "num_reference": context.num_real,
-        "kernel": "(x.y / D + 1)^3",
-        **context.set_fields("reference", context.num_real),
-        **context.extractor_fields(),
-        **context.generation_fields(),
+    fields = {"num_generated": count, "kernel": "(x.y / D + 1)^3", **context.image_fields(context.num_real)}
+    subsets = {"subsets": settings.kid_subsets, "subset_size": settings.kid_subset_size, "subset_seed": SUBSET_SEED}
+    record = {"reference": context.reference_name, **_note(context.key("kid"), result.mean)}
+    over_subsets = context.value(
+        "kid", result.mean, count, "lower", {**fields, **subsets}, std=result.std, record=record
+    )
+    record = {
+        "reference": context.reference_name,
+        "interval": "delete-one jackknife, normal",
+        **_note(context.key("kid_all_pairs"), result.all_pairs),
     }
-    subsets = {
-        "subsets": settings.kid_subsets,
-        "subset_size": settings.kid_subset_size,
-        "subset_seed": SUBSET_SEED,
-    }
-    record = {"reference": context.reference_name}
-    key, pairs_key = context.key("kid"), context.key("kid_all_pairs")
+    interval = normal_interval(result.all_pairs, result.standard_error)
     return [
-        Value(
-            key, result.mean, result.std, count, "lower", {**fields, **subsets}, {**record, **_note(key, result.mean)}
-        ),
-        Value(
-            key=pairs_key,
-            value=result.all_pairs,
-            std=None,
-            count=count,
-            better="lower",
-            fields=fields,
-            record={**record, "interval": "delete-one jackknife, normal", **_note(pairs_key, result.all_pairs)},
-            interval=normal_interval(result.all_pairs, result.standard_error),
-        ),
+        over_subsets,
+        context.value("kid_all_pairs", result.all_pairs, count, "lower", fields, record=record, interval=interval),
     ]
 
 
-def _note(key: str, value: float) -> dict[str, Any]:
+def _note(key: str, value: float) -> dict[str, str]:
     if value >= 0:
         return {}
     return {"note": f"{key} is below 0: the estimate is unbiased, and it cannot distinguish the two sets"}

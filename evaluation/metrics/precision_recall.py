@@ -104,46 +104,34 @@ def check(context: Context) -> None:
 
 def measure(context: Context) -> list[Value]:
     """Measures precision, recall, density, coverage of `num_fid` generated against `num_real` reference images."""
-    settings, count = context.settings, context.required("num_fid")
-    device = context.float64_device
-    result = prdc(
-        real=context.features("reference", context.num_real).to(device),
-        fake=context.features("generated", count).to(device),
-        pr_neighbours=settings.pr_neighbours,
-        dc_neighbours=settings.dc_neighbours,
-    )
-    fields = {
-        "num_generated": count,
-        "num_reference": context.num_real,
-        **context.set_fields("reference", context.num_real),
-        **context.extractor_fields(),
-        **context.generation_fields(),
-    }
+    settings, device = context.settings, context.float64_device
+    count, num_real = context.required("num_fid"), context.num_real
+    k_pr, k_dc = settings.pr_neighbours, settings.dc_neighbours
+    real, fake = context.features("reference", num_real), context.features("generated", count)
+    result = prdc(real=real.to(device), fake=fake.to(device), pr_neighbours=k_pr, dc_neighbours=k_dc)
     binomial, normal = "binomial over images (Wilson), balls fixed", "normal over images, cut at 0, balls fixed"
-    num_real = context.num_real
-    intervals: dict[str, tuple[int, int, tuple[float, float] | None, str]] = {
-        "precision": (settings.pr_neighbours, count, wilson_interval(result.precision, count), binomial),
-        "recall": (settings.pr_neighbours, num_real, wilson_interval(result.recall, num_real), binomial),
-        "f_score": (settings.pr_neighbours, count, None, ""),
-        "density": (settings.dc_neighbours, count, _of_density(result), normal),
-        "coverage": (settings.dc_neighbours, num_real, wilson_interval(result.coverage, num_real), binomial),
+    values: dict[str, tuple[int, int, tuple[float, float] | None, str]] = {
+        "precision": (k_pr, count, wilson_interval(result.precision, count), binomial),
+        "recall": (k_pr, num_real, wilson_interval(result.recall, num_real), binomial),
+        "f_score": (k_pr, count, None, ""),
+        "density": (k_dc, count, _density_interval(result), normal),
+        "coverage": (k_dc, num_real, wilson_interval(result.coverage, num_real), binomial),
     }
     return [
-        Value(
-            key=context.key(name),
-            value=getattr(result, name),
-            std=None,
-            count=images,
-            better="higher",
-            fields={"neighbours": neighbours, **fields},
-            record={"reference": context.reference_name, **({"interval": how} if interval else {})},
+        context.value(
+            name,
+            getattr(result, name),
+            images,
+            "higher",
+            {"neighbours": neighbours, "num_generated": count, **context.image_fields(num_real)},
+            record={"reference": context.reference_name, **({"interval": method} if interval else {})},
             interval=interval,
         )
-        for name, (neighbours, images, interval, how) in intervals.items()
+        for name, (neighbours, images, interval, method) in values.items()
     ]
 
 
-def _of_density(result: Prdc) -> tuple[float, float] | None:
+def _density_interval(result: Prdc) -> tuple[float, float] | None:
     """Returns the 95 % normal interval, clipped at 0; None for a density of 0, which has no spread to estimate from."""
     low, high = normal_interval(result.density, result.density_error)
     return (max(low, 0.0), high) if result.density else None
