@@ -1,6 +1,5 @@
 """Measures metrics of a context and makes a report."""
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ from evaluation.reporting.neighbours import sample_neighbours
 from evaluation.reporting.report import Report
 from evaluation.reporting.value import Value
 from evaluation.runtime.isolation import isolated
-from evaluation.runtime.machine import machine
+from evaluation.runtime.machine import machine, timed
 from evaluation.runtime.processes import by_the_first
 
 NUM_SAMPLES = 64
@@ -31,13 +30,8 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
     check_metrics(metrics)
     for name in metrics:
         check_needs(name, METRICS[name], context)
-    values: list[Value] = []
-    seconds: dict[str, float] = {}
     with isolated():
-        for name in dict.fromkeys(metrics):
-            start = time.monotonic()
-            values += _measured(METRICS[name], context)
-            seconds[name] = round(time.monotonic() - start, 3)
+        values, seconds = timed(metrics, lambda name: _measured(METRICS[name], context))
         neighbours, found_by = sample_neighbours(context)
     return Report.of(
         values,

@@ -16,9 +16,9 @@ from evaluation.generalization.measures import (
 )
 from evaluation.generalization.noise import NoiseSensitivity, noise_sensitivity, sensitivity_to
 from evaluation.generalization.plots import plot_complexity
-from evaluation.generalization.registry import MEASURES, check_measures
-from evaluation.generalization.report import measure
+from evaluation.generalization.report import check_measures, measure
 from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
+from evaluation.generalization.values import MEASURES
 from evaluation.settings import MeasureSettings
 
 __all__ = [

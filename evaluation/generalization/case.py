@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evaluation.generalization.classifier import checked_forward, margin_of
+from evaluation.generalization.classifier import logits_of, margin_of
 from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
 from evaluation.images.reader import fingerprint
 from evaluation.settings import MeasureSettings
@@ -18,19 +18,15 @@ VERSION = 1  # of the measures; increase it with any change to a value
 
 @dataclass(frozen=True)
 class Case:
-    """A network and the images to measure it on; quantities that several measures use are computed once.
-
-    data, labelled: protocol fields of the images, and of the labels.
-    as_used: protocol fields of how the network is used, independent of its weights.
-    """
+    """A network and the images to measure it on; quantities that several measures use are computed once."""
 
     network: nn.Module
     images: Tensor  # float32 or float64 (N, ...), in the network's input range
     labels: Tensor  # int64 (N,)
     settings: MeasureSettings
-    data: Mapping[str, Any]
-    labelled: Mapping[str, Any]
-    as_used: Mapping[str, Any]
+    data: Mapping[str, Any]  # protocol fields of the images
+    labelled: Mapping[str, Any]  # of the labels
+    as_used: Mapping[str, Any]  # of how the network is used, independent of its weights
 
     def rows(self, count: int) -> Tensor:
         """Returns the rows of the `count` images that are measured, int64, ascending."""
@@ -52,12 +48,7 @@ class Case:
             "images_rows": fingerprint(rows),
             "images_seed": self.settings.seed if len(rows) < len(self.images) else None,
         }
-        return {**self.image_fields, **drawn, **(self.labelled if labels else {})}
-
-    @property
-    def image_fields(self) -> dict[str, Any]:
-        """Protocol fields of the network and the images."""
-        return {**self.network_fields, **self.data}
+        return {**self.network_fields, **self.data, **drawn, **(self.labelled if labels else {})}
 
     @property
     def network_fields(self) -> dict[str, Any]:
@@ -78,9 +69,7 @@ class Case:
     @cached_property
     def logits(self) -> Tensor:
         """Logits at the points, float64 (n, K), on the CPU."""
-        images, labels = self.points
-        with checked_forward(self.network, images, labels) as forward, torch.no_grad():
-            return torch.cat([forward(some).double().cpu() for some in images.split(self.settings.batch_size)])
+        return logits_of(self.network, *self.points, self.settings.batch_size)
 
     @cached_property
     def margins(self) -> Tensor:

@@ -33,8 +33,7 @@ class Margin(nn.Module):
 def margin_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Returns logits[y] - max over j != y of logits[j], (N,), for logits (N, K) and labels y int64 (N,)."""
     chosen = labels[:, None]
-    others = logits.scatter(1, chosen, -torch.inf)
-    return logits.gather(1, chosen).squeeze(1) - others.max(dim=1).values
+    return logits.gather(1, chosen).squeeze(1) - logits.scatter(1, chosen, -torch.inf).max(dim=1).values
 
 
 @contextmanager
@@ -55,6 +54,12 @@ def checked_forward(network: nn.Module, images: Tensor, labels: Tensor | None = 
     with still(network):
         _check_single_images(forward, images, None if labels is None else int(labels.max()))
         yield forward
+
+
+def logits_of(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+    """Computes the logits of all images, float64 (N, K), on the CPU, with the checks of `checked_forward`."""
+    with checked_forward(network, images, labels) as forward, torch.no_grad():
+        return torch.cat([forward(some).double().cpu() for some in images.split(batch_size)])
 
 
 def device_of(network: nn.Module, images: Tensor) -> torch.device:

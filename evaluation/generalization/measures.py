@@ -6,14 +6,16 @@ shortcuts are not part of the first two, as in the paper.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
-from evaluation.generalization.classifier import BATCH_SIZE, Forward, checked_forward, margin_of
+from evaluation.generalization.classifier import BATCH_SIZE, Forward, checked_forward, logits_of, margin_of
 from evaluation.generalization.spectra import LayerSingularValues, layer_spectra, weight_layers
 from evaluation.metrics.lipschitz import gradient_of
 
@@ -61,17 +63,8 @@ def complexity_of(margin: Tensor, layers: Sequence[LayerSingularValues], jac_nor
 
 
 def margins(network: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = BATCH_SIZE) -> Tensor:
-    """Computes f(x)[y] - max over j != y of f(x)[j] for each image, float64 (N,); positive if classified correctly.
-
-    Raises:
-        EvaluationError: see `checked_forward`.
-    """
-    with checked_forward(network, images, labels) as forward, torch.no_grad():
-        parts = [
-            margin_of(forward(some).double().cpu(), classes.cpu())
-            for some, classes in zip(images.split(batch_size), labels.split(batch_size), strict=True)
-        ]
-    return torch.cat(parts)
+    """Computes f(x)[y] - max over j != y of f(x)[j] for each image, float64 (N,); positive if classified correctly."""
+    return margin_of(logits_of(network, images, labels, batch_size), labels.cpu())
 
 
 def log_spec_fro(layers: Sequence[LayerSingularValues]) -> float:
@@ -91,9 +84,8 @@ def log_spec_l1(layers: Sequence[LayerSingularValues], *, columns: bool = False,
     """
     norms = [layer.norm_21_columns if columns else layer.norm_21_rows for layer in layers]
     scales = [layer.spectral_norm if relative else 1.0 for layer in layers]
-    return _log_product(layers) + 3 * math.log(
-        math.fsum((norm / scale) ** (2 / 3) for norm, scale in zip(norms, scales, strict=True))
-    )
+    shares = ((norm / scale) ** (2 / 3) for norm, scale in zip(norms, scales, strict=True))
+    return _log_product(layers) + 3 * math.log(math.fsum(shares))
 
 
 def _log_product(layers: Sequence[LayerSingularValues]) -> float:
@@ -118,12 +110,11 @@ def log_jac_norm(network: nn.Module, images: Tensor, labels: Tensor, *, batch_si
     with checked_forward(network, images, labels) as forward:
         for some, classes in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             hidden = _HiddenLayers(len(some))
-            handles = [layer.register_forward_pre_hook(hidden.hook(name), with_kwargs=True) for name, layer in layers]
-            try:
+            with ExitStack() as hooks:
+                for name, layer in layers:
+                    hook = partial(hidden.enter, name)
+                    hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
                 parts.append(_log_jac_norm(forward, hidden, some, classes))
-            finally:
-                for handle in handles:
-                    handle.remove()
     return torch.cat(parts)
 
 
@@ -152,15 +143,9 @@ class _HiddenLayers:
         self.seen: list[tuple[Tensor, int]] = []  # with versions; kept alive so that identities stay unique
         self.logs: list[Tensor] = []  # (count,)
 
-    def hook(self, name: str) -> Any:
-        """Returns the forward pre-hook of the layer with this name."""
-
-        def enter(layer: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-            self._enter(name, arguments[0] if arguments else named["input"])
-
-        return enter
-
-    def _enter(self, name: str, h: Tensor) -> None:
+    def enter(self, name: str, layer: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        """Records the input of a layer; a forward pre-hook after the first argument, the layer's name."""
+        h = arguments[0] if arguments else named["input"]
         if any(h is tensor and h._version == version for tensor, version in self.seen):
             return
         self.seen.append((h, h._version))

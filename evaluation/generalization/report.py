@@ -1,22 +1,22 @@
 """Measures a classifier and returns a report."""
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from evaluation.errors import check_names
 from evaluation.generalization.case import Case
 from evaluation.generalization.classifier import checked_forward, device_of
-from evaluation.generalization.registry import MEASURES, check_measures
 from evaluation.generalization.spectra import weight_layers
-from evaluation.images.reader import check_inputs, check_labels, fingerprint
+from evaluation.generalization.values import MEASURES
+from evaluation.images.reader import fingerprint
 from evaluation.reporting.report import Report
-from evaluation.reporting.value import Value, protocol_hash
+from evaluation.reporting.value import protocol_hash
 from evaluation.runtime.isolation import isolated
-from evaluation.runtime.machine import machine
+from evaluation.runtime.machine import machine, timed
 from evaluation.settings import MeasureSettings
 
 DEFAULTS = MeasureSettings()
@@ -46,52 +46,41 @@ def measure(
     Args:
         names: keys of MEASURES.
         network: images -> logits (N, K), measured on its device. Switched to eval mode and back.
-        images: all images of a split, (N, ...), float32 or float64, in the network's input range.
-        labels: int64 (N,).
-        data_name, split: for example "cifar100" and "train".
+        images, labels: a whole split: float32 or float64 (N, ...) in the network's input range, and int64 (N,).
+        data_name, split, label_kind: for example "cifar100", "train" and "random, seed 0".
         data_fingerprint: fingerprint of the source of the images, such as their pixels; default: of `images`.
-        label_kind: origin of the labels, such as "random, seed 0".
-        network_protocol: how the network is used as far as it affects values, such as the scale of its input or whether
-            normalized weights are exact.
+        network_protocol: settings of the network's use that affect values, such as the scale of its input.
         subject: description of the network, such as experiment, step, checkpoint.
-        class_names: names by label.
 
     Raises:
         EvaluationError: unknown names; see `checked_forward`; a network for which a measure is not defined.
     """
     check_measures(names)
-    check_inputs(images, "classifier's")
-    check_labels(labels, len(images), "classifier's")
     protocol_hash("network", dict(network_protocol))  # raises early if it cannot be hashed
-    images = images.detach()
     with isolated():
-        with checked_forward(network, images, labels):  # checks the classifier before anything is measured
-            pass
-        if any(MEASURES[name].layers for name in names):
-            weight_layers(network)
-        case = Case(
-            network,
-            images,
-            labels,
-            settings,
-            data={"data": data_name, "split": split, "images_fingerprint": data_fingerprint or fingerprint(images)},
-            labelled={"labels": label_kind, "labels_fingerprint": fingerprint(labels)},
-            as_used=network_protocol,
-        )
-        values: list[Value] = []
-        seconds: dict[str, float] = {}
-        for name in dict.fromkeys(names):
-            start = time.monotonic()
-            values += MEASURES[name].values(case)
-            seconds[name] = round(time.monotonic() - start, 3)
-    return Report.of(
-        values,
-        arrays={},
-        title=", ".join(text for text in (data_name, split) if text),
-        subject={**subject, **_described(network)},
-        machine=machine(device_of(network, images), batch_size=settings.batch_size, seconds=seconds),
-        class_names=class_names,
-    )
+        _check(names, network, images, labels)
+        images = images.detach()
+        data = {"data": data_name, "split": split, "images_fingerprint": data_fingerprint or fingerprint(images)}
+        labelled = {"labels": label_kind, "labels_fingerprint": fingerprint(labels)}
+        case = Case(network, images, labels, settings, data, labelled, network_protocol)
+        values, seconds = timed(names, lambda name: MEASURES[name].values(case))
+    where = machine(device_of(network, images), batch_size=settings.batch_size, seconds=seconds)
+    title = ", ".join(text for text in (data_name, split) if text)
+    subject = {**subject, **_described(network)}
+    return Report.of(values, arrays={}, title=title, subject=subject, machine=where, class_names=class_names)
+
+
+def check_measures(names: Sequence[str]) -> None:
+    """Raises EvaluationError for an empty list or an unknown measure."""
+    check_names("measures", names, MEASURES)
+
+
+def _check(names: Sequence[str], network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Checks images, labels, the classifier and its layers before anything is measured."""
+    with checked_forward(network, images, labels):
+        pass
+    if any(MEASURES[name].layers for name in names):
+        weight_layers(network)
 
 
 def _described(network: nn.Module) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The measures: functions of a case that return values with their protocols and arrays over all images."""
+"""Registry of measures. A measure computes values from a case, with their protocols and arrays over all images."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,14 @@ EXACT = {
     "matrix": "(output units, everything else)",
     "singular_values": "exact, float64",
 }
+COMPLEXITIES: dict[str, dict[str, Any]] = {
+    "spec_fro": EXACT,
+    "spec_l1": {**EXACT, "norm_21": "sum of the norms of rows", "over_spectral_norm": True},
+    "jac_norm": {
+        "hidden": "inputs of linear and convolution layers, but of the first called; an input that is shared, once",
+        "gradients": "of the margin, along all paths",
+    },
+}
 
 
 def accuracy(case: Case) -> list[Value]:
@@ -35,24 +43,24 @@ def accuracy(case: Case) -> list[Value]:
     per_class = torch.stack([correct[labels == label].mean() for label in classes])
     fields = case.fields(case.settings.num_points, labels=True)
     return [
-        _value(
+        *_values(
             case,
             "accuracy",
-            _summary(case, correct)["mean"],
+            {"": _mean(case, correct)},
             len(correct),
             {**fields, "right": "the largest logit, the first of equals, is the label's"},
             better="higher",
             record={"classes": [{"images": count} for count in counts.tolist()]},
-            arrays={"accuracy/per_class": per_class.numpy(), "accuracy/classes": classes.numpy()},
+            arrays={"per_class": per_class, "classes": classes},
         ),
-        _value(
+        *_values(
             case,
             "loss",
-            _summary(case, losses)["mean"],
+            {"": _mean(case, losses)},
             len(losses),
             {**fields, "loss": "mean cross-entropy of softmax, natural logarithm, in float64"},
             better="lower",
-            arrays={"loss/by_image": losses.numpy()},
+            arrays={"by_image": losses},
         ),
     ]
 
@@ -61,13 +69,12 @@ def margin(case: Case) -> list[Value]:
     """Measures the mean and percentiles of margins, which scale with the logits, and the fraction of margins <= 0."""
     margins = case.margins
     fields = {**case.fields(case.settings.num_points, labels=True), "margin": MARGIN}
-    found = _summary(case, margins)
-    statistics = {"mean": found["mean"], "p10": _negated(_summary(case, -margins)["p90"])}
-    statistics |= {name: found[name] for name in ("p50", "p90")}
-    wrong = _summary(case, (margins <= 0).double())["mean"]
+    found = _summary(case, margins, "mean", "p50", "p90")
+    statistics = {"mean": found.pop("mean"), "p10": _negated(_summary(case, -margins, "p90")["p90"]), **found}
+    wrong = {"not_positive": _mean(case, (margins <= 0).double())}
     return [
         *_values(case, "margin", statistics, len(margins), fields, arrays={"value": margins}),
-        _value(case, "margin/not_positive", wrong, len(margins), fields, better="lower"),
+        *_values(case, "margin", wrong, len(margins), fields, better="lower"),
     ]
 
 
@@ -82,30 +89,17 @@ def complexity(case: Case) -> list[Value]:
         "margin_not_positive": "left out",
         "logarithm": "natural",
     }
-    definitions: dict[str, dict[str, Any]] = {
-        "spec_fro": EXACT,
-        "spec_l1": {**EXACT, "norm_21": "sum of the norms of rows", "over_spectral_norm": True},
-        "jac_norm": {
-            "hidden": "inputs of linear and convolution layers, but of the first called; an input that is shared, once",
-            "gradients": "of the margin, along all paths",
-        },
-    }
     values: list[Value] = []
-    for name, definition in definitions.items():
+    for name, definition in COMPLEXITIES.items():
         kind, logs = f"complexity/{name}", getattr(found, name)
         kept = logs[logs.isfinite()]
+        record = {"left_out": len(logs) - len(kept), "note": "" if len(kept) else f"{kind}: no image has a value"}
+        statistics, fields = _summary(case, kept, "p90"), {**common, **definition}
         values += _values(
-            case,
-            kind,
-            {"p90": _summary(case, kept)["p90"]},
-            len(kept),
-            {**common, **definition},
-            better="lower",
-            record={"left_out": len(logs) - len(kept), "note": "" if len(kept) else f"{kind}: no image has a value"},
-            arrays={"log": logs},
+            case, kind, statistics, len(kept), fields, better="lower", record=record, arrays={"log": logs}
         )
-    excluded = _summary(case, (found.margin <= 0).double())["mean"]
-    return [*values, _value(case, "complexity/excluded", excluded, len(images), common, better="lower")]
+    excluded = {"excluded": _mean(case, (found.margin <= 0).double())}
+    return [*values, *_values(case, "complexity", excluded, len(images), common, better="lower")]
 
 
 def noise(case: Case) -> list[Value]:
@@ -116,7 +110,7 @@ def noise(case: Case) -> list[Value]:
         case.network, images, draws=settings.draws, seed=settings.seed, batch_size=settings.batch_size
     )
     finite = found.sensitivity.isfinite()
-    summary, zero = _summary(case, found.sensitivity[finite]), int((~finite).sum())
+    kept, zero = found.sensitivity[finite], int((~finite).sum())
     fields = {
         **case.fields(settings.num_noise, labels=False),
         "sensitivity": "E |f(x + eta |x|) - f(x)|^2 / |f(x)|^2",
@@ -129,16 +123,8 @@ def noise(case: Case) -> list[Value]:
         "mean_standard_error": float(found.standard_error[finite].mean()) if settings.draws > 1 else None,
         "note": f"noise: {zero} images are left out because their logits are 0" if zero else "",
     }
-    return _values(
-        case,
-        "noise",
-        {name: summary[name] for name in ("max", "mean", "p90")},
-        int(finite.sum()),
-        fields,
-        better="lower",
-        record=record,
-        arrays=found._asdict(),
-    )
+    statistics = _summary(case, kept, "max", "mean", "p90")
+    return _values(case, "noise", statistics, len(kept), fields, better="lower", record=record, arrays=found._asdict())
 
 
 def local_constants(case: Case) -> list[Value]:
@@ -149,18 +135,13 @@ def local_constants(case: Case) -> list[Value]:
     fields = {**case.fields(settings.num_local, labels=False), "jacobian": "of the logits by the image, Euclidean"}
     values: list[Value] = []
     for name, norms in found._asdict().items():
-        summary = _summary(case, norms)
-        statistics = {one: summary[one] for one in ("mean", "p95", "max")}
+        statistics = _summary(case, norms, "mean", "p95", "max")
         values += _values(case, f"local/{name}", statistics, len(norms), fields, arrays={"norm": norms})
     return values
 
 
 def global_constants(case: Case) -> list[Value]:
-    """Measures empirical Lipschitz constants of random pairs of different images.
-
-    Raises:
-        EvaluationError: there is only one image.
-    """
+    """Measures empirical Lipschitz constants of random pairs of different images, of which there must be two."""
     settings, count = case.settings, len(case.images)
     if count < 2:
         raise EvaluationError("measure global: got 1 image, expected at least 2 for pairs")
@@ -170,28 +151,19 @@ def global_constants(case: Case) -> list[Value]:
     x, y = (case.images[side.to(case.images.device)] for side in rows.unbind(1))
     found = global_lipschitz(case.network, x, y, batch_size=settings.batch_size)
     kept = found.ratio[found.ratio.isfinite()]
-    summary, equal = _summary(case, kept), len(rows) - len(kept)
+    equal = len(rows) - len(kept)
     fields = {
-        **case.image_fields,
+        **case.network_fields,
+        **case.data,
         "num_images": count,
         "num_pairs": settings.num_pairs,
         "pairs": "two images out of all, at random; none again before all have come",
         "pairs_seed": settings.seed,
         "ratio": "|f(x) - f(y)|_2 / |x - y|_2",
     }
-    return _values(
-        case,
-        "global",
-        {name: summary[name] for name in ("mean", "p95", "max")},
-        len(kept),
-        fields,
-        record={
-            "counted": "pairs",
-            "note": f"global: {equal} pairs are left out because their images are equal" if equal else "",
-        },
-        arrays=found._asdict(),
-        over="pairs",
-    )
+    note = f"global: {equal} pairs are left out because their images are equal" if equal else ""
+    record, statistics = {"counted": "pairs", "note": note}, _summary(case, kept, "mean", "p95", "max")
+    return _values(case, "global", statistics, len(kept), fields, record=record, arrays=found._asdict(), over="pairs")
 
 
 def spectra(case: Case) -> list[Value]:
@@ -206,24 +178,21 @@ def spectra(case: Case) -> list[Value]:
         "log_spectral_norm_sum": np.log(norms).sum(),
         "normalized_stable_rank_mean": normalized.mean(),
     }
+    statistics = {name: Statistic(float(total), None) for name, total in totals.items()}
     arrays = {"spectral_norm": norms, "stable_rank": ranks, "normalized_stable_rank": normalized, "shape": shapes}
     fields = {**case.network_fields, **EXACT, "normalized": "over min(rows, columns)"}
-    return _values(
-        case,
-        "spectra",
-        {name: Statistic(float(total), None) for name, total in totals.items()},
-        len(layers),
-        fields,
-        record={"counted": "layers", "layers": [layer.name for layer in layers]},
-        arrays=arrays,
-    )
+    record = {"counted": "layers", "layers": [layer.name for layer in layers]}
+    return _values(case, "spectra", statistics, len(layers), fields, record=record, arrays=arrays)
 
 
-def _summary(case: Case, values: Tensor) -> dict[str, Statistic]:
-    """Returns mean, maximum and percentiles of finite values (n,); NaN if there are none."""
-    if not len(values):
-        return dict.fromkeys(("mean", "max", "p50", "p90", "p95"), Statistic(math.nan, None))
-    return summarize(values.numpy(), seed=case.settings.seed)
+def _summary(case: Case, values: Tensor, *names: str) -> dict[str, Statistic]:
+    """Returns the named statistics of finite values (n,); NaN if there are none."""
+    found = summarize(values.numpy(), seed=case.settings.seed) if len(values) else {}
+    return {name: found.get(name, Statistic(math.nan, None)) for name in names}
+
+
+def _mean(case: Case, values: Tensor) -> Statistic:
+    return _summary(case, values, "mean")["mean"]
 
 
 def _negated(statistic: Statistic) -> Statistic:
@@ -239,41 +208,43 @@ def _values(
     count: int,
     fields: Mapping[str, Any],
     *,
-    arrays: Mapping[str, Tensor | np.ndarray],
     better: str = "",
     record: Mapping[str, Any] | None = None,
+    arrays: Mapping[str, Tensor | np.ndarray] | None = None,
     over: str = "images",
 ) -> list[Value]:
-    """Makes the values "kind/statistic" of one distribution, with the arrays "kind/array"."""
-    named = {f"{kind}/{name}": np.asarray(array) for name, array in arrays.items()}
+    """Returns the values "kind/statistic", or "kind" for a statistic "", of one sample, with arrays "kind/array"."""
+    named = {f"{kind}/{name}": np.asarray(array) for name, array in (arrays or {}).items()}
+    method = f"95 %, percentile bootstrap over {over}, {RESAMPLES:,} resamples, seed {case.settings.seed}"
     return [
-        _value(case, f"{kind}/{name}", one, count, fields, better=better, record=record, arrays=named, over=over)
-        for name, one in statistics.items()
+        Value(
+            key=f"{kind}/{name}" if name else kind,
+            value=value,
+            std=None,
+            count=count,
+            better=better,
+            fields=dict(fields),
+            record={**(record or {}), **({"interval": method} if interval else {})},
+            arrays=named,
+            interval=interval,
+        )
+        for name, (value, interval) in statistics.items()
     ]
 
 
-def _value(
-    case: Case,
-    key: str,
-    statistic: Statistic,
-    count: int,
-    fields: Mapping[str, Any],
-    *,
-    better: str,
-    record: Mapping[str, Any] | None = None,
-    arrays: Mapping[str, np.ndarray] | None = None,
-    over: str = "images",
-) -> Value:
-    interval = statistic.interval
-    obtained = f"95 %, percentile bootstrap over {over}, {RESAMPLES:,} resamples, seed {case.settings.seed}"
-    return Value(
-        key=key,
-        value=statistic.value,
-        std=None,
-        count=count,
-        better=better,
-        fields=dict(fields),
-        record={**(record or {}), **({"interval": obtained} if interval else {})},
-        arrays=dict(arrays or {}),
-        interval=interval,
-    )
+class Measure(NamedTuple):
+    """A measure of a classifier; `layers`: it requires that all weights are in linear and convolution layers."""
+
+    values: Callable[[Case], list[Value]]
+    layers: bool = False
+
+
+MEASURES: dict[str, Measure] = {
+    "accuracy": Measure(accuracy),
+    "margin": Measure(margin),
+    "complexity": Measure(complexity, layers=True),
+    "noise": Measure(noise),
+    "local": Measure(local_constants),
+    "global": Measure(global_constants),
+    "spectra": Measure(spectra, layers=True),
+}
