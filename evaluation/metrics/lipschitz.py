@@ -59,8 +59,8 @@ def pair_ratios(
     critic: Callable[..., Tensor], x: Tensor, y: Tensor, labels: Tensor | None = None, *, batch_size: int = BATCH_SIZE
 ) -> Ratios:
     """Computes the ratios of `empirical_lipschitz` together with distances and differences."""
-    _check_points(x, labels)
-    _check_points(y, labels)
+    for points in (x, y):
+        _check_points(points, labels)
     if x.shape != y.shape:
         raise EvaluationError(f"pairs: got {tuple(x.shape)} and {tuple(y.shape)}, expected one shape")
     parts = []
@@ -215,15 +215,14 @@ def measure(context: Context) -> list[Value]:
 
 def _roles(context: Context) -> dict[str, str]:
     """Maps the paper's names of image sets to those of the context."""
-    roles = {"real": "reference" if context.trained_on is None else "trained_on", "fake": "generated"}
-    return {**roles, "test": "test"} if _has_other_test_images(context, roles["real"]) else roles
-
-
-def _has_other_test_images(context: Context, real: str) -> bool:
+    real = "reference" if context.trained_on is None else "trained_on"
+    roles = {"real": real, "fake": "generated"}
     if context.test is None or len(context.test) < context.settings.num_lipschitz:
-        return False
+        return roles
     labelled = context.test_labels is not None or not context.critic_is_conditional
-    return labelled and context.test_fingerprint != context.image_set(real).fingerprint
+    if labelled and context.test_fingerprint != context.image_set(real).fingerprint:
+        roles["test"] = "test"
+    return roles
 
 
 def _points(context: Context, name: str, role: str) -> Points:

@@ -4,7 +4,7 @@ d^2 = ||m1 - m2||^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2).
 
 With S_i = F_i^T F_i the last trace is the sum of the singular values of F1 F2^T, which is also the sum of the square
 roots of the eigenvalues of the symmetric F1 S2 F1^T. Both are real. The first, with centred features for F, is exact
-where covariances are singular; the second, with the Cholesky factor for F1, is faster.
+for singular covariances; the second, with the Cholesky factor for F1, is faster.
 """
 
 from collections.abc import Iterable
@@ -16,22 +16,22 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.images.features import check_rows, float64_rows
+from evaluation.images.features import float64_pair, float64_rows
 
 CHUNK = 4096  # rows turned to float64 at a time
 BLOCK = 256  # rows of a triangular factor multiplied at a time
 
 
 class Frechet(NamedTuple):
-    """A squared Fréchet distance and how the trace of the root was computed."""
+    """A squared Fréchet distance, and how the trace of the root was computed."""
 
     distance: float
-    method: str  # "cholesky"; "gram" where a side has few features; "eigh" where both covariances are singular
+    method: str  # "cholesky"; "gram" if a side has few features; "eigh" if both covariances are singular
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean (D,) and unbiased covariance (D, D) of `count` features (None: a file did not say), float64."""
+    """Mean (D,) and unbiased covariance (D, D) of `count` features (None if unknown), float64."""
 
     mean: Tensor
     covariance: Tensor
@@ -39,7 +39,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor | Iterable[Tensor]) -> "Moments":
-        """Moments of features (N, D) or of batches; sums are taken about the first batch's mean, in float64.
+        """Computes moments of features (N, D) or of batches; sums are taken about the first batch's mean, in float64.
 
         Raises:
             EvaluationError: fewer than two rows, another shape, different D, or features that are not finite.
@@ -72,9 +72,9 @@ class Moments:
 
     @cached_property
     def factor(self) -> Tensor | None:
-        """Upper triangular F (A, D) with F^T F = covariance, by Cholesky; None where the covariance is singular.
+        """Upper triangular F (A, D) with F^T F = covariance, by Cholesky; None if the covariance is singular.
 
-        A counts the dimensions that vary: dead units are no reason to call a covariance singular.
+        A is the number of dimensions that vary: features that are constant do not make a covariance singular here.
         """
         alive = self.covariance.diagonal() > 0
         triangle, failed = torch.linalg.cholesky_ex(self.covariance[alive][:, alive], upper=True)
@@ -106,19 +106,10 @@ class CentredFeatures:
 
     @classmethod
     def of(cls, features: Tensor) -> "CentredFeatures":
-        """Centres features (N, D).
-
-        Raises:
-            EvaluationError: fewer than two rows, another shape, or features that are not finite.
-        """
+        """Centres features (N, D), at least two."""
         rows = float64_rows(features, "Fréchet distance")
         mean = rows.mean(dim=0)
         return cls(mean, (rows - mean) / (len(rows) - 1) ** 0.5)
-
-    @property
-    def count(self) -> int:
-        """Number of features."""
-        return len(self.root)
 
     @cached_property
     def trace(self) -> float:
@@ -140,16 +131,12 @@ def fit(features: Tensor) -> Gaussian:
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """Squared Fréchet distance of two Gaussians.
-
-    Raises:
-        EvaluationError: moments of different dimension.
-    """
+    """Computes the squared Fréchet distance of two Gaussians; raises EvaluationError for different dimensions."""
     return frechet(a, b).distance
 
 
 def frechet_distance_of_features(x: Tensor, y: Tensor) -> float:
-    """Squared Fréchet distance of Gaussians fitted to features (N, D) and (M, D); exact also for fewer rows than D.
+    """Computes the squared Fréchet distance of Gaussians fitted to features (N, D) and (M, D), exactly for any N and M.
 
     Raises:
         EvaluationError: fewer than two rows, different D, or features that are not finite.
@@ -158,11 +145,7 @@ def frechet_distance_of_features(x: Tensor, y: Tensor) -> float:
 
 
 def frechet(a: Gaussian, b: Gaussian) -> Frechet:
-    """`frechet_distance` with its method. `a` keeps its Cholesky factor: pass the reference as `a`.
-
-    Raises:
-        EvaluationError: Gaussians of different dimension.
-    """
+    """Computes `frechet_distance` with its method. `a` keeps its Cholesky factor: pass the reference as `a`."""
     if a.mean.shape != b.mean.shape:
         raise EvaluationError(f"frechet_distance: got dimensions {len(a.mean)} and {len(b.mean)}, expected equal ones")
     shift = float((a.mean - b.mean).square().sum())
@@ -171,14 +154,8 @@ def frechet(a: Gaussian, b: Gaussian) -> Frechet:
 
 
 def frechet_of_features(x: Tensor, y: Tensor) -> Frechet:
-    """`frechet_distance_of_features` with its method."""
-    for features in (x, y):
-        check_rows(features, "frechet_distance_of_features")
-    if x.shape[1] != y.shape[1]:
-        raise EvaluationError(
-            f"frechet_distance_of_features: got shapes {tuple(x.shape)} and {tuple(y.shape)}, "
-            "expected features of one dimension"
-        )
+    """Computes `frechet_distance_of_features` with its method."""
+    x, y = float64_pair(x, y, "frechet_distance_of_features")
     return frechet(fit(x), fit(y))
 
 
@@ -193,7 +170,7 @@ def _trace_of_root(a: Gaussian, b: Gaussian) -> tuple[float, str]:
 
 
 def _lower_of_product(factor: Tensor, covariance: Tensor) -> Tensor:
-    """Lower triangle of F S F^T for upper triangular F, by blocks, with half of the multiplications."""
+    """Computes the lower triangle of F S F^T for upper triangular F, by blocks, with half of the multiplications."""
     half = covariance.new_empty(factor.shape)
     product = covariance.new_zeros(len(factor), len(factor))
     for start in range(0, len(factor), BLOCK):

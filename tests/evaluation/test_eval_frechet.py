@@ -98,7 +98,7 @@ def test_as_many_features_as_dimensions_are_few(count: int, dimension: int):
 def test_few_and_many_features_of_one_set_give_one_gaussian():
     x, y = features(90, 40), features(300, 40, seed=1)
     rows, moments = CentredFeatures.of(x), Moments.of(x)
-    assert (rows.count, rows.trace) == (90, pytest.approx(moments.trace, rel=1e-12))
+    assert (len(rows.root), rows.trace) == (90, pytest.approx(moments.trace, rel=1e-12))
     assert torch.allclose(rows.root.T @ rows.root, moments.covariance, rtol=1e-10)
     assert torch.allclose(moments.root.T @ moments.root, moments.covariance, rtol=1e-10)
     expected = frechet(moments, fit(y))

@@ -66,11 +66,8 @@ def xavier_(weight: Tensor, generator: torch.Generator) -> None:
     nn.init.xavier_uniform_(weight, generator=generator)
 
 
-INITIALIZERS: dict[str, Callable[[Tensor, torch.Generator], None]] = {
-    "normal_0.02": normal_,
-    "he": he_,
-    "xavier": xavier_,
-}
+INITIALIZERS: dict[str, Callable[[Tensor, torch.Generator], None]]
+INITIALIZERS = {"normal_0.02": normal_, "he": he_, "xavier": xavier_}
 
 
 @torch.no_grad()
@@ -108,12 +105,9 @@ LOSSES: dict[str, CriticLoss] = {
 
 
 def gradient_penalties(critic: nn.Module, real: Tensor, fake: Tensor, shares: Tensor, *, create_graph: bool) -> Tensor:
-    """(|grad f(x)| - 1)^2 at x = share * real + (1 - share) * fake, (N,). Gulrajani et al. 2017, equation 3.
+    """Computes (|grad f(x)| - 1)^2 at x = share * real + (1 - share) * fake, (N,). Gulrajani et al. 2017, equation 3.
 
-    Args:
-        real, fake: float32 (N, 3, H, W).
-        shares: (N, 1, 1, 1) in [0, 1).
-        create_graph: whether the result is to be differentiated.
+    Images are float32 (N, 3, H, W), shares (N, 1, 1, 1) in [0, 1).
     """
     mixed = torch.lerp(fake, real, shares).requires_grad_()
     (gradients,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=create_graph)
@@ -125,8 +119,7 @@ class Noise:
 
     def __init__(self, stream: str, device: torch.device) -> None:
         self.device = device
-        self.generator = torch.Generator(device)
-        self.generator.manual_seed(derived_seed(stream))
+        self.generator = torch.Generator(device).manual_seed(derived_seed(stream))
 
     def shares(self, count: int) -> Tensor:
         """Draws from U[0, 1), (count, 1, 1, 1)."""
@@ -157,17 +150,15 @@ def derived_seed(stream: str) -> int:
 class Training:
     """Training of one critic, without synchronizing with the device.
 
-    Args:
-        stream: name of the random numbers; equal names give equal critics on the same machine.
-        loss_every: steps between recorded losses.
+    Equal names `stream` of the random numbers give equal critics on the same machine. Every `loss_every`-th loss is
+    recorded.
     """
 
     def __init__(
         self, preset: Preset, size: tuple[int, int], stream: str, device: torch.device, *, loss_every: int
     ) -> None:
         self.preset, self.stream, self.device, self.loss_every = preset, stream, device, loss_every
-        self.generator = torch.Generator("cpu")
-        self.generator.manual_seed(derived_seed(stream))
+        self.generator = torch.Generator("cpu").manual_seed(derived_seed(stream))
         with torch.device("cpu"):
             critic = Critic(preset.channels, *size)
         initialize_(critic, preset, self.generator)

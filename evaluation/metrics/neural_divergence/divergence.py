@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from evaluation.context import Context
 from evaluation.errors import EvaluationError
-from evaluation.images.reader import Sampler, check_images, check_same_size, fingerprint
+from evaluation.images.reader import Sampler, fingerprint
 from evaluation.metrics.neural_divergence.critic import LOSSES, Noise, Training, gradient_penalties
 from evaluation.metrics.neural_divergence.images import CHUNK, CriticImages, critic_images, steps_per_chunk
 from evaluation.metrics.neural_divergence.unfinished import Unfinished
@@ -168,25 +168,20 @@ def neural_divergence(
         pool: trains on this many images of the sampler, generated once, instead of new ones; the final means are over
             new ones in any case.
         seed: seed of the critics' weights and batches; equal seeds give equal results on the same machine.
-        checkpoints: folder for the state of an unfinished run, saved about once a minute. The same call resumes from
-            it, bit for bit. The final state is kept until
-            `evaluation.metrics.neural_divergence.unfinished.forget_finished`.
+        checkpoints: folder for the state of a run, saved about once a minute, from which the same call resumes bit for
+            bit; `unfinished.forget_finished` removes the final state.
         identity: describes a sampler (hash of its checkpoint, how it draws); required with `checkpoints`.
 
     Raises:
         EvaluationError: unusable images or settings, a folder that cannot be written, or a critic that diverged.
     """
     chosen = check_settings(preset, steps=steps, samples=samples, batch_size=batch_size, num_critics=num_critics)
-    device = torch.device(device)
-    check_images(test, "test")
     if isinstance(generated, Tensor):
-        check_images(generated, "generated")
-        check_same_size(generated, "generated", test, "test")
         chosen = replace(chosen, samples=min(chosen.samples, len(generated)))
     elif checkpoints is not None and not identity:
         raise EvaluationError("nd: got checkpoints for a sampler without identity, expected a text that identifies it")
     with isolated(), torch.inference_mode(False), torch.enable_grad():
-        images = critic_images(generated, test, critic_holdout, pool, seed, device)
+        images = critic_images(generated, test, critic_holdout, pool, seed, torch.device(device))
         unfinished = Unfinished(checkpoints, {} if checkpoints is None else _key(images, chosen, seed, identity))
         finished = _finished(images, chosen, seed, unfinished)
     unfinished.finish({"finished": [critic.plain() for critic in finished], "current": None})
@@ -283,15 +278,10 @@ class CriticRun:
 
     def __init__(self, images: CriticImages, preset: Preset, stream: str) -> None:
         self.images, self.preset, self.stream = images, preset, stream
-        self.training = Training(
-            preset,
-            (images.real.shape[2], images.real.shape[3]),
-            stream,
-            images.device,
-            loss_every=max(1, preset.steps // LOSS_POINTS),
-        )
-        self.fake_logits = torch.empty(0, device=images.device)
-        self.penalties = torch.empty(0, device=images.device)
+        height, width = images.real.shape[2:]
+        loss_every = max(1, preset.steps // LOSS_POINTS)
+        self.training = Training(preset, (height, width), stream, images.device, loss_every=loss_every)
+        self.fake_logits, self.penalties = (torch.empty(0, device=images.device) for _ in range(2))
 
     @property
     def total(self) -> int:
@@ -305,52 +295,42 @@ class CriticRun:
 
     def advance(self) -> int:
         """Trains or evaluates on the next chunk; returns the number of generated images that it took."""
-        before = self.done
-        if self.training.step < self.preset.steps:
-            self._train()
+        before, training = self.done, self.training
+        if training.step < self.preset.steps:
+            chunk = training.step // steps_per_chunk(self.preset)
+            training.run(*self.images.batches(self.preset, self.stream, chunk, training.generator))
         else:
             self._measure()
         return self.done - before
-
-    def _train(self) -> None:
-        chunk = self.training.step // steps_per_chunk(self.preset)
-        self.training.run(*self.images.batches(self.preset, self.stream, chunk, self.training.generator))
 
     def _measure(self) -> None:
         """Evaluates a chunk of generated images, and gradient penalties at random pairs.
 
         The reference code also draws real images for the other terms; here these are means over all real images.
         """
-        start = len(self.fake_logits)
+        start, critic = len(self.fake_logits), self.training.average
         stream = f"{self.stream}/final/{start}"
         count = min(CHUNK, self.preset.samples - start)
-        fake = self.images.final(stream, start, count)
-        real = self.images.partners(stream, count)
+        images = self.images.final(stream, start, count), self.images.partners(stream, count)
         noise = Noise(f"{stream}/noise", self.images.device)
-        for fake_part, real_part in zip(fake.split(PASS), real.split(PASS), strict=True):
-            self._measure_pairs(noise.pixels(fake_part, self.preset), noise.pixels(real_part, self.preset), noise)
-
-    def _measure_pairs(self, fake: Tensor, real: Tensor, noise: Noise) -> None:
-        critic = self.training.average
-        with torch.no_grad():
-            logits = critic(fake)
-        penalties = gradient_penalties(critic, real, fake, noise.shares(len(fake)), create_graph=False)
-        self.fake_logits = torch.cat([self.fake_logits, logits])
-        self.penalties = torch.cat([self.penalties, penalties])
+        for pair in zip(*(part.split(PASS) for part in images), strict=True):
+            fake, real = (noise.pixels(part, self.preset) for part in pair)
+            with torch.no_grad():
+                self.fake_logits = torch.cat([self.fake_logits, critic(fake)])
+            penalties = gradient_penalties(critic, real, fake, noise.shares(len(fake)), create_graph=False)
+            self.penalties = torch.cat([self.penalties, penalties])
 
     def result(self) -> Finished:
         """Evaluates the real images and returns the results of the critic."""
-        unseen = [self._terms(self.images.unseen, "unseen")] if len(self.images.unseen) else []
+        unseen = (self._terms(self.images.unseen, "unseen"),) if len(self.images.unseen) else ()
         terms = self._terms(self.images.real, "real")
-        return Finished(terms, tuple(unseen), self.training.loss_curve(), self.training.update.name)
+        return Finished(terms, unseen, self.training.loss_curve(), self.training.update.name)
 
     def _terms(self, real: Tensor, name: str) -> Terms:
         noise = Noise(f"{self.stream}/final/{name}/noise", self.images.device)
+        batches = (noise.pixels(part.to(self.images.device), self.preset) for part in real.split(PASS))
         with torch.no_grad():
-            logits = [
-                self.training.average(noise.pixels(part.to(self.images.device), self.preset))
-                for part in real.split(PASS)
-            ]
+            logits = [self.training.average(batch) for batch in batches]
         return _terms(torch.cat(logits).double(), self.fake_logits.double(), self.penalties.double(), self.preset)
 
     def state(self) -> dict[str, Any]:
@@ -392,16 +372,12 @@ def _means(critics: Sequence[Terms]) -> Terms:
 
 def _note(terms: Terms, preset: Preset) -> str:
     if preset.loss == "logistic" and terms.softplus_fake > WRONG_SIGN:
-        return (
-            f"softplus_fake {terms.softplus_fake:.3f} exceeds 2 log 2 = 1.386: "
-            "the critic has not converged, do not quote it"
-        )
-    if preset.loss == "wasserstein" and terms.divergence < FAR_BELOW_CHANCE:
-        return (
-            f"divergence {terms.divergence:.3f} is below 0, which identical sets have: "
-            "the critic has not converged, do not quote it"
-        )
-    return ""
+        reason = f"softplus_fake {terms.softplus_fake:.3f} exceeds 2 log 2 = 1.386"
+    elif preset.loss == "wasserstein" and terms.divergence < FAR_BELOW_CHANCE:
+        reason = f"divergence {terms.divergence:.3f} is below 0, which identical sets have"
+    else:
+        return ""
+    return f"{reason}: the critic has not converged, do not quote it"
 
 
 def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:
@@ -413,21 +389,21 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:
 
 def measure(context: Context) -> list[Value]:
     """Measures all terms of critics trained on new samples, or on the generated images, against the test images."""
-    settings = context.settings
+    settings = context.settings.nd
     generated = context.sampler if context.sampler is not None else context.generated
     assert generated is not None
     assert context.test is not None
     result = neural_divergence(
         generated,
         context.test,
-        preset=settings.nd.preset,
-        steps=settings.nd.steps,
-        samples=settings.nd.num_samples,
-        batch_size=settings.nd.batch_size,
-        num_critics=settings.nd.num_critics,
-        critic_holdout=settings.nd.holdout,
-        pool=settings.nd.pool,
-        seed=settings.seed,
+        preset=settings.preset,
+        steps=settings.steps,
+        samples=settings.num_samples,
+        batch_size=settings.batch_size,
+        num_critics=settings.num_critics,
+        critic_holdout=settings.holdout,
+        pool=settings.pool,
+        seed=context.settings.seed,
         device=context.device,
         checkpoints=context.nd_checkpoints,
         identity=_identity(context),
@@ -437,16 +413,14 @@ def measure(context: Context) -> list[Value]:
         **asdict(result.settings),
         **{name: getattr(result, name) for name in names},
         "test_fingerprint": context.test_fingerprint,
-        "seed": settings.seed,
+        "seed": context.settings.seed,
         **context.generation_fields(),
     }
     chance = LOSSES[result.settings.loss].chance
     record = {"test": context.test_name, "note": result.note, "chance": chance, "updates": result.updates}
-    arrays = {
-        f"{result.label}/losses": result.losses,
-        f"{result.label}/critics": np.array(result.critics),  # (num_critics, terms)
-    }
     values = [_value(result, result.critics, term, "", fields, record) for term in Terms._fields]
+    # Critics have the shape (num_critics, terms).
+    arrays = {f"{result.label}/losses": result.losses, f"{result.label}/critics": np.array(result.critics)}
     values[0] = replace(values[0], arrays=arrays)
     if result.unseen_critics:
         values += [_value(result, result.unseen_critics, term, "unseen/", fields, record) for term in OF_REAL_IMAGES]
@@ -457,9 +431,8 @@ def _identity(context: Context) -> str:
     """Hashes the caller's description of the generator; "" without a description or a need for it."""
     if context.nd_checkpoints is None or not context.subject:
         return ""
-    subject = dict(context.subject)
-    if "checkpoint_sha256" in subject:  # identifies the file independently of its path
-        subject.pop("checkpoint", None)
+    hashed = "checkpoint_sha256" in context.subject  # identifies the file independently of its path
+    subject = {name: value for name, value in context.subject.items() if not (hashed and name == "checkpoint")}
     return protocol_hash("identity", {"subject": subject, "protocol": context.protocol})
 
 

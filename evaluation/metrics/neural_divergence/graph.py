@@ -1,28 +1,22 @@
 """A critic's update as a CUDA graph: one launch instead of dozens, which take longer than their arithmetic."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from evaluation.runtime.files import first_line
 
-WARMUP = 3
-"""Ordinary updates before the capture, in which libraries choose kernels and Adam creates its state."""
+WARMUP = 3  # ordinary updates before the capture, in which libraries choose kernels and Adam creates its state
 
 
 class Batch(NamedTuple):
-    """Inputs of an update.
+    """Inputs of an update."""
 
-    images: uint8 (2B, 3, H, W), the real ones first.
-    uniforms: float32 of the images' shape in [0, 1), for dequantization, or None.
-    shares: float32 (B, 1, 1, 1) in [0, 1), interpolation weights of the gradient penalty, or None.
-    """
-
-    images: Tensor
-    uniforms: Tensor | None
-    shares: Tensor | None
+    images: Tensor  # uint8 (2B, 3, H, W), the real ones first
+    uniforms: Tensor | None  # float32 of the images' shape in [0, 1), for dequantization
+    shares: Tensor | None  # float32 (B, 1, 1, 1) in [0, 1), interpolation weights of the gradient penalty
 
     def copy(self) -> "Batch":
         """Copies all tensors."""
@@ -30,23 +24,8 @@ class Batch(NamedTuple):
         return Batch(self.images.clone(), uniforms, shares)
 
 
-class Update(Protocol):
-    """A training step of a critic that returns its loss, a scalar on the device; `name` describes how it runs."""
-
-    name: str
-
-    def __call__(self, batch: Batch) -> Tensor: ...
-
-
-def choose_update(update: Callable[[Batch], Tensor], device: torch.device) -> Update:
-    """Returns the update as a CUDA graph on CUDA devices, as an ordinary function on others."""
-    if device.type == "cuda":
-        return CapturedUpdate(update, device)
-    return PlainUpdate(update, f"a CUDA graph needs a CUDA device, this is {device.type}")
-
-
 class PlainUpdate:
-    """An update run operation by operation."""
+    """An update run operation by operation. It returns the loss, a scalar on the device; `name` says how it runs."""
 
     def __init__(self, update: Callable[[Batch], Tensor], reason: str) -> None:
         self.update, self.name = update, f"plain updates: {reason}"
@@ -76,7 +55,7 @@ class CapturedUpdate:
                 return self._warm_up(batch)
             if self._record is None and not self._failed:
                 self._capture(batch)
-            if self._record is None or not self._record.accepts(batch):
+            if self._record is None or self._record.inputs.images.shape != batch.images.shape:
                 return self.update(batch)
             return self._record.replay(batch)
 
@@ -109,10 +88,6 @@ class Record(NamedTuple):
     inputs: Batch
     loss: Tensor
 
-    def accepts(self, batch: Batch) -> bool:
-        """Tells whether the batch has the captured shape."""
-        return batch.images.shape == self.inputs.images.shape
-
     def replay(self, batch: Batch) -> Tensor:
         """Runs the update on the batch; returns the loss, which the next call overwrites."""
         for held, part in zip(self.inputs, batch, strict=True):
@@ -120,3 +95,10 @@ class Record(NamedTuple):
                 held.copy_(part)
         self.graph.replay()
         return self.loss
+
+
+def choose_update(update: Callable[[Batch], Tensor], device: torch.device) -> PlainUpdate | CapturedUpdate:
+    """Returns the update as a CUDA graph on CUDA devices, as an ordinary function on others."""
+    if device.type == "cuda":
+        return CapturedUpdate(update, device)
+    return PlainUpdate(update, f"a CUDA graph needs a CUDA device, this is {device.type}")

@@ -67,8 +67,12 @@ def critic_images(
     """Checks and splits the images and moves them to their devices; generates a pool of `pool` images if it is given.
 
     Raises:
-        EvaluationError: wrong images from the sampler; `holdout` or `pool` out of range.
+        EvaluationError: unusable images; `holdout` or `pool` out of range.
     """
+    check_images(test, "test")
+    if isinstance(generated, Tensor):
+        check_images(generated, "generated")
+        check_same_size(generated, "generated", test, "test")
     if pool is not None and (isinstance(generated, Tensor) or pool < 1):
         got = f"{pool} for images instead of a sampler" if isinstance(generated, Tensor) else str(pool)
         raise EvaluationError(f"nd pool: got {got}, expected at least 1, and a sampler that generates them")

@@ -36,11 +36,11 @@ class Unfinished:
 
     def read(self) -> dict[str, Any] | None:
         """Reads the last state under this key, on the CPU; None if there is none."""
-        if self.file is None or self.finished_file is None:
-            return None
         return self._read(self.finished_file) or self._read(self.file)
 
-    def _read(self, file: Path) -> dict[str, Any] | None:
+    def _read(self, file: Path | None) -> dict[str, Any] | None:
+        if file is None:
+            return None
         try:
             stored = torch.load(file, map_location="cpu", weights_only=True)
             return stored["state"] if stored["key"] == self._key else None
@@ -49,11 +49,7 @@ class Unfinished:
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
-        """Context for restoring a state that was read.
-
-        Raises:
-            EvaluationError: the state does not fit the run.
-        """
+        """Context for restoring a state that was read; raises EvaluationError if it does not fit the run."""
         try:
             yield
         except Exception as error:
@@ -65,11 +61,7 @@ class Unfinished:
         return self.file is not None and time.monotonic() - self._last_save >= SECONDS_BETWEEN_SAVES
 
     def write(self, state: dict[str, Any]) -> None:
-        """Saves the state, plain containers and tensors, in place of the previous one.
-
-        Raises:
-            EvaluationError: the folder cannot be written.
-        """
+        """Saves the state, plain containers and tensors; raises EvaluationError if the folder cannot be written."""
         assert self.file is not None
         self._write(self.file, state)
         self._last_save = time.monotonic()
