@@ -180,8 +180,8 @@ def test_a_missing_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        (["train/a/1.png", "b/1.png"], "has the split folder train/ and also b/1.png outside of it"),
-        (["train/a/1.png", "1.png"], "has the split folder train/ and also 1.png outside of it"),
+        (["train/a/1.png", "b/1.png"], "has the split folder train/ and b/1.png outside of it"),
+        (["train/a/1.png", "1.png"], "has the split folder train/ and 1.png outside of it"),
         (["a/1.png", "2.png"], "has images beside class folders, such as 2.png and a/1.png"),
         (["train/a/1.png", "train/2.png"], "x: train has images beside class folders"),
         (["train/a/1.png", "test/b/1.png"], "the class 'b' is in the test split but not in train/"),
