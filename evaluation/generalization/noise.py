@@ -48,15 +48,12 @@ def noise_sensitivity(
 def sensitivity_to(
     network: nn.Module, images: Tensor, noises: Iterable[Tensor], *, batch_size: int = BATCH_SIZE
 ) -> NoiseSensitivity:
-    """Computes `noise_sensitivity` for given values of eta, each of the images' shape.
-
-    Raises:
-        EvaluationError: see `checked_forward`.
-    """
+    """Computes `noise_sensitivity` for given values of eta, each of the images' shape."""
     with checked_forward(network, images) as forward, torch.no_grad():
         clean = torch.cat([forward(some).double() for some in images.split(batch_size)])
-        lengths = torch.linalg.vector_norm(images.flatten(1), dim=1)
-        scale = lengths.view(-1, *(1 for _ in images.shape[1:]))  # (N, 1, ...)
+        scale = torch.linalg.vector_norm(images.flatten(1), dim=1).view(
+            -1, *(1 for _ in images.shape[1:])
+        )  # (N, 1, ...)
         changes = []
         for noise in noises:
             parts = zip(images.split(batch_size), noise.split(batch_size), scale.split(batch_size), strict=True)

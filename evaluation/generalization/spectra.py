@@ -10,22 +10,19 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from evaluation.errors import EvaluationError
 from evaluation.runtime.isolation import still
 
-_ELEMENTWISE = (nn.LayerNorm,)  # their weights of two or more dimensions scale single entries and are no matrices
+_ELEMENTWISE = nn.LayerNorm  # its weights of two or more dimensions scale single entries and are no matrices
 
 
 class LayerSingularValues(NamedTuple):
     """Singular values and norms of a layer's weight W, read as a matrix (output units, everything else), (m, n).
 
     Convolutions with groups are a block-diagonal matrix.
-
-    singular_values: float64 (min(m, n),), descending; values below 1e-8 of the largest are rounding errors.
-    norm_21_rows, norm_21_columns: sums of the Euclidean norms of the rows and of the columns.
     """
 
     name: str
     shape: tuple[int, int]
-    singular_values: Tensor
-    norm_21_rows: float
+    singular_values: Tensor  # float64 (min(m, n),), descending; those below 1e-8 of the largest are rounding errors
+    norm_21_rows: float  # sum of the Euclidean norms of the rows
     norm_21_columns: float
 
     @property
@@ -64,10 +61,8 @@ def weight_layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
     ]
     if not found:
         raise EvaluationError("classifier: got no linear and no convolution layer, expected at least one")
-    known = {id(parameter) for _, module in found for parameter in module.parameters()}
-    for module in network.modules():
-        if isinstance(module, _ELEMENTWISE):
-            known |= {id(parameter) for parameter in module.parameters()}
+    handled = (module for module in network.modules() if isinstance(module, nn.Linear | _ConvNd | _ELEMENTWISE))
+    known = {id(parameter) for module in handled for parameter in module.parameters()}
     for name, parameter in network.named_parameters():
         if parameter.ndim > 1 and id(parameter) not in known:
             raise EvaluationError(

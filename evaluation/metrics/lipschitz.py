@@ -100,9 +100,6 @@ def samples_interact(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | 
     """Tests on two images whether an image's logit depends on the other images of its batch.
 
     It does with batch normalization in training mode and with minibatch standard deviations.
-
-    Raises:
-        EvaluationError: see `empirical_lipschitz`.
     """
     _check_points(x, labels)
     with still(critic):
@@ -166,11 +163,7 @@ def _requires_labels(critic: Callable[..., Tensor]) -> bool:
 
 
 def gradient_of(output: Tensor, images: Tensor, name: str, *, retain_graph: bool = False) -> Tensor:
-    """Computes the gradient of a scalar with respect to the images.
-
-    Raises:
-        EvaluationError: the scalar has no gradient; the message names the network by `name`.
-    """
+    """Computes the gradient of a scalar with respect to the images; without one, raises EvaluationError with `name`."""
     gradient = None
     if output.requires_grad:
         (gradient,) = torch.autograd.grad(output, images, retain_graph=retain_graph, allow_unused=True)

@@ -11,37 +11,22 @@ HALVED = {"num_lipschitz": "lipschitz.pairs"}  # a number of images -> the setti
 
 
 class Metric(NamedTuple):
-    """A metric and its requirements, which are checked for all metrics before the first one is measured.
-
-    Attributes:
-        measure: computes the values.
-        images: maps each image set to the setting with the number of images used, "" for all of them. A sampler can
-            replace generated images if that setting is "".
-        extractor: "features", "logits" or "" for none; with several extractors, `measure` is called for each.
-        labels: image sets that must have labels.
-        critic: whether the metric measures the discriminator.
-        statistics: whether moments from a file can replace the reference images.
-        directed: prefixes of the keys of values for which higher or lower is better; None: the metric's name.
-        check: raises EvaluationError for other requirements; called also before generated images exist.
-    """
+    """A metric and its requirements, which are checked for all metrics before the first one is measured."""
 
     measure: Callable[[Context], list[Value]]
+    # Each image set -> the setting with the number of images used, "" for all. If "", a sampler can replace generated
+    # images.
     images: dict[str, str]
-    extractor: str = ""
-    labels: tuple[str, ...] = ()
-    critic: bool = False
-    statistics: bool = False
-    directed: tuple[str, ...] | None = None
-    check: Callable[[Context], None] = lambda _: None
+    extractor: str = ""  # "features", "logits" or "" for none; with several extractors, `measure` is called for each
+    labels: tuple[str, ...] = ()  # image sets that must have labels
+    critic: bool = False  # whether the metric measures the discriminator
+    statistics: bool = False  # whether moments from a file can replace the reference images
+    directed: tuple[str, ...] | None = None  # prefixes of keys for which a side is better; None: the metric's name
+    check: Callable[[Context], None] = lambda _: None  # other requirements; called also before generated images exist
 
 
 def check_needs(name: str, metric: Metric, context: Context, *, real_only: bool = False) -> None:
-    """Checks that a context meets the requirements of a metric; `real_only` skips generated images and the critic.
-
-    Raises:
-        EvaluationError: missing or too few images, missing labels, no extractor or one without class probabilities, no
-            critic.
-    """
+    """Raises EvaluationError for an unmet requirement of a metric; `real_only` skips generated images and critics."""
     if metric.critic and context.critic is None and not real_only:
         raise EvaluationError(f"metric {name}: got no critic, expected a discriminator, for example from a checkpoint")
     for role, setting in metric.images.items():

@@ -16,9 +16,9 @@ MAX_UNPACKED = 2**30, 100  # bytes that any file may unpack to; multiple of its 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path in the same folder, which replaces `path` when the body succeeds.
+    """Yields a temporary path in the same folder, which is created; it replaces `path` if the body succeeds.
 
-    The folder is made if it is missing. Temporary files of killed processes are removed after an hour.
+    Temporary files of killed processes are removed after an hour.
 
     Raises:
         OSError: the folder or the file cannot be written; an existing file at `path` stays.
@@ -43,7 +43,7 @@ def _remove_left_over(path: Path) -> None:
 
 
 def array_names(path: Path) -> set[str]:
-    """Names of the arrays in an `.npz` file; empty for any other file."""
+    """Returns the names of the arrays in an `.npz` file; none for any other file."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
@@ -59,7 +59,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ValueError: a damaged file, or one that needs pickle.
     """
     try:
-        # np.load leaves a file it opened itself open when it fails.
+        # np.load does not close a file that it opened itself if it fails.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             _check_unpacked(path.stat().st_size, sum(info.file_size for info in archive.zip.infolist()))
             return {name: archive[name] for name in archive.files}
@@ -76,5 +76,5 @@ def _check_unpacked(packed: int, unpacked: int) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """First line of an error's message."""
+    """Returns the first line of an error's message, or its type if that is empty."""
     return str(error).strip().split("\n")[0] or type(error).__name__

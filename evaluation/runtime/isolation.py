@@ -1,7 +1,7 @@
 """Contexts that restore global random states, precision flags and modules' modes after an evaluation."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ _PRECISIONS: tuple[Any, ...] = (
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Runs its body in plain float32 with deterministic cuDNN, outside autocast, and restores every global it sets.
+    """Context of plain float32 with deterministic cuDNN, without autocast; restores every global setting it changes.
 
     This includes the state of torch's global generators, from which constructors of layers draw.
     """
@@ -32,13 +32,8 @@ def isolated() -> Iterator[None]:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         torch.set_default_dtype(torch.float32)
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-        with (
-            torch.random.fork_rng(devices=devices),
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda", enabled=False)
-            if torch.cuda.is_available()
-            else torch.autocast("cpu", enabled=False),
-        ):
+        on_cuda = torch.autocast("cuda", enabled=False) if torch.cuda.is_available() else nullcontext()
+        with torch.random.fork_rng(devices=devices), torch.autocast("cpu", enabled=False), on_cuda:
             yield
     finally:
         torch.set_default_dtype(default_dtype)
@@ -49,7 +44,7 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def still(network: Callable[..., Tensor]) -> Iterator[None]:
-    """`isolated` with gradients and eval mode, which freezes power iterations and running statistics."""
+    """Context `isolated` with gradients and eval mode, where power iterations and running statistics are constant."""
     modes = [(module, module.training) for module in network.modules()] if isinstance(network, nn.Module) else []
     try:
         for module, _ in modes:

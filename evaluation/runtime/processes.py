@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def several() -> bool:
-    """Whether this process is one of several."""
+    """Whether there are several processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -27,7 +27,7 @@ def is_first() -> bool:
 
 
 def own_part(count: int, batch_size: int) -> slice:
-    """Slice of `count` rows for this process, in whole batches as a single process would form them; may be empty."""
+    """Returns this process's slice of `count` rows, in the batches of a single process; may be empty."""
     if not several():
         return slice(0, count)
     batches, rank, processes = -(-count // batch_size), dist.get_rank(), dist.get_world_size()
@@ -36,11 +36,9 @@ def own_part(count: int, batch_size: int) -> slice:
 
 
 def gathered(part: Tensor | None) -> Tensor | None:
-    """Concatenates the rows of all processes, in each of them; None where no process has rows.
+    """Concatenates the rows of all processes, on the CPU, in each of them; None if no process has rows.
 
-    Args:
-        part: rows (n, ...) of this process, on the CPU, or None. The channels-last layout is kept, because it decides
-            the last bits of results computed from images.
+    The channels-last layout is kept, because the last bits of results computed from images depend on it.
     """
     if not several():
         return part

@@ -121,11 +121,7 @@ Gaussian = Moments | CentredFeatures
 
 
 def fit(features: Tensor) -> Gaussian:
-    """Fits a Gaussian to features (N, D), with unbiased covariance: `CentredFeatures` where N <= D, else `Moments`.
-
-    Raises:
-        EvaluationError: fewer than two rows, another shape, or features that are not finite.
-    """
+    """Fits a Gaussian to features (N, D), with unbiased covariance: `CentredFeatures` if N <= D, else `Moments`."""
     few = features.ndim == 2 and len(features) <= features.shape[1]
     return CentredFeatures.of(features) if few else Moments.of(features)
 

@@ -6,12 +6,12 @@ NORMAL_95 = NormalDist().inv_cdf(0.975)  # standard errors on either side
 
 
 def normal_interval(mean: float, standard_error: float) -> tuple[float, float]:
-    """Interval of a normally distributed estimate."""
+    """Returns the interval of a normally distributed estimate."""
     return mean - NORMAL_95 * standard_error, mean + NORMAL_95 * standard_error
 
 
 def student_interval(mean: float, standard_error: float, degrees: int) -> tuple[float, float]:
-    """Interval by Student's t with `degrees` degrees of freedom."""
+    """Returns the interval by Student's t with `degrees` degrees of freedom."""
     from scipy.special import stdtrit
 
     half = float(stdtrit(degrees, 0.975)) * standard_error
@@ -19,7 +19,7 @@ def student_interval(mean: float, standard_error: float, degrees: int) -> tuple[
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Score interval of a share of `count` independent images. Wilson 1927."""
+    """Returns the score interval of a share of `count` independent images. Wilson 1927."""
     from scipy.stats import binomtest
 
     low, high = binomtest(round(share * count), count).proportion_ci(method="wilson")

@@ -11,8 +11,8 @@ from evaluation.images.reader import fingerprint
 from evaluation.runtime.files import read_arrays
 from evaluation.statistics.frechet import Moments
 
-SYMMETRIC = 1e-4  # largest difference of the covariance and its transpose, as a share of its largest entry
-SEMIDEFINITE = 1e-6  # size of the most negative eigenvalue that rounding explains, as a share of the largest
+SYMMETRIC = 1e-4  # largest difference of the covariance and its transpose, relative to its largest entry
+SEMIDEFINITE = 1e-6  # most negative eigenvalue that rounding explains, relative to the largest
 
 
 @dataclass(frozen=True)

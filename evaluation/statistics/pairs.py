@@ -9,11 +9,7 @@ from evaluation.errors import EvaluationError
 
 
 def rows_by_class(labels: Tensor, num_classes: int, name: str) -> list[Tensor]:
-    """Rows of the images of each class.
-
-    Raises:
-        EvaluationError: fewer than two images of a class.
-    """
+    """Returns the rows of the images of each class; raises EvaluationError for fewer than two of a class."""
     rows = [(labels == label).nonzero()[:, 0] for label in range(num_classes)]
     for label, found in enumerate(rows):
         if len(found) < 2:
@@ -35,20 +31,15 @@ def pairs_across(
         first, second: rows of the images of each class, in either set.
         classes: int64 (P,).
     """
-
-    def draw(label: int, count: int) -> Tensor:
-        return torch.stack([_deal(rows[label], count, generator) for rows in (first, second)], dim=1)
-
-    return _by_class(classes, draw)
+    return _by_class(
+        classes,
+        lambda label, count: torch.stack([_singles(rows[label], count, generator) for rows in (first, second)], dim=1),
+    )
 
 
 def pairs_within(rows: Sequence[Tensor], classes: Tensor, generator: torch.Generator) -> Tensor:
     """Draws pairs of two different images of one set, otherwise like `pairs_across`."""
-
-    def draw(label: int, count: int) -> Tensor:
-        return _deal_couples(rows[label], count, generator)
-
-    return _by_class(classes, draw)
+    return _by_class(classes, lambda label, count: _couples(rows[label], count, generator))
 
 
 def _by_class(classes: Tensor, draw: Callable[[int, int], Tensor]) -> Tensor:
@@ -59,15 +50,13 @@ def _by_class(classes: Tensor, draw: Callable[[int, int], Tensor]) -> Tensor:
     return pairs
 
 
-def _deal(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    rounds = -(-count // len(rows))
-    return torch.cat([_shuffled(rows, generator) for _ in range(rounds)])[:count]
+def _singles(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    return torch.cat([_shuffled(rows, generator) for _ in range(0, count, len(rows))])[:count]
 
 
-def _deal_couples(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    couples = len(rows) // 2  # with an odd number, each round leaves one out
-    rounds = -(-count // couples)
-    return torch.cat([_shuffled(rows, generator)[: 2 * couples].view(couples, 2) for _ in range(rounds)])[:count]
+def _couples(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    even = len(rows) // 2 * 2  # with an odd number, each round leaves one out
+    return torch.cat([_shuffled(rows, generator)[:even].view(-1, 2) for _ in range(0, count, even // 2)])[:count]
 
 
 def _shuffled(rows: Tensor, generator: torch.Generator) -> Tensor:

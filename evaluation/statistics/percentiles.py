@@ -17,7 +17,7 @@ class Statistic(NamedTuple):
 
 
 def summarize(values: np.ndarray, *, seed: int = 0) -> dict[str, Statistic]:
-    """The percentiles p50, p90, p95, p99 (linearly interpolated), the mean and the maximum of values (N,).
+    """Computes the percentiles p50, p90, p95, p99, linearly interpolated, the mean and the maximum of values (N,).
 
     Intervals are the 2.5th and 97.5th percentiles of the statistic over resamples with replacement (Efron & Tibshirani
     1993). The maximum has none: resamples never exceed it.
@@ -36,5 +36,5 @@ def summarize(values: np.ndarray, *, seed: int = 0) -> dict[str, Statistic]:
 
 
 def _statistics(values: np.ndarray) -> np.ndarray:
-    """Percentiles and mean (5, ...) of values (..., N)."""
+    """Computes percentiles and mean (5, ...) of values (..., N)."""
     return np.stack([*np.percentile(values, PERCENTILES, axis=-1), values.mean(axis=-1)])

@@ -48,11 +48,15 @@ def stable_rank(weight: Tensor) -> Tensor:
     Raises:
         ValueError: the weight has fewer than two dimensions, is not floating point, not finite, or all zero.
     """
-    values = torch.linalg.svdvals(_checked_matrix(weight))
+    ratios = _ratios(torch.linalg.svdvals(_checked_matrix(weight)))
+    return ratios.square().sum().to(torch.promote_types(weight.dtype, torch.float32))
+
+
+def _ratios(values: Tensor) -> Tensor:
+    """Returns s_i / s_1: squares of very large or small singular values would leave the range of float64."""
     if values[0] == 0:
         raise ValueError("weight: all zero, so its stable rank is not defined")
-    # Ratios first: squares of very large or small singular values would leave the range of float64.
-    return (values / values[0]).square().sum().to(torch.promote_types(weight.dtype, torch.float32))
+    return values / values[0]
 
 
 class Projection(NamedTuple):
@@ -86,9 +90,8 @@ def stable_rank_projection(weight: Tensor, rank: float, preserve: int = 1) -> Pr
 
     If singular values are tied, the nearest matrix is not unique; its singular values and the distance are.
 
-    Two cases that the paper leaves out: a W of stable rank at most r is returned unchanged, with
-    preserved = min(k, rank of W), since the formulas would raise its stable rank. |S2|_F is summed from its singular
-    values, because the difference |W|_F^2 - |S1|_F^2 can round to a negative number.
+    Unlike in the paper, a W of stable rank at most r is returned unchanged, with preserved = min(k, rank of W), since
+    the formulas would raise its stable rank.
 
     Args:
         weight: a matrix, or a convolution's weight read as (out, in * kh * kw); any floating type.
@@ -105,9 +108,7 @@ def stable_rank_projection(weight: Tensor, rank: float, preserve: int = 1) -> Pr
     if preserve < 0:
         raise ValueError(f"preserve: got {preserve}, expected 0 or more")
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    if values[0] == 0:
-        raise ValueError("weight: all zero, so its stable rank is not defined")
-    ratios = (values / values[0]).tolist()
+    ratios = _ratios(values).tolist()
     energies = [ratio * ratio for ratio in ratios]  # s_i^2 / s_1^2, so their sum is the stable rank
     # Tolerance for ties and for sums that equal r in exact arithmetic.
     rounding = 8 * max(matrix.shape) * torch.finfo(torch.float64).eps
@@ -117,6 +118,7 @@ def stable_rank_projection(weight: Tensor, rank: float, preserve: int = 1) -> Pr
         return Projection(weight.detach().clone(), min(preserve, numerical_rank), 1.0, 1.0, 0.0)
     preserved = sum(total <= limit for total in accumulate(energies[:preserve]))  # l of Algorithm 1
     split = max(1, preserved)
+    # Not |W|_F^2 - |S1|_F^2, which can round to a negative number.
     head, tail = math.fsum(energies[:split]), math.sqrt(math.fsum(energies[split:]))
     gamma1, gamma2 = _factors(rank, head, tail, preserve)
     factors = values.new_full(values.shape, gamma2)
