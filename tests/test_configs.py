@@ -56,7 +56,7 @@ SHORT = [
     ("cifar10_wgan_gp", ("jpeg",)),
     ("celeba_sn", ("small64",)),
 ]
-FITTING = {"small64": "celeba_sn", "small_cond": "cifar10_cond_sn", "small_cond100": "cifar100_cond_sn"}
+FITTING = {"small64": "celeba_sn", "small_cond": "cifar10_cond_sn"}
 LONG = [
     *((name, ()) for name in available_configs()),
     *((FITTING.get(variant, "cifar10_sn"), (variant,)) for variant in find_variants("gan")),

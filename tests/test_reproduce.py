@@ -273,7 +273,7 @@ def test_a_process_that_dies_without_a_sentence_is_named(
     processes.statuses = [-9, -9, 1, 1]
     assert call("--figure=22").exit_code == 1
     text = (tmp_path / "out" / "figure-22-cpu.md").read_text()
-    assert "SRN-70-GAN (cifar100_srn70-small): not run: gan.train ended with status -9" in text
+    assert "SRN-70-GAN (cifar100_sn-small-srn70): not run: gan.train ended with status -9" in text
     assert "SN-GAN (cifar100_sn-small): not run: gan.train ended with status 1" in text
 
 

@@ -33,12 +33,21 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
     shown, known = short(str(name)), find_configs()
     replacement = new_form(Path(name).name.removesuffix(".yaml"), [Path(each).stem for each in known])
     if replacement is not None:
-        config, variants = replacement
-        kind = "classifier" if config.startswith(CLASSIFIERS) else "gan"
-        option = " ".join([f"--config {config}", *(f"--with {variant}" for variant in variants)])
-        bases = ", ".join([config, *(f"variants/{kind}/{variant}" for variant in variants)])
-        raise ConfigError(f"{shown}: is now {option if beside is None else f'[{bases}]'}")
+        raise ConfigError(f"{shown}: is now {(_as_options if beside is None else _as_base)(*replacement)}")
     raise ConfigError(f"configuration '{shown}': no such file{nearest(_with_suffix(Path(name)).name, known)}")
+
+
+def _as_options(config: str, changes: Iterable[str]) -> str:
+    """Command-line options for a configuration with variants and settings."""
+    return " ".join([f"--config {config}", *(f"--{'set' if '=' in each else 'with'} {each}" for each in changes)])
+
+
+def _as_base(config: str, changes: Iterable[str]) -> str:
+    """List of bases for a configuration with variants, and the settings to add."""
+    kind = "classifier" if config.startswith(CLASSIFIERS) else "gan"
+    bases = ", ".join([config, *(f"variants/{kind}/{each}" for each in changes if "=" not in each)])
+    settings = " and ".join(each for each in changes if "=" in each)
+    return f"[{bases}]" + (f" with {settings}" if settings else "")
 
 
 def find_variant(kind: str, name: str | Path) -> Path:

@@ -11,7 +11,7 @@ _CLASSIFIER = re.compile(
     r"classifier_(?P<data>cifar10_small|cifar100?)_(?P<network>resnet|wide_resnet|densenet|vgg|alexnet)"
     r"(?:_(?P<normalization>sn|srn[35]0))?"
 )
-_VARIANTS = {
+_CHANGES: dict[str, list[str]] = {
     "cifar10": [],
     "cifar10_cond": [],
     "cifar10_sndcgan": [],
@@ -22,28 +22,36 @@ _VARIANTS = {
     "cifar100": [],
     "cifar100_cond": [],
     "cifar100_small": ["small"],
-    "cifar100_small_cond": ["small_cond100"],
+    "cifar100_small_cond": ["small_cond", "eval.num_intra=200"],
     "celeba": [],
     "celeba_small": ["small64"],
 }
+"""Variants, and settings as section.name=value, that an old family of names stands for."""
 
 
 def new_form(name: str, configs: Container[str]) -> tuple[str, list[str]] | None:
-    """Returns the configuration and the variants that an old name stands for, None for any other name.
+    """Returns the configuration that an old name stands for and the changes to it, None for any other name.
+
+    Changes are names of variants, and settings as section.name=value.
 
     Args:
         configs: names of the configurations that there are now.
     """
     if old := _CLASSIFIER.fullmatch(name):
-        data = "cifar10_small" if old["data"] == "cifar10_small" else "cifar100"
-        variants = ["cifar10"] if old["data"] == "cifar10" else []
-        variants += [old["normalization"]] if old["normalization"] else []
-        return f"classifier_{data}_{old['network']}", variants
+        config = f"classifier_cifar10_small_{old['network']}"
+        changes = []
+        if old["data"] != "cifar10_small" or config not in configs:
+            config = f"classifier_cifar100_{old['network']}"
+            changes = {"cifar10_small": ["small"], "cifar10": ["cifar10"], "cifar100": []}[old["data"]]
+        return config, [*changes, *filter(None, [old["normalization"]])]
     old = _GAN.fullmatch(name)
     family = f"{old['data']}{old['variant']}{old['network']}" if old else ""
-    if not old or family not in _VARIANTS:
+    if not old or family not in _CHANGES:
         return None
-    config = f"{old['data']}{old['network']}_{old['normalization']}"
+    changes = _CHANGES[family]
+    normalization = old["normalization"]
+    config = f"{old['data']}{old['network']}_{normalization}"
     if config in configs:
-        return config, _VARIANTS[family]
-    return f"{old['data']}{old['network']}_sn", [*_VARIANTS[family], old["normalization"]]
+        return config, changes
+    change = "discriminator.normalization=none" if normalization == "none" else normalization
+    return f"{old['data']}{old['network']}_sn", [*changes, change]

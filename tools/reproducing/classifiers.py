@@ -16,7 +16,7 @@ from evaluation.reporting.plots import read_curves
 from evaluation.reporting.value import protocol_hash
 from gan import build_classifier
 from gan.config.classifier import ClassifierConfig, load_classifier_config
-from gan.config.files import find_variants
+from gan.config.files import find_configs, find_variants
 from gan.measuring.checks import one_sentence
 from gan.models.classifiers import CLASSIFIERS
 from gan.runs.logger import JSONL
@@ -60,11 +60,12 @@ class ClassifierModel:
     def composed(self, variant: str) -> tuple[str, tuple[str, ...]]:
         """Configuration and variants with one more, the same ones where there is no such variant of classifiers.
 
-        "small" has configurations of its own, all on CIFAR-10 (JPEG).
+        "small" is on CIFAR-10 (JPEG); most architectures have a configuration of their own for it.
         """
         if variant == "small":
+            variants = tuple(name for name in self.variants if name != "cifar10")
             small = self.config.replace("_cifar100_", "_cifar10_small_")
-            return small, tuple(name for name in self.variants if name != "cifar10")
+            return (small, variants) if f"{small}.yaml" in find_configs() else (self.config, ("small", *variants))
         more = (variant,) if variant in find_variants("classifier") else ()
         return self.config, (*self.variants, *more)
 

@@ -29,7 +29,7 @@ SMALL = {
     "cifar10": ("jpeg", "small"),
     "cifar10_cond": ("jpeg", "small_cond"),
     "cifar100": ("small",),
-    "cifar100_cond": ("small_cond100",),
+    "cifar100_cond": ("small_cond",),
     "celeba": ("small64",),
 }
 """Variants that make a configuration small, by its data and whether it is class-conditional."""
