@@ -4,12 +4,14 @@ After a refactoring, a run must equal the run before it bit for bit.
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 
 from gan.errors import CheckpointError, UserError
@@ -38,11 +40,13 @@ def newest_common(one: Path, other: Path) -> tuple[Path, Path]:
 
 
 def leaves(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every tensor and plain value in nested containers, as (place, value)."""
+    """Every tensor, array and plain value in nested containers, and the type of each container, as (place, value)."""
     if isinstance(content, dict):
+        yield f"{place}{{}}", type(content)
         for key, value in content.items():
             yield from leaves(value, f"{place}.{key}" if place else str(key))
     elif isinstance(content, list | tuple):
+        yield f"{place}[]", type(content)
         for index, value in enumerate(content):
             yield from leaves(value, f"{place}[{index}]")
     else:
@@ -50,12 +54,19 @@ def leaves(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def difference(one: Any, other: Any) -> float:
-    """Largest absolute difference; infinite where the kinds or shapes differ."""
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.shape == other.shape:
-        return float((one.double() - other.double()).abs().max()) if one.numel() else 0.0
-    if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other)
-    return 0.0 if type(one) is type(other) and not isinstance(one, torch.Tensor) and one == other else float("inf")
+    """Largest absolute difference; infinite where types or shapes differ. NaN equals NaN."""
+    if type(one) is not type(other):
+        return math.inf
+    if isinstance(one, np.ndarray):
+        return difference(torch.from_numpy(one), torch.from_numpy(other))
+    if isinstance(one, torch.Tensor):
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            return math.inf
+        changed = ~torch.isclose(one, other, rtol=0, atol=0, equal_nan=True)
+        return float((one[changed].double() - other[changed].double()).abs().max()) if changed.any() else 0.0
+    if one == other:
+        return 0.0
+    return abs(one - other) if isinstance(one, float) else math.inf
 
 
 def compare(one: Any, other: Any) -> dict[str, float]:
@@ -68,7 +79,7 @@ def compare(one: Any, other: Any) -> dict[str, float]:
     return {place: size for place, size in sorted(differences.items()) if size != 0}
 
 
-def log_of(run: Path, last_step: int) -> list[dict[str, Any]]:
+def log_of(run: Path, last_step: float = math.inf) -> list[dict[str, Any]]:
     """Records of metrics.jsonl up to a step, without values that depend on the clock.
 
     Raises:

@@ -31,9 +31,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import numpy as np
+import compare_runs
 import torch
-from compare_runs import CLOCK
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from evaluation.reporting.tables import text_table
@@ -239,8 +238,8 @@ def compare(whole: Path, other: Path) -> list[str]:
     names = [{str(path.relative_to(run)) for path in _lasting_files(run)} for run in (whole, other)]
     found = [f"{name}: only in one of the runs" for name in sorted(names[0] ^ names[1])]
     for name in sorted(names[0] & names[1]):
-        if not _equal(_content(whole / name), _content(other / name)):
-            found.append(f"{name}: differs")
+        places = compare_runs.compare(_content(whole / name), _content(other / name))
+        found += [f"{name}: differs in {place or 'its bytes'}" for place in places]
     if _scalars(whole) != _scalars(other):
         found.append("TensorBoard: scalars differ")
     return found
@@ -261,33 +260,18 @@ def _content(file: Path) -> Any:
     if file.suffix == ".npz":
         return read_arrays(file)
     if file.name == "metrics.jsonl":
-        records = [json.loads(line) for line in file.read_text().splitlines()]
-        return [{name: value for name, value in record.items() if name not in CLOCK} for record in records]
+        return compare_runs.log_of(file.parent)
     if file.name == "report.json":
         report = json.loads(file.read_text())
         return report | {"machine": {**report["machine"], "seconds": None, "time": None}}
     return file.read_bytes()
 
 
-def _equal(one: Any, other: Any) -> bool:
-    """Whether nested containers are equal bit for bit."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(_equal(*pair) for pair in zip(one, other, strict=True))
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
-    return bool(one == other)
-
-
 def _scalars(run: Path) -> dict[str, set[tuple[int, float]]]:
     """Scalars of a run in TensorBoard; a set, because a repeated evaluation is there twice."""
     events = EventAccumulator(str(run), size_guidance={SCALARS: 0}).Reload()
-    tags = [tag for tag in events.Tags()[SCALARS] if tag.rpartition("/")[2] not in {*CLOCK, "data_share_of_time"}]
+    timed = {*compare_runs.CLOCK, "data_share_of_time"}
+    tags = [tag for tag in events.Tags()[SCALARS] if tag.rpartition("/")[2] not in timed]
     return {tag: {(event.step, event.value) for event in events.Scalars(tag)} for tag in tags}
 
 
