@@ -1,8 +1,8 @@
 """Training runs of every kind: attempts and retries, saving, resuming, limits, one process at a time in a folder."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from gan.runs.folder import (
 from gan.runs.kinds import AnyConfig, Kind, Run, State
 from gan.runs.kinds.classifier import ClassifierRuns
 from gan.runs.kinds.gan import GanRuns
-from gan.runs.logger import Logger, Silence, quiet_writer
+from gan.runs.logger import open_log, quiet_writer
 from gan.runtime.device import prepared_device
 from gan.runtime.distributed import Processes, num_processes, started
 from gan.runtime.files import locked
@@ -143,7 +143,15 @@ def _attempt(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Limits
     state = _state(kind, run, checkpoint)
     attempt = kind.begin(run, state)
     processes.first(partial(_describe, kind, run, attempt.method))
-    with _logger(kind, run, attempt.steps, attempt.images_per_step, state.step) as logger:
+    log = open_log(
+        run.folder,
+        writes=run.processes.is_first,
+        steps=attempt.steps,
+        images_per_step=attempt.images_per_step,
+        first_step=state.step,
+        scalars=kind.scalars,
+    )
+    with closing(log) as logger:
         verb = "continuing" if state.step else "starting"
         together = f", {processes.count} processes" if processes.count > 1 else ""
         place = f"in {run.folder} on {run.device}{together}"
@@ -182,19 +190,6 @@ def _describe(kind: Kind, run: Run, method: str) -> None:
 
 def _save(kind: Kind, run: Run, state: State) -> Path:
     return write_checkpoint(kind.config, run.folder, kind.config.model_dump(), state.state_dict())
-
-
-@contextmanager
-def _logger(kind: Kind, run: Run, steps: int, images_per_step: int, first_step: int) -> Iterator[Logger | Silence]:
-    """The log of a run, which the first process writes."""
-    if not run.processes.is_first:
-        yield Silence()
-        return
-    logger = Logger(
-        run.folder, steps=steps, images_per_step=images_per_step, first_step=first_step, scalars=kind.scalars
-    )
-    with closing(logger):
-        yield logger
 
 
 __all__ = ["KINDS", "dry_run", "kind_of", "train"]

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from gan.normalization import LayerSpectrum
 from gan.pixels import encode_png
 from gan.runtime.files import write_atomically, writing
 from gan.training.health import Alarm
+from gan.training.log import Log
 
 JSONL = "metrics.jsonl"
 COMMON = {
@@ -52,7 +53,7 @@ CLASSIFIER = Scalars(
 )
 
 
-class Logger:
+class Logger(Log):
     """Writes into a run folder.
 
     Lines of metrics.jsonl and TensorBoard events after `first_step` are dropped at the start: an interrupted run may
@@ -214,6 +215,13 @@ class Logger:
             file.write(json.dumps(record) + "\n")
 
 
+def open_log(run: Path, *, writes: bool, steps: int, images_per_step: int, first_step: int, scalars: Scalars) -> Log:
+    """Log of a run; without `writes` one that writes nothing, for processes other than the first."""
+    if not writes:
+        return Log()
+    return Logger(run, steps=steps, images_per_step=images_per_step, first_step=first_step, scalars=scalars)
+
+
 def evaluated(run: Path, step: int) -> bool:
     """Whether the evaluation at a step has been finished: its line in metrics.jsonl comes last."""
     return any("metrics" in record and record["step"] == step for record in _records(run / JSONL))
@@ -232,42 +240,6 @@ def quiet_writer() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
-
-
-class Silence:
-    """Logger that writes nothing, for all processes but the first."""
-
-    def start(self, step: int) -> None: ...
-
-    def say(self, text: str) -> None: ...
-
-    def pause(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def advance(self, step: int) -> None: ...
-
-    def line(
-        self, step: int, scalars: dict[str, float], layers: Sequence[LayerSpectrum], data_seconds: float = 0.0
-    ) -> None: ...
-
-    def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None: ...
-
-    def grid(self, step: int, image: Tensor) -> None: ...
-
-    def alarm(self, step: int, alarm: Alarm) -> None: ...
-
-    def alarms(self, step: int, active: Mapping[str, bool]) -> None: ...
-
-    def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None: ...
-
-    def before_saving(self) -> None: ...
-
-    def saved(self, path: Path) -> None: ...
-
-    def evaluated(self, step: int) -> bool:
-        return False
-
-    def close(self) -> None: ...
 
 
 def _drop_later_lines(jsonl: Path, step: int) -> None:

@@ -1,9 +1,8 @@
 """Interface of the log that the training loops write."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -12,12 +11,15 @@ from gan.normalization import LayerSpectrum
 from gan.training.health import Alarm
 
 
-class Log(Protocol):
-    """Log of a run, such as `gan.runs.logger.Logger`, which describes its methods."""
+class Log:
+    """Log that writes nothing, of processes other than the first; `gan.runs.logger.Logger` describes its methods."""
 
     def start(self, step: int) -> None: ...
 
-    def pause(self) -> AbstractContextManager[None]: ...
+    def say(self, text: str) -> None: ...
+
+    def pause(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def line(
         self, step: int, scalars: dict[str, float], layers: Sequence[LayerSpectrum], data_seconds: float = 0.0
@@ -33,10 +35,13 @@ class Log(Protocol):
 
     def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None: ...
 
-    def evaluated(self, step: int) -> bool: ...
+    def evaluated(self, step: int) -> bool:
+        return False
 
     def before_saving(self) -> None: ...
 
     def saved(self, path: Path) -> None: ...
 
     def advance(self, step: int) -> None: ...
+
+    def close(self) -> None: ...

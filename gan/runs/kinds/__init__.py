@@ -10,8 +10,9 @@ import torch
 from gan.config.stored import AnyConfig
 from gan.data import ImageData
 from gan.runs.checkpoint import Checkpoint
-from gan.runs.logger import Logger, Scalars, Silence
+from gan.runs.logger import Scalars
 from gan.runtime.distributed import Processes
+from gan.training.log import Log
 
 
 class State(Protocol):
@@ -53,7 +54,7 @@ class Attempt(Protocol):
     method: str
     remarks: list[str]
 
-    def run(self, logger: Logger | Silence, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
+    def run(self, logger: Log, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
         """Trains; returns the reason to stop, "" at the end.
 
         Raises:

@@ -14,9 +14,10 @@ from gan.errors import ConfigError, DataError
 from gan.noise import attempt_seed
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.kinds import Run, State
-from gan.runs.logger import CLASSIFIER, Logger, Silence
+from gan.runs.logger import CLASSIFIER
 from gan.runs.summary import summarize
 from gan.training.classifier import ClassifierTrainer, accuracy_and_loss
+from gan.training.log import Log
 from gan.training.state import ClassifierState
 
 
@@ -94,14 +95,14 @@ class ClassifierAttempt:
         self.method = f"update by update{note}"
         self.remarks = [self.method] if note else []
 
-    def run(self, logger: Logger | Silence, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
+    def run(self, logger: Log, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
         return self.trainer.run(logger, save=save, test=self._tester(logger), stop=stop)
 
     def ending(self) -> str:
         accuracy = self.config.train.stop_accuracy
         return f", training accuracy {accuracy:g} is reached" if self.state.reached else ""
 
-    def _tester(self, logger: Logger | Silence) -> Callable[[], dict[str, float]] | None:
+    def _tester(self, logger: Log) -> Callable[[], dict[str, float]] | None:
         """Measures the accuracy and loss of the state as it is on the test images, where there are any."""
         try:
             images = build_classifier.load_labelled_images(self.config, "test")

@@ -18,13 +18,14 @@ from gan.pixels import image_grid
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.folder import steps_to_go_back_to
 from gan.runs.kinds import Run, State
-from gan.runs.logger import GAN, Logger, Silence, evaluated
+from gan.runs.logger import GAN, evaluated
 from gan.runs.summary import summarize
 from gan.runtime.distributed import Processes
 from gan.runtime.profiling import traced
 from gan.sampling import GRID_ROWS, fixed_samples
 from gan.training.graph import choose_step
 from gan.training.health import spread
+from gan.training.log import Log
 from gan.training.state import TrainState
 from gan.training.trainer import Trainer, evaluation_due
 
@@ -108,7 +109,7 @@ class GanAttempt:
         self.profile = run.profile and run.processes.is_first
         self.sample = _sampler(config, state, run.images)
 
-    def run(self, logger: Logger | Silence, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
+    def run(self, logger: Log, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
         config, folder, state = self.config, self.folder, self.state
         evaluate = None
         if config.train.eval_every:
