@@ -135,51 +135,45 @@ def test_networks_load_from_a_checkpoint(copied: Copied, tmp_path: Path) -> None
     assert discriminator(averaged(torch.randn(2, 16))).shape == (2,)
 
 
-def damage(path: Path, how: str) -> None:
-    content = path.read_bytes()
-    if how == "truncated":
-        path.write_bytes(content[: len(content) // 2])
-    elif how == "empty":
-        path.write_bytes(b"")
-    elif how == "text":
-        path.write_text("no checkpoint")
-    elif how == "foreign":
-        torch.save({"weights": torch.zeros(3)}, path)
-    elif how == "code":
-        torch.save(subprocess.Popen, path)
-    elif how == "newer":
-        torch.save({**torch.load(path, weights_only=True), "format": 99}, path)
-    elif how == "other networks":
-        stored = torch.load(path, weights_only=True)
-        stored["config"]["generator"]["channels"] = 9
-        torch.save(stored, path)
-    elif how == "one byte":
-        path.write_bytes(
-            content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
-        )
-    elif how == "pickle":
-        path.write_bytes(b"\x80\x02.")
-    elif how == "optimizer":
-        stored = torch.load(path, weights_only=True)
-        stored["state"]["g_optimizer"]["param_groups"] = []
-        torch.save(stored, path)
-    elif how == "incomplete":
-        stored = torch.load(path, weights_only=True)
-        del stored["state"]["g_optimizer"]
-        torch.save(stored, path)
+def flip(path: Path) -> None:
+    """Flips a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        *("truncated", "empty", "text", "foreign", "code", "newer", "other networks", "incomplete"),
-        *("one byte", "pickle", "optimizer"),
-    ],
-)
+def change(path: Path, place: str, **values: object) -> None:
+    """Changes entries of a mapping in a checkpoint, such as state.g_optimizer; None removes one."""
+    stored = torch.load(path, weights_only=True)
+    found = stored
+    for name in filter(None, place.split(".")):
+        found = found[name]
+    found.update(values)
+    for name in [name for name, value in values.items() if value is None]:
+        del found[name]
+    torch.save(stored, path)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("no checkpoint"),
+    "foreign": lambda path: torch.save({"weights": torch.zeros(3)}, path),
+    "code": lambda path: torch.save(subprocess.Popen, path),
+    "newer": lambda path: change(path, "", format=99),
+    "other networks": lambda path: change(path, "config.generator", channels=9),
+    "incomplete": lambda path: change(path, "state", g_optimizer=None),
+    "one byte": flip,
+    "pickle": lambda path: path.write_bytes(b"\x80\x02."),
+    "optimizer": lambda path: change(path, "state.g_optimizer", param_groups=[]),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_checkpoint_is_one_sentence(train: Train, copied: Copied, tmp_path: Path, how: str) -> None:
     copied("run", "train.steps=1")
     path = list_checkpoints(tmp_path / "run")[-1]
-    damage(path, how)
+    DAMAGES[how](path)
     with pytest.raises(CheckpointError, match=path.name):
         load_generator(path)
     result = train("run", "--set", "train.steps=1", "--resume")

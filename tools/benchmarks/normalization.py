@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from benchmarks.counting import count_launches
@@ -76,26 +76,9 @@ def _variant(name: str, layout: torch.memory_format, device: str, backward: bool
         choice, settings = OURS[name]
         normalize(network, choice, **settings)
     network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    batched = BatchedNormalization(network) if name.endswith("_batched") else None
-    if compiled and batched is not None:
-        batched.compile_()
+    weights = _weights(name, network, modules, compiled)
     originals: list[Tensor] = [module.parametrizations.weight.original for module in modules]
     gradients = [torch.randn_like(weight) for weight in originals]
-
-    def access() -> list[Tensor]:
-        return [module.weight for module in modules]
-
-    if compiled:
-        access = torch.compile(access, dynamic=False)
-
-    def weights() -> list[Tensor]:
-        if batched is not None:
-            batched.update_()
-            found = batched.weights()
-            return [found[f"{where}.weight"] for where, module in network.named_modules() if module in modules]
-        if name != REFERENCE:
-            update_(network)
-        return access()
 
     def run() -> None:
         normalized = weights()
@@ -103,6 +86,36 @@ def _variant(name: str, layout: torch.memory_format, device: str, backward: bool
             torch.autograd.grad(normalized, originals, gradients)
 
     return run
+
+
+def _weights(name: str, network: nn.Module, modules: list[Any], compiled: bool) -> Callable[[], list[Tensor]]:
+    """Function that runs one power iteration and returns all normalized weights."""
+    if name.endswith("_batched"):
+        batched = BatchedNormalization(network)
+        if compiled:
+            batched.compile_()
+        places = [f"{place}.weight" for place, module in network.named_modules() if module in modules]
+
+        def together() -> list[Tensor]:
+            batched.update_()
+            found = batched.weights()
+            return [found[place] for place in places]
+
+        return together
+
+    def access() -> list[Tensor]:
+        return [module.weight for module in modules]
+
+    if compiled:
+        access = torch.compile(access, dynamic=False)
+    if name == REFERENCE:
+        return access
+
+    def one_by_one() -> list[Tensor]:
+        update_(network)
+        return access()
+
+    return one_by_one
 
 
 def _discriminator_step(normalization: str, size: Size, device: str) -> Callable[[], Tensor]:
