@@ -402,16 +402,8 @@ def test_a_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    build = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(tmp_path / "dist"),
-        str(source),
-    ]
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    build += ["--outdir", str(tmp_path / "dist"), str(source)]
     result = subprocess.run(build, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     wheel = next((tmp_path / "dist").glob("*.whl"))
@@ -425,16 +417,14 @@ def test_a_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
         "import gan.train; assert gan.train.__file__.startswith(sys.path[0]), gan.train.__file__\n"
         "gan.train.main(prog_name='gan-train')"
     )
-    arguments = ["--config", "cifar10_cond_srn70.yaml", "--dry-run"]
-    run = subprocess.run(
-        [sys.executable, "-I", "-c", code, str(site), *arguments],
-        cwd=empty,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert "1,055,104" in run.stdout
+    for arguments, expected in (
+        (["--config", "cifar10_cond_srn70.yaml", "--dry-run"], "1,055,104"),
+        (["--config", "cifar10_srn70", "--with", "jpeg", "--print-config"], "root: data/cifar10-jpeg"),
+    ):
+        command = [sys.executable, "-I", "-c", code, str(site), *arguments]
+        run = subprocess.run(command, cwd=empty, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+        assert expected in run.stdout
     code = (
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
         "from evaluation import Report, Sources, build_extractor\n"
