@@ -15,6 +15,7 @@ from click.testing import Result
 from commands import call, done, refused
 from equality import lines, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_classifiers_models import SMALL
 
 from gan import build, build_classifier
 from gan.config import available_configs
@@ -26,13 +27,6 @@ from gan.errors import CheckpointError, ConfigError
 from gan.normalization import NORMALIZATIONS
 from gan.runs.checkpoint import kind_of, list_checkpoints, newest_run, read_checkpoint
 
-SMALLEST = {
-    "resnet": ("depth=8", "channels=4"),
-    "wide_resnet": ("depth=10", "width=1"),
-    "densenet": ("depth=10", "growth=4"),
-    "vgg": ("depth=11", "channels=4"),
-    "alexnet": ("channels=4",),
-}
 Train = Callable[..., Result]
 
 
@@ -130,10 +124,10 @@ def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_configuration_trains_resumes_and_is_measured(
     name: str, normalization: str, tmp_path: Path, three_classes: Path
 ) -> None:
-    architecture = load_classifier_config(name).classifier.name
+    sizes = SMALL.get(load_classifier_config(name).classifier.name, {})
     narrow = [
         *("data.name=folder", f"data.root={three_classes}", "data.num_train=0", "train.batch_size=4"),
-        *(f"classifier.{size}" for size in SMALLEST[architecture]),
+        *(f"classifier.{name}={value}" for name, value in sizes.items()),
         *("train.epochs=3", "train.checkpoint_every=1", "train.warmup=0"),
     ]
     variants = [f"--with={normalization}"] if normalization else []
