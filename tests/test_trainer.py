@@ -12,8 +12,7 @@ from stepping import discriminator_step, generator_step
 from gan import build
 from gan.config import Config, TrainSettings
 from gan.losses import LOSSES
-from gan.models import ResNetDiscriminator
-from gan.normalization import NORMALIZATIONS, SpectralNorm
+from gan.normalization import NORMALIZATIONS
 from gan.runs.logger import Logger
 from gan.training.arithmetic import float32_products
 from gan.training.iteration import learning_rate
@@ -51,31 +50,6 @@ def test_one_step_is_one_generator_and_d_steps_discriminator_updates(smoke: Call
     }
     assert counts == {"g": {1}, "d": {3}}
     assert state.step == 1
-
-
-def test_the_generator_goes_first_and_sees_twice_the_batch(
-    smoke: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer, seen = make_trainer(smoke("train.d_steps=2")), []
-    forward = ResNetDiscriminator.forward
-
-    def record(self: ResNetDiscriminator, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        seen.append((len(images), next(self.parameters()).requires_grad))
-        return forward(self, images, labels)
-
-    monkeypatch.setattr(ResNetDiscriminator, "forward", record)
-    trainer.train_step()
-    assert seen == [(16, False), (16, True), (16, True)], "16 = 2 * 8 fakes, then 8 real and 8 fake, twice"
-
-
-def test_power_iteration_once_per_discriminator_step(
-    smoke: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer, updates = make_trainer(smoke("train.d_steps=3")), []
-    update = SpectralNorm.update_
-    monkeypatch.setattr(SpectralNorm, "update_", lambda self, weight: (updates.append(1), update(self, weight)))
-    trainer.train_step()
-    assert len(updates) == 3 * 11, "11 weights in the unconditional 32x32 discriminator"
 
 
 def test_the_generator_step_leaves_the_discriminator_alone(smoke: Callable[..., Config]) -> None:

@@ -1,7 +1,6 @@
 """gan.normalization.batched: all weights at once equals the weights one by one."""
 
 import copy
-from itertools import pairwise
 
 import pytest
 import torch
@@ -91,24 +90,6 @@ def test_equal_to_the_weights_one_by_one(choice: str, dtype: torch.dtype, tolera
         torch.testing.assert_close(two, one, rtol=0, atol=4 * tolerance * float(1 + one.abs().max()))
 
 
-def test_padding_stays_zero_and_shapes_are_stacked() -> None:
-    """Few stacks that waste little; nothing appears where a matrix was padded."""
-    network = discriminator("srn", torch.float32)
-    batched = BatchedNormalization(network)
-    count = len(list(normalized_weights(network)))
-    assert len(batched._stacks) < count / 2
-    for stack in batched._stacks:
-        values, (u, v) = stack.values(), stack._vectors()
-        used = sum(matrix.shape[0] * matrix.shape[1] for matrix in stack.matrices)
-        assert values.numel() <= 2 * used
-        for index, matrix in enumerate(stack.matrices):
-            rows, columns = matrix.shape
-            assert not values[index, rows:].any()
-            assert not values[index, :, columns:].any()
-            assert not u[index, rows:].any()
-            assert not v[index, columns:].any()
-
-
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_the_network_uses_them_inside_and_its_own_after(choice: str) -> None:
     """Two forwards and one backward inside; a plain twin called with the same weights agrees."""
@@ -148,20 +129,6 @@ def test_autocast_changes_nothing() -> None:
             batched.update_()
             states.append({**twin.state_dict(), **batched.weights()})
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-
-
-def test_largest_first_into_few_stacks() -> None:
-    """A network of 64x64 size does not pad its small layers to its largest."""
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        shapes = [
-            module.weight.shape for module in ResNetDiscriminator(64, 64).modules() if isinstance(module, nn.Conv2d)
-        ]
-    network = nn.Sequential(*(nn.Linear(max(1, shape[1:].numel() // 64), max(1, shape[0] // 8)) for shape in shapes))
-    batched = BatchedNormalization(normalize(network, "sn"))
-    sizes = [stack.rows * stack.columns for stack in batched._stacks]
-    assert all(one > other for one, other in pairwise(sizes))
-    assert 1 < len(sizes) < len(shapes)
 
 
 REPLACED = {

@@ -324,19 +324,6 @@ def test_two_forwards_and_one_backward_in_forward_mode(choice: str) -> None:
 
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
-def test_double_backward_through_the_network(choice: str) -> None:
-    """A gradient penalty's second derivatives reach the unnormalized weights and are finite."""
-    network = normalize(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), choice)
-    x = torch.randn(5, 4, requires_grad=True)
-    (slope,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
-    slope.square().sum().backward()
-    for name in ("0", "2"):
-        gradient = network.get_parameter(f"{name}.parametrizations.weight.original").grad
-        assert gradient is not None
-        assert torch.isfinite(gradient).all()
-
-
-@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_function_transforms(choice: str) -> None:
     """torch.func: gradients by functional_call equal autograd's, and per-sample gradients by vmap add up to them."""
     network = normalize(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(128, 2)), choice)
