@@ -119,24 +119,21 @@ def test_plain_images_are_one_class(kind: str, prefix: str, tmp_path: Path) -> N
     assert (data.classes, data.num_classes, values(data)) == (("images",), 1, [1, 2])
 
 
-def test_one_class_folder_is_a_class(tmp_path: Path) -> None:
-    data = read(store({"cat/1.png": png(1), "cat/2.png": png(2)}, tmp_path, "directory"))
-    assert (data.classes, data.labels.tolist()) == (("cat",), [0, 0])
+LAYOUTS = {
+    "one class folder": (["cat/1", "cat/2"], "train", ("cat",), [1, 2], [0, 0]),
+    "folders inside a class": (["cat/z/1", "cat/a/deep/2", "dog/3"], "train", ("cat", "dog"), [2, 1, 3], [0, 0, 1]),
+    "val for test": (["train/a/1", "val/a/2"], "test", ("a",), [2], [0]),
+    "valid for test": (["train/a/1", "valid/a/2"], "test", ("a",), [2], [0]),
+    "test before val": (["train/a/1", "val/a/2", "test/a/3"], "test", ("a",), [3], [0]),
+    "a class absent from test": (["train/a/1", "train/b/2", "test/b/5"], "test", ("a", "b"), [5], [1]),
+}
 
 
-def test_folders_inside_a_class_belong_to_the_name(tmp_path: Path) -> None:
-    files = {"train/cat/z/1.png": png(1), "train/cat/a/deep/2.png": png(2), "train/dog/3.png": png(3)}
-    data = read(store(files, tmp_path, "directory"))
-    assert (data.classes, values(data), data.labels.tolist()) == (("cat", "dog"), [2, 1, 3], [0, 0, 1])
-
-
-@pytest.mark.parametrize("folder", ["val", "valid"])
-def test_validation_stands_in_for_test(folder: str, tmp_path: Path) -> None:
-    root = store({"train/a/1.png": png(1), f"{folder}/a/2.png": png(2)}, tmp_path, "directory")
-    assert values(read(root, "test")) == [2]
-    (tmp_path / "three").mkdir()
-    files = {"train/a/1.png": png(1), f"{folder}/a/2.png": png(2), "test/a/3.png": png(3)}
-    assert values(read(store(files, tmp_path / "three", "directory"), "test")) == [3]
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_layouts_that_are_read(case: str, tmp_path: Path) -> None:
+    names, split, *expected = LAYOUTS[case]
+    data = read(store({f"{name}.png": png(int(name[-1])) for name in names}, tmp_path, "directory"), split)
+    assert [data.classes, values(data), data.labels.tolist()] == expected
 
 
 def test_only_a_test_split(tmp_path: Path) -> None:
@@ -144,12 +141,6 @@ def test_only_a_test_split(tmp_path: Path) -> None:
     assert read(root, "test").classes == ("a", "b")
     with pytest.raises(DataError, match=r"has no train split, only test; lay it out as train/"):
         read(root)
-
-
-def test_a_class_may_be_absent_from_test(tmp_path: Path) -> None:
-    root = store({"train/a/1.png": png(), "train/b/1.png": png(), "test/b/1.png": png(5)}, tmp_path, "directory")
-    data = read(root, "test")
-    assert (data.classes, data.labels.tolist()) == (("a", "b"), [1])
 
 
 @pytest.mark.parametrize("kind", ["directory", ".zip", ".tar"])

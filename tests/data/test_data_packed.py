@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from commands import done
 from PIL import Image
 
 from gan.data import Batches, ImageData, load_images, packed
@@ -259,8 +260,7 @@ def run(tool, *arguments: object) -> Result:
 
 def test_command_packs_what_load_images_reads(tool, archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "data" / "small"
-    result = run(tool, "--data", "folder", "--root", archive, "--out", out, "--image-size", 8)
-    assert result.exit_code == 0, result.output
+    result = done(run(tool, "--data", "folder", "--root", archive, "--out", out, "--image-size", 8))
     settings = {**FRAMING, "download": False}
     for split, count in (("train", 5), ("test", 2)):
         data = load_images("folder", root=str(out), split=split, **settings)
@@ -268,14 +268,12 @@ def test_command_packs_what_load_images_reads(tool, archive: Path, tmp_path: Pat
         assert torch.equal(data.images, direct.images)
         assert data.fingerprint == direct.fingerprint
         assert f"{split}: {count} images of 2 classes, fingerprint {data.fingerprint}" in result.output
-    check = run(tool, "--check", out)
-    assert check.exit_code == 0
+    check = done(run(tool, "--check", out))
     assert f"train: 5 images, fingerprint {direct.fingerprint}"[:16] in check.output
 
 
 def test_command_packs_drawn_images(tool, tmp_path: Path) -> None:
-    result = run(tool, "--data", "shapes", "--split", "test", "--out", tmp_path / "shapes", "--image-size", 16)
-    assert result.exit_code == 0, result.output
+    done(run(tool, "--data", "shapes", "--split", "test", "--out", tmp_path / "shapes", "--image-size", 16))
     settings = {"image_size": 16, "crop": 0, "resize": "none", "download": False}
     data = load_images("shapes", root=str(tmp_path / "shapes"), split="test", **settings)
     assert torch.equal(data.images, load_images("shapes", root="", split="test", **settings).images)
@@ -283,11 +281,11 @@ def test_command_packs_drawn_images(tool, tmp_path: Path) -> None:
 
 def test_command_overwrites_only_when_told(tool, archive: Path, tmp_path: Path) -> None:
     arguments = ["--root", archive, "--out", tmp_path / "out", "--image-size", 8]
-    assert run(tool, *arguments).exit_code == 0
+    done(run(tool, *arguments))
     refused = run(tool, *arguments)
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "exists; choose another folder or replace it with --overwrite" in refused.stderr
-    assert run(tool, *arguments, "--overwrite").exit_code == 0
+    done(run(tool, *arguments, "--overwrite"))
 
 
 @pytest.mark.parametrize(

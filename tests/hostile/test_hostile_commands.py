@@ -23,38 +23,10 @@ COMMANDS: dict[str, click.Command] = {
     "python -m evaluation": evaluation,
 }
 WRONG = [
-    "",
-    "-1",
-    "0",
-    "x",
-    "1e3",
-    "0x10",
-    "9" * 400,
-    "nan",
-    "inf",
-    ".",
-    "..",
-    "/",
-    "nowhere",
-    "/dev/null",
-    "日本",
-    "\udcff",
+    *("", "-1", "0", "x", "1e3", "0x10", "9" * 400, "nan", "inf", ".", "..", "/", "nowhere", "/dev/null", "日本"),
+    *("\udcff", "x" * 5000, "folder", "file", "--help=x", "a,b,,", ",", "fid,fid", "train.steps=3", "seed=x"),
+    *("cpu:9", "cuda:99"),
 ]
-WRONG += [
-    "x" * 5000,
-    "folder",
-    "file",
-    "--help=x",
-    "a,b,,",
-    ",",
-    "fid,fid",
-    "train.steps=3",
-    "seed=x",
-    "cpu:9",
-    "cuda:99",
-]
-
-
 TYPED = st.text(
     st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=10
 )  # no system passes a zero byte

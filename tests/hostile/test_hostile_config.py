@@ -54,7 +54,7 @@ VALUES = st.recursive(
 
 
 def refusal(error: UserError) -> str:
-    """What a refusal says, on one line of a bearable length."""
+    """The text of a refusal: one line of at most 1,500 characters."""
     text = str(error)
     assert len(text.splitlines()) == 1, text
     assert len(text) < 1500, text
@@ -62,7 +62,7 @@ def refusal(error: UserError) -> str:
 
 
 def taken(load: Callable[[], Config]) -> Config | None:
-    """What is loaded; None where it is refused by one sentence."""
+    """The loaded configuration; None where it is refused by one sentence."""
     try:
         return load()
     except ConfigError as error:
@@ -178,7 +178,7 @@ FACTORS = st.one_of(
     st.sampled_from(["skip", "error", "floor"]),
 )
 def test_what_is_accepted_can_be_built(place: str, value: float, normalization: str, infeasible: str) -> None:
-    """As --dry-run does, at tiny sizes: networks, optimizers and losses, or a sentence."""
+    """At tiny sizes, as with --dry-run: networks, optimizers and losses, or a sentence."""
     changes = [f"discriminator.normalization={normalization}", f"discriminator.infeasible={infeasible}"]
     try:
         config = load_config("smoke", [*TINY, *changes, f"{place}={value!r}"])
@@ -294,10 +294,12 @@ def test_bases_that_multiply_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a\0b", "x" * 5000, "~", "configs", "\udcff"])
-def test_a_name_of_no_variant_is_refused(name: str) -> None:
+def test_a_name_of_no_file_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="no such variant") as error:
         load_config("smoke", variants=[name])
     refusal(error.value)
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(name)
 
 
 @given(st.binary(max_size=200))
@@ -317,12 +319,6 @@ def test_no_punctuation_breaks_the_parser(folder: Path, text: str) -> None:
     config = taken(lambda: load_config(file))
     if config is not None:
         check_whole(config, folder)
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "/", "a\0b", "x" * 5000, "~", "configs", "\udcff"])
-def test_a_name_of_no_configuration_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
-        load_config(name)
 
 
 def test_a_place_of_many_names_is_refused() -> None:

@@ -241,20 +241,12 @@ def test_special_members_of_a_tar_are_passed_over(tmp_path: Path) -> None:
     assert read_for_training(archive) == 1
 
 
-NPZ = {
-    "a shape without memory": ((10**12, 8, 8, 3), "npz"),
-    "a shape beyond numbers": ((2**62, 8, 8, 3), "npz"),
-    "a negative shape": ((-1, 8, 8, 3), "npz"),
-}
-
-
-@pytest.mark.parametrize("case", NPZ)
-def test_arrays_that_promise_too_much_are_refused(case: str, tmp_path: Path) -> None:
-    shape, part = NPZ[case]
+@pytest.mark.parametrize("count", [10**12, 2**62, -1])
+def test_arrays_that_promise_too_much_are_refused(count: int, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive, archive.open("images.npy", "w") as member:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, 8, 8, 3)}
         np.lib.format.write_array_header_1_0(member, header)
-    refused("evaluation", tmp_path / "images.npz", part)
+    refused("evaluation", tmp_path / "images.npz", "npz")
 
 
 def test_an_npz_file_out_of_proportion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
