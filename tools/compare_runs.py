@@ -40,17 +40,21 @@ def newest_common(one: Path, other: Path) -> tuple[Path, Path]:
 
 
 def leaves(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every tensor, array and plain value in nested containers, and the type of each container, as (place, value)."""
-    if isinstance(content, dict):
-        yield f"{place}{{}}", type(content)
-        for key, value in content.items():
-            yield from leaves(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(content, list | tuple):
-        yield f"{place}[]", type(content)
-        for index, value in enumerate(content):
-            yield from leaves(value, f"{place}[{index}]")
-    else:
+    """Every tensor, array and plain value in nested containers, and the type of each container, as (place, value).
+
+    Empty containers are left out, so that an empty list equals an entry that an earlier version did not write.
+    """
+    if not isinstance(content, dict | list | tuple):
         yield place, content
+        return
+    if content:
+        yield f"{place}()", type(content)
+    if isinstance(content, dict):
+        parts = ((f"{place}.{key}" if place else str(key), value) for key, value in content.items())
+    else:
+        parts = ((f"{place}[{index}]", value) for index, value in enumerate(content))
+    for inner, value in parts:
+        yield from leaves(value, inner)
 
 
 def difference(one: Any, other: Any) -> float:
