@@ -61,7 +61,7 @@ def in_float64() -> Iterator[None]:
 
 
 def first_gradients(trainer: Trainer) -> dict[str, Any]:
-    """Of the first generator and the first discriminator step: what is logged, and every parameter's gradient."""
+    """Results of the first step of both networks: logged values and every parameter's gradient."""
     state, mean = trainer.state, trainer.processes.mean
     scalars = [mean(generator_step(trainer, 0)).view(1)]
     gradients = {f"generator.{name}": value.grad for name, value in state.generator.named_parameters()}
@@ -104,7 +104,7 @@ def run(case: str, data: Path, processes: Processes) -> dict[str, Any]:
 
 
 def batch_norms(processes: Processes) -> dict[str, dict[str, Any]]:
-    """Of three kinds of batch norm over a batch of 8: this process's outputs, gradients, and running statistics."""
+    """Three kinds of batch norm over a batch of 8: this process's outputs, gradients, and running statistics."""
     x, weights = torch.randn(2, 8, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
     labels, share, found = torch.arange(8) % 2, processes.share, {}
     for norm in (BatchNorm(3), ConditionalBatchNorm(3, 2), nn.BatchNorm2d(3, momentum=None, affine=False)):
@@ -139,7 +139,7 @@ def refuse(error: Exception) -> None:
 
 
 def answers(processes: Processes) -> dict[str, Any]:
-    """What this process gets from `Processes` and from evaluation's sharing."""
+    """Results in this process of `Processes` and from evaluation's sharing."""
     rank, first = processes.rank, processes.first
     stop = processes.agreed(lambda step: "signal 15" if step == 3 and rank else "")
     return {
@@ -172,7 +172,7 @@ def equalized(data: Path, processes: Processes) -> dict[str, Any]:
 
 
 def diverged(data: Path, processes: Processes) -> str:
-    """How a run ends in which the last process alone has a loss that is not finite."""
+    """The end of a run in which the last process alone has a loss that is not finite."""
     trainer = make_trainer("sn", data, processes)
     if processes.rank == processes.count - 1:
         loss = trainer.iteration.loss

@@ -78,7 +78,7 @@ def test_classify_measures_every_variant_beside_the_usual_loop(measure: Callable
 
 
 def test_a_gpu_is_measured_with_both_steps(benchmark: ModuleType) -> None:
-    """And where one is chosen, with that one; in all of them the arithmetic is counted with the plain step."""
+    """A step that is chosen is measured alone; in all of them the arithmetic is counted with the plain step."""
     training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
 
     def fast(*overrides: str) -> dict[str, list[str]]:

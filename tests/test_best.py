@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
+from commands import call, done, refused
 
 from evaluation.reporting.ranking import differences, is_better
 from gan.errors import UserError
-from gan.evaluate import main as gan_eval
 from gan.runs.best import Best, forget_best_after, read_best
 from gan.runs.checkpoint import list_checkpoints, save_best
 
@@ -93,7 +93,7 @@ def test_a_best_that_a_retry_may_need_stays_as_long_as_its_checkpoint(tmp_path: 
 
 
 def test_a_resumed_run_has_the_best_of_its_checkpoint(tmp_path: Path) -> None:
-    """As a retry that was killed before it had written anything; the later best is found again, or is not."""
+    """A retry that was killed before it had written anything; the later best is found again, or is not."""
     best = best_of(tmp_path, "fid", 0, lambda: [2])
     assert consider(tmp_path, best, 1, 2.0)
     assert consider(tmp_path, best, 3, 1.0)
@@ -130,8 +130,7 @@ def test_a_value_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_training_keeps_the_best(train: Any, tmp_path: Path) -> None:
     options = [f"--set=train.{name}" for name in ("steps=6", "eval_every=1", "checkpoint_every=2", "keep_best=fid")]
-    done: Result = train("run", *options)
-    assert done.exit_code == 0, done.output
+    trained: Result = done(train("run", *options))
     run = tmp_path / "run"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     values = {line["step"]: line["metrics"]["fid/pixels"] for line in lines if "metrics" in line}
@@ -140,9 +139,8 @@ def test_training_keeps_the_best(train: Any, tmp_path: Path) -> None:
     assert found["value"] == min(values.values()) == values[found["step"]]
     assert torch.load(run / "checkpoints" / found["checkpoint"])["state"]["step"] == found["step"]
     assert [path.name for path in list_checkpoints(run)] == ["step-00000004.pt", "step-00000006.pt"]
-    assert "best fid/pixels" in done.output
-    evaluated = CliRunner().invoke(gan_eval, ["--run", str(run), "--best", "--metrics", "fid", "--device", "cpu"])
-    assert evaluated.exit_code == 0, evaluated.output
+    assert "best fid/pixels" in trained.output
+    done(call("gan-eval", "--run", run, "--best", "--metrics=fid", "--device=cpu"))
     report = json.loads((run / "reports" / f"{found['step']:08d}-2" / "report.json").read_text())
     assert report["values"]["fid/pixels"]["value"] == found["value"]
     assert report["values"]["fid/pixels"]["hash"] == found["hash"]
@@ -150,9 +148,7 @@ def test_training_keeps_the_best(train: Any, tmp_path: Path) -> None:
 
 def test_a_run_without_a_best_is_one_sentence(copied: Callable[..., Path], tmp_path: Path) -> None:
     copied("run", "train.steps=1")
-    done = CliRunner().invoke(gan_eval, ["--run", str(tmp_path / "run"), "--best", "--metrics", "fid"])
-    assert done.exit_code == 2
-    assert "has kept no best checkpoint" in done.output
+    refused(call("gan-eval", "--run", tmp_path / "run", "--best", "--metrics=fid"), "has kept no best checkpoint")
 
 
 def test_an_interrupted_run_keeps_the_same_best(train: Any, tmp_path: Path) -> None:
@@ -176,7 +172,4 @@ def test_an_interrupted_run_keeps_the_same_best(train: Any, tmp_path: Path) -> N
     ],
 )
 def test_what_cannot_be_kept_is_refused_before_training(train: Any, settings: list[str], sentence: str) -> None:
-    done = train("run", *(word for setting in settings for word in ("--set", setting)))
-    assert done.exit_code == 2
-    assert "train.keep_best" in done.output
-    assert sentence in done.output
+    refused(train("run", *(f"--set={setting}" for setting in settings)), "train.keep_best", sentence)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from commands import done
 from equality import same
 
 from gan.config import available_configs, load_config
@@ -44,9 +45,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
 
 
 def call(command: object, *arguments: object) -> Result:
-    result = CliRunner().invoke(command, [str(argument) for argument in arguments])  # type: ignore[arg-type]
-    assert result.exit_code == 0, result.output
-    return result
+    return done(CliRunner().invoke(command, [str(argument) for argument in arguments]))
 
 
 SHORT = [

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from commands import done
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -36,7 +37,7 @@ from gan.runs.checkpoint import (
 )
 from gan.runs.logger import Logger, evaluated, quiet_writer
 from gan.runtime import files
-from gan.runtime.files import locked, remove_parts, write_atomically
+from gan.runtime.files import locked, write_atomically
 from gan.sample import main as gan_sample
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
@@ -46,8 +47,8 @@ import torture
 Train = Callable[..., Result]
 Copied = Callable[..., Path]
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-EVALUATING = ("--set", "train.eval_every=5", "--set", "train.checkpoint_every=5", "--set", "train.steps=10")
-EVALUATING += ("--set", "train.log_every=1", "--set", "train.keep_best=fid", "--set", "train.keep_last=1")
+EVALUATING = ("--set=train.eval_every=5", "--set=train.checkpoint_every=5", "--set=train.steps=10")
+EVALUATING += ("--set=train.log_every=1", "--set=train.keep_best=fid", "--set=train.keep_last=1")
 
 
 class Killed(BaseException):
@@ -77,7 +78,7 @@ def one_sentence(result: Result, *words: str) -> None:
 @pytest.fixture
 def whole(trained: Callable[..., Path]) -> Path:
     """A run with the settings EVALUATING that nothing has disturbed."""
-    return trained(*EVALUATING[1::2])
+    return trained(*(setting.removeprefix("--set=") for setting in EVALUATING))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_what_a_kill_left_undone_is_done(
         patch.setattr(place, fails(times, Killed(), getattr(sys.modules[module], name)))
         with suppress(Killed):
             assert train("parts", *EVALUATING).exit_code, "it was to be killed"
-    assert train("parts", *EVALUATING, "--resume").exit_code == 0
+    done(train("parts", *EVALUATING, "--resume"))
     assert torture.compare(whole, tmp_path / "parts") == []
 
 
@@ -114,24 +115,23 @@ def test_a_missing_last_evaluation_is_done_and_then_nothing_is_left_to_do(
     log.write_text("".join(line + "\n" for line in log.read_text().splitlines()[:-1]))
     shutil.rmtree(tmp_path / "parts" / "reports" / "00000010")
     assert not evaluated(tmp_path / "parts", 10)
-    assert train("parts", *EVALUATING, "--resume").exit_code == 0
+    done(train("parts", *EVALUATING, "--resume"))
     assert torture.compare(whole, tmp_path / "parts") == []
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").rglob("*") if path.name != ".lock"}
-    result = train("parts", *EVALUATING, "--resume")
-    assert result.exit_code == 0
+    result = done(train("parts", *EVALUATING, "--resume"))
     assert "all 10 steps are done, nothing is missing" in result.output
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_parts_of_files_are_cleared_away(train: Train, tmp_path: Path) -> None:
-    assert train("run", *EVALUATING, "--stop-after", "5").exit_code == 0
+    done(train("run", *EVALUATING, "--stop-after", "5"))
     run = tmp_path / "run"
     litter = [run / "config.yaml.part", run / "checkpoints" / "step-00000005.pt.part"]
     litter += [run / "samples" / "step-00000010.png.part", run / "reports" / "00000010" / "arrays.1.part.npz"]
     for path in litter:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"half")
-    assert train("run", *EVALUATING, "--resume").exit_code == 0
+    done(train("run", *EVALUATING, "--resume"))
     assert not list(run.rglob("*.part*"))
 
 
@@ -154,12 +154,12 @@ def test_a_best_that_was_not_removed_in_time_is(tmp_path: Path) -> None:
 
 def test_a_cut_event_file_does_not_disturb_the_next(train: Train, tmp_path: Path) -> None:
     """Steps that come again are shown once."""
-    settings = ["--set", "train.steps=10", "--set", "train.log_every=1", "--set", "train.checkpoint_every=5"]
-    assert train("run", *settings).exit_code == 0
+    settings = ["--set=train.steps=10", "--set=train.log_every=1", "--set=train.checkpoint_every=5"]
+    done(train("run", *settings))
     list_checkpoints(tmp_path / "run")[-1].unlink()
     (events,) = (tmp_path / "run").glob("events.*")
     events.write_bytes(events.read_bytes()[:-7])
-    assert train("run", *settings, "--resume").exit_code == 0
+    done(train("run", *settings, "--resume"))
     shown = EventAccumulator(str(tmp_path / "run")).Reload().Scalars("loss/generator")
     assert [event.step for event in shown] == list(range(1, 11))
 
@@ -167,7 +167,7 @@ def test_a_cut_event_file_does_not_disturb_the_next(train: Train, tmp_path: Path
 def test_events_are_on_the_disk_before_the_checkpoint(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the disk is slow."""
+    """On a slow disk."""
     seen: list[int] = []
     write = RecordWriter.write
 
@@ -181,7 +181,7 @@ def test_events_are_on_the_disk_before_the_checkpoint(
 
     monkeypatch.setattr(RecordWriter, "write", write_slowly)
     monkeypatch.setattr("gan.runs.folder.save_checkpoint", save)
-    assert train("run", "--set", "train.steps=2").exit_code == 0
+    done(train("run", "--set=train.steps=2"))
     assert seen == [0, 2], "a grid is added right before"
 
 
@@ -214,7 +214,7 @@ def test_a_full_disk_is_one_sentence_whoever_writes(
         one_sentence(train("parts", *EVALUATING), "No space left on device", words)
     for path in list_checkpoints(tmp_path / "parts"):
         read_checkpoint(path)
-    assert train("parts", *EVALUATING, "--resume").exit_code == 0
+    done(train("parts", *EVALUATING, "--resume"))
     assert torture.compare(whole, tmp_path / "parts") == []
 
 
@@ -268,18 +268,8 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(train: Train, tmp_path:
 @pytest.mark.parametrize("limit", [20_000, 150_000])
 def test_a_real_limit_of_file_sizes(train: Train, tmp_path: Path, small_shapes: Path, limit: int) -> None:
     """The system refuses to write on: first TensorBoard's events or metrics.jsonl, or a checkpoint."""
-    command = [
-        sys.executable,
-        "-m",
-        "gan.train",
-        "--config",
-        "smoke",
-        "--device",
-        "cpu",
-        "--run",
-        str(tmp_path / "parts"),
-    ]
-    command += ["--set", f"data.root={small_shapes}", "--set", "train.checkpoint_every=5"]
+    command = [sys.executable, "-m", "gan.train", "--config=smoke", "--device=cpu", "--run", str(tmp_path / "parts")]
+    command += [f"--set=data.root={small_shapes}", "--set=train.checkpoint_every=5"]
     process = subprocess.run(
         command,
         capture_output=True,
@@ -290,7 +280,7 @@ def test_a_real_limit_of_file_sizes(train: Train, tmp_path: Path, small_shapes: 
     assert process.stderr.count("error") == 1
     assert "File too large; what was saved before is intact" in process.stderr
     assert "Traceback" not in process.stderr
-    assert train("parts", "--set", "train.checkpoint_every=5", "--resume").exit_code == 0
+    done(train("parts", "--set=train.checkpoint_every=5", "--resume"))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +289,7 @@ def test_a_real_limit_of_file_sizes(train: Train, tmp_path: Path, small_shapes: 
 def test_retention(train: Train, tmp_path: Path, last: int, every: int, kept: list[int]) -> None:
     settings = [f"--set=train.{name}" for name in ("checkpoint_every=1", "steps=9")]
     settings += [f"--set=train.keep_last={last}", f"--set=train.keep_every={every}"]
-    assert train("run", *settings).exit_code == 0
+    done(train("run", *settings))
     assert [int(path.stem[5:]) for path in list_checkpoints(tmp_path / "run")] == kept
 
 
@@ -345,16 +335,15 @@ def test_every_cut_is_recognised(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_names_the_intact_one_and_is_skipped(train: Train, tmp_path: Path) -> None:
-    settings = ["--set", "train.checkpoint_every=2", "--set", "train.steps=8", "--set", "train.keep_last=4"]
-    assert train("whole", *settings).exit_code == 0
-    assert train("parts", *settings).exit_code == 0
+    settings = ["--set=train.checkpoint_every=2", "--set=train.steps=8", "--set=train.keep_last=4"]
+    done(train("whole", *settings))
+    done(train("parts", *settings))
     older, *damaged = list_checkpoints(tmp_path / "parts")[1:]
     for path in damaged:
         path.write_bytes(path.read_bytes()[:-1])
     refused = train("parts", *settings, "--resume")
     one_sentence(refused, "step-00000008.pt", "step-00000004.pt before it is intact", "--resume --skip-damaged")
-    skipped = train("parts", *settings, "--resume", "--skip-damaged")
-    assert skipped.exit_code == 0, skipped.output
+    skipped = done(train("parts", *settings, "--resume", "--skip-damaged"))
     for path in damaged:
         assert f"{path}.damaged: a damaged checkpoint, set aside" in skipped.output
     assert "continuing at step 4" in skipped.output
@@ -366,9 +355,8 @@ def test_without_an_intact_checkpoint_a_run_begins_again(train: Train, copied: C
     copied("run", "train.steps=2")
     for path in list_checkpoints(tmp_path / "run"):
         path.write_bytes(b"")
-    one_sentence(train("run", "--set", "train.steps=2", "--resume"), "none before it is intact", "begins again")
-    result = train("run", "--set", "train.steps=2", "--resume", "--skip-damaged")
-    assert result.exit_code == 0
+    one_sentence(train("run", "--set=train.steps=2", "--resume"), "none before it is intact", "begins again")
+    done(train("run", "--set=train.steps=2", "--resume", "--skip-damaged"))
     assert read_checkpoint(tmp_path / "run").state["step"] == 2
 
 
@@ -391,18 +379,13 @@ def test_what_cannot_be_read_now_is_not_set_aside(
     assert path.exists()
 
 
-def test_skip_damaged_goes_with_resume(train: Train) -> None:
-    one_sentence(train("run", "--skip-damaged"), "goes with --resume")
-
-
 def test_a_second_process_is_refused_and_readers_are_not(train: Train, copied: Copied, tmp_path: Path) -> None:
     copied("run", "train.steps=2")
     with locked(tmp_path / "run"):
-        one_sentence(train("run", "--set", "train.steps=2", "--resume"), "another process is training here")
+        one_sentence(train("run", "--set=train.steps=2", "--resume"), "another process is training here")
         for command, options in ((gan_eval, ["--metrics", "fid"]), (gan_sample, ["--num", "4"])):
-            result = CliRunner().invoke(command, ["--run", str(tmp_path / "run"), "--device", "cpu", *options])
-            assert result.exit_code == 0, result.output
-    assert train("run", "--set", "train.steps=2", "--resume").exit_code == 0
+            done(CliRunner().invoke(command, ["--run", str(tmp_path / "run"), "--device", "cpu", *options]))
+    done(train("run", "--set=train.steps=2", "--resume"))
 
 
 def test_a_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
@@ -421,7 +404,7 @@ def test_a_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
 
 
 def test_a_lock_leaves_no_empty_folder(train: Train, tmp_path: Path) -> None:
-    assert train("run", "--set", "data.root=/nowhere", "--set", "data.name=folder").exit_code == 2
+    assert train("run", "--set=data.root=/nowhere", "--set=data.name=folder").exit_code == 2
     assert not (tmp_path / "run").exists()
 
 
@@ -434,17 +417,10 @@ def test_a_file_system_without_locks_is_said(
     assert "has no locks" in capsys.readouterr().err
 
 
-def test_parts_are_removed_where_asked_only(tmp_path: Path) -> None:
-    for name in ("a.part", "b.pt.part", "c.1.part.npz", "kept.pt"):
-        (tmp_path / name).touch()
-    remove_parts(tmp_path, tmp_path / "missing")
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.pt"]
-
-
 @pytest.mark.slow
 def test_torture(tmp_path: Path) -> None:
     """A handful of interruptions; `python tools/torture.py --interruptions 100` for more."""
-    command = [sys.executable, str(Path(torture.__file__)), "--interruptions", "4", "--set", "train.steps=40"]
+    command = [sys.executable, str(Path(torture.__file__)), "--interruptions", "4", "--set=train.steps=40"]
     process = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "4 interruptions" in process.stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from commands import done
 from equality import same
 
 from gan.errors import ConfigError
@@ -65,12 +66,12 @@ def test_the_workspace_is_chosen_before_a_gpu_is_used(train: Train, monkeypatch:
 
 def test_training_evaluation_and_samples_take_it_and_the_run_records_it(train: Train, tmp_path: Path) -> None:
     for run, options in (("exact", ["--deterministic"]), ("plain", [])):
-        assert train(run, "--set", "train.steps=2", *options).exit_code == 0
+        done(train(run, "--set=train.steps=2", *options))
         assert json.loads((tmp_path / run / "run.json").read_text())["deterministic"] is bool(options)
     assert not torch.are_deterministic_algorithms_enabled()
     shared = ["--run", str(tmp_path / "exact"), "--device", "cpu", "--deterministic"]
-    assert CliRunner().invoke(gan_eval, shared).exit_code == 0
-    assert CliRunner().invoke(gan_sample, [*shared, "--num", "4"]).exit_code == 0
+    done(CliRunner().invoke(gan_eval, shared))
+    done(CliRunner().invoke(gan_sample, [*shared, "--num", "4"]))
 
 
 def test_an_operation_without_a_deterministic_version_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import distributed_cases as cases
 import pytest
 import torch
 from click.testing import CliRunner
+from commands import done
 
 from gan.errors import ConfigError
 from gan.evaluate import main as gan_eval
@@ -27,7 +28,7 @@ Results = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As torchrun's processes have: other numbers of threads sum in another order."""
+    """One thread, as torchrun's processes have: other numbers of threads sum in another order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,7 +53,7 @@ def torchrun(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def ended(process: subprocess.Popen[str], *, well: bool = True) -> str:
-    """What a process prints to its end."""
+    """All that a process prints."""
     output, _ = process.communicate(timeout=240)
     assert (process.returncode == 0) == well, output
     return output
@@ -234,8 +235,7 @@ def uninterrupted(small_shapes: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_an_evaluation_while_training_is_one_processs(uninterrupted: Path, small_shapes: Path, tmp_path: Path) -> None:
     """Generated and measured in parts, and Neural Divergence by the first process: value for value, hash for hash."""
     arguments = ["--metrics=fid,nd", f"--run={uninterrupted}", "--device=cpu", "--out"]
-    result = CliRunner().invoke(gan_eval, [*arguments, str(tmp_path / "one")])
-    assert result.exit_code == 0, result.output
+    done(CliRunner().invoke(gan_eval, [*arguments, str(tmp_path / "one")]))
     during, after = (
         json.loads((folder / "report.json").read_text())
         for folder in (uninterrupted / "reports" / "00000040", tmp_path / "one")
@@ -249,8 +249,7 @@ def test_gan_eval_in_two_processes_is_gan_eval_in_one(uninterrupted: Path, tmp_p
     """200 images in batches of 24: nine batches, four and five, the last of them not full."""
     checkpoint = list_checkpoints(uninterrupted)[-1]
     arguments = ["--metrics=fid,prdc", "--set=eval.batch_size=24", "--device=cpu", f"--checkpoint={checkpoint}"]
-    alone = CliRunner().invoke(gan_eval, [*arguments, f"--out={tmp_path / 'one'}"])
-    assert alone.exit_code == 0, alone.output
+    done(CliRunner().invoke(gan_eval, [*arguments, f"--out={tmp_path / 'one'}"]))
     output = run_to_the_end("-m", "gan.evaluate", *arguments, f"--out={tmp_path / 'two'}")
     assert output.count("report: ") == 1, "one tells"
     ours, theirs = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("two", "one"))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
+from commands import done, refused
 from equality import lines, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -107,8 +108,7 @@ def test_a_healthy_run_raises_no_alarm(trained: Callable[..., Path]) -> None:
 
 def test_a_huge_learning_rate_raises_alarms(train: Train, tmp_path: Path) -> None:
     """Dead layers: a constant discriminator, no gradients, one image; each told once, and on from then on."""
-    result = train("run", "--set", "train.steps=40", "--set", "train.learning_rate=1")
-    assert result.exit_code == 0, result.output
+    result = done(train("run", "--set=train.steps=40", "--set=train.learning_rate=1"))
     assert sorted(alarms(tmp_path / "run")) == [
         (name, True) for name in ("discriminator_indifferent", "identical_samples", "no_gradient", "spectral_norm")
     ]
@@ -124,18 +124,19 @@ def test_a_discriminator_far_ahead_raises_an_alarm(
 ) -> None:
     """The generator stands still, as with a learning rate of 0."""
     monkeypatch.setattr(Iteration, "update_generator", lambda self, inputs: torch.zeros(()))
-    settings = ["--set", "train.d_steps=10", "--set", "train.learning_rate=0.002", "--set", "train.steps=60"]
-    train("run", *settings, "--set", "discriminator.normalization=none")
+    settings = ["--set=train.d_steps=10", "--set=train.learning_rate=0.002", "--set=train.steps=60"]
+    train("run", *settings, "--set=discriminator.normalization=none")
     assert ("discriminator_certain", True) in alarms(tmp_path / "run")
 
 
 def test_an_alarm_stops_the_run_if_asked(train: Train, tmp_path: Path) -> None:
     """Two grids without spread; the last one with is of step 0."""
-    settings = ["--set", "train.steps=40", "--set", "train.learning_rate=1", "--set", "train.on_alarm=stop"]
-    result = train("run", *settings)
-    assert result.exit_code == 2
-    assert "error: step 20: alarm identical_samples: " in result.output
-    assert f"checkpoint from before is {list_checkpoints(tmp_path / 'run')[0]}" in result.output
+    settings = ["--set=train.steps=40", "--set=train.learning_rate=1", "--set=train.on_alarm=stop"]
+    refused(
+        train("run", *settings),
+        "error: step 20: alarm identical_samples: ",
+        f"checkpoint from before is {list_checkpoints(tmp_path / 'run')[0]}",
+    )
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-00000000.pt", "step-00000010.pt"]
 
 
@@ -165,7 +166,7 @@ def test_a_divergence_names_the_checkpoint_from_before(train: Train, tmp_path: P
 
 @pytest.mark.usefixtures("diverging")
 def test_a_divergence_before_the_first_interval_has_a_checkpoint_too(train: Train, tmp_path: Path) -> None:
-    result = train("run", "--set", "train.checkpoint_every=0")
+    result = train("run", "--set=train.checkpoint_every=0")
     assert f"the last checkpoint from before is {list_checkpoints(tmp_path / 'run')[0]}" in result.output
     assert read_checkpoint(tmp_path / "run").state["step"] == 0
 
@@ -173,13 +174,12 @@ def test_a_divergence_before_the_first_interval_has_a_checkpoint_too(train: Trai
 @pytest.mark.usefixtures("diverging")
 def test_a_retry_goes_on_with_other_numbers_and_resumes_bit_exactly(train: Train, tmp_path: Path) -> None:
     """Interrupted before the divergence, and in the second attempt, in the middle of a window of the log."""
-    settings = ["--set", "train.retries=1", "--set", "train.steps=25"]
-    result = train("whole", *settings)
-    assert result.exit_code == 0, result.output
+    settings = ["--set=train.retries=1", "--set=train.steps=25"]
+    result = done(train("whole", *settings))
     assert "retry 1 of 1, from" in result.output
     train("parts", *settings, "--stop-after", "10")
     for limit in ("10", "17", "25"):
-        assert train("parts", *settings, "--resume", "--stop-after", limit).exit_code == 0
+        done(train("parts", *settings, "--resume", "--stop-after", limit))
     whole, parts = (read_checkpoint(tmp_path / run).state for run in ("whole", "parts"))
     same(whole, parts)
     same(lines(tmp_path / "whole"), lines(tmp_path / "parts"))
@@ -195,7 +195,7 @@ def test_a_retry_goes_on_with_other_numbers_and_resumes_bit_exactly(train: Train
 def test_a_retry_draws_other_numbers(
     train: Train, trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train("retried", "--set", "train.retries=1")
+    train("retried", "--set=train.retries=1")
     monkeypatch.undo()
     retried, straight = (read_checkpoint(run).state for run in (tmp_path / "retried", trained()))
     assert not torch.equal(retried["generator"]["linear.weight"], straight["generator"]["linear.weight"])
@@ -214,21 +214,19 @@ def test_a_run_that_diverges_in_every_attempt_ends_with_the_sentence(
             self.state.totals[0] = float("nan")
 
     monkeypatch.setattr(Trainer, "train_step", diverge)
-    result = train("run", "--set", "train.retries=2")
-    assert result.exit_code == 2
-    assert "retry 2 of 2" in result.output
-    assert "error: step 15: d_loss not finite" in result.output
-    assert "the run has stopped after 2 of 2 retries; the last checkpoint from before is" in result.output
+    refused(
+        train("run", "--set=train.retries=2"),
+        "retry 2 of 2",
+        "error: step 15: d_loss not finite",
+        "the run has stopped after 2 of 2 retries; the last checkpoint from before is",
+    )
     assert len(read_checkpoint(tmp_path / "run").state["retries"]) == 2
 
 
 def test_a_retry_after_an_alarm_goes_back_to_before_its_first_sign(train: Train, tmp_path: Path) -> None:
     """Newer checkpoints, of the collapse, are gone."""
-    settings = ["--set", "train.learning_rate=1", "--set", "train.on_alarm=stop", "--set", "train.keep_checkpoints=9"]
-    result = train("run", *settings, "--set", "train.retries=1")
-    assert result.exit_code == 2
-    assert "retry 1 of 1, from" in result.output
-    assert "last checkpoint from before is" in result.output
+    settings = ["--set=train.learning_rate=1", "--set=train.on_alarm=stop", "--set=train.keep_checkpoints=9"]
+    refused(train("run", *settings, "--set=train.retries=1"), "retry 1 of 1, from", "last checkpoint from before is")
     (retry,) = read_checkpoint(tmp_path / "run").state["retries"]
     assert retry["from"] == 0
 
@@ -260,8 +258,8 @@ def test_a_retry_keeps_the_best_from_before(
         return measure(self, dict.fromkeys(values, value), entries, step, save)
 
     monkeypatch.setattr(Best, "consider", consider)
-    settings = ["--set", "train.eval_every=4", "--set", "train.keep_best=fid", "--set", "train.steps=20"]
-    result = train("run", *settings, "--set", f"train.retries={retries}")
+    settings = ["--set=train.eval_every=4", "--set=train.keep_best=fid", "--set=train.steps=20"]
+    result = train("run", *settings, f"--set=train.retries={retries}")
     best = read_best(tmp_path / "run")
     assert best is not None
     assert (best["step"], best["value"]) == ((4, 3.0) if retries else (12, 1.0)), result.output
@@ -275,4 +273,4 @@ def test_a_checkpoint_without_health_still_continues(train: Train, tmp_path: Pat
     stored = torch.load(path, weights_only=True)
     del stored["state"]["health"], stored["state"]["retries"]
     torch.save(stored, path)
-    assert train("run", "--resume").exit_code == 0
+    done(train("run", "--resume"))

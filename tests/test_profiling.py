@@ -4,16 +4,13 @@ import json
 from pathlib import Path
 
 import torch
-from click.testing import CliRunner
+from commands import call, done
 
 from gan.runs.checkpoint import read_checkpoint
-from gan.train import main as gan_train
 
 
 def train(run: Path, *arguments: str) -> str:
-    result = CliRunner().invoke(gan_train, ["--config", "smoke", "--run", str(run), "--set=train.steps=8", *arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
+    return done(call("gan-train", "--config=smoke", "--run", run, "--set=train.steps=8", *arguments)).output
 
 
 def test_a_profile_names_phases_and_operations_and_changes_nothing(tmp_path: Path) -> None:

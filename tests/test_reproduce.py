@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
+from commands import done
 
 from evaluation.errors import EvaluationError
 from gan.config import available_configs, load_config
@@ -228,9 +229,9 @@ def test_a_table_and_figures_are_made_once(
     noted = json.loads(next(out.glob("runs/cifar10_sn-jpeg-small-seed0-*/reproduce.json")).read_text())
     assert noted["training"] == [1.5]
 
-    done = len(processes.commands)
+    before = len(processes.commands)
     again = call("--table=4", "--figure=13,17,20")
-    assert {run.folder.name.partition("-seed")[0] for run in processes.commands[done:]} <= {
+    assert {run.folder.name.partition("-seed")[0] for run in processes.commands[before:]} <= {
         *("celeba_sn-small64", "celeba_srn70-small64")
     }, "only what could not be done is tried again"
     assert again.output.partition("### ")[2] == first.output.partition("### ")[2]
@@ -241,7 +242,7 @@ def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InP
     assert call("--figure=17").exit_code == 130
     assert len(processes.commands) == 12
     assert not list((tmp_path / "out").glob("figure*"))
-    assert call("--figure=17").exit_code == 0
+    done(call("--figure=17"))
     again = processes.commands[12:]
     assert "](figure-17-cpu.png)" in (tmp_path / "out" / "figure-17-cpu.md").read_text()
     assert all("--resume" in run.arguments for run in again)
@@ -249,7 +250,7 @@ def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InP
     before = len(processes.commands)
     page = tmp_path / "page.md"
     page.write_text("<!-- figure-17-cpu -->\n<!-- end of figure-17-cpu -->")
-    assert call("--figure=17", f"--into={page}").exit_code == 0
+    done(call("--figure=17", f"--into={page}"))
     assert "](out/figure-17-cpu.png)" in page.read_text(), "where the picture is, as seen from the page"
     assert [run.folder.name.rpartition("-")[0] for run in processes.commands[before:]] == [
         "cifar10_srn50-jpeg-small-seed1"
@@ -269,7 +270,7 @@ def test_a_stopped_evaluation_that_stands_alone_stops_all(
 def test_a_process_that_dies_without_a_sentence_is_named(
     call: Callable[..., Result], processes: InProcess, tmp_path: Path
 ) -> None:
-    """Such as one that the kernel killed for its memory, or a traceback: it is no interruption."""
+    """A process that the kernel killed for its memory, or one with a traceback, is no interruption."""
     processes.statuses = [-9, -9, 1, 1]
     assert call("--figure=22").exit_code == 1
     text = (tmp_path / "out" / "figure-22-cpu.md").read_text()
@@ -289,8 +290,7 @@ def test_what_cannot_be_measured_is_not_trained(
 
 
 def test_a_dry_run_lists_what_would_run(call: Callable[..., Result], processes: InProcess) -> None:
-    result = call("--figure=13", "--table=4", "--dry-run")
-    assert result.exit_code == 0, result.output
+    result = done(call("--figure=13", "--table=4", "--dry-run"))
     assert processes.commands == []
     lines = [line.split() for line in result.output.splitlines()]
     assert lines[2][0].startswith("cifar10_sn-jpeg-small-seed0-")
@@ -386,7 +386,7 @@ def test_seeds_of_different_protocols_have_no_mean(reproduce: ModuleType) -> Non
 
 
 def test_a_seed_without_a_value_has_no_part_in_a_mean(reproduce: ModuleType) -> None:
-    """Such as a complexity where no image is classified rightly: NaN in its report."""
+    """For example a complexity where no image is classified rightly: NaN in its report."""
     results = importlib.import_module("reproducing.results")
     entry = {"hash": "0" * 64, "fields": {}}
 

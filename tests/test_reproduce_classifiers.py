@@ -41,7 +41,7 @@ def module(name: str) -> ModuleType:
 def runs_of(
     reproduce: ModuleType, kind: str, number: str, scale: str, *overrides: str
 ) -> dict[tuple[str, str], object]:
-    """Of a table or figure with seed 1, by what its lines are called."""
+    """Runs of a table or figure with seed 1, by section and label of its lines."""
     content = reproduce.artefact(kind, number).content
     run_of = module("runs").ModelRun.of
     return {
@@ -85,7 +85,7 @@ def test_runs_at_the_scale_of_a_cpu_are_those_that_are_made_by_hand(reproduce: M
 
 
 def test_an_interval_is_student_t(reproduce: ModuleType) -> None:
-    """Of two seeds the distribution is Cauchy's, whose 0.875 quantile is tan(3 pi / 8) = 1 + sqrt(2); of three, by
+    """For two seeds the distribution is Cauchy's, whose 0.875 quantile is tan(3 pi / 8) = 1 + sqrt(2); of three, by
     Student's own closed form for two degrees of freedom, (2 p - 1) / sqrt(2 p (1 - p))."""
     results = module("results")
     half = results.half_interval
@@ -322,7 +322,7 @@ def test_complexities_and_noise_are_measured_once(
     call: Callable[..., Result], processes: InProcess, tmp_path: Path
 ) -> None:
     """Table 5 and Figure 4 are of the same reports; Figure 1 takes its accuracies from the log."""
-    assert call("--table=5", "--figure=1,4", "--seeds=0").exit_code == 0
+    done(call("--table=5", "--figure=1,4", "--seeds=0"))
     modules = [run.module for run in processes.commands]
     assert modules.count("gan.train_classifier") == 3
     assert modules.count("gan.evaluate_classifier") == 6
@@ -356,11 +356,11 @@ def test_what_was_begun_by_hand_goes_on(
     folder = tmp_path / "out" / "runs" / f"mine-{run.identity}"
     arguments = [*run.training("cpu").arguments, "--stop-after", "1"]
     arguments[arguments.index("--run") + 1] = str(folder)
-    assert CliRunner().invoke(test_reproduce.COMMANDS["gan.train_classifier"], arguments).exit_code == 0
+    done(CliRunner().invoke(test_reproduce.COMMANDS["gan.train_classifier"], arguments))
     processes.statuses = [143, -1]
     assert call("--table=7").exit_code == 130
     assert not list((tmp_path / "out").glob("table*"))
-    assert call("--table=7").exit_code == 0
+    done(call("--table=7"))
     mine = [command for command in processes.commands if command.folder == folder]
     assert mine
     assert all("--resume" in command.arguments for command in mine)
@@ -385,8 +385,7 @@ def test_what_cannot_be_loaded_is_not_trained(
 def test_architectures_that_are_left_out_are_not_planned(
     call: Callable[..., Result], processes: InProcess, tmp_path: Path
 ) -> None:
-    result = call("--figure=2", "--dry-run")
-    assert result.exit_code == 0, result.output
+    result = done(call("--figure=2", "--dry-run"))
     assert processes.commands == []
     lines = [line.split() for line in result.output.splitlines()]
     assert {line[0].partition("-seed")[0] for line in lines[2:10]} == {
