@@ -269,13 +269,3 @@ class Context:
         """Protocol fields of the first `count` images of a set: fingerprints of the set and of the drawn rows."""
         images = self._sets[role]
         return {f"{role}_fingerprint": images.fingerprint, f"{role}_rows": fingerprint(images.rows(count))}
-
-    @property
-    def test_fingerprint(self) -> str:
-        """Fingerprint of the whole test set."""
-        return self._sets["test"].fingerprint
-
-    @property
-    def generated_fingerprint(self) -> str | None:
-        """Fingerprint of all generated images; None without any."""
-        return self._sets["generated"].fingerprint if "generated" in self._sets else None

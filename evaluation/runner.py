@@ -37,7 +37,10 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
         values,
         arrays=_samples(context) | neighbours,
         title=context.title,
-        subject={**context.subject, "generated_fingerprint": context.generated_fingerprint},
+        subject={
+            **context.subject,
+            "generated_fingerprint": context.image_set("generated").fingerprint if context.has("generated") else None,
+        },
         machine=machine(
             context.device,
             batch_size=context.settings.batch_size,

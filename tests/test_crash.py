@@ -89,7 +89,7 @@ def whole(trained: Callable[..., Path]) -> Path:
         ("gan.measuring.evaluator.save_best", 1),
         pytest.param("gan.measuring.evaluator.histograms", 1, marks=pytest.mark.slow),
         pytest.param("gan.measuring.evaluator.histograms", 2, marks=pytest.mark.slow),
-        ("evaluation.reporting.write.report_page", 2),
+        ("evaluation.reporting.report.report_page", 2),
         ("gan.runs.best.write_atomically", 1),
         pytest.param("gan.runs.checkpoint.remove_superseded", 2, marks=pytest.mark.slow),
     ],

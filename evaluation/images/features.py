@@ -93,11 +93,8 @@ def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: to
     device = torch.device(device)
     own = images[own_part(len(images), batch_size)]
     batches = (upload(batch, device) for batch in (own.split(batch_size) if len(own) else ()))
-    features = _FeaturesAsMade(extractor)
-    with isolated(), torch.inference_mode(), progress(len(own), f"{extractor.name} features", "images") as counter:
-        for batch in ahead(batches, device):
-            features.add(batch)
-            counter.advance(len(batch))
+    features = _FeatureBuffer(extractor)
+    _collect(batches, [features], len(own), f"{extractor.name} features", device)
     return features.all()
 
 
@@ -119,17 +116,26 @@ def extract_as_made(
     Raises:
         EvaluationError: an extractor gives values that are not finite.
     """
-    images, features = RowBuffer(), [_FeaturesAsMade(extractor) for extractor in extractors]
-    with isolated(), torch.inference_mode(), progress(count, "images and their features", "images") as counter:
-        for batch in ahead(batches, torch.device(device)):
-            images.add(batch)
-            for one in features:
-                one.add(batch)
-            counter.advance(len(batch))
+    images, features = _RowBuffer(), [_FeatureBuffer(extractor) for extractor in extractors]
+    _collect(batches, [images, *features], count, "images and their features", torch.device(device))
     return images.all(), [one.all() for one in features]
 
 
-class RowBuffer:
+def _collect(
+    batches: Iterable[Tensor],
+    buffers: "Sequence[_RowBuffer | _FeatureBuffer]",
+    count: int,
+    title: str,
+    device: torch.device,
+) -> None:
+    with isolated(), torch.inference_mode(), progress(count, title, "images") as counter:
+        for batch in ahead(batches, device):
+            for buffer in buffers:
+                buffer.add(batch)
+            counter.advance(len(batch))
+
+
+class _RowBuffer:
     """Collects rows batch by batch and copies them to the CPU, some thousands at a time.
 
     Each copy waits for all operations queued on the device, so few large copies are faster than many small ones.
@@ -160,11 +166,11 @@ class RowBuffer:
         self._held = []
 
 
-class _FeaturesAsMade:
+class _FeatureBuffer:
     """An extractor with the features it has computed so far."""
 
     def __init__(self, extractor: Extractor) -> None:
-        self.extractor, self.features, self.logits = extractor, RowBuffer(), RowBuffer()
+        self.extractor, self.features, self.logits = extractor, _RowBuffer(), _RowBuffer()
 
     def add(self, batch: Tensor) -> None:
         features, logits = self.extractor(batch)

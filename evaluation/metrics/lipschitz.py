@@ -213,7 +213,7 @@ def _roles(context: Context) -> dict[str, str]:
     if context.test is None or len(context.test) < context.settings.num_lipschitz:
         return roles
     labelled = context.test_labels is not None or not context.critic_is_conditional
-    if labelled and context.test_fingerprint != context.image_set(real).fingerprint:
+    if labelled and context.image_set("test").fingerprint != context.image_set(real).fingerprint:
         roles["test"] = "test"
     return roles
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +14,7 @@ from evaluation.reporting.comparison import Comparison, compare
 from evaluation.reporting.document import encoded, read_values
 from evaluation.reporting.html import comparison_page
 from evaluation.reporting.report import Report
-from evaluation.runtime.files import replacing
+from evaluation.runtime.files import write_text
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,7 @@ def save_comparison(comparison: Comparison, runs: Mapping[str, StoredReport], fo
     }
     try:
         for name, text in files.items():
-            with replacing(folder / name) as partial:
-                partial.write_text(text.rstrip("\n") + "\n", encoding="utf-8", errors="backslashreplace")
+            write_text(folder / name, text.rstrip("\n") + "\n")
     except OSError as error:
         raise EvaluationError(f"compare: cannot be written into {folder} ({error})") from error
     for title, drawn in figures.items():
@@ -123,11 +121,9 @@ def comparison_figures(comparison: Comparison, runs: Mapping[str, StoredReport])
     """Figures by title: training curves, values over steps, histograms and layers of all runs."""
     figures, order = {}, list(runs)
     curves = {label: run.curves() for label, run in runs.items()}
-    training = _by_name(curves)
-    if training:
+    if training := plots.panels_of(curves):
         figures["Training"] = plots.overlaid_figure(training, order=order, axis="steps")
-    values = _by_name({label: values_over_steps(comparison, run) for label, run in runs.items()})
-    if values:
+    if values := plots.panels_of({label: values_over_steps(comparison, run) for label, run in runs.items()}):
         figures["Values over steps"] = plots.overlaid_figure(values, order=order, marker="o", axis="steps")
     reports = {label: run.report for label, run in runs.items()}
     compared = {row.key for row in comparison.rows}
@@ -150,12 +146,6 @@ def _histograms(reports: Mapping[str, Report]) -> dict[str, list[str]]:
             title = family if histograms.FAMILIES[family].panels else kind.replace("/", " ")
             titles.setdefault(title, []).append(kind)
     return titles
-
-
-def _by_name(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Swaps the keys: run -> name -> curve becomes name -> run -> curve."""
-    names = dict.fromkeys(name for curves in runs.values() for name in curves)
-    return {name: {run: curves[name] for run, curves in runs.items() if name in curves} for name in names}
 
 
 def values_over_steps(comparison: Comparison, run: StoredReport) -> plots.Curves:

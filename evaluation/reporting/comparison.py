@@ -69,20 +69,21 @@ class Comparison:
 
     def table(self) -> str:
         """A text table, with a star at the best of each row."""
-        rows = [("metric", "better", *self.labels, "protocol")]
-        for row in self.rows:
-            cells = (f"{cell or MISSING}{' *' if column in row.best else ''}" for column, cell in enumerate(row.cells))
-            rows.append((row.key, row.better, *cells, row.hash[:DIGITS]))
+        rows = self._rows("{}", "{} *")
         return "\n".join([*text_table(rows), f"* best of the row; {FOOTNOTE}", *self.notes])
 
     def markdown(self) -> str:
         """A Markdown table, with the best of each row in bold."""
+        return "\n\n".join([markdown_table(self._rows("`{}`", "**{}**")), FOOTNOTE, *self.notes])
+
+    def _rows(self, name: str, best: str) -> list[list[str]]:
+        """Rows of a table with a header; `name` is the format of keys and hashes, `best` that of a row's best value."""
         rows = [["metric", "better", *self.labels, "protocol"]]
         for row in self.rows:
             texts = enumerate(str(cell or MISSING) for cell in row.cells)
-            cells = (f"**{text}**" if column in row.best else text for column, text in texts)
-            rows.append([f"`{row.key}`", row.better, *cells, f"`{row.hash[:DIGITS]}`"])
-        return "\n\n".join([markdown_table(rows), FOOTNOTE, *self.notes])
+            cells = (best.format(text) if column in row.best else text for column, text in texts)
+            rows.append([name.format(row.key), row.better, *cells, name.format(row.hash[:DIGITS])])
+        return rows
 
     def document(self) -> dict[str, Any]:
         """Content of compare.json: subjects, and for each key better, hash, fields and the runs' values."""

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
+from evaluation.reporting.comparison import difference
 from evaluation.reporting.plots import colour_of, plain, save_figure
-from evaluation.reporting.ranking import differences
 from evaluation.reporting.value import ReportData
 
 BINS = 60
@@ -159,7 +159,7 @@ def plot_histograms(runs: Mapping[str, ReportData], kind: str, out_png: str | Pa
             )
     score = _score_key(runs)
     if score is not None:
-        _check_protocols(_with(runs, score), score)
+        _check_protocols(runs, score)
     save_figure(runs_figure(runs, [kind], order=list(runs)), out_png)
 
 
@@ -173,7 +173,7 @@ def runs_figure(runs: Mapping[str, ReportData], kinds: Sequence[str], *, order: 
         EvaluationError: runs measured by different protocols.
     """
     score = _score_key(runs)
-    if score is not None and len({_hash(report, score) for report in _with(runs, score).values()}) > 1:
+    if score is not None and difference(score, runs):
         score = None
     panels = []
     for kind in kinds:
@@ -223,23 +223,9 @@ def _score_key(runs: Mapping[str, ReportData]) -> str | None:
     return max(sorted(set(keys)), key=keys.count) if keys else None
 
 
-def _with(runs: Mapping[str, ReportData], key: str) -> dict[str, ReportData]:
-    return {label: report for label, report in runs.items() if key in report.values}
-
-
-def _hash(report: ReportData, key: str) -> str:
-    return str(report.protocol["values"][key]["hash"])
-
-
 def _check_protocols(runs: Mapping[str, ReportData], key: str) -> None:
-    first, *others = runs
-    for other in others:
-        one, another = (runs[label].protocol["values"][key] for label in (first, other))
-        if one["hash"] != another["hash"]:
-            raise EvaluationError(
-                f"histograms: {key} of {first} and of {other} differ in {differences(one, another)}, "
-                "expected one protocol; evaluate both alike"
-            )
+    if mixed := difference(key, runs):
+        raise EvaluationError(f"histograms: {mixed}, expected one protocol; evaluate both alike")
 
 
 def panels_figure(panels: Sequence[Panel], score_axis: str = "") -> Figure:

@@ -18,7 +18,15 @@ from evaluation.errors import EvaluationError
 from evaluation.reporting import histograms, plots
 from evaluation.reporting.comparison import FOOTNOTE, MISSING, Comparison
 from evaluation.reporting.ranking import DIGITS, shown
-from evaluation.reporting.tables import class_name, class_table, count_text, interval_text, notes, with_spread
+from evaluation.reporting.tables import (
+    class_name,
+    class_table,
+    count_text,
+    interval_text,
+    notes,
+    values_by_class,
+    with_spread,
+)
 from evaluation.reporting.value import ReportData
 
 SAMPLE_PIXELS = 2**18  # of a page's sample grid: 256 images of 32x32
@@ -44,7 +52,7 @@ def report_page(report: ReportData, *, training_log: str | Path | None = None) -
         samples=_samples(report),
         neighbours=_neighbours(report),
         classes=class_table(report),
-        by_class=[_by_class(report, name) for name in report.arrays if name.endswith("/per_class")],
+        by_class=[_by_class(report, key, values) for key, values in values_by_class(report).items()],
         histograms=[
             (histograms.FAMILIES[family], histograms.kinds_figure(report, family))
             for family in histograms.families(report)
@@ -148,26 +156,17 @@ def _neighbours(report: ReportData) -> list[dict[str, Any]]:
     ]
 
 
-def _by_class(report: ReportData, name: str) -> dict[str, Any]:
+def _by_class(report: ReportData, key: str, by_label: dict[int, float]) -> dict[str, Any]:
     """Values of one metric by class, with bars from 0 to the largest."""
-    values, key = report.arrays[name], name.removesuffix("/per_class")
-    labels = report.arrays.get(f"{key}/classes", np.arange(len(values)))
+    values = np.array(list(by_label.values()))
     finite = values[np.isfinite(values)]
     lead = f"{len(values)} classes"
     if len(finite):
         lead += f", from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}"
     widths = 100 * np.where(np.isfinite(values), values, 0).clip(min=0) / max(float(finite.max(initial=0)), 1e-12)
-    rows = [
-        {
-            "name": class_name(label, report.protocol["class_names"]),
-            "count": images,
-            "width": f"{width:.1f}",
-            "value": value,
-        }
-        for label, images, width, value in zip(
-            labels.tolist(), _class_counts(report, key, len(values)), widths, values.tolist(), strict=True
-        )
-    ]
+    names = [class_name(label, report.protocol["class_names"]) for label in by_label]
+    columns = names, _class_counts(report, key, len(values)), (f"{width:.1f}" for width in widths), by_label.values()
+    rows = [dict(zip(("name", "count", "width", "value"), row, strict=True)) for row in zip(*columns, strict=True)]
     return {"key": key, "lead": f"{lead}.", "rows": rows}
 
 

@@ -118,11 +118,7 @@ def curves_figure(curves: Curves) -> Figure:
 
 
 def overlaid_figure(
-    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
-    *,
-    order: Sequence[str],
-    marker: str = "",
-    axis: str = "generator steps",
+    panels: Mapping[str, Curves], *, order: Sequence[str], marker: str = "", axis: str = "generator steps"
 ) -> Figure:
     """A figure with a panel for each name and a curve for each run: panel -> run -> positions and values.
 
@@ -141,6 +137,12 @@ def overlaid_figure(
     return figure
 
 
+def panels_of(runs: Mapping[str, Curves]) -> dict[str, Curves]:
+    """Swaps the keys: run -> name -> curve becomes name -> run -> curve."""
+    names = dict.fromkeys(name for curves in runs.values() for name in curves)
+    return {name: {run: curves[name] for run, curves in runs.items() if name in curves} for name in names}
+
+
 def layer_curves(arrays: Mapping[str, np.ndarray]) -> Curves:
     """Curves over layers, counted from 1, by the names in LAYERS, from a report's arrays."""
     found = {name: arrays[array] for name, array in LAYERS.items() if array in arrays}
@@ -149,9 +151,7 @@ def layer_curves(arrays: Mapping[str, np.ndarray]) -> Curves:
 
 def layers_figure(runs: Mapping[str, Curves]) -> Figure:
     """A figure of `layer_curves` by run, with a panel for each name."""
-    names = dict.fromkeys(name for curves in runs.values() for name in curves)
-    panels = {name: {run: curves[name] for run, curves in runs.items() if name in curves} for name in names}
-    return overlaid_figure(panels, order=list(runs), marker="o", axis="layer")
+    return overlaid_figure(panels_of(runs), order=list(runs), marker="o", axis="layer")
 
 
 def _record(line: str) -> dict[str, float] | None:

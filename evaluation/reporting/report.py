@@ -1,21 +1,24 @@
 """The result of an evaluation: values, arrays and protocols, saved to a folder and loaded from one."""
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
 from evaluation.images.reader import check_images, check_labels
-from evaluation.reporting import plots
-from evaluation.reporting.document import read_values
-from evaluation.reporting.tables import value_table
+from evaluation.reporting import histograms, plots
+from evaluation.reporting.document import document_text, read_values
+from evaluation.reporting.html import report_page
+from evaluation.reporting.tables import class_table, value_table
 from evaluation.reporting.value import Value
-from evaluation.reporting.write import write
-from evaluation.runtime.files import read_arrays
+from evaluation.runtime.files import read_arrays, replacing, write_text
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,43 @@ class Report:
         Raises:
             EvaluationError: the folder cannot be written.
         """
-        return write(self, Path(folder), training_log=training_log)
+        folder = Path(folder)
+        try:
+            with replacing(folder / "arrays.npz") as partial:
+                # A slash would make folders inside the archive.
+                arrays = {name.replace("/", "|"): array for name, array in self.arrays.items()}
+                np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
+            self._save_images(folder)
+            for name, figure in self._figures():
+                plots.save_figure(figure, folder / f"{name}.png")
+            write_text(folder / "report.json", document_text(self))
+            write_text(folder / "report.txt", self.table() + "\n")
+            if classes := class_table(self):
+                text = io.StringIO()
+                csv.writer(text, lineterminator="\n").writerows(classes)
+                write_text(folder / "classes.csv", text.getvalue())
+            write_text(folder / "report.html", report_page(self, training_log=training_log))
+        except OSError as error:
+            raise EvaluationError(f"report: cannot be written into {folder} ({error})") from error
+        return folder
+
+    def _save_images(self, folder: Path) -> None:
+        arrays = self.arrays
+        if "samples" in arrays:
+            labels = torch.from_numpy(arrays["sample_labels"]) if "sample_labels" in arrays else None
+            plots.save_grid(torch.from_numpy(arrays["samples"]), folder / "samples.png", labels=labels)
+        if "neighbours" in arrays:
+            plots.save_neighbours(arrays["neighbour_samples"], arrays["neighbours"], folder / "neighbours.png")
+
+    def _figures(self) -> Iterator[tuple[str, Figure]]:
+        """File names without extension, and figures."""
+        for name in self.arrays:
+            if name.endswith("/losses"):
+                yield name.removesuffix("/losses").replace("/", "-"), plots.critics_figure(self, name)
+        for family in histograms.families(self):
+            yield family, histograms.kinds_figure(self, family)
+        if layers := plots.layer_curves(self.arrays):
+            yield "layers", plots.layers_figure({self.protocol["title"]: layers})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Report":

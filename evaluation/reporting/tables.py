@@ -66,12 +66,7 @@ def class_table(report: ReportData) -> list[list[str]]:
 
     A class that a metric leaves out has an empty cell. Empty where nothing was measured by class.
     """
-    columns: dict[str, dict[int, float]] = {}
-    for name, values in report.arrays.items():
-        if name.endswith("/per_class") and len(values):
-            key = name.removesuffix("/per_class")
-            labels = report.arrays.get(f"{key}/classes", np.arange(len(values)))
-            columns[key] = dict(zip(labels.tolist(), values.tolist(), strict=True))
+    columns = values_by_class(report)
     if not columns:
         return []
     names, found = report.protocol["class_names"], columns.values()
@@ -80,6 +75,17 @@ def class_table(report: ReportData) -> list[list[str]]:
         for label in sorted(set().union(*found))
     ]
     return [["class", *columns], *rows, ["mean", *(f"{fmean(one.values()):.6g}" for one in found)]]
+
+
+def values_by_class(report: ReportData) -> dict[str, dict[int, float]]:
+    """Values by class number of each metric that was measured by class."""
+    found = {}
+    for name, values in report.arrays.items():
+        if name.endswith("/per_class") and len(values):
+            key = name.removesuffix("/per_class")
+            labels = report.arrays.get(f"{key}/classes", np.arange(len(values)))
+            found[key] = dict(zip(labels.tolist(), values.tolist(), strict=True))
+    return found
 
 
 def notes(report: ReportData) -> list[str]:

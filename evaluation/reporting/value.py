@@ -1,13 +1,13 @@
 """Values that metrics return, with the protocol that makes them comparable."""
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from evaluation.errors import EvaluationError
+from evaluation.images.cache import canonical
 
 
 class ReportData(Protocol):
@@ -62,7 +62,7 @@ def protocol_hash(key: str, fields: dict[str, Any]) -> str:
         EvaluationError: fields of a type that JSON lacks.
     """
     try:
-        text = json.dumps({"key": key, **fields}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = canonical({"key": key, **fields})
     except (TypeError, ValueError) as error:
         raise EvaluationError(
             f"protocol of {key}: {error}; expected text, numbers, true, false, null, lists"

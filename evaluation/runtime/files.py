@@ -34,6 +34,12 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file by UTF-8 text; lone surrogates are escaped."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+
+
 def _remove_left_over(path: Path) -> None:
     """Removes old temporary files by their age, because their processes may run on another machine."""
     for partial in path.parent.glob(f"{glob.escape(path.stem)}.*.part{glob.escape(path.suffix)}"):

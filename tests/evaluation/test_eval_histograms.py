@@ -146,13 +146,13 @@ def test_histograms_for_a_board_are_finite_and_by_kind():
 
 def test_runs_of_different_protocols_are_not_drawn_together():
     with pytest.raises(
-        EvaluationError, match=r"real_fake/p95 of a and of c differ in pairs \(500, 400\), expected one"
+        EvaluationError, match=r"real_fake/p95: runs a and c differ in pairs \(500, 400\), expected one"
     ):
         plot_histograms({"a": made(1), "b": made(2), "c": made(1, pairs=400)}, "elhist/real_fake", "x.png")
     other = made(1, score=8)
     other.protocol["values"]["is"]["hash"] = "0"
     other.protocol["values"]["is"]["fields"] = {"splits": 1}
-    with pytest.raises(EvaluationError, match=r"is of a and of b differ in splits \(10, 1\)"):
+    with pytest.raises(EvaluationError, match=r"is: runs a and b differ in splits \(10, 1\)"):
         plot_histograms({"a": made(1, score=8), "b": other}, "elhist/real_fake", "x.png")
 
 

@@ -412,7 +412,7 @@ def measure(context: Context) -> list[Value]:
     fields = {
         **asdict(result.settings),
         **{name: getattr(result, name) for name in names},
-        "test_fingerprint": context.test_fingerprint,
+        "test_fingerprint": context.image_set("test").fingerprint,
         "seed": context.settings.seed,
         **context.generation_fields(),
     }
