@@ -108,16 +108,6 @@ def test_metrics_worsen_with_what_they_claim_to_see(context: Context, plain: Rep
             assert abs(plain.values[key] - bad.values[key]) > 0.01, name
 
 
-@pytest.mark.parametrize(
-    ("degrade", "strengths"), [(noisy, (20, 40, 80)), (blurred, (5, 9, 13)), (repeated, (60, 20, 6))]
-)
-def test_fid_grows_with_the_degradation(context: Context, plain: Report, degrade, strengths: tuple[int, ...]):
-    values = [named(plain)["fid"]]
-    for strength in strengths:
-        values.append(named(evaluate(["fid"], context.of(degrade(context.generated, strength))))["fid"])
-    assert values == sorted(values)
-
-
 def test_precision_does_not_see_dropped_modes_but_recall_does(context: Context, plain: Report):
     good, bad = named(plain), named(evaluate(["prdc"], context.of(repeated(context.generated, 6))))
     assert bad["precision"] > good["precision"] - 0.1

@@ -10,7 +10,6 @@ from settings_with import settings_with
 
 from evaluation import (
     Context,
-    EvaluationError,
     Moments,
     Report,
     Settings,
@@ -19,9 +18,7 @@ from evaluation import (
     frechet_distance_of_features,
 )
 from evaluation.metrics import fid_infinity as module
-from evaluation.metrics.fid import disjoint_counts
 from evaluation.statistics.frechet import fit, frechet
-from evaluation.statistics.moments_file import Statistics
 
 
 @pytest.fixture
@@ -82,21 +79,6 @@ def test_the_law_of_the_floor_holds_for_gaussians():
     assert constants[0] == pytest.approx(constants[1], rel=0.15)
 
 
-@pytest.mark.parametrize(
-    ("available", "num_real", "num_fid", "expected"),
-    [
-        (15, 10, 5, (10, 5)),
-        (20, 10, 5, (10, 5)),
-        (12, 10, 5, (8, 4)),
-        (50_000, 50_000, 50_000, (25_000, 25_000)),
-        (3, 3, 1, (2, 1)),
-        (1, 1, 1, (0, 1)),
-    ],
-)
-def test_disjoint_counts(available: int, num_real: int, num_fid: int, expected: tuple[int, int]):
-    assert disjoint_counts(available, num_real, num_fid) == expected
-
-
 def test_the_floor_can_be_left_out_and_needs_images(context: Context):
     assert set(evaluate(["fid"], replace(context, settings=settings_with(context.settings, floor=False))).values) == {
         "fid/pixels"
@@ -135,30 +117,6 @@ def test_the_floor_depends_on_real_images_alone(context: Context):
         {"reference": context.reference[:100]},
     ):
         assert {k for k, v in hashes(**change).items() if v != before[k]} == {"fid", "fid_floor"}
-
-
-@pytest.fixture
-def statistics(context: Context) -> Statistics:
-    rows = context.image_set("reference").rows(50)
-    moments = Moments.of(context.extractor(context.reference[rows])[0])
-    return Statistics(Moments(moments.mean, moments.covariance, None), "a" * 64, "real.npz")
-
-
-@pytest.mark.parametrize("metric", ["kid", "prdc", "intra_fid", "intra_kid", "intra_prdc"])
-def test_statistics_do_not_stand_for_images_where_images_are_needed(
-    context: Context, statistics: Statistics, metric: str
-):
-    settings = settings_with(context.settings, num_intra=1)
-    with pytest.raises(EvaluationError, match=f"metric {metric}: got no reference images"):
-        evaluate([metric], replace(context, reference=None, statistics=statistics, settings=settings))
-
-
-def test_fid_infinity_of_a_straight_line_is_its_intercept():
-    sizes = np.arange(10, 160, 10)
-    line = module._line(sizes, 3 + 50 / sizes)
-    assert (line.value, line.slope) == pytest.approx((3, 50), rel=1e-12)
-    assert line.r_squared == pytest.approx(1)
-    assert line.standard_error == pytest.approx(0, abs=1e-9)
 
 
 def test_the_error_of_the_intercept_has_its_closed_form():
@@ -209,11 +167,3 @@ def test_fid_infinity_records_its_line(context: Context):
     assert "least squares" in found["record"]["interval"]
     assert list(report.arrays["fid_infinity/pixels/sizes"]) == found["fields"]["sizes"]
     assert len(report.arrays["fid_infinity/pixels/distances"]) == 15
-
-
-def test_too_few_images_for_a_line_are_refused(context: Context, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("evaluation.images.image_set.extract", None)
-    with pytest.raises(EvaluationError, match="metric fid_infinity: got 29 generated images, expected at least 30"):
-        evaluate(["fid_infinity"], replace(context, settings=settings_with(context.settings, num_fid=29)))
-    with pytest.raises(EvaluationError, match="fid_infinity: got 29 features, expected at least 30"):
-        fid_infinity(features(29), fit(features(30)))

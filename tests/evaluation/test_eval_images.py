@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from evaluation import EvaluationError
-from evaluation.images.reader import check_images, check_labels, fingerprint, read_images, to_critic
+from evaluation.images.reader import fingerprint, read_images, to_critic
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (8, 6), mode: str = "RGB") -> None:
@@ -140,28 +140,6 @@ def test_a_damaged_npz_file_is_refused(tmp_path: Path, save):
         (tmp_path / "a.npz").write_bytes(damaged)
         with suppress(EvaluationError):
             read_images(tmp_path / "a.npz")
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (torch.zeros(2, 3, 4, 4), "got dtype float32, expected uint8"),
-        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), "got shape"),
-        (torch.zeros(3, 4, 4, dtype=torch.uint8), "got shape"),
-        (torch.zeros(0, 3, 4, 4, dtype=torch.uint8), "got none"),
-        (np.zeros((2, 3, 4, 4), dtype=np.uint8), "got ndarray"),
-    ],
-)
-def test_other_images_are_refused(images, message: str):
-    with pytest.raises(EvaluationError, match=message):
-        check_images(images, "toy")
-
-
-def test_other_labels_are_refused():
-    with pytest.raises(EvaluationError, match="toy labels: got int32"):
-        check_labels(torch.zeros(3, dtype=torch.int32), 3, "toy")
-    with pytest.raises(EvaluationError, match=r"expected int64 \(3,\)"):
-        check_labels(torch.zeros(2, dtype=torch.int64), 3, "toy")
 
 
 def test_fingerprint_follows_content_alone(drawn):

@@ -145,17 +145,3 @@ def test_a_value_below_zero_is_explained(context: Context):
     report = evaluate(["kid"], same)
     assert report.values["kid_all_pairs/pixels"] < 0
     assert "kid_all_pairs/pixels is below 0: the estimate is unbiased" in report.table()
-
-
-def test_sets_smaller_than_a_subset_are_refused_before_any_work(context: Context, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("evaluation.images.image_set.extract", None)
-    with pytest.raises(EvaluationError, match=r"metric kid: got 40 generated images, expected at least .* = 41"):
-        evaluate(["kid"], replace(context, settings=settings_with(context.settings, kid_subset_size=41)))
-    with pytest.raises(EvaluationError, match="metric kid: got 60 reference images"):
-        evaluate(["kid"], replace(context, settings=settings_with(context.settings, kid_subset_size=61, num_real=0)))
-
-
-@pytest.mark.parametrize("change", [{"kid_subsets": 0}, {"kid_subset_size": 1}])
-def test_settings_are_checked(change: dict):
-    with pytest.raises(EvaluationError, match=next(iter(change))):
-        Settings(**change)

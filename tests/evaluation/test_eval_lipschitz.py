@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from evaluation import Context, EvaluationError, Report, Settings, empirical_lipschitz, evaluate, jacobian_norms
 from evaluation.images.reader import to_critic
 from evaluation.metrics.lipschitz import pair_ratios, samples_interact
-from evaluation.statistics.pairs import pairs_across, pairs_within, rows_by_class
+from evaluation.statistics.pairs import pairs_across, pairs_within
 from evaluation.statistics.percentiles import summarize
 
 SHAPE = (3, 8, 8)
@@ -267,10 +267,10 @@ def test_modes_are_restored_after_an_error():
         (lambda images: nn.functional.dropout(images.flatten(1)).sum(1), points(2, 1), "got different logits"),
     ],
 )
-@pytest.mark.parametrize("function", [jacobian_norms, lambda critic, x: empirical_lipschitz(critic, x, x)])
-def test_what_cannot_be_measured_is_refused(function, critic, x, message: str):
-    with pytest.raises(EvaluationError, match=message):
-        function(critic, x)
+def test_what_cannot_be_measured_is_refused(critic, x, message: str):
+    for function in (jacobian_norms, lambda critic, x: empirical_lipschitz(critic, x, x)):
+        with pytest.raises(EvaluationError, match=message):
+            function(critic, x)
 
 
 def test_pairs_and_labels_must_fit():
@@ -315,12 +315,6 @@ def test_every_pair_is_as_likely_as_any_other():
     assert counts.diagonal().sum() == 0
     # 12 ordered pairs, 500 each; 5 standard deviations.
     assert (counts[~torch.eye(4, dtype=torch.bool)] - 500).abs().max() < 5 * 500**0.5
-
-
-def test_a_class_with_one_image_has_no_pairs():
-    assert [rows.tolist() for rows in rows_by_class(torch.tensor([1, 0, 1, 0]), 2, "test")] == [[1, 3], [0, 2]]
-    with pytest.raises(EvaluationError, match="generated images: got 1 of class 1 among 3"):
-        rows_by_class(torch.tensor([0, 1, 0]), 2, "generated")
 
 
 def test_statistics_are_numpys_and_intervals_those_of_theory():
@@ -404,11 +398,9 @@ def test_the_critic_sees_pixels_in_its_own_range(context: Context):
     settings = settings_with(FEW, lipschitz__noise=0)
     report = evaluate(["elhist"], replace(context, critic=critic, test=None, test_labels=None, settings=settings))
     assert min(map(torch.min, seen)) >= -1
-    known = {image.numpy().tobytes() for image in to_critic(torch.cat([context.generated[:40], context.reference]))}
-    negated = {
-        (-image).numpy().tobytes() for image in to_critic(torch.cat([context.generated[:40], context.reference]))
-    }
-    assert {image.numpy().tobytes() for batch in seen for image in batch} <= known | negated  # one is negated to probe
+    images = to_critic(torch.cat([context.generated[:40], context.reference]))
+    known = {image.numpy().tobytes() for image in torch.cat([images, -images])}  # one is negated to probe
+    assert {image.numpy().tobytes() for batch in seen for image in batch} <= known
     assert not any("near" in key for key in report.values)
 
 
@@ -460,15 +452,6 @@ def test_a_collapsed_generator_has_pairs_without_ratio(context: Context, tmp_pat
     again = Report.load(report.save(tmp_path))
     assert np.isnan(again.values["elhist/fake_fake/p95"])
     assert np.isnan(again.arrays["elhist/fake_fake/ratio"]).all()
-
-
-def test_equal_pairs_are_left_out_and_counted(context: Context):
-    halves = torch.cat([context.reference[:1].repeat(40, 1, 1, 1), context.reference[:40]])
-    report = evaluate(["elhist"], replace(context, reference=halves))
-    entry = report.protocol["values"]["elhist/real_real/p95"]
-    assert entry["record"]["equal_pairs"] > 0
-    assert entry["count"] == 20 - entry["record"]["equal_pairs"]
-    assert np.isfinite(report.values["elhist/real_real/p95"])
 
 
 def test_results_do_not_depend_on_batches_or_on_more_generated_images(context: Context):

@@ -103,16 +103,6 @@ def test_copies_among_samples_are_found_in_the_features_at_hand(context: Context
     assert (how["features"], how["num_reference"], how["reference"]) == (context.extractor.name, 80, "drawn, train")
 
 
-def test_nothing_is_extracted_and_no_value_changes(context: Context, monkeypatch: pytest.MonkeyPatch):
-    report = evaluate(["fid", "is"], context)
-    monkeypatch.setattr("evaluation.images.image_set.extract", None)  # a pass would be a TypeError
-    arrays, _ = sample_neighbours(context)
-    assert np.array_equal(arrays["neighbour_rows"], report.arrays["neighbour_rows"])
-    monkeypatch.undo()
-    monkeypatch.setattr("evaluation.runner.sample_neighbours", lambda _: ({}, {}))
-    assert evaluate(["fid", "is"], replace(context)).values == report.values
-
-
 def test_pixels_are_compared_where_no_extractor_has_seen_both(context: Context):
     context.generated[0] = context.reference[3]
     report = evaluate(["is"], replace(context, settings=settings_with(SMALL, num_real=0)))

@@ -221,21 +221,19 @@ def test_logistic_terms_of_two_coins_are_their_divergences_from_the_mixture():
     assert result.accuracy == pytest.approx((0.95 + 0.6) / 2, abs=0.01)
 
 
-def test_equal_distributions_are_at_log_2():
-    settings = {"steps": 500, "samples": 2048, "batch_size": 64, "num_critics": 1}
-    result = neural_divergence(fresh(), noise(4000, 1, side=8), **settings)
-    assert result.softplus_fake == pytest.approx(log(2), abs=0.02)
-    assert result.softplus_real == pytest.approx(log(2), abs=0.02)
-    assert result.critic_gap == pytest.approx(0, abs=0.02)
-    assert result.divergence == pytest.approx(0, abs=0.02)
-    assert result.note == ""
-
-
-def test_equal_distributions_have_no_wgan_gp_divergence():
-    settings = {"steps": 200, "samples": 2048, "batch_size": 64, "num_critics": 1}
-    result = neural_divergence(fresh(), noise(4000, 1, side=8), preset=SMALL_WGAN_GP, **settings)
-    assert result.critic_gap == pytest.approx(0, abs=0.05)
-    assert result.divergence == pytest.approx(0, abs=0.08)
+@pytest.mark.parametrize(
+    ("preset", "steps", "expected"),
+    [
+        ("srn2020", 500, {"softplus_fake": log(2), "softplus_real": log(2), "critic_gap": 0, "divergence": 0}),
+        (SMALL_WGAN_GP, 200, {"critic_gap": 0, "divergence": 0}),
+    ],
+    ids=["logistic", "wasserstein"],
+)
+def test_equal_distributions_are_at_log_2_and_0(preset, steps: int, expected: dict[str, float]):
+    settings = {"steps": steps, "samples": 2048, "batch_size": 64, "num_critics": 1}
+    result = neural_divergence(fresh(), noise(4000, 1, side=8), preset=preset, **settings)
+    within = 0.02 if preset == "srn2020" else 0.08
+    assert {term: getattr(result, term) for term in expected} == pytest.approx(expected, abs=within)
     assert result.note == ""
 
 
@@ -419,7 +417,6 @@ def test_nothing_outside_is_changed(name: str):
         (noise(8, 0), noise(8, 1), {"pool": 5}, "nd pool: got 5 for images instead of a sampler"),
         (fresh(side=16), noise(8, 1), {"pool": 0}, "nd pool: got 0, expected at least 1"),
         (noise(8, 0), noise(8, 1), {"critic_holdout": 1.0}, "nd critic_holdout: got 1.0"),
-        (noise(8, 0), noise(8, 1), {"critic_holdout": -0.1}, "nd critic_holdout: got -0.1"),
         (noise(8, 0), noise(8, 1), {"critic_holdout": 0.01}, "nd critic_holdout: got 0.01 of 8 test images"),
         (noise(8, 0), noise(8, 1), {"critic_holdout": float("nan")}, "nd critic_holdout: got nan"),
         (lambda count, seed: (noise(1, seed), None), noise(8, 1), {}, "sampler: got 1 images, expected 2048"),
@@ -627,19 +624,6 @@ def test_hashes_change_with_holdout_pool_and_preset(change: dict):
         for settings in (SMALL, settings_with(SMALL, **change))
     )
     assert not before & after
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"holdout": 1.0}, "nd.holdout: got 1.0"),
-        ({"pool": 0}, "nd.pool: got 0"),
-        ({"preset": "x"}, "nd.preset"),
-    ],
-)
-def test_wrong_settings_are_refused(settings: dict, message: str):
-    with pytest.raises(EvaluationError, match=message):
-        Settings(nd=settings)
 
 
 @pytest.mark.usefixtures("often_saved")

@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation import EvaluationError, Report
-from evaluation.reporting.plots import GAP, _record, plot_curves, save_grid
-from evaluation.reporting.value import Value
+from evaluation import EvaluationError
+from evaluation.reporting.plots import GAP, plot_curves, save_grid
 
 
 def opened(file: Path) -> np.ndarray:
@@ -53,21 +52,9 @@ def test_curves_are_drawn_from_what_is_there(tmp_path: Path):
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["curves.png", "metrics.jsonl"]
 
 
-def test_only_finite_numbers_are_points():
-    assert _record('{"step": 1, "d_loss": NaN, "g_loss": Infinity, "done": true, "layer": "x"}') == {"step": 1.0}
-    assert _record('{"d_loss": 1}') is None
-
-
 def test_a_file_without_curves_is_refused(tmp_path: Path):
     with pytest.raises(EvaluationError, match="cannot be read"):
         plot_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "fid": 3}\n')
     with pytest.raises(EvaluationError, match="expected lines with step and one of d_loss"):
         plot_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
-
-
-def test_critics_are_drawn(tmp_path: Path):
-    value = Value("nd_short/srn2020/softplus_fake", 0.5, None, 9, "higher", {"steps": 100}, record={"chance": 1.386})
-    arrays = {"nd_short/srn2020/losses": np.ones((2, 5))}
-    Report.of([value], arrays=arrays, title="", subject={}, machine={}).save(tmp_path)
-    assert opened(tmp_path / "nd_short-srn2020.png").shape == (400, 600, 3)

@@ -181,17 +181,3 @@ def test_hashes_change_with_the_neighbours_of_each_pair(context: Context):
     ):
         after = hashes(**{change: 4})
         assert {name for name in before if before[name] != after[name]} == names
-
-
-def test_too_few_images_are_refused_before_any_work(context: Context, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("evaluation.images.image_set.extract", None)
-    with pytest.raises(EvaluationError, match="metric prdc: got 5 generated images, expected more than the 5"):
-        evaluate(["prdc"], replace(context, settings=settings_with(context.settings, num_fid=5)))
-    with pytest.raises(EvaluationError, match="metric prdc: got 4 reference images"):
-        evaluate(["prdc"], replace(context, settings=settings_with(context.settings, num_real=4)))
-
-
-@pytest.mark.parametrize("name", ["pr_neighbours", "dc_neighbours"])
-def test_settings_are_checked(name: str):
-    with pytest.raises(EvaluationError, match=f"{name}: got 0"):
-        Settings(**{name: 0})

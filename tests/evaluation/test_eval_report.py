@@ -69,11 +69,9 @@ def test_schema_1_is_read(tmp_path: Path):
     assert Report.load(report.save(tmp_path / "again")).protocol == report.protocol
 
 
-@pytest.mark.parametrize(
-    "folder", sorted((DOCS.parent / "results").glob("*/report.json")), ids=lambda file: file.parent.name
-)
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 def test_published_reports_are_read(folder: Path):
-    report = Report.load(folder.parent)
+    report = Report.load(folder)
     assert report.values
     assert report.table()
 

@@ -130,15 +130,6 @@ def test_rounding_to_float16_changes_the_third_digit_at_most(tool: ModuleType, d
     assert deviation(logits, expected_logits) < 3e-3
 
 
-def test_the_answer_for_one_image_is_its_mean_of_activations_through_the_last_layer(file: Path, drawn):
-    weights, images = load_weights(file), drawn(4, seed=5)[0]
-    features, logits = ResNetExtractor(weights)(images)
-    linear, bias = weights.state["linear.weight"].float(), weights.state["linear.bias"].float()
-    assert torch.allclose(logits, features @ linear.T + bias, rtol=1e-5)
-    assert features.min() >= 0  # means of what a ReLU lets through
-    assert features.max() > 0
-
-
 def test_values_depend_neither_on_the_batch_size_nor_on_the_layout(file: Path, drawn):
     extractor, images = build_extractor("resnet", Sources(classifier_weights=file)), drawn(50, seed=5)[0]
     one, many = (extract(images, extractor, batch_size=size, device="cpu") for size in (7, 50))
@@ -260,22 +251,17 @@ NOT_FINITE = torch.tensor([0, float("inf")]).half()
     [
         (_without("format"), "it is damaged, or not"),
         (_with("format", 3), "format: got 3, expected 2"),
-        (_with("format", "2"), "format: got '2', expected 2"),
         (_without("record"), "got other entries, expected channels, depth"),
         (_with("more", 1), "got other entries"),
         (_with("depth", 12), r"depth: got 12, expected 6 n \+ 2"),
         (_with("depth", 2), "depth: got 2, expected a whole number from 8 to 1202"),
-        (_with("depth", 6 * 10**9 + 2), "depth: got 6000000002, expected"),
         (_with("depth", 2**100), "depth: got 1267650600228229401496703205376, expected"),
         (_with("depth", "8"), "depth: got '8', expected"),
-        (_with("depth", 8.0), "depth: got 8.0, expected"),
         (_with("depth", 14), "state: got other names, expected the 32 tensors"),
         (_with("channels", 4), r"state: conv.weight: got torch.float16 \(2, 3, 3, 3\), expected .*\(4, 3, 3, 3\)"),
         (_with("channels", 2**40), "channels: got 1099511627776, expected"),
         (_with("num_classes", 1), "num_classes: got 1, expected"),
-        (_with("num_classes", 4), "state: linear.weight: got"),
         (_with("image_size", True), "image_size: got True, expected"),
-        (_with("image_size", 2), "image_size: got 2, expected"),
         (_state("more", torch.zeros(3)), "state: got other names"),
         (_state("linear.bias", torch.zeros(3)), "state: linear.bias: got torch.float32"),
         (_state("conv.bias", NOT_FINITE), "state: conv.bias: got values that float16 does not hold"),
@@ -285,15 +271,12 @@ NOT_FINITE = torch.tensor([0, float("inf")]).half()
             r"record: got {'0': 1, .*\.\.\., expected at most 50",
         ),
         (_with("record", {"name": "fid"}), "record: got 'name' for a name"),
-        (_with("record", {"a\nb": 1}), "record: got .* for a name, expected one line"),
         (_with("record", {"a": "b\nc"}), "record: a: got .*, expected a number or one line"),
         (_with("record", {"a": "\ud800"}), "record: a: got"),
         (_with("record", {"a": "x" * 1001}), r"record: a: got 'x+\.\.\., expected"),
         (_with("record", {"a": float("nan")}), "record: a: got nan"),
-        (_with("record", {"a": True}), "record: a: got True"),
         (_with("record", {"a": None}), "record: a: got None"),
         (_with("record", {"a": -(2**63)}), "record: a: got -9223372036854775808"),
-        (_with("record", {"a": [1]}), r"record: a: got \[1\]"),
     ],
 )
 def test_a_file_with_other_content_is_refused(
@@ -308,7 +291,7 @@ def test_a_file_with_other_content_is_refused(
     assert len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize("content", ["empty", "text", "truncated", "foreign", "foreign header", "list", "pickle"])
+@pytest.mark.parametrize("content", ["truncated", "foreign", "foreign header", "list", "pickle"])
 def test_a_file_of_something_else_is_refused(content: str, file: Path, tmp_path: Path):
     other = tmp_path / "other.st"
     tensors = {"a": torch.zeros(3)}
@@ -320,10 +303,8 @@ def test_a_file_of_something_else_is_refused(content: str, file: Path, tmp_path:
         save_file(tensors, other, {"resnet": "not JSON"})
     elif content == "list":
         save_file(tensors, other, {"resnet": "[" * 10**5})
-    elif content == "pickle":
-        torch.save(tensors, other)
     else:
-        other.write_text("" if content == "empty" else "no weights")
+        torch.save(tensors, other)
     sentence = r"other.st is not a file of tools/make_extractor\.py \(it is damaged, or not .*\)"
     with pytest.raises(EvaluationError, match=sentence) as caught:
         build_extractor("resnet", Sources(classifier_weights=other))
@@ -514,11 +495,3 @@ def test_export_refuses_other_answers(
     with pytest.raises(ConfigError, match=f"in float16 {sentence}"):
         tool.export(classifier(), test_images, record={}, out=tmp_path / "out.st")
     assert not list(tmp_path.iterdir())
-
-
-def test_the_accuracy_in_the_file_is_that_of_its_own_weights(
-    tool: ModuleType, test_images: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(tool, "compared", lambda *_: tool.Agreement(0.0, 1.0, 1, right=29, right_before=30))
-    tool.export(classifier(), test_images, record={}, out=tmp_path / "out.st")
-    assert load_weights(tmp_path / "out.st").record == {"test_images": 40, "test_accuracy": 29 / 40}
