@@ -38,9 +38,9 @@ def test_features_are_found_again_and_a_longer_prefix_computes_the_rest_only(cac
     short = ImageSet(images, seed=0, cache=cache)
     head = short.features(10, extractor, HOW).features
     whole = short.features(40, extractor, HOW).features
-    again = ImageSet(images, seed=0, cache=cache).features(40, extractor, HOW)
+    again = ImageSet(images, seed=0, cache=cache).features(10, extractor, HOW)
     assert extractor.seen == 40
-    assert torch.equal(again.features, whole)
+    assert torch.equal(again.features, head)
     assert again.logits is None
     assert torch.equal(whole[:10], head)
     assert torch.equal(whole, ImageSet(images, seed=0).features(40, Counting(), HOW).features)
@@ -131,7 +131,7 @@ def test_processes_that_share_a_folder_never_see_half_a_file(tmp_path: Path):
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_folder_that_cannot_be_written_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file" / "cache")
     for number in range(2):

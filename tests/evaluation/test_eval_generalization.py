@@ -328,17 +328,15 @@ def test_lipschitz_constants_of_a_linear_map_are_its_norms() -> None:
 def test_the_local_constant_is_the_global_one_of_a_small_step(network: Residual) -> None:
     images = points(4)
     network.eval()
-    jacobians = torch.stack(
-        [torch.autograd.functional.jacobian(network, one[None])[0].flatten(1) for one in images]
-    )  # (4, 5, 192)
+    jacobians = [torch.autograd.functional.jacobian(network, one[None])[0].flatten(1) for one in images]
+    jacobians = torch.stack(jacobians)  # (4, 5, 192)
     expected = torch.linalg.svd(jacobians, full_matrices=False)
     local = local_lipschitz(network, images)
     torch.testing.assert_close(local.spectral, expected.S[:, 0], rtol=1e-10, atol=0)
     torch.testing.assert_close(local.frobenius, jacobians.flatten(1).norm(dim=1), rtol=1e-10, atol=0)
     steps = 1e-6 * expected.Vh[:, 0].view(images.shape)
-    torch.testing.assert_close(
-        global_lipschitz(network, images, images + steps).ratio, local.spectral, rtol=1e-4, atol=0
-    )
+    ratios = global_lipschitz(network, images, images + steps).ratio
+    torch.testing.assert_close(ratios, local.spectral, rtol=1e-4, atol=0)
 
 
 def test_a_margin_is_a_critic_of_evaluation(network: Residual) -> None:
@@ -373,24 +371,14 @@ PLAIN = torch.zeros(2, dtype=torch.int64)
 @pytest.mark.parametrize(
     ("network", "x", "labels", "message"),
     [
-        (
-            identities(2, 1),
-            points(2, shape=(2,)),
-            torch.tensor([0, 2]),
-            "labels: got 2 for 2 logits, expected smaller class",
-        ),
+        (identities(2, 1), points(2, shape=(2,)), torch.tensor([0, 2]), "labels: got 2 for 2 logits, expected smaller"),
         (identities(2, 1), points(2, shape=(2,)), torch.tensor([0]), r"classifier's labels: got int64 \(1,\)"),
         (identities(2, 1), points(2, shape=(2,)).long(), PLAIN, "classifier's images: got int64, expected float32"),
         (identities(2, 1), torch.full((2, 2), torch.nan), PLAIN, "classifier's images: got values that are not finite"),
         (linear([[1.0, 2.0]]), points(2, shape=(2,)), PLAIN, r"got \(2, 1\) for 2 images, expected logits \(2, num"),
         (linear([[math.inf, 1.0], [1, 1]]), points(2, shape=(2,)), PLAIN, "logits that are not finite"),
         (nn.Sequential(linear(torch.eye(2)), Batchwise()), points(2, shape=(2,)), PLAIN, "depend on the other images"),
-        (
-            Detaching(linear(torch.eye(2))),
-            points(2, shape=(2,)),
-            PLAIN,
-            "without a gradient with respect to the images",
-        ),
+        (Detaching(linear(torch.eye(2))), points(2, shape=(2,)), PLAIN, "without a gradient with respect to the image"),
         (Noisy(2, 2).double(), points(2, shape=(2,)), PLAIN, "got different logits for the same images"),
         (nn.Softmax(1), points(2, shape=(2,)), PLAIN, "got no linear and no convolution layer"),
         (linear(torch.zeros(2, 2)), points(2, shape=(2,)), PLAIN, "the weight of the layer is all zero"),

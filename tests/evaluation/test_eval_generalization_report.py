@@ -39,6 +39,9 @@ from evaluation.reporting.value import protocol_hash
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "generalization.md"
 SMALL = MeasureSettings(num_points=11, num_noise=7, draws=3, num_local=5, num_pairs=9, batch_size=4)
 LABELLED = {"accuracy", "margin", "complexity"}
+LOG = """{"step": 10, "loss": 2.0, "accuracy": 0.5, "epoch": 1}
+{"step": 10, "metrics": {"test_accuracy": 0.4, "step": 99, "test_loss": "x"}}
+{"step": 20, "loss": 1.0, "accuracy": 0.75, "metrics": [1]}"""
 
 
 def a_network(seed: int = 0) -> nn.Module:
@@ -109,19 +112,15 @@ def measures_of(keys: set[str]) -> set[str]:
     return {"accuracy" if key == "loss" else key.split("/")[0] for key in keys}
 
 
-@pytest.mark.parametrize("name", MEASURES)
-def test_a_measure_gives_values_that_carry_what_decides_them(
-    name: str, network: nn.Module, images: Tensor, labels: Tensor, tmp_path: Path
-) -> None:
-    report = measure([name], network, images, labels, settings=SMALL)
-    assert measures_of(set(report.values)) == {name}
+def test_values_record_what_decides_them_and_survive_saving(report: Report, folder: Path) -> None:
+    assert measures_of(set(report.values)) == set(MEASURES)
     for key, entry in report.protocol["values"].items():
         assert math.isfinite(report.values[key])
         assert entry["hash"] == protocol_hash(key, entry["fields"])
         assert entry["better"] in ("higher", "lower", "")
         assert entry["count"] > 0
         assert entry["interval"] is None or entry["interval"][0] <= report.values[key] <= entry["interval"][1]
-    again = Report.load(report.save(tmp_path))
+    again = Report.load(folder)
     assert again.values == report.values
     assert again.protocol == json.loads(json.dumps(report.protocol))
     assert set(again.arrays) == set(report.arrays)
@@ -147,17 +146,13 @@ def test_a_measure_leaves_no_trace(name: str, network: nn.Module, images: Tensor
     assert torch.equal(torch.random.get_rng_state(), random)
 
 
-@pytest.mark.parametrize("name", MEASURES)
-def test_networks_on_the_same_images_are_comparable(
-    name: str, network: nn.Module, images: Tensor, labels: Tensor
-) -> None:
-    reports = [measure([name], one, images, labels, settings=SMALL) for one in (network, a_network(1))]
-    assert hashes(reports[0]) == hashes(reports[1])
-    assert reports[0].values != reports[1].values
-    prints = [report.protocol["subject"]["weights_fingerprint"] for report in reports]
-    assert prints[0] != prints[1]
-    comparison = compare(dict(zip("ab", reports, strict=True)))
-    assert {row.key for row in comparison.rows} == set(reports[0].values)
+def test_networks_on_the_same_images_are_comparable(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    one, other = (measure(list(MEASURES), each, images, labels, settings=SMALL) for each in (network, a_network(1)))
+    assert hashes(one) == hashes(other)
+    assert measures_of({key for key in one.values if one.values[key] != other.values[key]}) == set(MEASURES)
+    assert one.protocol["subject"]["weights_fingerprint"] != other.protocol["subject"]["weights_fingerprint"]
+    comparison = compare({"a": one, "b": other})
+    assert {row.key for row in comparison.rows} == set(one.values)
     assert not comparison.left_out
 
 
@@ -279,13 +274,9 @@ def test_accuracy_is_by_class_too(report: Report, folder: Path) -> None:
 
 
 def test_pairs_and_layers_are_not_called_images(report: Report, folder: Path) -> None:
-    assert [
-        count_text(report.protocol["values"][key]) for key in ("noise/max", "global/max", "spectra/stable_rank_sum")
-    ] == [
-        "7",
-        "9 pairs",
-        "3 layers",
-    ]
+    entries = report.protocol["values"]
+    counts = [count_text(entries[key]) for key in ("noise/max", "global/max", "spectra/stable_rank_sum")]
+    assert counts == ["7", "9 pairs", "3 layers"]
     page = Parts((folder / "report.html").read_text()).text
     assert all(text in both for both in (report.table(), page) for text in ("9 pairs", "3 layers"))
 
@@ -350,11 +341,7 @@ def test_runs_of_classifiers_are_compared(network: nn.Module, images: Tensor, la
         for step, names in ((10, ["accuracy"]), (20, list(MEASURES))):
             found = measure(names, a_network(seed), images, labels, settings=SMALL, subject={"step": step})
             found.save(tmp_path / name / "reports" / f"{step:08d}")
-        lines = [
-            {"step": 10, "loss": 2.0, "accuracy": 0.5, "epoch": 1},
-            {"step": 10, "metrics": {"test_accuracy": 0.4}},
-        ]
-        (tmp_path / name / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        (tmp_path / name / "metrics.jsonl").write_text(LOG)
         folders.append(tmp_path / name)
     comparison = compare_folders(folders, tmp_path / "out")
     assert not comparison.left_out
@@ -379,16 +366,9 @@ def test_reports_on_other_labels_are_not_compared(network: nn.Module, images: Te
 
 
 def test_the_curves_of_a_classifiers_log_are_read(tmp_path: Path) -> None:
-    lines = [
-        {"step": 10, "loss": 2.0, "accuracy": 0.5, "epoch": 1},
-        {"step": 10, "metrics": {"test_accuracy": 0.4, "step": 99, "test_loss": "x"}},
-        {"step": 20, "loss": 1.0, "accuracy": 0.75, "metrics": [1]},
-    ]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    curves = {
-        name: [part.tolist() for part in curve] for name, curve in read_curves(tmp_path / "metrics.jsonl").items()
-    }
-    assert curves == {
+    (tmp_path / "metrics.jsonl").write_text(LOG)
+    curves = read_curves(tmp_path / "metrics.jsonl")
+    assert {name: [part.tolist() for part in curve] for name, curve in curves.items()} == {
         "loss": [[10, 20], [2, 1]],
         "accuracy": [[10, 20], [0.5, 0.75]],
         "test_accuracy": [[10], [0.4]],
@@ -419,14 +399,11 @@ def test_what_has_no_value_says_so(tmp_path: Path) -> None:
     assert notes(equal) == ["global: 2000 pairs are left out because their images are equal"]
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", None, 2**63])
-def test_settings_are_whole_numbers_from_one(value: object) -> None:
+@pytest.mark.parametrize("value", [0, 1.5, True, "3", None, 2**63])
+def test_settings_are_whole_numbers_from_one_or_zero_for_the_seed(value: object) -> None:
     for name in ("num_points", "num_noise", "draws", "num_local", "num_pairs", "batch_size"):
         with pytest.raises(EvaluationError, match=rf"^{name}: got {value!r}, expected "):
             MeasureSettings(**{name: value})
-
-
-def test_a_seed_may_be_zero_but_not_negative() -> None:
     assert MeasureSettings(seed=0).seed == 0
     with pytest.raises(EvaluationError, match=r"^seed: got -1, expected greater than or equal to 0"):
         MeasureSettings(seed=-1)
@@ -473,10 +450,7 @@ def plain(**changes: Any) -> dict[str, Any]:
         (plain(names=[]), r"measures: got \[\], expected a list of names out of accuracy, margin, "),
         (plain(names="accuracy"), "measures: got 'accuracy', expected a list"),
         (plain(names=["acuracy"]), "measures: got 'acuracy', .* did you mean accuracy?"),
-        (plain(images=torch.zeros(3, 2, dtype=torch.uint8)), "classifier's images: got uint8, expected float32"),
-        (plain(labels=torch.zeros(2, dtype=torch.int64)), r"classifier's labels: got int64 \(2,\)"),
         (plain(labels=torch.tensor([0, 1, 2])), "labels: got 2 for 2 logits"),
-        (plain(network=nn.Linear(2, 1)), r"got \(2, 1\) for 2 images, expected logits"),
         (plain(network_protocol={"x": torch.zeros(1)}), "protocol of network: .* expected text, numbers"),
         (plain(names=["global"], images=torch.zeros(1, 2), labels=torch.tensor([0])), "got 1 image, expected at least"),
     ],

@@ -1,4 +1,4 @@
-"""The door: tensors, folders and .npz files."""
+"""Images and labels of folders and .npz files: order, formats, refusals, fingerprints."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -91,8 +91,7 @@ def test_empty_mixed_and_missing_folders_are_refused(tmp_path: Path):
         read_images(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("names", [("images", "labels"), ("arr_0", "arr_1")])
-@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize(("names", "channels_last"), [(("images", "labels"), True), (("arr_0", "arr_1"), False)])
 def test_npz_files_are_read_in_both_layouts(tmp_path: Path, names: tuple[str, str], channels_last: bool):
     pixels = torch.randint(0, 256, (4, 3, 6, 8), dtype=torch.uint8)
     stored = pixels.permute(0, 2, 3, 1) if channels_last else pixels

@@ -48,11 +48,8 @@ def fresh(low: int = 0, high: int = 256, side: int = 8):
 
 def test_srn2020_is_the_papers():
     preset = PRESETS["srn2020"]
-    assert (preset.channels, preset.convolution_init, preset.linear_init) == (
-        (16, 32, 64),
-        "normal_0.02",
-        "normal_0.02",
-    )
+    assert preset.channels == (16, 32, 64)
+    assert preset.convolution_init == preset.linear_init == "normal_0.02"
     assert (preset.loss, preset.gp_lambda, preset.dequantize, preset.average_decay) == ("logistic", 0, False, 0)
     assert (preset.learning_rate, preset.final_learning_rate, preset.betas) == (2e-4, 2e-4, (0, 0.9))
     assert (preset.batch_size, preset.steps, preset.samples) == (128, 100_000, 1_000_000)
@@ -251,15 +248,8 @@ def test_disjoint_sets_go_to_zero():
 def test_the_references_toy_is_between_4_and_7():
     """Uniform pixels 0 to 245 against 10 to 255, 100 steps of 64 with an average of 0.9: the reference's own test."""
     preset = replace(PRESETS["gulrajani2019"], average_decay=0.9)
-    result = neural_divergence(
-        fresh(high=246, side=32),
-        noise(2000, 0, low=10, side=32),
-        preset=preset,
-        steps=100,
-        batch_size=64,
-        samples=256,
-        num_critics=1,
-    )
+    settings = {"preset": preset, "steps": 100, "batch_size": 64, "samples": 256, "num_critics": 1}
+    result = neural_divergence(fresh(high=246, side=32), noise(2000, 0, low=10, side=32), **settings)
     assert 4 <= result.divergence <= 7  # measured: 5.3
 
 
@@ -287,11 +277,10 @@ def test_equal_seeds_give_equal_results_and_other_seeds_others():
 
 
 def test_values_do_not_depend_on_how_many_images_a_finished_critic_sees_at_once(monkeypatch: pytest.MonkeyPatch):
-    whole = neural_divergence(noise(128, 0), noise(100, 1), **{**SHORT, "steps": 20})
+    generated, test, settings = noise(128, 0), noise(100, 1), {**SHORT, "steps": 20}
+    whole = neural_divergence(generated, test, **settings)
     monkeypatch.setattr("evaluation.metrics.neural_divergence.divergence.PASS", 7)
-    assert neural_divergence(noise(128, 0), noise(100, 1), **{**SHORT, "steps": 20})[:10] == pytest.approx(
-        whole[:10], rel=1e-5
-    )
+    assert neural_divergence(generated, test, **settings)[:10] == pytest.approx(whole[:10], rel=1e-5)
 
 
 def test_several_critics_are_averaged_and_differ():
@@ -441,14 +430,9 @@ def often_saved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def interrupted(folder: Path, fails_at: int, **settings) -> None:
+    settings = {**LONG, **settings, "checkpoints": folder, "identity": "a"}
     with pytest.raises(KeyboardInterrupt):
-        neural_divergence(
-            Recorder(fails_at, side=8),
-            noise(64, 1, side=8),
-            **{**LONG, **settings},
-            checkpoints=folder,
-            identity="a",
-        )
+        neural_divergence(Recorder(fails_at, side=8), noise(64, 1, side=8), **settings)
 
 
 @pytest.mark.parametrize("preset", ["srn2020", SMALL_WGAN_GP], ids=["logistic", "wasserstein"])

@@ -1,4 +1,4 @@
-"""Pictures: where pixels land, what curves survive, no pyplot."""
+"""Grids of images and curves of training: positions, values, refusals, no pyplot."""
 
 import json
 import sys

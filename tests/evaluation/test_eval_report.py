@@ -42,7 +42,7 @@ def test_everything_survives_saving(tmp_path: Path):
     assert again.table() == report.table()
 
 
-def test_a_file_says_its_schema_and_is_as_documented(tmp_path: Path):
+def test_a_file_names_its_schema_and_is_as_documented(tmp_path: Path):
     document = json.loads((a_report().save(tmp_path) / "report.json").read_text())
     assert document["schema"] == SCHEMA == 2
     documented = DOCS.read_text().partition("### report.json")[2].partition("\n#")[0]

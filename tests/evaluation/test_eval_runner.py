@@ -315,7 +315,7 @@ def test_is_of_an_extractor_without_logits_is_refused(context: Context, pixels):
         ({"generated_labels": torch.zeros(100, dtype=torch.int32)}, "generated labels: got int32"),
     ],
 )
-def test_unusable_images_are_refused_at_the_door(context: Context, change: dict, message: str):
+def test_unusable_images_are_refused(context: Context, change: dict, message: str):
     with pytest.raises(EvaluationError, match=message):
         replace(context, **change)
 
@@ -400,7 +400,7 @@ def test_other_images_of_a_context_have_their_own_fingerprint(context: Context, 
     assert first != second == third
 
 
-def test_a_context_does_not_change_under_the_hands(context: Context):
+def test_a_context_cannot_be_changed(context: Context):
     with pytest.raises(FrozenInstanceError):
         context.generated = context.test  # type: ignore[misc]
     with pytest.raises(EvaluationError, match="got other reference, settings, expected a new Context"):

@@ -39,14 +39,8 @@ def test_fid_against_statistics_equals_fid_against_their_images(file: Path, draw
 
 
 def test_arrays_beside_mu_and_sigma_are_ignored(file: Path, moments: Moments):
-    np.savez(
-        file,
-        mu=moments.mean.numpy(),
-        sigma=moments.covariance.numpy(),
-        mu_s=np.zeros(3),
-        sigma_s=np.eye(3),
-        arr_0=np.zeros((2, 4, 4, 3), dtype=np.uint8),
-    )
+    others = {"mu_s": np.zeros(3), "sigma_s": np.eye(3), "arr_0": np.zeros((2, 4, 4, 3), dtype=np.uint8)}
+    np.savez(file, mu=moments.mean.numpy(), sigma=moments.covariance.numpy(), **others)
     assert torch.equal(read_statistics(file).moments.mean, moments.mean)
 
 
@@ -65,12 +59,9 @@ def test_the_hash_is_of_the_numbers(file: Path, moments: Moments, tmp_path: Path
         ({"mu": np.zeros(3, dtype=np.int64), "sigma": np.eye(3)}, "got mu int64"),
         ({"mu": np.full(3, np.nan), "sigma": np.eye(3)}, "not finite"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.1, 1.0]])}, "no covariance"),
-        ({"mu": np.zeros(2), "sigma": np.diag([1.0, -1.0])}, "no covariance"),
-        ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "no covariance"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "eigenvalues from -1 to 3, expected none"),
         ({"mu": np.zeros(2), "sigma": np.diag([1.0, -2e-6])}, "eigenvalues from -2e-06 to 1"),
         ({"mu": np.zeros(3, dtype=complex), "sigma": np.eye(3)}, "got mu complex128"),
-        ({"mu": np.array(["x"] * 3), "sigma": np.eye(3)}, "got mu <U1"),
         ({"mu": np.zeros(3), "sigma": np.full((3, 3), np.inf)}, "not finite"),
         ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "expected floats mu"),
         ({"mu": np.zeros(3), "sigma": np.array([[print] * 3] * 3, dtype=object)}, "cannot be read"),

@@ -116,7 +116,7 @@ def test_features_of_images_as_they_are_made_are_those_of_the_made_images(
         assert found.logits is None or torch.equal(found.logits, expected.logits)
 
 
-def test_a_report_does_not_tell_whether_images_were_seen_as_they_were_made(drawn: Any, classifier: Any) -> None:
+def test_images_seen_as_they_are_made_give_the_report_of_made_images(drawn: Any, classifier: Any) -> None:
     """Values and hashes are the same, and no image goes through the extractor twice."""
     seen: list[int] = []
 
