@@ -22,6 +22,7 @@ from evaluation.reporting.compare_folders import (
 )
 from evaluation.reporting.comparison import best, compare
 from evaluation.reporting.plots import COLOURS
+from evaluation.reporting.ranking import is_better
 from evaluation.reporting.value import Value
 
 UNDIRECTED = "elhist/real_fake/p95"
@@ -50,6 +51,14 @@ def test_the_best_of_each_row_is_by_direction():
     assert re.split(r"\s{2,}", lines[2]) == ["fid", "lower", "20", "19 *", "19 *", rows["fid"].hash[:8]]
     assert "8.5 ± 0.1 *" in lines[3]
     assert "| `fid` | lower | 20 | **19** | **19** |" in comparison.markdown()
+
+
+@pytest.mark.parametrize(
+    ("value", "other", "better", "expected"),
+    [(math.inf, math.nan, "lower", True), (math.nan, 1.0, "higher", False), (math.nan, math.nan, "lower", False)],
+)
+def test_any_number_is_better_than_nan(value: float, other: float, better: str, expected: bool):
+    assert is_better(value, other, better) is expected
 
 
 def test_equal_values_have_no_best():

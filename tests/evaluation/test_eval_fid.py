@@ -10,6 +10,7 @@ from settings_with import settings_with
 
 from evaluation import (
     Context,
+    EvaluationError,
     Moments,
     Report,
     Settings,
@@ -156,6 +157,11 @@ def test_fid_infinity_ends_at_fid_and_depends_on_its_seed():
 )
 def test_the_smallest_subset_stays_above_the_dimension_where_it_can(count: int, dimension: int, expected: int):
     assert module.smallest_subset(count, dimension) == expected
+
+
+def test_too_few_features_for_a_line_are_refused():
+    with pytest.raises(EvaluationError, match="fid_infinity: got 29 features, expected at least 30"):
+        fid_infinity(features(29), fit(features(30)))
 
 
 def test_fid_infinity_records_its_line(context: Context):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from random_tensors import points, seeded
 from torch import Tensor, nn
+from torchvision.models import vit_b_16
 
 from evaluation import EvaluationError, empirical_lipschitz, jacobian_norms
 from evaluation.generalization import (
@@ -392,6 +393,13 @@ def test_what_cannot_be_measured_is_refused(network: nn.Module, x: Tensor, label
 def test_pairs_must_fit(network: Residual) -> None:
     with pytest.raises(EvaluationError, match="expected one shape"):
         global_lipschitz(network, points(2), points(3))
+
+
+def test_weights_outside_of_layers_are_refused() -> None:
+    with torch.device("meta"):
+        network = vit_b_16()
+    with pytest.raises(EvaluationError, match=r"got the weight class_token \(1, 1, 768\) outside of linear"):
+        layer_spectra(network)
 
 
 def test_hidden_layers_of_another_form_are_refused() -> None:
