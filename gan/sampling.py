@@ -1,5 +1,6 @@
 """Images from a generator: for sample grids, evaluation and gan-sample."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gan.config import Config
+from gan.data import ImageData
 from gan.errors import UserError
 from gan.noise import balanced_labels, draw_labels, draw_latents, draw_truncated_latents, random_generator
-from gan.pixels import to_uint8
+from gan.pixels import image_grid, to_uint8
+from gan.training.health import spread
 from gan.training.state import TrainState
 
 GRID_ROWS = 8
@@ -206,6 +209,20 @@ def fixed_samples(config: Config, state: TrainState) -> Tensor:
     labels = torch.arange(num_rows).repeat_interleave(GRID_ROWS) if state.num_classes else None
     images = generate(chosen_generator(state, ema=True), latents, labels, batch_size=count, device=state.totals.device)
     return images.unflatten(0, (num_rows, GRID_ROWS))
+
+
+def grid_sampler(config: Config, state: TrainState, images: ImageData) -> Callable[[], tuple[Tensor, float]]:
+    """Returns a function that draws the sample grid, uint8 (3, H, W), and its spread.
+
+    The spread is in units of that of about 1000 real images.
+    """
+    real = spread(images.images[:: max(1, len(images.images) // 1000)].unsqueeze(0)) if len(images.images) > 1 else 0.0
+
+    def sample() -> tuple[Tensor, float]:
+        rows = fixed_samples(config, state)
+        return image_grid(rows.flatten(0, 1), GRID_ROWS), spread(rows) / real if real else math.inf
+
+    return sample
 
 
 def slerp(start: Tensor, end: Tensor, num: int) -> Tensor:

@@ -29,7 +29,7 @@ FAMILIES = (
     "gan.runtime.distributed",
 )
 COMMANDS = {f"gan.{name}" for name in ("train", "train_classifier", "evaluate", "evaluate_classifier", "sample")}
-MOST_IMPORTS = 14
+MOST_IMPORTS = 15
 
 
 @cache
@@ -134,10 +134,8 @@ def test_folders_are_small() -> None:
 
 
 def test_no_module_needs_many_others() -> None:
-    """gan.build composes all families, gan.measuring.gans and gan.runs.kinds.gan join a half each."""
     counts = {name: len([module for module in imports_of(name) if module in FILES]) for name in FILES}
-    many = {name: count for name, count in counts.items() if count > MOST_IMPORTS and name.startswith("gan")}
-    assert many.keys() <= {"gan.build", "gan.measuring.gans", "gan.runs.kinds.gan"}, many
+    assert not {name: count for name, count in counts.items() if count > MOST_IMPORTS and name.startswith("gan")}
 
 
 def test_families_import_nothing_of_each_other() -> None:

@@ -16,7 +16,7 @@ def evaluation_command(kind: type[AnyConfig], options: EvaluationOptions) -> Non
     if options.list_names:
         from gan.measuring.checkpoints import KINDS
 
-        click.echo(describe(KINDS[kind].registries()))
+        click.echo(describe(KINDS[kind.kind].registries))
     elif options.compare or options.runs:
         _compare(options)
     else:

@@ -23,7 +23,7 @@ def train_command(kind: type[AnyConfig], command: str, module: str, options: Tra
     if options.list_names:
         from gan.runs.engine import KINDS
 
-        click.echo(f"{catalogue(kind.kind)}\n{describe(KINDS[kind].registries())}")
+        click.echo(f"{catalogue(kind.kind)}\n{describe(KINDS[kind.kind].registries())}")
         return
     if options.skip_damaged and not options.resume:
         raise ConfigError("--skip-damaged: goes with --resume")

@@ -1,45 +1,45 @@
 """Evaluation of a checkpoint of either kind, or of a folder of images, into a report."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
-from evaluation import Report
+from evaluation import EXTRACTORS, METRICS, Report
+from evaluation.generalization import MEASURES
 from evaluation.reporting.compare_folders import compare_folders
 from gan.config import Config
-from gan.config.classifier import ClassifierConfig
 from gan.config.loading import Experiment, differences, override_config, validated
 from gan.config.stored import AnyConfig
 from gan.errors import ConfigError
 from gan.measuring.checks import check_evaluation, one_sentence, parse_metrics
-from gan.measuring.classifiers import ClassifierMeasuring
-from gan.measuring.gans import Evaluation, GanMeasuring
+from gan.measuring.classifiers import measure_classifier
+from gan.measuring.gans import Evaluation, finish_gan, measure_gan
 from gan.runs.checkpoint import Checkpoint, read_checkpoint
 from gan.runs.choice import fresh_folder
 from gan.runs.logger import JSONL
 from gan.runtime.distributed import Processes
 
 
-class Measuring(Protocol):
-    """Evaluation of one kind of run."""
+class Measuring(NamedTuple):
+    """Evaluation of one kind of run.
 
-    @staticmethod
-    def registries() -> Mapping[str, Iterable[str]]:
-        """Names that options and settings accept."""
+    registries: names that options and settings accept. measure: returns the report of a checkpoint, from the
+    configuration, the names of metrics with commas between, the checkpoint, the device and the processes. finish:
+    called with the checkpoint and the folder of its report once that is written.
+    """
 
-    def names(self, text: str) -> list[str]:
-        """Metrics from their names with commas between. Raises UserError if they or the settings cannot be used."""
-
-    def measure(self, names: list[str], checkpoint: Checkpoint) -> Report:
-        """Metrics of the networks in a checkpoint."""
-
-    def finish(self, checkpoint: Path, report: Path) -> None:
-        """Called in the first process once the report is written into its folder."""
+    registries: Mapping[str, Iterable[str]]
+    measure: Callable[[Any, str, Checkpoint, torch.device, Processes], Report]
+    finish: Callable[[Path, Path], None] = lambda checkpoint, report: None
 
 
-KINDS: dict[type[Any], type[Any]] = {Config: GanMeasuring, ClassifierConfig: ClassifierMeasuring}
+KINDS = {
+    "gan": Measuring({"--metrics": METRICS, "eval.extractor": EXTRACTORS}, measure_gan, finish_gan),
+    "classifier": Measuring({"--metrics": MEASURES}, measure_classifier),
+}
+"""Evaluations by `kind` of the configuration."""
 
 
 def measure_checkpoint(
@@ -60,9 +60,9 @@ def measure_checkpoint(
     trained = validated(kind, read.config, str(path))
     config = override_config(trained, overrides, str(path))
     refuse_changes(config, trained, path)
-    measuring: Measuring = KINDS[kind](config, device, processes)
+    measuring = KINDS[kind.kind]
     with one_sentence():
-        report = measuring.measure(measuring.names(metrics or config.eval.metrics), read)
+        report = measuring.measure(config, metrics or config.eval.metrics, read, device, processes)
     run = path.parent.parent
 
     def save() -> Path:

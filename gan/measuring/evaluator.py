@@ -13,7 +13,7 @@ from gan.config import Config
 from gan.measuring.checks import one_sentence, parse_metrics
 from gan.measuring.gans import Evaluation, evaluate_state
 from gan.runs.best import Best
-from gan.runs.checkpoint import save_best
+from gan.runs.checkpoint import list_checkpoints, save_best, step_of
 from gan.runs.logger import JSONL
 from gan.runtime.distributed import Processes
 from gan.runtime.files import remove_parts, writing
@@ -28,7 +28,6 @@ def evaluator(
     state: TrainState,
     processes: Processes,
     *,
-    back_to: Callable[[], list[int]],
     say: Callable[[str], None],
 ) -> Callable[[], Measured]:
     """Returns a function that measures eval.metrics of the state, and returns values and histograms.
@@ -37,14 +36,13 @@ def evaluator(
     are loaded now, so that a missing file is reported before training.
 
     Args:
-        back_to: the steps that a retry may go back to.
         say: writes a line of the log.
     """
     names = parse_metrics(config.eval.metrics)
     evaluation = Evaluation(config, state.totals.device, processes)
     with one_sentence():
         evaluation.ready(names)
-    best = _best(config, run, state.step, back_to) if config.train.keep_best and processes.is_first else None
+    best = _best(config, run, state) if config.train.keep_best and processes.is_first else None
 
     def measure() -> Measured:
         report = evaluate_state(names, evaluation, state, None)
@@ -52,7 +50,13 @@ def evaluator(
         return report.values, histograms(report)
 
     def keep(report: Report) -> None:
-        _write(report, run, state.step)
+        folder = run / "reports" / f"{state.step:08d}"
+        with writing(folder):  # without parents=True: a run folder that has vanished is not made anew
+            folder.parent.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
+            remove_parts(folder)
+        with one_sentence():
+            report.save(folder, training_log=run / JSONL)
         if best is not None:
             save = partial(save_best, run, config.model_dump(), state.state_dict())
             entries = report.protocol["values"]
@@ -62,19 +66,15 @@ def evaluator(
     return measure
 
 
-def _write(report: Report, run: Path, step: int) -> None:
-    folder = run / "reports" / f"{step:08d}"
-    with writing(folder):  # without parents=True: a run folder that has vanished is not made anew
-        folder.parent.mkdir(exist_ok=True)
-        folder.mkdir(exist_ok=True)
-        remove_parts(folder)
-    with one_sentence():
-        report.save(folder, training_log=run / JSONL)
+def _best(config: Config, run: Path, state: TrainState) -> Best:
+    """Best checkpoint of a run, and those that are the best again after a retry, if one is left."""
 
+    def back_to() -> list[int]:
+        may_retry = len(state.retries) < config.train.retries
+        return [step_of(path) for path in list_checkpoints(run)] if may_retry else []
 
-def _best(config: Config, run: Path, step: int, back_to: Callable[[], list[int]]) -> Best:
     metric, better, differences = config.train.keep_best, ranking.is_better, ranking.differences
-    return Best(run, metric, step, back_to=back_to, is_better=better, differences=differences)
+    return Best(run, metric, state.step, back_to=back_to, is_better=better, differences=differences)
 
 
 __all__ = ["evaluator"]

@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from gan.config import Config
-from gan.config.classifier import ClassifierConfig
 from gan.errors import DivergenceError
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.choice import choose_run
@@ -32,12 +30,13 @@ from gan.runtime.distributed import Processes, num_processes, started
 from gan.runtime.files import locked
 from gan.training.stopping import Limits, exit_after, stopping
 
-KINDS: dict[type[Any], type[Any]] = {Config: GanRuns, ClassifierConfig: ClassifierRuns}
+KINDS: dict[str, type[Any]] = {"gan": GanRuns, "classifier": ClassifierRuns}
+"""Kinds of runs by `kind` of their configuration."""
 
 
 def kind_of(config: AnyConfig) -> Kind:
     """The kind of run that trains this configuration."""
-    kind: Kind = KINDS[type(config)](config)
+    kind: Kind = KINDS[config.kind](config)
     return kind
 
 
@@ -77,7 +76,7 @@ def train(
     """
     kind = kind_of(config)
     kind.check()
-    kind.check_processes(num_processes())
+    kind.check_processes(Processes(count=num_processes()))
     with prepared_device(device, deterministic) as place, started(place) as processes, ExitStack() as stack:
         processes.check_equal(config.identity(), "the configuration's identity")
         folder = processes.first(lambda: choose_run(config, run, resume))
@@ -89,7 +88,7 @@ def train(
         if checkpoint is not None and _is_done(kind, folder, checkpoint, processes):
             return folder
         with processes.one_first():
-            images = kind.load_images()
+            images = kind.images
         processes.check_equal(images.fingerprint, "the fingerprint of the training images")
         commands = [*earlier_commands(config, folder), command]
         fixed = Run(folder, images, place, processes, commands, profile)
@@ -139,30 +138,37 @@ def _attempt(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Limits
     Raises:
         DivergenceError: numbers are not finite, or the run has collapsed.
     """
-    processes = run.processes
+    processes, config = run.processes, kind.config
     state = _state(kind, run, checkpoint)
     attempt = kind.begin(run, state)
-    processes.first(partial(_describe, kind, run, attempt.method))
-    log = open_log(
+
+    def describe() -> None:
+        count, method = processes.count, attempt.method
+        describe_run(config, run.folder, device=run.device, processes=count, step=method, commands=run.commands)
+
+    def save() -> Path:
+        return write_checkpoint(config, run.folder, config.model_dump(), state.state_dict())
+
+    processes.first(describe)
+    opened = open_log(
         run.folder,
-        writes=run.processes.is_first,
+        writes=processes.is_first,
         steps=attempt.steps,
         images_per_step=attempt.images_per_step,
         first_step=state.step,
         scalars=kind.scalars,
     )
-    with closing(log) as logger:
+    with closing(opened) as log:
         verb = "continuing" if state.step else "starting"
         together = f", {processes.count} processes" if processes.count > 1 else ""
         place = f"in {run.folder} on {run.device}{together}"
         beginning = f"{verb} at step {state.step} of {attempt.steps}{attempt.length} {place}"
         for line in (kind.summary(state), beginning, *attempt.remarks):
-            logger.say(line)
-        save = partial(processes.first, partial(_save, kind, run, state))
+            log.say(line)
         with limits as stop:
-            reason = attempt.run(logger, save, processes.agreed(stop))
+            reason = attempt.train(log, partial(processes.first, save), processes.agreed(stop))
         following = ", ".join(f"{name} --run {run.folder}" for name in kind.next_commands)
-        logger.say(
+        log.say(
             f"stopped at step {state.step} ({reason}); continue with: {kind.command} --run {run.folder} --resume"
             if reason
             else f"done: {state.step} steps{attempt.ending()}; next: {following}"
@@ -181,15 +187,6 @@ def _state(kind: Kind, run: Run, checkpoint: Checkpoint | None) -> State:
     state = kind.load_state(checkpoint, run.device)
     check_images_of(checkpoint.path, state.data_fingerprint, run.images.fingerprint, kind.config.data.root)
     return state
-
-
-def _describe(kind: Kind, run: Run, method: str) -> None:
-    count = run.processes.count
-    describe_run(kind.config, run.folder, device=run.device, processes=count, step=method, commands=run.commands)
-
-
-def _save(kind: Kind, run: Run, state: State) -> Path:
-    return write_checkpoint(kind.config, run.folder, kind.config.model_dump(), state.state_dict())
 
 
 __all__ = ["KINDS", "dry_run", "kind_of", "train"]

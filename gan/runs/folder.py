@@ -25,7 +25,6 @@ from gan.runs.checkpoint import (
     remove_superseded,
     save_checkpoint,
     set_damaged_aside,
-    step_of,
 )
 from gan.runs.logger import JSONL
 from gan.runtime.files import remove_parts, write_atomically
@@ -42,11 +41,6 @@ def skip_damaged_checkpoints(run: Path) -> None:
     """Sets damaged checkpoints aside and prints their names; see gan.runs.checkpoint.set_damaged_aside."""
     for path in set_damaged_aside(run):
         click.echo(f"{path}: a damaged checkpoint, set aside", err=True)
-
-
-def steps_to_go_back_to(run: Path) -> list[int]:
-    """Steps of the checkpoints that a retry can go back to."""
-    return [step_of(path) for path in list_checkpoints(run)]
 
 
 def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) -> None:
@@ -139,9 +133,10 @@ def _last_words(good: Checkpoint | None, retries: int, config: AnyConfig) -> str
 
 def earlier_commands(config: AnyConfig, run: Path) -> list[str]:
     """Command lines that have worked on a run so far."""
-    if (run / "run.json").exists() and identity_of(run) == config.identity():
-        return _texts(json.loads((run / "run.json").read_text()).get("commands"))
-    return []
+    if not (run / "run.json").exists() or identity_of(run) != config.identity():
+        return []
+    found = json.loads((run / "run.json").read_text()).get("commands")
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []  # it may be edited
 
 
 def describe_run(
@@ -170,11 +165,6 @@ def describe_run(
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
     write_atomically(run / "run.json", json.dumps(record, indent=1).encode())
-
-
-def _texts(found: Any) -> list[str]:
-    """Strings in a list from a file that may have been edited."""
-    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def processor() -> str:

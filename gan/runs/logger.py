@@ -54,21 +54,21 @@ CLASSIFIER = Scalars(
 
 
 class Logger(Log):
-    """Writes into a run folder.
+    """Log in a run folder and on the terminal.
 
     Lines of metrics.jsonl and TensorBoard events after `first_step` are dropped at the start: an interrupted run may
-    have logged steps that its last checkpoint does not know, and they will come again.
+    have logged steps after its last checkpoint, which it then repeats.
 
     TensorBoard events are on the disk before a line of metrics.jsonl says that an evaluation is done, and, after
-    `before_saving`, before a checkpoint: what a killed process has not written comes again. What cannot be written
-    raises CheckpointError.
+    `before_saving`, before a checkpoint: a resumed run repeats the steps whose events are missing. Write errors raise
+    CheckpointError.
 
     Args:
         run: the folder.
         steps: of the whole run, for the estimate of the time left.
         images_per_step: real images that are seen per step.
         first_step: completed steps at the start.
-        scalars: what lines hold.
+        scalars: fields of a line.
     """
 
     def __init__(self, run: Path, *, steps: int, images_per_step: int, first_step: int, scalars: Scalars = GAN) -> None:
@@ -81,11 +81,10 @@ class Logger(Log):
         self._interactive = sys.stderr.isatty()
         self._paused = 0.0
         self._window_start, self._window_step, self._window_data = time.perf_counter(), first_step, 0.0
-        self._started, self._first_step = self._window_start, first_step
 
     def start(self, step: int) -> None:
         """Call right before the first training step."""
-        self._started = self._window_start = time.perf_counter()
+        self._window_start = time.perf_counter()
         self._paused = 0.0
         if self._interactive:
             self._bar = tqdm(total=self.steps, initial=step, unit="step", dynamic_ncols=True, smoothing=0.05)
@@ -99,7 +98,7 @@ class Logger(Log):
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Inside, time does not count as training."""
+        """Context whose time does not count as training."""
         start = time.perf_counter()
         yield
         self._paused += time.perf_counter() - start
@@ -122,40 +121,43 @@ class Logger(Log):
         share = (data_seconds - self._window_data) / seconds
         self._window_start, self._window_step, self._window_data, self._paused = now, step, data_seconds, 0.0
         scalars = scalars | {"images_per_second": rate * self.images_per_step, "data_share": share}
-        with writing(self.run):
-            for name, value in scalars.items():
-                self.board.add_scalar(self.scalars.tags[name], value, step)
+        self._add_scalars(step, {self.scalars.tags[name]: value for name, value in scalars.items()})
         self.layers(step, layers)
         self._append({"step": step, **scalars, "layers": [layer._asdict() for layer in layers]})
         shown = "  ".join(form.format(scalars[name]) for name, form in self.scalars.shown.items())
-        left = _clock((self.steps - step) / rate)
-        text = f"step {step}/{self.steps}  {shown}  {scalars['images_per_second']:.0f} images/s"
+        shown += f"  {scalars['images_per_second']:.0f} images/s"
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{shown}  {scalars['images_per_second']:.0f} images/s")
+            self._bar.set_postfix_str(shown)
         else:
-            self.say(f"{text}  {left} left")
+            self.say(f"step {step}/{self.steps}  {shown}  {_clock((self.steps - step) / rate)} left")
 
     def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None:
         """Per layer: spectral norm and stable rank of the raw and of the normalized weight, and how far SRN acts."""
-        with writing(self.run):
-            self._add_spectra(step, layers)
+        scalars: dict[str, float | None] = {}
+        for layer in layers:
+            name, bounded = layer.name, layer.target_rank is not None
+            scalars |= {
+                f"sigma/{name}": layer.sigma,
+                f"stable_rank/{name}": layer.stable_rank,
+                f"normalized_sigma/{name}": layer.normalized_sigma,
+                f"normalized_stable_rank/{name}": layer.normalized_stable_rank,
+                f"srn_active/{name}": float(layer.active) if bounded else None,
+                f"target_rank/{name}": layer.target_rank,
+                f"srn_gamma/{name}": layer.gamma,
+            }
+        active = [layer.active for layer in layers if layer.target_rank is not None]
+        if active:
+            scalars["srn_active/fraction_of_bounded_layers"] = sum(active) / len(active)
+        self._add_scalars(step, scalars)
         if step == 0:
             self._append({"step": 0, "layers": [layer._asdict() for layer in layers]})
 
-    def _add_spectra(self, step: int, layers: Sequence[LayerSpectrum]) -> None:
-        for layer in layers:
-            self.board.add_scalar(f"sigma/{layer.name}", layer.sigma, step)
-            self.board.add_scalar(f"stable_rank/{layer.name}", layer.stable_rank, step)
-            self.board.add_scalar(f"normalized_sigma/{layer.name}", layer.normalized_sigma, step)
-            self.board.add_scalar(f"normalized_stable_rank/{layer.name}", layer.normalized_stable_rank, step)
-            if layer.target_rank is not None:
-                self.board.add_scalar(f"srn_active/{layer.name}", float(layer.active), step)
-                self.board.add_scalar(f"target_rank/{layer.name}", layer.target_rank, step)
-            if layer.gamma is not None:
-                self.board.add_scalar(f"srn_gamma/{layer.name}", layer.gamma, step)
-        bounded = [layer.active for layer in layers if layer.target_rank is not None]
-        if bounded:
-            self.board.add_scalar("srn_active/fraction_of_bounded_layers", sum(bounded) / len(bounded), step)
+    def _add_scalars(self, step: int, scalars: Mapping[str, float | None]) -> None:
+        """Adds the scalars that are not None to TensorBoard."""
+        with writing(self.run):
+            for name, value in scalars.items():
+                if value is not None:
+                    self.board.add_scalar(name, value, step)
 
     def alarm(self, step: int, alarm: Alarm) -> None:
         """An alarm that begins or ends."""
@@ -166,9 +168,7 @@ class Logger(Log):
 
     def alarms(self, step: int, active: Mapping[str, bool]) -> None:
         """States of the alarms, 0 or 1, into TensorBoard."""
-        with writing(self.run):
-            for name, on in active.items():
-                self.board.add_scalar(f"alarms/{name}", float(on), step)
+        self._add_scalars(step, {f"alarms/{name}": float(on) for name, on in active.items()})
 
     def grid(self, step: int, image: Tensor) -> None:
         """A sample grid, uint8 (3, H, W), into samples/ and TensorBoard."""
@@ -180,9 +180,8 @@ class Logger(Log):
 
     def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None:
         """Evaluation at a step: values, and samples of distributions, such as empirical Lipschitz constants."""
+        self._add_scalars(step, {f"metrics/{name}": value for name, value in values.items()})
         with writing(self.run):
-            for name, value in values.items():
-                self.board.add_scalar(f"metrics/{name}", value, step)
             for name, samples in distributions.items():
                 self.board.add_histogram(name, samples, step)
             self.board.flush()
@@ -207,7 +206,7 @@ class Logger(Log):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        with suppress(OSError):  # that of an event, which `line` and its like have raised
+        with suppress(OSError):  # raised before, when the event was added
             self.board.close()
 
     def _append(self, record: dict[str, Any]) -> None:
@@ -243,7 +242,7 @@ def quiet_writer() -> Iterator[None]:
 
 
 def _drop_later_lines(jsonl: Path, step: int) -> None:
-    """All lines if no step is completed: they come again from the first."""
+    """Drops the lines after a step; all of them at step 0, from which all are repeated."""
     kept = [json.dumps(record) + "\n" for record in _records(jsonl) if 0 < step >= record["step"]]
     write_atomically(jsonl, "".join(kept).encode())
 

@@ -1,6 +1,7 @@
-"""Interface between the run engine and the kinds of runs: what differs between a GAN and a classifier."""
+"""Interface between the run engine and the kinds of runs: the differences between a GAN and a classifier."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,21 +10,15 @@ import torch
 
 from gan.config.stored import AnyConfig
 from gan.data import ImageData
+from gan.noise import attempt_seed
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.logger import Scalars
 from gan.runtime.distributed import Processes
+from gan.runtime.profiling import traced
 from gan.training.log import Log
+from gan.training.state import ClassifierState, TrainState
 
-
-class State(Protocol):
-    """Part of a training state that every kind of run has."""
-
-    step: int
-    class_names: tuple[str, ...]
-    data_fingerprint: str
-    retries: list[dict[str, Any]]
-
-    def state_dict(self) -> dict[str, Any]: ...
+State = TrainState | ClassifierState
 
 
 @dataclass(frozen=True)
@@ -40,43 +35,47 @@ class Run:
     commands: list[str]
     profile: bool
 
+    @contextmanager
+    def traced(self, train_step: Callable[[], None], log: Log) -> Iterator[Callable[[], None]]:
+        """Yields the training step, which the first process traces if the run is profiled."""
+        if self.profile and self.processes.is_first:
+            with traced(self.device, train_step, self.folder / "profile", log.say) as step:
+                yield step
+        else:
+            yield train_step
 
-class Attempt(Protocol):
+
+@dataclass(frozen=True)
+class Attempt:
     """Training from one state, until the end, a reason to stop or a divergence.
 
-    steps: of the whole run. images_per_step: real images seen in each. length: what follows the steps in the first
-    line of the log. method: how an iteration is carried out, for run.json. remarks: further lines for the log.
+    steps: of the whole run. images_per_step: real images seen in each. method: how an iteration is carried out, for
+    run.json. train: trains with a log, a function that saves and one that gives a reason to stop; returns the reason,
+    "" at the end. length: what follows the steps in the first line of the log. remarks: further lines for the log.
+    ending: why the run ended before its last step, "" if it did not.
     """
 
     steps: int
     images_per_step: int
-    length: str
     method: str
-    remarks: list[str]
-
-    def run(self, logger: Log, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
-        """Trains; returns the reason to stop, "" at the end.
-
-        Raises:
-            DivergenceError: numbers are not finite, or the run has collapsed.
-        """
-
-    def ending(self) -> str:
-        """Why the run ended before its last step, for the log; "" if it did not."""
+    train: Callable[[Log, Callable[[], Path], Callable[[int], str]], str]
+    length: str = ""
+    remarks: tuple[str, ...] = ()
+    ending: Callable[[], str] = lambda: ""
 
 
 class Kind(Protocol):
     """One kind of run with its configuration.
 
-    command: its name. next_commands: to use the result. scalars: fields of its log.
+    command: its name. next_commands: to use the result. scalars: fields of its log. images: of training, loaded when
+    first needed.
     """
 
     command: str
     next_commands: tuple[str, ...]
     scalars: Scalars
-
-    @property
-    def config(self) -> AnyConfig: ...
+    config: AnyConfig
+    images: ImageData
 
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
@@ -85,11 +84,8 @@ class Kind(Protocol):
     def check(self) -> None:
         """Raises UserError if a name is in no registry, or settings contradict each other."""
 
-    def check_processes(self, count: int) -> None:
+    def check_processes(self, processes: Processes) -> None:
         """Raises ConfigError if so many processes cannot train together."""
-
-    def load_images(self) -> ImageData:
-        """Training images."""
 
     def build_state(self, images: ImageData | None = None, device: torch.device | str = "cpu") -> State:
         """State before the first step; without images one that cannot be trained."""
@@ -97,7 +93,7 @@ class Kind(Protocol):
     def load_state(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> State:
         """State of a checkpoint. Raises CheckpointError if it does not fit the configuration."""
 
-    def is_complete(self, folder: Path, state: State) -> bool:
+    def is_complete(self, folder: Path, state: Any) -> bool:
         """Whether a run that stopped with this state has nothing left to do."""
 
     def summary(self, state: Any) -> str:
@@ -107,4 +103,9 @@ class Kind(Protocol):
         """An attempt from this state."""
 
 
-__all__ = ["AnyConfig", "Attempt", "Kind", "Run", "State"]
+def seed_of(config: AnyConfig, state: State) -> dict[str, int]:
+    """Setting train.seed of the attempt that begins with this state: another one after each retry."""
+    return {"seed": attempt_seed(config.train.seed, len(state.retries))}
+
+
+__all__ = ["AnyConfig", "Attempt", "Kind", "Run", "State", "seed_of"]

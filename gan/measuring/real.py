@@ -1,0 +1,104 @@
+"""Real images and extractors of a configuration, against which images are measured."""
+
+from pathlib import Path
+
+import torch
+
+from evaluation import METRICS, Context, Sources, build_extractors, read_statistics
+from evaluation.extractors import Extractor
+from evaluation.images.cache import Cache, default_folder
+from evaluation.metrics.needs import Metric, check_needs
+from gan.build import load_images
+from gan.config import Config
+from gan.data import ImageData
+from gan.errors import DataError
+from gan.runtime.distributed import Processes
+
+
+class RealImages:
+    """The real images and the extractors of a configuration, loaded when first needed and kept."""
+
+    def __init__(self, config: Config, device: torch.device | str, processes: Processes) -> None:
+        self.config, self.device, self.processes = config, device, processes
+        self._images: dict[str, ImageData] = {}
+        self._extractors: tuple[Extractor, ...] = ()
+        self._context: Context | None = None  # of real images, whose features are kept between evaluations
+        self._prepared: set[str] = set()
+
+    def prepare(self, metrics: list[str]) -> Context:
+        """Real images, extractors and settings, loaded and checked before any image is generated.
+
+        Raises:
+            EvaluationError, DataError: something that one of the metrics needs is missing.
+        """
+        needs = {name: METRICS[name] for name in metrics}
+        if self._context is None or set(metrics) - self._prepared:
+            self._context, self._prepared = self._load(needs), set(metrics)
+        for name, need in needs.items():
+            check_needs(name, need, self._context, real_only=True)
+        return self._context
+
+    def _load(self, needs: dict[str, Metric]) -> Context:
+        wanted = self.config.eval
+        statistics = read_statistics(wanted.reference_statistics) if wanted.reference_statistics else None
+        pictured = [need for need in needs.values() if not (need.statistics and statistics)]
+        roles = {role for need in pictured for role in need.images}
+        split = wanted.split
+        reference = self._load_images(split) if "reference" in roles else None
+        critical = any(need.critic for need in needs.values())
+        test = self._load_images("test") if "test" in roles else self._test_or_none() if critical else None
+        trained_on = self._load_images("train") if critical and split != "train" else None
+        title = self.config.data.shown
+        classes = next((images.classes for images in (reference, test) if images is not None), ())
+        return Context(
+            reference=reference.images if reference else None,
+            reference_labels=reference.labels if reference else None,
+            test=test.images if test else None,
+            test_labels=test.labels if test else None,
+            trained_on=trained_on.images if trained_on else None,
+            trained_on_labels=trained_on.labels if trained_on else None,
+            statistics=statistics,
+            extractor=self._load_extractors() if any(need.extractor for need in needs.values()) else None,
+            settings=wanted,
+            device=self.device,
+            title=title,
+            reference_name=f"{title}, {split}",
+            test_name=f"{title}, test",
+            class_names=classes if len(classes) > 1 else (),  # data without classes have one, of any name
+            cache=Cache(default_folder()) if wanted.cache else None,
+        )
+
+    def _load_images(self, split: str) -> ImageData:
+        if split not in self._images:
+            with self.processes.one_first():
+                self._images[split] = load_images(self.config, split)
+        return self._images[split]
+
+    def _load_extractors(self) -> tuple[Extractor, ...]:
+        if not self._extractors:
+            wanted = self.config.eval
+            train, test = None, None
+            if "classifier" in wanted.extractor:
+                train, test = self._load_images("train"), self._test_or_none()
+            sources = Sources(
+                device=self.device,
+                weights=Path(wanted.inception_weights) if wanted.inception_weights else None,
+                clip_weights=Path(wanted.clip_weights) if wanted.clip_weights else None,
+                classifier_weights=Path(wanted.classifier_weights) if wanted.classifier_weights else None,
+                images=train.images if train else None,
+                labels=train.labels if train else None,
+                test_images=test.images if test else None,
+                test_labels=test.labels if test else None,
+            )
+            with self.processes.one_first():
+                self._extractors = build_extractors(wanted.extractor, sources)
+            for extractor in self._extractors:
+                self.processes.check_equal(extractor.fingerprint, f"the fingerprint of extractor {extractor.name}")
+        return self._extractors
+
+    def _test_or_none(self) -> ImageData | None:
+        """The test split for the classifier's recorded accuracy; a data set without one has no such record."""
+        try:
+            return self._load_images("test")
+        except DataError:
+            return None
