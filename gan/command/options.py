@@ -31,7 +31,7 @@ DEVICE = (
     click.option("--deterministic", is_flag=True, help="The same bits each time, on a GPU too; slower."),
 )
 VARIANTS = click.option(
-    "--with", "variants", multiple=True, metavar="NAME", help="Lays a variant over --config (see --list)."
+    "--with", "variants", multiple=True, metavar="NAME", help="Apply a variant to --config (see --list)."
 )
 TRAINING = (
     click.option(
@@ -41,7 +41,7 @@ TRAINING = (
         help="File, or name of an installed configuration (see --list); several are several runs.",
     ),
     VARIANTS,
-    click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting; may be repeated."),
+    click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one setting; may be repeated."),
     click.option(
         "--run",
         "--run-folder",  # torchrun takes "--run" for an abbreviation of its own --run-path
@@ -80,7 +80,7 @@ EVALUATION = (
     click.option("--metrics", help="Names separated by commas, see --list. [default: eval.metrics]"),
     *CHECKPOINT,
     click.option("--out", type=FOLDER, help="Folder of the report. [default: reports/<step> in the run]"),
-    click.option("--set", "overrides", multiple=True, metavar="eval.A=B", help="Changes one setting of eval."),
+    click.option("--set", "overrides", multiple=True, metavar="eval.A=B", help="Change one setting of eval."),
     *DEVICE,
     click.option("--compare", is_flag=True, help="Compare reports of the run folders, or report folders, that follow."),
     click.option("--skip-mixed", is_flag=True, help="With --compare: leave out values of different protocols."),
