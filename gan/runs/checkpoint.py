@@ -266,10 +266,10 @@ def identity_of(run: Path) -> str:
 
 def kind_of(run: Path) -> str:
     """Kind of a run, "gan" or "classifier"; "gan" for runs of earlier versions, which have no record of it."""
-    return str(_record(run).get("kind", "gan"))
+    return str(read_record(run).get("kind", "gan"))
 
 
-def _record(run: Path) -> dict[str, Any]:
+def read_record(run: Path) -> dict[str, Any]:
     """Contents of run.json; empty if it is missing or not valid."""
     try:
         record = json.loads((run / "run.json").read_text())

@@ -22,6 +22,7 @@ from gan.runs.checkpoint import (
     identity_of,
     list_checkpoints,
     read_checkpoint,
+    read_record,
     remove_superseded,
     save_checkpoint,
     set_damaged_aside,
@@ -133,9 +134,7 @@ def _last_words(good: Checkpoint | None, retries: int, config: AnyConfig) -> str
 
 def earlier_commands(config: AnyConfig, run: Path) -> list[str]:
     """Command lines that have worked on a run so far."""
-    if not (run / "run.json").exists() or identity_of(run) != config.identity():
-        return []
-    found = json.loads((run / "run.json").read_text()).get("commands")
+    found = read_record(run).get("commands") if identity_of(run) == config.identity() else None
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []  # it may be edited
 
 
