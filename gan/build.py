@@ -117,13 +117,17 @@ def check_memory(config: Config, num_classes: int) -> None:
     with torch.device("meta"):
         generator = choose(GENERATORS, config.generator.name, "generator.name")(size, z_dim, channels[0], num_classes)
         critic = choose(DISCRIMINATORS, config.discriminator.name, "discriminator.name")(size, channels[1], num_classes)
+    settings = f"generator.channels: got {channels[0]}, discriminator.channels: {channels[1]}, generator.z_dim: {z_dim}"
     needed = 16 * sum(parameter.numel() for network in (generator, critic) for parameter in network.parameters())
-    if needed > physical_memory():
-        raise ConfigError(
-            f"generator.channels: got {channels[0]}, discriminator.channels: {channels[1]}, generator.z_dim: {z_dim}: "
-            f"weights, gradients and Adam's moments take {needed / 1e9:,.0f} GB, and this machine has "
-            f"{physical_memory() / 1e9:,.0f} GB; choose narrower networks"
-        )
+    check_fits(needed, f"{settings}: weights, gradients and Adam's moments", "narrower networks")
+
+
+def check_fits(needed: int, subject: str, advice: str) -> None:
+    """Raises ConfigError if `needed` bytes for the subject exceed this machine's memory."""
+    memory = physical_memory()
+    if needed > memory:
+        sizes = f"take {needed / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB"
+        raise ConfigError(f"{subject} {sizes}; choose {advice}")
 
 
 def build_generator(config: Config, num_classes: int) -> nn.Module:

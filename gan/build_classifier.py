@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gan.build import WIDE, check_registered, choose, fitting, load_images, normalized, placed, seeded
+from gan.build import WIDE, check_fits, check_registered, choose, fitting, load_images, normalized, placed, seeded
 from gan.config.classifier import ClassifierConfig, validate_classifier
 from gan.data import DATASETS, ImageData
 from gan.data.random_labels import with_random_labels
@@ -17,7 +17,6 @@ from gan.errors import ConfigError, DataError
 from gan.models.classifiers import CLASSIFIERS
 from gan.normalization import NORMALIZATIONS, orthogonal_penalty
 from gan.runs.checkpoint import Checkpoint, read_checkpoint
-from gan.runtime.memory import physical_memory
 from gan.training.state import ClassifierState
 
 CLASSIFIER_REGISTRIES: dict[str, Mapping[str, object]] = {
@@ -59,7 +58,8 @@ def build_classifier(config: ClassifierConfig, num_classes: int) -> nn.Module:
     try:
         if max(getattr(wanted, name) or 0 for name in SIZES) > WIDE:
             with torch.device("meta"):
-                _check_room(make(num_classes))
+                needed = 12 * sum(parameter.numel() for parameter in make(num_classes).parameters())
+            check_fits(needed, "classifier: weights, gradients and momentum", "a smaller network")
         with seeded(config, "classifier weights"):
             network = make(num_classes)
     except ConfigError:
@@ -67,16 +67,6 @@ def build_classifier(config: ClassifierConfig, num_classes: int) -> nn.Module:
     except ValueError as error:
         raise ConfigError(f"classifier: {wanted.name}: {error}") from None
     return normalized(network, config, wanted, "classifier")
-
-
-def _check_room(network: nn.Module) -> None:
-    """Raises ConfigError if weights, gradients and momentum of a network exceed this machine's memory."""
-    needed = 12 * sum(parameter.numel() for parameter in network.parameters())
-    if needed > physical_memory():
-        raise ConfigError(
-            f"classifier: weights, gradients and momentum take {needed / 1e9:,.0f} GB, and this machine has "
-            f"{physical_memory() / 1e9:,.0f} GB; choose a smaller network"
-        )
 
 
 def build_weight_penalty(config: ClassifierConfig) -> Callable[[nn.Module], Tensor] | None:

@@ -190,7 +190,7 @@ def test_wrong_settings_are_one_sentence(case: str, train: Train) -> None:
 
 
 def test_a_network_that_cannot_fit_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan.build_classifier.physical_memory", lambda: 10**9)
+    monkeypatch.setattr("gan.build.physical_memory", lambda: 10**9)
     wide = ["--config", "classifier_smoke", "--set=classifier.channels=4096", "--dry-run"]
     refused(call("gan-train-classifier", *wide), "has 1 GB", "smaller network")
 
