@@ -34,7 +34,7 @@ def test_every_configuration_with_every_seed_and_devices_take_turns() -> None:
     ]
     assert planned[1].arguments == [
         *("--config", "a.yaml", "--resume", "--run", "out/sn-seed7"),
-        *("--device", "cuda:1", "--set=train.seed=7"),
+        *("--device", "cuda:1", "--set", "train.seed=7"),
     ]
     assert [run.folder.name for run in plan([("sn", "a.yaml")], [], Path("out"), [], ["cpu"], "gan.train")] == ["sn"]
 
