@@ -85,7 +85,7 @@ def tables_of(text: str) -> list[list[dict[str, str]]]:
 
 
 def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -> None:
-    paper = importlib.import_module("reproducing.paper")
+    paper = importlib.import_module("reproducing.paper.gans")
     artefacts = [reproduce.artefact("table", number) for number in paper.TABLES]
     artefacts += [reproduce.artefact("figure", number) for number in paper.FIGURES]
     known = available_configs()
@@ -100,7 +100,7 @@ def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -
 
 
 def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
-    tables = importlib.import_module("reproducing.tables")
+    tables = importlib.import_module("reproducing.pages.tables")
     for table in reproduce.TABLES.values():
         for line in table.lines:
             assert set(line.printed) <= set(table.columns)
@@ -111,7 +111,7 @@ def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
 
 def test_lines_that_the_paper_quotes_say_so(reproduce: ModuleType) -> None:
     """A footnote of Table 2: two of its lines are Miyato et al.'s."""
-    tables = importlib.import_module("reproducing.tables")
+    tables = importlib.import_module("reproducing.pages.tables")
     table = reproduce.TABLES["2"]
     lines = [(line, tables.Seeds(None, [], "not now")) for line in table.lines]
     rows = [row for row in tables.table_markdown(table, lines).splitlines() if "| paper |" in row]
@@ -128,7 +128,7 @@ def test_every_claim_has_a_panel_with_both_its_models(reproduce: ModuleType) -> 
 
 def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleType) -> None:
     """Labels of conditional and unconditional models are equal; their runs are not."""
-    claims, content = (importlib.import_module(f"reproducing.{name}") for name in ("claims", "content"))
+    claims, content = (importlib.import_module(f"reproducing.{name}") for name in ("pages.claims", "paper.content"))
     claimed = (
         content.Claim("less", lambda run: run.value, "SN-GAN", "WGAN-GP"),
         content.Claim("more", lambda run: run.value, "Ortho-GAN", "WGAN-GP"),
@@ -166,7 +166,7 @@ def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleTyp
 )
 def test_other_data_do_not_keep_the_title(reproduce: ModuleType, overrides: tuple[str, ...], title: str) -> None:
     model = reproduce.TABLES["2"].lines[2].model
-    runs, conditions = (importlib.import_module(f"reproducing.{name}") for name in ("runs", "conditions"))
+    runs, conditions = (importlib.import_module(f"reproducing.{name}") for name in ("runs", "pages.conditions"))
     run = runs.ModelRun.of(model, 0, reproduce.SCALES["cpu"], overrides, Path("runs"))
     assert conditions.describe_data(run.config) == title
 
@@ -300,7 +300,7 @@ def test_a_dry_run_lists_what_would_run(call: Callable[..., Result], processes: 
 
 def test_equal_conditions_stand_once(reproduce: ModuleType) -> None:
     """A row shows what is not equal in all rows of its side."""
-    conditions = importlib.import_module("reproducing.conditions")
+    conditions = importlib.import_module("reproducing.pages.conditions")
     ours = [{"data": "shapes", "seeds": "2", "device": ""}, {"data": "shapes", "seeds": "3", "device": ""}]
     paper = [{"data": "CIFAR-10"}, {"data": "CIFAR-100"}]
     found = conditions.Conditions({"paper": paper, "ours": ours})

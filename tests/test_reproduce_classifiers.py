@@ -51,7 +51,7 @@ def runs_of(
 
 
 def test_every_classifier_has_a_configuration_at_every_scale(reproduce: ModuleType) -> None:
-    paper, known = module("paper_classifiers"), available_classifier_configs()
+    paper, known = module("paper.classifiers"), available_classifier_configs()
     artefacts = [reproduce.artefact("table", number) for number in paper.TABLES]
     artefacts += [reproduce.artefact("figure", number) for number in paper.FIGURES]
     for name, scale in reproduce.SCALES.items():
@@ -165,7 +165,7 @@ def test_tables_and_figures_share_classifiers(reproduce: ModuleType, tmp_path: P
 
 
 def test_only_what_is_not_logged_is_measured(reproduce: ModuleType) -> None:
-    paper = module("paper_classifiers")
+    paper = module("paper.classifiers")
     wanted = [("table", number) for number in paper.TABLES] + [("figure", number) for number in paper.FIGURES]
     groups = {each: {group for _, groups in reproduce.artefact(*each).needs for group in groups} for each in wanted}
     assert {each: found for each, found in groups.items() if found} == {
@@ -177,7 +177,7 @@ def test_only_what_is_not_logged_is_measured(reproduce: ModuleType) -> None:
 
 def test_claims_are_about_what_is_shown(reproduce: ModuleType) -> None:
     """Each names models and panels that are there, and a column, or a kind of histogram, of its table or figure."""
-    paper, claimed = module("paper_classifiers"), 0
+    paper, claimed = module("paper.classifiers"), 0
     for content in (*paper.TABLES.values(), *paper.FIGURES.values()):
         panels: dict[str, set[str]] = {}
         for section, label in (
@@ -194,7 +194,7 @@ def test_claims_are_about_what_is_shown(reproduce: ModuleType) -> None:
             assert claim.of in columns, claim
             seen: list[str] = []
             claim.measure(SimpleNamespace(find=seen.append))
-            assert seen == [module("columns").COLUMNS[claim.of].key]
+            assert seen == [module("paper.columns").COLUMNS[claim.of].key]
     assert claimed > 50
 
 
@@ -269,7 +269,7 @@ def test_what_stops_at_an_accuracy_says_where(reproduce: ModuleType, tmp_path: P
 
 
 def test_bars_are_hatched_and_coloured_by_their_labels(reproduce: ModuleType) -> None:
-    bars = module("bars")
+    bars = module("pages.bars")
     labels = ("SN, WD", "SRN, WD", "SN, no WD", "SRN, no WD")
     figure = bars.bars_figure({"ResNet": [bars.Bar(label, 2.0, 0.5, (1.8, 2.2)) for label in labels]}, axis="error")
     (axes,) = figure.axes

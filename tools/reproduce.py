@@ -27,14 +27,14 @@ from pathlib import Path
 
 import click
 import torch
-from reproducing.content import BarFigure, Model, PaperTable
-from reproducing.figures import figure_markdown
 from reproducing.jobs import Jobs
-from reproducing.paper_classifiers import ARCHITECTURES
+from reproducing.pages.figures import figure_markdown
+from reproducing.pages.tables import table_document, table_markdown
+from reproducing.paper.classifiers import ARCHITECTURES
+from reproducing.paper.content import BarFigure, Model, PaperTable
 from reproducing.plan import FIGURES, TABLES, Artefact, Metrics, Plan, artefact
 from reproducing.results import Seeds
 from reproducing.scales import SCALES
-from reproducing.tables import table_document, table_markdown
 
 from evaluation.errors import EvaluationError
 from gan.command import Command

@@ -32,7 +32,7 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside the target, flushes to the disk, then renames: a reader sees the old file or the whole new one.
 
-    No folder is made: a run whose folder has vanished does not go on in another of that name.
+    Missing folders are not created, so a run whose folder was deleted stops instead of writing into a new one.
 
     Raises:
         CheckpointError: the disk is full or cannot be written; the old file is as it was.
@@ -72,7 +72,7 @@ def remove_parts(*folders: Path) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Inside, no other process trains in the folder, which is created if missing.
+    """Holds the lock of a run's folder, which is created if missing: one process at a time trains in it.
 
     The lock is the system's, so it ends with the process, even a killed one. A folder in which nothing was written is
     removed at the end.

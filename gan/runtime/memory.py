@@ -20,7 +20,7 @@ def keep_freed_memory() -> bool:
     the most it has ever used. Call it before the first large tensor is made.
 
     Returns:
-        Whether that is now so: False, and nothing changed, with other C libraries and where the environment sets
+        True if glibc now keeps it. False, with nothing changed, for other C libraries and if the environment sets
         glibc's own variables.
     """
     if any(name in os.environ for name in CHOSEN_BY_USER) or platform.libc_ver()[0] != "glibc":

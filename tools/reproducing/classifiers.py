@@ -20,8 +20,8 @@ from gan.config.files import find_configs, find_variants
 from gan.measuring.checks import one_sentence
 from gan.models.classifiers import CLASSIFIERS
 from gan.runs.logger import JSONL
-from reproducing.conditions import describe_data, describe_devices, describe_time, joined
 from reproducing.measured import NOTHING, MeasuredRun, Values
+from reproducing.pages.conditions import describe_data, describe_devices, describe_time, joined
 from reproducing.results import Ours, Spread, half_interval
 from reproducing.scales import Scale
 

@@ -11,9 +11,9 @@ from gan.config import Config, load_config
 from gan.config.files import find_variants
 from gan.measuring.checks import one_sentence
 from gan.measuring.gans import Evaluation
-from reproducing.columns import COLUMNS
-from reproducing.conditions import describe_data, describe_devices, describe_time, joined
 from reproducing.measured import NOTHING, MeasuredRun, Values
+from reproducing.pages.conditions import describe_data, describe_devices, describe_time, joined
+from reproducing.paper.columns import COLUMNS
 from reproducing.results import Ours, Spread
 from reproducing.scales import Scale
 

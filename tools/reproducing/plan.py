@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from evaluation.reporting.tables import text_table
-from reproducing import paper, paper_classifiers
-from reproducing.columns import COLUMNS
-from reproducing.content import BarFigure, HistogramFigure, Model, PaperFigure, PaperTable
+from reproducing.paper import classifiers, gans
+from reproducing.paper.columns import COLUMNS
+from reproducing.paper.content import BarFigure, HistogramFigure, Model, PaperFigure, PaperTable
 from reproducing.runs import ModelRun
 from reproducing.scales import Scale
 
@@ -21,8 +21,8 @@ def _in_order(*parts: Mapping[str, Content]) -> dict[str, Content]:
     return {number: joined[number] for number in sorted(joined, key=int)}
 
 
-TABLES: dict[str, PaperTable] = _in_order(paper.TABLES, paper_classifiers.TABLES)
-FIGURES: dict[str, PaperFigure] = _in_order(paper.FIGURES, paper_classifiers.FIGURES)
+TABLES: dict[str, PaperTable] = _in_order(gans.TABLES, classifiers.TABLES)
+FIGURES: dict[str, PaperFigure] = _in_order(gans.FIGURES, classifiers.FIGURES)
 
 
 class Artefact(NamedTuple):

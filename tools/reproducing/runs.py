@@ -13,8 +13,8 @@ from gan.config.files import find_variants
 from gan.errors import ConfigError
 from gan.launch.several import Planned
 from gan.runs.checkpoint import identity_of, list_checkpoints, step_of
-from reproducing.content import Model
 from reproducing.measured import MeasuredRun
+from reproducing.paper.content import Model
 from reproducing.scales import Scale
 
 

@@ -6,10 +6,10 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from evaluation.reporting.tables import markdown_table
-from reproducing.claims import claims_markdown
-from reproducing.columns import COLUMNS
-from reproducing.conditions import OURS, PAPER, Conditions
-from reproducing.content import Line, Model, PaperTable
+from reproducing.pages.claims import claims_markdown
+from reproducing.pages.conditions import OURS, PAPER, Conditions
+from reproducing.paper.columns import COLUMNS
+from reproducing.paper.content import Line, Model, PaperTable
 from reproducing.results import Ours, Reach, Seeds, over_seeds, verdict
 
 ARROWS = {"higher": "↑", "lower": "↓"}

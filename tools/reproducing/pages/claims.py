@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from evaluation.reporting.tables import markdown_table
-from reproducing.content import Claim, Model
+from reproducing.paper.content import Claim, Model
 from reproducing.results import Reach, Seeds, Spread, of_all, verdict
 
 Panels = Mapping[str, Mapping[Model, Seeds]]

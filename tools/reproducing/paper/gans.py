@@ -5,9 +5,9 @@ Numbers stand here as they are printed. Orders that a text claims are `Claim`s, 
 
 import itertools
 
-from reproducing.content import Claim, CurveFigure, HistogramFigure, Line, PaperFigure, PaperTable, SampleFigure
 from reproducing.gans import GanModel
 from reproducing.measured import Measure, steadiness, unevenness, value_of
+from reproducing.paper.content import Claim, CurveFigure, HistogramFigure, Line, PaperFigure, PaperTable, SampleFigure
 
 SN, SRN70, SRN50 = (
     GanModel(label, f"cifar10_{name}")

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from reproducing.classifiers import ClassifierModel
-from reproducing.columns import COLUMNS
-from reproducing.content import BarFigure, Claim, HistogramFigure, Line, PaperFigure, PaperTable
 from reproducing.measured import value_of
+from reproducing.paper.columns import COLUMNS
+from reproducing.paper.content import BarFigure, Claim, HistogramFigure, Line, PaperFigure, PaperTable
 
 VANILLA, SN, SRN50, SRN30 = "Vanilla", "SN", "SRN-50", "SRN-30"
 METHODS: dict[str, tuple[str, ...]] = {VANILLA: (), SN: ("sn",), SRN50: ("srn50",), SRN30: ("srn30",)}

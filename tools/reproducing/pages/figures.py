@@ -11,14 +11,14 @@ from evaluation.errors import EvaluationError
 from evaluation.reporting.histograms import FAMILIES, NAMES, histograms, line_of, plot_histograms
 from evaluation.reporting.plots import overlaid_figure, save_figure
 from evaluation.reporting.tables import markdown_table
-from reproducing.bars import Bar, bars_figure
-from reproducing.claims import Panels, claims_markdown
-from reproducing.columns import COLUMNS
-from reproducing.conditions import OURS, PAPER, Conditions, describe_data
-from reproducing.content import BarFigure, CurveFigure, HistogramFigure, Model, PaperFigure, SampleFigure
 from reproducing.measured import MeasuredRun, steadiness
+from reproducing.pages.bars import Bar, bars_figure
+from reproducing.pages.claims import Panels, claims_markdown
+from reproducing.pages.conditions import OURS, PAPER, Conditions, describe_data
+from reproducing.pages.tables import MISSING, VARYING, ModelRow, conditions_of, head, rows_of
+from reproducing.paper.columns import COLUMNS
+from reproducing.paper.content import BarFigure, CurveFigure, HistogramFigure, Model, PaperFigure, SampleFigure
 from reproducing.results import Ours, Seeds, Spread, of_all, over_seeds
-from reproducing.tables import MISSING, VARYING, ModelRow, conditions_of, head, rows_of
 
 NOT_PRINTED = "not printed"
 DRAWN = "Drawn are the means and their intervals; dots are seeds; the axis does not begin at 0."

@@ -1,0 +1,1 @@
+"""Tables, figures, claims and conditions as Markdown, JSON and PNG."""
