@@ -269,7 +269,7 @@ def test_inputs_and_state_keep_their_addresses(smoke: Smoke) -> None:
 def test_a_state_loaded_under_a_graph_is_refused(smoke: Smoke) -> None:
     fast = make_fast(smoke())
     fast.state.load_state_dict(copy.deepcopy(fast.state.state_dict()))
-    with pytest.raises(AssertionError, match="loaded anew"):
+    with pytest.raises(AssertionError, match="make a new FastStep"):
         fast.train_step()
 
 
@@ -367,7 +367,7 @@ def test_a_failed_capture_falls_back_or_is_one_sentence(smoke: Smoke, monkeypatc
         choice.train_step()
         untouched.train_step()
     assert_same(trainer.state, untouched.state)
-    with pytest.raises(ConfigError, match=r"train\.fast: on, but the capture failed .*; auto or off trains without it"):
+    with pytest.raises(ConfigError, match=r"train\.fast: got on, but the capture failed .*; use auto or off to"):
         choose_step(make_plain(override_config(config, ["train.fast=on"], "test"), alike=False), [])
 
 

@@ -1,1 +1,1 @@
-"""Training: one iteration, the loops around it and the state that they change."""
+"""Training: the computations of an iteration, the training loops and their state."""

@@ -1,4 +1,4 @@
-"""Precision, freezing and weight normalization of a network during training, for all trainers."""
+"""Precision, freezing and weight normalization of a network during training."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,16 +11,16 @@ from gan.normalization import BatchedNormalization, normalized_weights, update_
 
 
 class Arithmetic:
-    """Precision of a network, and its normalized weights computed together or one by one.
+    """Precision and weight normalization in a network's forward and backward passes.
 
     Args:
-        network: normalized with update="step", or not normalized; on its device.
+        network: on its device; unnormalized, or normalized with update="step".
         precision: train.precision: "fp32", "tf32" or "bf16".
-        together: compute all normalized weights in batched operations, once per pass: the same numbers up to rounding,
-            in fewer and larger operations. Pays on a GPU, where launches, not arithmetic, are the cost.
-        freeze: whether `frozen` has an effect; False is for benchmarks.
-        cache_casts: keep weights cast to bfloat16 for a whole pass. A CUDA graph must not: tensors of one pass of the
-            capture would be read in the next.
+        together: compute all normalized weights once per pass in batched operations. The results are equal up to
+            rounding; it pays on a GPU, where kernel launches cost more than the arithmetic.
+        freeze: whether `frozen` disables gradients; False only in benchmarks.
+        cache_casts: keep the bfloat16 copies of weights for a whole pass. Must be False for a CUDA graph, in which a
+            pass would read the copies of the pass before it.
     """
 
     def __init__(
@@ -39,19 +39,19 @@ class Arithmetic:
 
     @property
     def note(self) -> str:
-        """Part of the step's printed name: normalizations that cannot be computed together; "" if there are none."""
+        """Suffix of the step's printed name: normalizations that cannot be computed together; "" if there are none."""
         names = [] if self._together is None else self._together.one_by_one
         return f"; {', '.join(names)}: formula computed weight by weight" if names else ""
 
     def update_(self) -> None:
-        """One power iteration for every normalized weight."""
+        """Runs one power iteration for every normalized weight."""
         if self._together is None:
             update_(self.network)
         else:
             self._together.update_()
 
     def weights(self) -> AbstractContextManager[None]:
-        """Context for one pass: weights computed together are computed once, others at every access as always."""
+        """Context for one pass: batched weights are computed once; without batching, weights at every access."""
         return nullcontext() if self._together is None else self._together.applied()
 
     def autocast(self) -> torch.autocast:
@@ -60,7 +60,7 @@ class Arithmetic:
         return torch.autocast(self._device_type, torch.bfloat16, enabled=enabled, cache_enabled=self._cache_casts)
 
     def float32_products(self) -> AbstractContextManager[None]:
-        """Context in which float32 products have the network's precision, see the function of this name."""
+        """Context that sets the precision of float32 products, see the module's `float32_products`."""
         return float32_products(self.precision)
 
     @contextmanager
@@ -75,10 +75,10 @@ class Arithmetic:
 
 @contextmanager
 def float32_products(precision: str) -> Iterator[None]:
-    """Context that sets the precision of float32 products on a GPU and restores it.
+    """Context that sets the precision of float32 products on a GPU and restores it at the end.
 
     Convolutions take TF32 inputs (10 bits of mantissa) under precision "tf32" and full float32 otherwise; torch's own
-    default is TF32. Matrix products are always full float32, for power iteration depends on them.
+    default is TF32. Matrix products are always full float32, because power iteration needs it.
     """
     backends: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]

@@ -1,7 +1,6 @@
-"""The training loop of a classifier.
+"""Training loop of a classifier.
 
-Batches, crops and learning rates are functions of (seed, step), so a run that stops at any step and resumes equals one
-that never stopped.
+Batches, crops and learning rates are functions of (seed, step), so a resumed run equals an uninterrupted one.
 """
 
 import math
@@ -27,7 +26,7 @@ Penalty = Callable[[nn.Module], Tensor]
 
 
 def learning_rate(settings: ClassifierTrainSettings, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of the update after `step` completed ones: warm-up, then cosine or steps at the milestones."""
+    """Learning rate after `step` completed updates: warm-up, then cosine or steps at the milestones."""
     warmup, last = settings.warmup * steps_per_epoch, settings.epochs * steps_per_epoch
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
@@ -40,8 +39,8 @@ def learning_rate(settings: ClassifierTrainSettings, step: int, steps_per_epoch:
 class Epoch(NamedTuple):
     """Scalars of a training epoch.
 
-    epoch: number of completed epochs. loss, accuracy: means over the epoch's batches, measured while the network
-        changed; accuracy in [0, 1].
+    epoch: number of completed epochs.
+    loss, accuracy: means over the epoch's batches, each measured before its update; accuracy in [0, 1].
     """
 
     epoch: int
@@ -53,8 +52,8 @@ class Epoch(NamedTuple):
 class ClassifierTrainer:
     """Trains a `ClassifierState`.
 
-    An epoch is as many full batches as cover the images; a batch may span two permutations of the images, see
-    `Batches`.
+    An epoch is the smallest number of full batches that covers the images; a batch may span two permutations of the
+    images, see `Batches`.
 
     Args:
         data: training images.
@@ -80,7 +79,7 @@ class ClassifierTrainer:
         self.arithmetic = Arithmetic(state.network, settings.precision, together=batched)
 
     def train_step(self) -> None:
-        """One update of the network."""
+        """Updates the network once."""
         state, settings, arithmetic = self.state, self.settings, self.arithmetic
         rate = learning_rate(settings, state.step, self.steps_per_epoch)
         for group in state.optimizer.param_groups:
@@ -105,6 +104,7 @@ class ClassifierTrainer:
 
     @property
     def at_epochs_end(self) -> bool:
+        """Whether the last update completed an epoch."""
         return self.state.step > 0 and self.state.step % self.steps_per_epoch == 0
 
     @property
@@ -113,10 +113,10 @@ class ClassifierTrainer:
         return self.state.step >= self.steps or self.state.reached
 
     def take_epoch(self) -> Epoch:
-        """Scalars of the epoch that has just ended; waits for the device.
+        """Returns the scalars of the epoch that has just ended and resets the totals; waits for the device.
 
         Raises:
-            DivergenceError: the loss or a weight is not finite; a checkpoint from the epoch's beginning is good.
+            DivergenceError: the loss or a weight is not finite; its `since` is the step before the epoch.
         """
         state = self.state
         number = state.step // self.steps_per_epoch
@@ -152,7 +152,7 @@ class ClassifierTrainer:
 
         Args:
             save: writes a checkpoint of the state and returns its path.
-            test: measures the network every train.test_every epochs; returns values by name.
+            test: measures the network, every train.test_every epochs; returns values by name.
 
         Raises:
             DivergenceError: see `take_epoch`.
@@ -161,7 +161,7 @@ class ClassifierTrainer:
         if state.step == 0:
             log.layers(0, spectra(state.network))
             log.before_saving()
-            log.saved(save())  # a full disk is noticed now
+            log.saved(save())  # reveals a full disk before training
             if self.is_done and test is not None:
                 log.metrics(0, test(), {})
         log.start(state.step)

@@ -15,10 +15,10 @@ def averaged_copy(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def update_average_(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * network, for parameters; buffers are copied.
+    """Updates parameters by average <- decay * average + (1 - decay) * network, and copies buffers.
 
-    Buffers are statistics or singular vectors: an average of unit vectors is not one, and the running statistics of
-    batch normalization are averages already.
+    Buffers are singular vectors, whose average is not a unit vector, or running statistics of batch normalization,
+    which are averages already.
     """
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
     for averaged, current in zip(average.buffers(), network.buffers(), strict=True):

@@ -1,12 +1,12 @@
-"""The fast step: the iteration of gan/training/iteration.py, captured in one CUDA graph.
+"""Fast step: the iteration of gan/training/iteration.py captured in one CUDA graph.
 
-A small GAN keeps a GPU waiting for Python: thousands of launches per iteration, each a few microseconds of work. The
-fast step copies the random inputs of an iteration into tensors with fixed addresses and replays one graph that holds
-everything else: both networks, power iteration, optimizers, averaging, sums for the log. The graph has no state of its
-own; it reads and writes the tensors of the `TrainState`.
+Training a small GAN on a GPU is bound by kernel launches: thousands per iteration, each a few microseconds of work. The
+fast step copies the random inputs of an iteration into tensors with fixed addresses and replays one graph with the
+rest: both networks, power iteration, optimizers, averaging and the sums for the log. The graph has no state of its own;
+it reads and writes the tensors of the `TrainState`.
 
-A penalty with second derivatives leaves the discriminator's updates out of the graph. What cannot be captured at all
-falls back to the plain step, with its reason printed, see `obstacle`.
+With a penalty that needs second derivatives, the discriminator updates run eagerly after the graph. If nothing can be
+captured, the plain step is used and the reason is printed, see `obstacle`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,25 +24,26 @@ from gan.training.iteration import Iteration, learning_rate
 from gan.training.trainer import Trainer
 
 WARMUP = 3
-"""Iterations before the capture, in which libraries choose kernels and allocate memory; their effect is undone."""
+"""Iterations before the capture, in which libraries select kernels and allocate memory; the state is restored."""
 
 
 class Choice(NamedTuple):
-    """Function that runs one iteration, and its description with the reason, which a run prints and records."""
+    """Chosen training step, with a name that states the reason and that the run prints and records."""
 
     train_step: Callable[[], None]
     name: str
 
 
 def choose_step(trainer: Trainer, penalties: Sequence[str]) -> Choice:
-    """The fast step if train.fast allows it and nothing prevents it, otherwise the trainer's own.
+    """Chooses the fast step if train.fast allows it and nothing prevents it, otherwise the trainer's own step.
 
     Args:
-        penalties: names of those that need second derivatives: the discriminator then runs outside the graph.
+        penalties: names of the penalties that need second derivatives, with which the discriminator runs outside the
+            graph.
 
     Raises:
-        ConfigError: train.fast is "on" and the capture failed although no obstacle was known; with "auto" the
-            trainer's own step is returned then.
+        ConfigError: train.fast is "on" and the capture failed although `obstacle` found no reason; with "auto" the
+            trainer's own step is returned instead.
     """
     reason = obstacle(trainer)
     if reason:
@@ -52,7 +53,7 @@ def choose_step(trainer: Trainer, penalties: Sequence[str]) -> Choice:
     except RuntimeError as error:
         failure = f"the capture failed ({str(error).splitlines()[0]})"
         if trainer.settings.fast == "on":
-            raise ConfigError(f"train.fast: on, but {failure}; auto or off trains without it") from error
+            raise ConfigError(f"train.fast: got on, but {failure}; use auto or off to train without it") from error
         return Choice(trainer.train_step, f"plain step: {failure}{trainer.iteration.arithmetic.note}")
     captured = "one CUDA graph per iteration"
     if penalties:
@@ -75,22 +76,23 @@ def obstacle(trainer: Trainer) -> str:
 
 
 class FastStep:
-    """Trains a `TrainState` as `Trainer.train_step` does, up to rounding: its weights are normalized together.
+    """Trains a `TrainState` by replaying a CUDA graph, with the results of `Trainer.train_step` up to rounding.
 
-    Between steps the state may be read, saved and written in place, `TrainState.totals` included. After
-    `TrainState.load_state_dict`, which gives the optimizers new tensors, make a new one.
+    All weights are normalized together. Between steps the state may be read, saved and written in place,
+    `TrainState.totals` included. After `TrainState.load_state_dict`, which gives the optimizers new tensors, a new
+    `FastStep` is needed.
 
     Args:
-        iteration: of the plain step.
-        second_derivatives: the loss's penalty differentiates a gradient, which cannot be captured: the discriminator's
-            updates run after the graph, one operation at a time.
-        captured: False runs the same operations one by one, on any device, for tests.
+        iteration: the trainer's iteration.
+        second_derivatives: whether the loss's penalty differentiates a gradient, which cannot be captured: the
+            discriminator updates then run eagerly after the graph.
+        captured: False runs the same operations eagerly, on any device, for tests.
 
     Attributes:
         inputs: random inputs of the current iteration, in tensors with fixed addresses.
 
     Raises:
-        RuntimeError: the capture failed; the state is as it was.
+        RuntimeError: the capture failed; the state is unchanged.
     """
 
     def __init__(self, iteration: Iteration, *, second_derivatives: bool = False, captured: bool = True) -> None:
@@ -109,9 +111,9 @@ class FastStep:
         self._launch = self._capture() if captured else self.iterate
 
     def train_step(self) -> None:
-        """One iteration; nothing here waits for the device."""
+        """Runs one iteration without waiting for the device."""
         held = zip(self._optimizers, self._optimizer_states, strict=True)
-        assert all(optimizer.state is state for optimizer, state in held), "loaded anew: the graph has the old tensors"
+        assert all(optimizer.state is state for optimizer, state in held), "Adam's state moved: make a new FastStep"
         self.rate.fill_(self.iteration.set_learning_rate())
         self.draw_(self.state.step)
         self._launch()
@@ -121,12 +123,12 @@ class FastStep:
         self.state.step += 1
 
     def draw_(self, step: int) -> None:
-        """Copies the inputs of iteration `step` into `inputs`; a generator cannot be seeded inside a graph."""
+        """Copies the inputs of iteration `step` into `inputs`; a random generator cannot be seeded inside a graph."""
         for held, drawn in zip(self.inputs.tensors(), self.iteration.draw(step).tensors(), strict=True):
             held.copy_(drawn)
 
     def iterate(self) -> None:
-        """The operations of the graph: an iteration from `inputs`, or its first part."""
+        """Runs the operations of the graph: an iteration on `inputs`, or only its generator update."""
         with self._adam_on_device():
             self._fakes = self.iteration.train_generator(self.inputs)
             if not self._second_derivatives:
@@ -134,7 +136,7 @@ class FastStep:
 
     @contextmanager
     def _adam_on_device(self) -> Iterator[None]:
-        """Context in which Adam reads its learning rate from `rate`, as a graph must; its settings are restored."""
+        """Context in which Adam is capturable and reads its learning rate from the tensor `rate`."""
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         before = [dict(group) for group in groups]
         try:
@@ -150,10 +152,11 @@ class FastStep:
         graph, device = torch.cuda.CUDAGraph(), self.iteration.device
         try:
             with torch.cuda.device(device):
-                stream = torch.cuda.Stream()  # one for both: gradients are accumulated on the stream they began on
+                # Warm-up and capture share a stream: autograd accumulates gradients on the stream of their first use.
+                stream = torch.cuda.Stream()
                 with _undone(list(self.state.tensors())):
                     self._warm_up(stream)
-                self._drop_gradients()  # those of the graph are allocated with it
+                self._drop_gradients()  # the capture allocates them in the graph's memory
                 with torch.cuda.graph(graph, stream=stream):
                     self.iterate()
         except RuntimeError:
@@ -182,7 +185,7 @@ class FastStep:
 
 @contextmanager
 def _undone(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Restores the values of the tensors at the end."""
+    """Context that restores the values of the tensors at the end."""
     before = [tensor.detach().clone() for tensor in tensors]
     try:
         yield
@@ -193,7 +196,7 @@ def _undone(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 def _prepare_adam_(optimizer: torch.optim.Optimizer) -> None:
-    """Puts Adam's state on the device, zero before the first step: a replay would zero again what a capture makes."""
+    """Initializes Adam's state on the device, since each replay would zero again a state created in the capture."""
     assert isinstance(optimizer, torch.optim.Adam), type(optimizer).__name__
     for parameter in chain.from_iterable(group["params"] for group in optimizer.param_groups):
         entry = optimizer.state[parameter]
@@ -205,7 +208,7 @@ def _prepare_adam_(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _release_adam_(optimizer: torch.optim.Optimizer) -> None:
-    """Moves Adam's step counts back to where its own settings keep them: the host, unless it is fused."""
+    """Moves Adam's step counts back to the host, unless its settings keep them on the device."""
     for group in optimizer.param_groups:
         if not (group["fused"] or group["capturable"]):
             for parameter in group["params"]:

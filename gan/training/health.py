@@ -1,9 +1,8 @@
-"""Alarms: signs that a run has collapsed although all of its numbers are finite.
+"""Alarms that a run has collapsed although all of its numbers are finite.
 
-A sign is computed from a line of the log or from a sample grid. A sign that is present several times in a row becomes
+A sign of collapse is computed from a log line or a sample grid. A sign that is present several times in a row becomes
 an alarm, which ends the first time that the sign is absent. The bounds have a margin on both sides: each docstring
-gives the values of runs of this project that trained well and of runs that were made to collapse. Bounds of a loss are
-in gan/losses.py.
+gives values of runs that trained well and of runs that were made to collapse. Bounds of losses are in gan/losses.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,25 +22,24 @@ PATIENCE = {
     "no_gradient": 5,
     "identical_samples": 2,
 }
-"""Number of times in a row that a sign must be present before it is an alarm. Most are counted in lines of the log,
-where one unusual batch may dominate a short window; identical samples in sample grids, whose latents are fixed, so that
-two are enough."""
+"""Consecutive times that a sign must be present to become an alarm. Most signs are counted in log lines, where one
+unusual batch may dominate a short window; identical samples in sample grids, with fixed latents, so two suffice."""
 
 ROUNDING = 1e-6
-"""Relative rounding of mean logits: float32 has 6e-8, a mean over a batch and many steps a few times that."""
+"""Relative rounding error of mean logits: float32 has 6e-8, a mean over a batch and many steps a few times that."""
 
 SIGMA_GROWTH = 20.0
-"""Largest growth of the spectral norm of an unnormalized weight, in units of its initial one. If the weight is
-normalized, its relative learning rate falls by that factor. Updates of 2e-4 in random directions would take a
-128 x 1152 matrix from 2 to 5 in 250,000 steps. Trained runs: at most 1.5; learning rate 1: 22 after 60 steps."""
+"""Maximum spectral norm of a weight before normalization, relative to its initial value. If the weight is normalized,
+growth by a factor divides its relative learning rate by that factor. Updates of 2e-4 in random directions would take
+a 128 x 1152 matrix from 2 to 5 in 250,000 steps. Trained runs: at most 1.5; learning rate 1: 22 after 60 steps."""
 
 NO_GRADIENT = 1e-8
-"""Least root mean square of the generator's gradients. Adam divides by their size plus 1e-8, so below that an update is
-smaller than the learning rate. Behind a dead layer: 0."""
+"""Minimum root mean square of the generator's gradients. Adam divides by their size plus 1e-8, so updates of smaller
+gradients are smaller than the learning rate. A dead layer gives 0."""
 
 SAME_SPREAD = 0.2
-"""Least standard deviation of a pixel over eight latents, in units of the real images'. An untrained generator has
-0.56, trained ones 0.9; learning rate 1: 0.08 to 0.13."""
+"""Minimum standard deviation of a pixel over eight latents, relative to real images. Untrained generator: 0.56; trained
+ones: 0.9; learning rate 1: 0.08 to 0.13."""
 
 
 class Alarm(NamedTuple):
@@ -61,9 +59,9 @@ class Alarm(NamedTuple):
 class Health:
     """State of a run's alarms: plain numbers, saved in checkpoints.
 
-    seen: number of times in a row that each sign has been present.
+    seen: consecutive times that each sign has been present.
     unseen: the last step at which each sign was absent.
-    sigmas: initial spectral norm of each unnormalized weight.
+    sigmas: initial spectral norm of each weight, before normalization.
     """
 
     seen: dict[str, int] = field(default_factory=dict)
@@ -71,14 +69,15 @@ class Health:
     sigmas: dict[str, float] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
+        """State as nested dictionaries of plain numbers."""
         return asdict(self)
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "Health":
-        """Restores what `state_dict` returned.
+        """Restores a state from `state_dict`.
 
         Raises:
-            TypeError, ValueError: `state` has another form.
+            TypeError, ValueError: `state` has an invalid form.
         """
         counts, steps, sigmas = (state.get(part, {}) for part in ("seen", "unseen", "sigmas"))
         return cls(
@@ -88,7 +87,7 @@ class Health:
         )
 
     def begin(self, layers: Iterable[LayerSpectrum]) -> None:
-        """Remembers the spectra before the first step."""
+        """Stores the spectral norms before the first step."""
         self.sigmas = {layer.name: layer.sigma for layer in layers}
 
     def active(self) -> dict[str, bool]:
@@ -96,7 +95,7 @@ class Health:
         return {name: self.seen.get(name, 0) >= patience for name, patience in PATIENCE.items()}
 
     def watch(self, step: int, signs: Mapping[str, str]) -> list[Alarm]:
-        """Alarms that begin or end at a step.
+        """Counts the signs at a step; returns the alarms that begin or end.
 
         Args:
             signs: description of each sign by name, empty where it is absent.
@@ -121,10 +120,10 @@ def signs_of_line(
     first_sigmas: Mapping[str, float],
     gradient: float,
 ) -> dict[str, str]:
-    """Signs in a line of the log, by the alarm's name.
+    """Signs of collapse in a log line, by alarm.
 
     Args:
-        loss: the training losses, with the bounds of the first two signs.
+        loss: the training losses, which define bounds for the discriminator's signs.
         scalars: d_loss, real_logit and fake_logit of the line.
         first_sigmas: see `Health.sigmas`.
         gradient: see `gradient_size`.
@@ -133,7 +132,7 @@ def signs_of_line(
         "discriminator_certain": _certain(loss.certain_loss, scalars["d_loss"]),
         "discriminator_indifferent": _indifferent(loss.indifferent_gap, scalars["real_logit"], scalars["fake_logit"]),
         "spectral_norm": _grown(layers, first_sigmas),
-        "no_gradient": f"the generator's gradients are {gradient:.2g} in size" if gradient < NO_GRADIENT else "",
+        "no_gradient": f"the generator's gradients have RMS {gradient:.2g}" if gradient < NO_GRADIENT else "",
     }
 
 
@@ -160,7 +159,7 @@ def _grown(layers: Sequence[LayerSpectrum], first: Mapping[str, float]) -> str:
 
 
 def gradient_size(network: nn.Module) -> float:
-    """Root mean square over all elements of the gradients of the last step; waits for the device."""
+    """Root mean square of all elements of the last step's gradients; waits for the device."""
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     if not gradients:
         return 0.0
@@ -169,17 +168,17 @@ def gradient_size(network: nn.Module) -> float:
 
 
 def signs_of_samples(spread: float) -> dict[str, str]:
-    """Signs in a sample grid, by the alarm's name.
+    """Signs of collapse in a sample grid, by alarm.
 
     Args:
-        spread: spread of the grid in units of the real images', see `spread`.
+        spread: spread of the grid relative to real images, see `spread`.
     """
     text = f"samples of different latents differ {spread:.2g} times as much as real images do"
     return {"identical_samples": text if spread < SAME_SPREAD else ""}
 
 
 def spread(images: Tensor) -> float:
-    """Standard deviation over the images of a group, averaged over pixels and groups.
+    """Standard deviation over the images of each group, averaged over pixels and groups.
 
     Args:
         images: (groups, N, 3, H, W), N at least 2.

@@ -1,4 +1,4 @@
-"""One iteration of GAN training, written once: the trainer runs it, the fast step captures it in a CUDA graph.
+"""One iteration of GAN training, which the trainer runs eagerly and the fast step captures in a CUDA graph.
 
 As in the code of Miyato et al. 2018, one update of the generator G, then `d_steps` updates of the discriminator D:
 
@@ -7,8 +7,8 @@ As in the code of Miyato et al. 2018, one update of the generator G, then `d_ste
         x ~ data, z ~ p(z);  one power iteration for each weight of D
                              D <- Adam(D, grad L_D(D(x), D(G(z))) + penalty)    batch_size real and fake images each
 
-All random numbers are in `Inputs`, which `Iteration.draw` computes from (seed, step). Given these, nothing is drawn,
-no number is read by the host and no branch depends on one, so the updates can be captured.
+`Iteration.draw` computes all random numbers from (seed, step) as `Inputs`. The updates draw none, transfer nothing to
+the host and have no data-dependent branches, so a CUDA graph can capture them.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ from gan.training.state import TrainState
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
-    """Learning rate of the update after `step` completed ones: constant, then linear to 0 at the last step."""
+    """Learning rate after `step` completed updates: constant, then linear decay to 0 at the last step."""
     if settings.lr_decay == "none" or step <= settings.lr_decay_start:
         return settings.learning_rate
     return settings.learning_rate * (settings.steps - step) / (settings.steps - settings.lr_decay_start)
@@ -48,11 +48,11 @@ class FakeInputs(NamedTuple):
 class DiscriminatorInputs(NamedTuple):
     """Random inputs of one discriminator update.
 
-    fakes: for the generated images.
-    rows: positions of the real images in the data set, int64 (B,), where the images lie.
-    mirrored: real images that are flipped left to right, bool (B,), or None.
-    dequantization: noise added to the real images' pixels, float32 (B, 3, H, W) in [0, 1), or None.
-    penalty: random numbers of the penalty, float32 (B,) in [0, 1), or None.
+    fakes: inputs of the generator for the fake images.
+    rows: indices of the real images in the data set, int64 (B,), on the data set's device.
+    mirrored: mask of the real images to flip horizontally, bool (B,), or None.
+    dequantization: uniform noise added to the real pixels, float32 (B, 3, H, W) in [0, 1), or None.
+    penalty: uniform random numbers of the penalty, float32 (B,) in [0, 1), or None.
     """
 
     fakes: FakeInputs
@@ -63,25 +63,26 @@ class DiscriminatorInputs(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Random inputs of one iteration: of the generator's update and of every discriminator update."""
+    """Random inputs of one iteration: one generator update and `d_steps` discriminator updates."""
 
     generator: FakeInputs
     discriminator: tuple[DiscriminatorInputs, ...]
 
     def tensors(self) -> Iterator[Tensor]:
+        """All tensors, in a fixed order."""
         parts = [self.generator, *(part for update in self.discriminator for part in (update.fakes, update[1:]))]
         return (tensor for tensor in chain.from_iterable(parts) if isinstance(tensor, Tensor))
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """The computations of an iteration, on one state.
+    """Computations of one iteration on a `TrainState`.
 
-    generator, discriminator: networks of the state as called in their own updates: with several processes they
-        average gradients, see `Processes.averaging`.
-    batches: real images (B, 3, H, W) uint8 and labels (B,), by number.
-    arithmetic: of the discriminator, whose precision the generator shares.
-    processes: all those that train this state; each has its share of a batch.
+    generator, discriminator: networks of the state, wrapped to average gradients if there are several processes, see
+        `Processes.averaging`; each is called in its own update.
+    batches: real images (B, 3, H, W) uint8 and labels (B,), by batch number.
+    arithmetic: precision and normalization of the discriminator; the generator has the same precision.
+    processes: all processes that train this state; each has its share of a batch.
     """
 
     state: TrainState
@@ -96,29 +97,30 @@ class Iteration:
 
     @property
     def device(self) -> torch.device:
+        """Device of the state."""
         return self.state.totals.device
 
     def set_learning_rate(self) -> float:
-        """Sets both optimizers to the learning rate of the next iteration, and returns it."""
+        """Sets both optimizers to the learning rate of the next iteration and returns it."""
         rate = learning_rate(self.settings, self.state.step)
         for group in chain(self.state.g_optimizer.param_groups, self.state.d_optimizer.param_groups):
             group["lr"] = rate
         return rate
 
     def draw(self, step: int) -> Inputs:
-        """Random inputs of the iteration after `step` completed ones, this process's share of them."""
+        """Draws this process's share of the random inputs of the iteration that follows `step` completed ones."""
         with phase("inputs"):
             first, d_steps = step * self.settings.d_steps, self.settings.d_steps
             updates = tuple(self.draw_discriminator(index) for index in range(first, first + d_steps))
             return Inputs(self.draw_generator(step), updates)
 
     def draw_generator(self, index: int) -> FakeInputs:
-        """Inputs of the generator's update `index`."""
+        """Draws the inputs of generator update `index`."""
         random = random_generator(self.settings.seed, "generator step", index, self.device)
         return self._draw_fakes(self.settings.batch_size * self.settings.generator_batch_factor, random)
 
     def draw_discriminator(self, index: int) -> DiscriminatorInputs:
-        """Inputs of the discriminator's update `index`, with real images of batch `index`."""
+        """Draws the inputs of discriminator update `index`, with the real images of batch `index`."""
         settings, batches, share = self.settings, self.batches, self.processes.share
         random = random_generator(settings.seed, "discriminator step", index, self.device)
         dequantization = penalty = None
@@ -138,13 +140,13 @@ class Iteration:
         )
 
     def _draw_fakes(self, count: int, random: torch.Generator) -> FakeInputs:
-        """Inputs of `count` generated images of all processes together: this process's share."""
+        """Draws inputs for `count` generated images and returns this process's share."""
         classes, share = self.state.num_classes, self.processes.share
         latents = share(draw_latents(count, self.z_dim, random))
         return FakeInputs(latents, share(draw_labels(count, classes, random)) if classes else None)
 
     def train_generator(self, inputs: Inputs) -> list[Tensor]:
-        """Updates the generator and its average; returns the generated images of the discriminator's updates."""
+        """Updates the generator and its average; returns the fake images for the discriminator updates."""
         state = self.state
         self.generator.train()
         self.discriminator.train()
@@ -158,7 +160,7 @@ class Iteration:
         return fakes
 
     def train_discriminator(self, inputs: Inputs, fakes: list[Tensor]) -> None:
-        """Updates the discriminator `d_steps` times, on these generated images."""
+        """Updates the discriminator `d_steps` times, each on its batch of fake images."""
         self.discriminator.train()
         with self.arithmetic.float32_products():
             pairs = zip(inputs.discriminator, fakes, strict=True)
@@ -166,7 +168,7 @@ class Iteration:
         self.state.totals[:-2] += self.processes.mean(torch.stack(scalars).mean(0))
 
     def update_generator(self, inputs: FakeInputs) -> Tensor:
-        """One update of the generator; returns its loss, ()."""
+        """Updates the generator once; returns its loss, shape ()."""
         state, arithmetic = self.state, self.arithmetic
         with phase("generator step"):
             with arithmetic.frozen():
@@ -179,13 +181,13 @@ class Iteration:
         return loss.detach()
 
     def generate(self, inputs: FakeInputs) -> Tensor:
-        """Generated images for a discriminator update, float32 (B, 3, H, W)."""
+        """Generates the fake images of a discriminator update, float32 (B, 3, H, W)."""
         with phase("fake images"), torch.no_grad(), self.arithmetic.autocast():
             fake: Tensor = self.generator(*inputs)
             return fake.float()
 
     def update_discriminator(self, inputs: DiscriminatorInputs, fake: Tensor) -> Tensor:
-        """One update of the discriminator; returns (loss, mean real logit, mean fake logit), float64 (3,).
+        """Updates the discriminator once; returns (loss, mean real logit, mean fake logit), float64 (3,).
 
         The loss includes the penalty, which is computed outside autocast.
         """

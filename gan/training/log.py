@@ -1,4 +1,4 @@
-"""Interface of the log that the training loops write."""
+"""Interface of the log that the training loops write to."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +12,7 @@ from gan.training.health import Alarm
 
 
 class Log:
-    """Log that writes nothing, of processes other than the first; `gan.runs.logger.Logger` describes its methods."""
+    """Log that writes nothing, for processes other than the first; `gan.runs.logger.Logger` describes the methods."""
 
     def start(self, step: int) -> None: ...
 

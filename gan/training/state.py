@@ -1,4 +1,4 @@
-"""State of a training run: everything that is not a function of the step."""
+"""State of a training run: everything that is not a function of (seed, step)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,21 +12,21 @@ from gan.config.classifier import ClassifierTrainSettings
 from gan.training.health import Health
 
 TOTALS = ("d_loss", "real_logit", "fake_logit", "g_loss")
-"""Scalars summed between two lines of the log, in the order of `TrainState.totals`, whose last entry counts steps."""
+"""Scalars summed between two log lines, in the order of `TrainState.totals`, whose last entry counts steps."""
 
 
 @dataclass
 class TrainState:
-    """State of a GAN's run: the contents of a checkpoint besides the configuration.
+    """State of a GAN's training run: the contents of a checkpoint besides the configuration.
 
     step: completed generator updates.
     average: the averaged generator, or None.
     num_classes: 0 for unconditional networks.
-    class_names: empty if unconditional or before the training images are known.
-    totals: float64 (len(TOTALS) + 1,), sums since the last line of the log.
-    data_fingerprint: hash of the training images, empty before they are known.
-    health: memory of the alarms.
-    retries: one entry for each rollback after a divergence: "from", the step it went back to, and "reason".
+    class_names: names of the classes; empty if unconditional or while the training images are unknown.
+    totals: float64 (len(TOTALS) + 1,), sums since the last log line.
+    data_fingerprint: hash of the training images, empty while they are unknown.
+    health: state of the alarms.
+    retries: one entry for each rollback after a divergence: "from", the step rolled back to, and "reason".
     """
 
     generator: nn.Module
@@ -43,7 +43,7 @@ class TrainState:
     retries: list[dict[str, Any]] = field(default_factory=list)
 
     def tensors(self) -> Iterator[Tensor]:
-        """Every tensor that an iteration changes; not copies."""
+        """Every tensor that an iteration changes, not copied."""
         for network in (self.generator, self.discriminator, self.average):
             if network is not None:
                 yield from chain(network.parameters(), network.buffers())
@@ -53,6 +53,7 @@ class TrainState:
         yield self.totals
 
     def state_dict(self) -> dict[str, Any]:
+        """State as saved in a checkpoint, with tensors that are not copied."""
         return {
             **_origin(self),
             "health": self.health.state_dict(),
@@ -64,10 +65,10 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Loads what `state_dict` returned.
+        """Loads a state from `state_dict`.
 
         Raises:
-            KeyError, RuntimeError, ValueError: it does not fit these networks.
+            KeyError, RuntimeError, ValueError: the state does not fit these networks.
         """
         self._check(state)
         self.generator.load_state_dict(state["generator"])
@@ -80,7 +81,7 @@ class TrainState:
         self.health = Health.of(state.get("health", {}))  # checkpoints of earlier versions have none
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Refuses what torch would convert, or load and fail on later: other types, shapes or invalid names."""
+        """Refuses types, shapes and names that torch would convert silently or accept and fail on later."""
         _check_origin(self, state)
         for part in ("generator", "discriminator", "average"):
             network = getattr(self, part)
@@ -95,11 +96,11 @@ class TrainState:
 
 @dataclass
 class ClassifierState:
-    """State of a classifier's run: the contents of a checkpoint besides the configuration.
+    """State of a classifier's training run: the contents of a checkpoint besides the configuration.
 
-    totals: float64 (2,), sums over the current epoch of the batches' losses and accuracies.
+    totals: float64 (2,), sums of the batches' losses and accuracies over the current epoch.
     step: completed updates.
-    class_names, data_fingerprint: of the training images, empty before they are known.
+    class_names, data_fingerprint: classes and hash of the training images, empty while they are unknown.
     reached: whether an epoch reached train.stop_accuracy.
     retries: one entry for each rollback after a divergence, as in `TrainState`.
     """
@@ -116,7 +117,7 @@ class ClassifierState:
 
     @classmethod
     def begin(cls, network: nn.Module, settings: ClassifierTrainSettings, num_classes: int) -> "ClassifierState":
-        """State before the first update of a network that is already normalized and on its device."""
+        """Initial state for a network that is already normalized and on its device."""
         parameters = list(network.parameters())
         optimizer = torch.optim.SGD(
             parameters,
@@ -129,6 +130,7 @@ class ClassifierState:
         return cls(network, optimizer, num_classes, totals)
 
     def state_dict(self) -> dict[str, Any]:
+        """State as saved in a checkpoint, with tensors that are not copied."""
         return {
             **_origin(self),
             "reached": self.reached,
@@ -137,10 +139,10 @@ class ClassifierState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Loads what `state_dict` returned.
+        """Loads a state from `state_dict`.
 
         Raises:
-            KeyError, RuntimeError, ValueError: it does not fit this network.
+            KeyError, RuntimeError, ValueError: the state does not fit this network.
         """
         _check_origin(self, state)
         if not isinstance(state["reached"], bool):
@@ -157,7 +159,7 @@ class ClassifierState:
 
 
 def _origin(state: TrainState | ClassifierState) -> dict[str, Any]:
-    """Entries of a checkpoint that both kinds of state have."""
+    """Checkpoint entries that both kinds of state have."""
     return {
         "step": state.step,
         "num_classes": state.num_classes,
@@ -169,6 +171,7 @@ def _origin(state: TrainState | ClassifierState) -> dict[str, Any]:
 
 
 def _load_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> None:
+    """Loads the entries of `_origin`."""
     own.totals.copy_(state["totals"])
     own.step = state["step"]
     own.class_names = tuple(state["class_names"])
@@ -177,14 +180,14 @@ def _load_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> No
 
 
 def _check_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> None:
-    """Raises KeyError or ValueError if an entry of `_origin` has another type or form than a run writes."""
+    """Raises KeyError or ValueError if an entry of `_origin` is missing or has an invalid type or value."""
     if type(state["step"]) is not int or state["step"] < 0:
         raise ValueError(f"step: got {state['step']!r}, expected the number of completed steps")
     names = state["class_names"]
     if not isinstance(names, list) or len(names) not in (0, own.num_classes):
-        raise ValueError(f"class_names: expected a list of {own.num_classes}")
+        raise ValueError(f"class_names: expected a list of {own.num_classes} names")
     for name in names:
-        if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):  # gan-sample makes folders of them
+        if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):  # gan-sample names folders after them
             raise ValueError(f"class_names: got {name!r}, expected a name without slashes")
     if not isinstance(state["data_fingerprint"], str):
         raise ValueError("data_fingerprint: expected a string")
@@ -192,7 +195,7 @@ def _check_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> N
 
 
 def _check_tensors(place: str, expected: Mapping[str, Tensor], given: Any) -> None:
-    """Raises KeyError or ValueError if a tensor is missing, or of another type or shape than the expected one."""
+    """Raises KeyError or ValueError if a tensor is missing or differs from the expected one in type or shape."""
     for name, tensor in expected.items():
         found = given[name]
         if not isinstance(found, Tensor) or (found.dtype, found.shape) != (tensor.dtype, tensor.shape):

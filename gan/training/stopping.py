@@ -1,4 +1,4 @@
-"""Reasons to stop a run before its end: a step, a time limit or a signal."""
+"""Early stopping of a run by a step, a time limit or a signal."""
 
 import signal
 import time
@@ -9,19 +9,19 @@ from types import FrameType
 from gan.runtime.distributed import is_connection_lost
 
 Limits = AbstractContextManager[Callable[[int], str]]
-"""Context that yields a function of the step: the reason to stop, or ""."""
+"""Context that yields a function which maps the step to the reason to stop, "" to continue."""
 
 
 @contextmanager
 def stopping(stop_after: int | None, max_minutes: float | None, spent: float = 0.0) -> Iterator[Callable[[int], str]]:
-    """Yields a function of the step that returns the reason to stop, or "".
+    """Yields a function that maps the step to the reason to stop, "" to continue.
 
-    The first Ctrl-C or SIGTERM is a reason; the second ends the program at once.
+    The first Ctrl-C or SIGTERM is a reason to stop; the second ends the program at once.
 
     Args:
         stop_after: step to stop after.
         max_minutes: time limit.
-        spent: seconds that count towards the time limit already.
+        spent: seconds of the time limit that are already used.
     """
     received: list[int] = []
     deadline = time.monotonic() + 60 * max_minutes - spent if max_minutes is not None else None
@@ -45,7 +45,8 @@ def stopping(stop_after: int | None, max_minutes: float | None, spent: float = 0
         yield reason
     except Exception as error:
         if is_connection_lost(error):
-            del previous[signal.SIGTERM]  # torchrun sends it to the remaining processes: they print their error first
+            # torchrun then sends SIGTERM to the other processes: keep handling it, so that they print their errors.
+            del previous[signal.SIGTERM]
         raise
     finally:
         for number, handler in previous.items():
@@ -53,6 +54,6 @@ def stopping(stop_after: int | None, max_minutes: float | None, spent: float = 0
 
 
 def exit_after(reason: str) -> None:
-    """Ends the program with the exit status of a signal if that was the reason to stop."""
+    """Exits with status 128 + n if the reason to stop was signal n."""
     if reason.startswith("signal"):
         raise SystemExit(128 + int(reason.split()[1]))

@@ -1,7 +1,7 @@
-"""The training loop of a GAN, around the computations of gan/training/iteration.py.
+"""Training loop of a GAN; the computations are in gan/training/iteration.py.
 
-Noise, batches and learning rates are functions of (seed, step), so a run that stops and resumes equals one that never
-stopped. The host waits for the device only where a line of the log, a sample or a checkpoint is written.
+Noise, batches and learning rates are functions of (seed, step), so a resumed run equals an uninterrupted one. The host
+waits for the device only to write a log line, a sample or a checkpoint.
 """
 
 import math
@@ -29,12 +29,12 @@ class Trainer:
 
     Args:
         state: networks and optimizers, on one device.
-        batches: real images (B, 3, H, W) uint8 and labels (B,), by number.
+        batches: real images (B, 3, H, W) uint8 and labels (B,), by batch number.
         loss: losses of both networks.
         settings: see gan.config.TrainSettings.
         z_dim: size of the latent vector.
         batched: compute all normalized weights together, see `Arithmetic`.
-        processes: all those that train this state; the batches must be shared among them too.
+        processes: all processes that train this state; the batches must be shared among them too.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class Trainer:
         )
 
     def train_step(self) -> None:
-        """One iteration; nothing here waits for the device."""
+        """Runs one iteration without waiting for the device."""
         self.iteration.set_learning_rate()
         inputs = self.iteration.draw(self.state.step)
         self.iteration.train_discriminator(inputs, self.iteration.train_generator(inputs))
         self.state.step += 1
 
     def take_scalars(self) -> dict[str, float]:
-        """Means of `TOTALS` since the last call; waits for the device.
+        """Returns the means of `TOTALS` since the last call and resets them; waits for the device.
 
         Raises:
             DivergenceError: a mean is not finite.
@@ -82,7 +82,7 @@ class Trainer:
         return scalars
 
     def check_finite(self) -> None:
-        """Raises DivergenceError if a loss or a weight is not finite; waits for the device. Called before saving."""
+        """Raises DivergenceError if a loss or a weight is not finite; waits for the device."""
         self._check(dict(zip(TOTALS, self.state.totals.tolist(), strict=False)))
         for network, name in ((self.state.generator, "generator"), (self.state.discriminator, "discriminator")):
             if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
@@ -127,12 +127,12 @@ class Trainer:
 
         Args:
             save: writes a checkpoint of the state and returns its path.
-            sample: returns a grid of generated images, uint8 (3, H, W), and their spread in units of the real images'.
+            sample: returns a grid of generated images, uint8 (3, H, W), and their spread relative to real images.
             evaluate: returns metrics of the state by name, and distributions for histograms.
-            train_step: replaces `self.train_step`, see gan/training/graph.py.
+            train_step: used in place of `self.train_step`, see gan/training/graph.py.
 
         Raises:
-            DivergenceError: see `take_scalars`, `check_finite`, and train.on_alarm.
+            DivergenceError: see `take_scalars` and `check_finite`; or an alarm begins and train.on_alarm is "stop".
         """
         settings, state = self.settings, self.state
         advance = self.train_step if train_step is None else train_step
@@ -140,9 +140,9 @@ class Trainer:
             self._log_beginning(log)
             log.grid(0, sample()[0])
             log.before_saving()
-            log.saved(save())  # the target of a rollback; and a full disk is noticed now
+            log.saved(save())  # target of a first rollback; also reveals a full disk before training
         elif evaluate is not None and evaluation_due(settings, state.step) and not self._evaluated(log):
-            log.metrics(state.step, *evaluate())  # the process ended between the checkpoint and its evaluation
+            log.metrics(state.step, *evaluate())  # the last process ended between its checkpoint and the evaluation
         log.start(state.step)
         reason = stop(state.step) if state.step else ""
         while state.step < settings.steps and not reason:
@@ -165,15 +165,16 @@ class Trainer:
         return reason
 
     def _log_beginning(self, log: Log) -> None:
+        """Logs the initial spectra, the reference for later alarms."""
         layers = spectra(self.state.discriminator)
         self.state.health.begin(layers)
         log.layers(0, layers)
 
     def _log_line(self, log: Log) -> None:
-        """Logs means and spectra after the last step, and the alarms that follow from them."""
+        """Logs means, spectra and changed alarms."""
         state, settings = self.state, self.settings
         scalars = self.take_scalars() | {"learning_rate": learning_rate(settings, state.step - 1)}
-        self.check_finite()  # the losses precede the last update; weights that are NaN have no spectra
+        self.check_finite()  # the losses precede the last update, and spectra of NaN weights cannot be computed
         layers = spectra(state.discriminator)
         if state.retries:
             scalars["attempt"] = len(state.retries)
@@ -192,7 +193,7 @@ class Trainer:
 
 
 def evaluation_due(settings: TrainSettings, step: int) -> bool:
-    """Whether a step is followed by an evaluation: every train.eval_every steps and the last one, unless that is 0."""
+    """Whether an evaluation follows a step: every train.eval_every steps and at the last; never if eval_every is 0."""
     return _due(step, settings.eval_every) or (settings.eval_every > 0 and step == settings.steps)
 
 
