@@ -1,10 +1,10 @@
-"""Benchmarks; variants run in turn in one process, so that a busy machine slows all of them alike.
+"""Benchmarks. Variants run in turn in one process, so that a busy machine slows all of them equally.
 
 python tools/benchmark.py train --size full --threads 2
 python tools/benchmark.py normalize --layout contiguous --json normalize.json
 python tools/benchmark.py all --threads 2 --json benchmark.json
 
-Peers are compared if they are installed: pip install --no-deps torch-mimicry pytorch-fid
+Other implementations are compared if they are installed: pip install --no-deps torch-mimicry pytorch-fid
 """
 
 import json
@@ -32,12 +32,12 @@ ALL: dict[str, tuple[click.Command, dict[str, Any]]] = {
     "scale": (measure_scale, {}),
     "classify": (measure_classify, {}),
 }
-"""Benchmarks of `all`; under ten minutes on two idle cores."""
+"""Benchmarks that `all` runs, in under ten minutes on two idle cores."""
 
 
 @click.group(context_settings={"show_default": True})
 def main() -> None:
-    """Measure the cost of parts of this project."""
+    """Benchmark parts of this project."""
 
 
 for command in COMMANDS:
@@ -47,10 +47,10 @@ for command in COMMANDS:
 @main.command("all")
 @click.option("--threads", type=click.IntRange(1), default=1, help="Number of torch's threads on the CPU.")
 @click.option("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-@click.option("--only", multiple=True, type=click.Choice(list(ALL)), help="Some of them; may be repeated.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
+@click.option("--only", multiple=True, type=click.Choice(list(ALL)), help="Run this benchmark alone; may be repeated.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the results here.")
 def measure_all(threads: int, device: str, only: tuple[str, ...], json_path: Path | None) -> None:
-    """Measure the tables of docs/performance.md, one after the other."""
+    """Run the benchmarks of docs/performance.md one after the other."""
     records = {}
     for name in only or ALL:
         command, settings = ALL[name]
@@ -63,7 +63,7 @@ def measure_all(threads: int, device: str, only: tuple[str, ...], json_path: Pat
 
 
 def _as_arguments(command: click.Command, key: str, value: Any) -> list[str]:
-    """Command-line arguments for a keyword of a command's function."""
+    """Command-line arguments that set one keyword of a command's function."""
     (option,) = (parameter for parameter in command.params if parameter.name == key)
     if isinstance(value, bool):
         return [(option.opts if value else option.secondary_opts)[0]]

@@ -1,6 +1,6 @@
-"""Compares two runs: every tensor of their newest common checkpoint, and every line of their logs.
+"""Compares two runs: every tensor of their newest common checkpoint and every line of their logs.
 
-After a refactoring, a run must equal the run before it bit for bit.
+After a refactoring, a run must be bit for bit equal to the same run before it.
 """
 
 import json
@@ -27,7 +27,7 @@ Examples:
 
 
 def newest_common(one: Path, other: Path) -> tuple[Path, Path]:
-    """Checkpoints of both runs at the last step that both have.
+    """Checkpoints of both runs at their last common step.
 
     Raises:
         CheckpointError: there is no common step.
@@ -35,14 +35,14 @@ def newest_common(one: Path, other: Path) -> tuple[Path, Path]:
     by_name = [{path.name: path for path in list_checkpoints(run)} for run in (one, other)]
     common = sorted(by_name[0].keys() & by_name[1].keys())
     if not common:
-        raise CheckpointError(f"{one} and {other}: no checkpoint of the same step in both")
+        raise CheckpointError(f"{one} and {other}: the runs have no checkpoint at a common step")
     return by_name[0][common[-1]], by_name[1][common[-1]]
 
 
 def leaves(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every tensor, array and plain value in nested containers, and the type of each container, as (place, value).
+    """Yields every tensor, array and plain value in nested containers, and each container's type, as (place, value).
 
-    Empty containers are left out, so that an empty list equals an entry that an earlier version did not write.
+    Empty containers are skipped, so that an empty list equals a missing entry of an earlier version.
     """
     if not isinstance(content, dict | list | tuple):
         yield place, content
@@ -58,7 +58,7 @@ def leaves(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def difference(one: Any, other: Any) -> float:
-    """Largest absolute difference; infinite where types or shapes differ. NaN equals NaN."""
+    """Largest absolute difference of two values; infinite if types or shapes differ. NaN equals NaN."""
     if type(one) is not type(other):
         return math.inf
     if isinstance(one, np.ndarray):
@@ -74,7 +74,7 @@ def difference(one: Any, other: Any) -> float:
 
 
 def compare(one: Any, other: Any) -> dict[str, float]:
-    """Places that differ, with the largest absolute difference at each."""
+    """Places that differ, each with its largest absolute difference."""
     ours, theirs = dict(leaves(one)), dict(leaves(other))
     missing = object()
     differences = {
@@ -87,7 +87,7 @@ def log_of(run: Path, last_step: float = math.inf) -> list[dict[str, Any]]:
     """Records of metrics.jsonl up to a step, without values that depend on the clock.
 
     Raises:
-        CheckpointError: the file is missing or is no log of a run.
+        CheckpointError: the file is missing or not the log of a run.
     """
     log = run / "metrics.jsonl"
     try:

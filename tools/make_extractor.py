@@ -1,12 +1,12 @@
-"""Turns a ResNet trained by gan-train-classifier into a feature extractor for GAN evaluation.
+"""Converts a ResNet trained by gan-train-classifier into a feature extractor for GAN evaluation.
 
 \b
-Example: train, make, measure with it
+Example: train the classifier, make the extractor, evaluate a GAN with it
     gan-train-classifier --config classifier_cifar10_jpeg_resnet20 --run runs/resnet20
     python tools/make_extractor.py --run runs/resnet20 --out own.safetensors
     gan-eval --metrics fid,is --run runs/mine --set eval.extractor=resnet --set eval.classifier_weights=own.safetensors
 
-The file holds float16 weights, with normalization and batch norm folded into them. It is written only if this network
+The file holds float16 weights with normalization and batch norm folded in. It is written only if the float16 network
 agrees with the classifier on random images and on the test split.
 """
 
@@ -35,15 +35,17 @@ from gan.training.state import ClassifierState
 
 BATCH_SIZE = 200
 RANDOM_IMAGES = 200
-TOLERANCE = 0.01  # of logits, relative to the largest
-CHANGED = 0.002  # share of the test images whose predicted class may change; float16 rounds some ties the other way
+TOLERANCE = 0.01  # maximum difference of logits, relative to the largest logit
+CHANGED = 0.002  # maximum share of changed predictions on the test images; float16 breaks some ties differently
 
 
 class Agreement(NamedTuple):
-    """Logits and predictions of the exported network compared with the classifier's.
+    """Comparison of the exported network's logits and predictions with the classifier's.
 
-    deviation: largest difference of logits. largest: largest logit. changed: number of predictions that differ. right,
-    right_before: number of right predictions of the exported network and of the classifier.
+    deviation: largest absolute difference of logits.
+    largest: largest absolute logit of the classifier.
+    changed: number of predictions that differ.
+    right, right_before: numbers of right predictions of the exported network and of the classifier.
     """
 
     deviation: float
@@ -54,7 +56,11 @@ class Agreement(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """An exported extractor. num_bytes: of its file. on_test: agreement on all `num_test` test images."""
+    """An exported extractor.
+
+    num_bytes: size of its file.
+    on_test: agreement on all `num_test` test images.
+    """
 
     name: str
     fingerprint: str
@@ -68,12 +74,12 @@ def export(network: nn.Module, test: ImageData, *, record: dict[str, str | int |
 
     Args:
         network: `gan.models.classifiers.ResNet`, normalized or not; it is not changed.
-        test: test images of the size that it was trained on.
-        record: plain values that reports show; the accuracy on the test images is added.
+        test: test images, of the size that the network was trained on.
+        record: plain values for reports, to which the test accuracy is added.
 
     Raises:
-        ConfigError: another network, or one whose predictions change too much in float16.
-        EvaluationError: weights that float16 does not hold, or a record that reports cannot show.
+        ConfigError: the network is not a ResNet, or its predictions change too much in float16.
+        EvaluationError: weights are out of float16's range, or reports cannot show the record.
         OSError: the file cannot be written.
     """
     if not isinstance(network, ResNet):
@@ -100,10 +106,10 @@ def export(network: nn.Module, test: ImageData, *, record: dict[str, str | int |
 
 
 def rounded(network: ResNet, image_size: int) -> Weights:
-    """A network in eval mode with plain weights, as the extractor computes it: batch norms folded, in float16.
+    """Extractor weights of a network in eval mode without normalization: batch norms folded, in float16.
 
     Raises:
-        EvaluationError: weights that float16 does not hold.
+        EvaluationError: weights are out of float16's range.
     """
     return Weights(
         depth=2 * len(network.blocks) + 2,
@@ -115,7 +121,7 @@ def rounded(network: ResNet, image_size: int) -> Weights:
 
 
 def folded(network: ResNet) -> dict[str, Tensor]:
-    """float32 weights and biases by the names of `evaluation.extractors.resnet.shapes`."""
+    """Float32 weights with batch norms folded in, by the names of `evaluation.extractors.resnet.shapes`."""
     state: dict[str, Tensor] = {}
 
     def fold(name: str, convolution: Any, norm: Any) -> None:
@@ -134,7 +140,7 @@ def folded(network: ResNet) -> dict[str, Tensor]:
 
 
 def compared(network: nn.Module, extractor: ResNetExtractor, images: Tensor, labels: Tensor) -> Agreement:
-    """Agreement of both networks on uint8 images."""
+    """Compares both networks on uint8 images."""
     deviation, largest, changed, right, right_before = 0.0, 0.0, 0, 0, 0
     with isolated(), torch.inference_mode():
         for batch, truth in zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
@@ -159,7 +165,7 @@ def _check_logits(found: Agreement, images: str) -> None:
 
 
 def describe(config: ClassifierConfig, state: ClassifierState) -> dict[str, str | int | float]:
-    """Record of the extractor's training for reports."""
+    """Description of the extractor's training for reports."""
     return {
         "data": config.data.shown,
         "data_fingerprint": state.data_fingerprint,
@@ -174,7 +180,7 @@ def describe(config: ClassifierConfig, state: ClassifierState) -> dict[str, str 
 
 @click.command(cls=Command, help=__doc__, context_settings={"max_content_width": 120})
 @click.option("--run", required=True, type=click.Path(path_type=Path), help="Run folder or checkpoint of a classifier.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Extractor file to write.")
 @click.option("--data-root", default="", help="Folder or archive of the data. [default: data.root of the run]")
 def main(run: Path, out: Path, data_root: str) -> None:
     checkpoint = read_checkpoint(run)
@@ -185,7 +191,7 @@ def main(run: Path, out: Path, data_root: str) -> None:
     if state.class_names and test.classes != state.class_names:
         raise ConfigError(
             f"the test images at {placed.root} have the classes {', '.join(test.classes)}, expected those of training: "
-            f"{', '.join(state.class_names)}; name the right data by --data-root"
+            f"{', '.join(state.class_names)}; set --data-root to the right data"
         )
     try:
         made = export(state.network.eval(), test, record=describe(config, state), out=out)

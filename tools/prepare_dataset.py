@@ -1,4 +1,4 @@
-"""Packs a data set once, so that training reads it at the speed of the disk.
+"""Packs a data set, so that training reads it at the speed of the disk.
 
 \b
 Example: 50,000 training and 10,000 test images from an archive of class folders
@@ -7,7 +7,7 @@ then set
     data: {name: folder, root: data/cifar10-jpeg}
 
 \b
-Faces at 64x64 from the 178x218 files, the two splits that training and FID use:
+CelebA at 64x64 from its 178x218 files, the splits for training and FID:
     python tools/prepare_dataset.py --data celeba --root data --split train --split test \\
         --image-size 64 --crop 178 --resize bilinear --out data/celeba-64
 
@@ -34,10 +34,10 @@ from gan.errors import DataError, UserError
 @click.option("--split", "splits", multiple=True, help="Split to pack; repeatable. [default: train and test]")
 @click.option("--image-size", type=int, default=32, show_default=True, help="Side of the packed images in pixels.")
 @click.option("--crop", type=int, default=0, show_default=True, help="Side of the centre crop; 0: the largest square.")
-@click.option("--resize", type=click.Choice(list(RESIZES)), default="none", show_default=True, help="Pillow's filter.")
+@click.option("--resize", type=click.Choice(list(RESIZES)), default="none", show_default=True, help="Pillow filter.")
 @click.option("--download", is_flag=True, help="Fetch missing files (cifar10, cifar100, celeba).")
 @click.option("--overwrite", is_flag=True, help="Replace a packed data set at --out.")
-@click.option("--check", "check", metavar="FOLDER", default="", help="Only compare FOLDER with its fingerprints.")
+@click.option("--check", "check", metavar="FOLDER", default="", help="Only verify a packed data set.")
 def main(
     name: str,
     root: str,
@@ -77,7 +77,7 @@ def main(
 def read(
     name: str, splits: tuple[str, ...], *, root: str, image_size: int, crop: int, resize: str, download: bool
 ) -> dict[str, ImageData]:
-    """Reads the named splits, by default train and test; of a folder, those that exist."""
+    """Reads the named splits. Default: train and test, or the existing splits of a folder."""
     source = find_source(name)
     settings: dict[str, Any] = {
         "root": root,

@@ -1,4 +1,4 @@
-"""Trains and measures the models behind tables and figures of the SRN paper, and writes our values beside the paper's.
+"""Trains and evaluates the models of tables and figures in the SRN paper, and writes our values beside the paper's.
 
 GANs: tables 2 to 4, figures 5 and 12 to 22. Classifiers: tables 1 and 5 to 7, figures 1 to 4 and 6 to 11.
 
@@ -8,16 +8,18 @@ python tools/reproduce.py --figure 2,3 --scale cpu --seeds 0,1 --architecture re
 python tools/reproduce.py --all --scale paper --dry-run
 python tools/reproduce.py --table 3 --scale cpu --set data.name=folder --set data.root=data/cifar10-jpeg
 
-Scales: paper, the configurations of the paper's setting; gpu-hour, 10,000 iterations of GANs or a tenth of classifiers'
-epochs, in bf16, meant for a table in about an hour of a large GPU (not measured yet); cpu, narrow networks and 600
-iterations, or shallow classifiers, 2,500 training images and 20 epochs, minutes a run, without crops and flips for
-random labels.
+Scales:
+    paper: the paper's settings.
+    gpu-hour: bf16; GANs for 10,000 iterations, classifiers for a tenth of the epochs. Meant for a table in about an
+        hour on a large GPU, not measured yet.
+    cpu: minutes a run; narrow GANs for 600 iterations, shallow classifiers with 2,500 training images for 20 epochs,
+        without crops and flips for random labels.
 
-Where the published data cannot be had, --variant jpeg takes the configurations of a local copy, and --set changes a
+If the published data are not available, --variant jpeg selects the configurations of a local copy, and --set changes a
 setting of all runs; the tables name the data that were used. Changes that belong to a model of the paper, such as twice
 the epochs for random labels, are applied after --set.
 
-Runs and reports are found again by their settings, and interrupted runs are resumed: nothing is computed twice.
+Runs and reports are identified by their settings, and interrupted runs resume, so nothing is computed twice.
 """
 
 import json
@@ -75,10 +77,10 @@ def _seeds(plan: Plan, model: Model, groups: Iterable[Metrics], errors: Mapping[
 
 
 def put_into(file: Path, name: str, markdown: str | None) -> None:
-    """Replaces the text between two marks in a page by a table or figure; None only checks that the marks are there.
+    """Replaces the text between two marks in a page by a table or figure; None only checks that the marks exist.
 
     Raises:
-        UserError: the page has no such marks.
+        UserError: the page lacks the marks.
     """
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     text = file.read_text(encoding="utf-8")
@@ -100,7 +102,7 @@ def read_numbers(text: str, known: Iterable[str]) -> list[str]:
     """Numbers such as "5", "13,14" and "18-22", each once.
 
     Raises:
-        click.BadParameter: a number that is not known.
+        click.BadParameter: a number is unknown.
     """
     found: list[str] = []
     for part in (part.strip() for part in text.split(",") if text):
@@ -119,7 +121,7 @@ Examples:
   python tools/reproduce.py --table 2 --scale cpu --seeds 0,1            GANs: Inception score and FID
   python tools/reproduce.py --figure 2,3 --scale cpu --seeds 0,1 --architecture resnet    classifiers: bars
   python tools/reproduce.py --table 1,5-7 --scale gpu-hour               classifiers: errors, complexities
-  python tools/reproduce.py --all --scale paper --dry-run                all runs, and which of them are done
+  python tools/reproduce.py --all --scale paper --dry-run                list all runs with their state
 """
 
 
@@ -128,7 +130,7 @@ Examples:
 @click.option("--figure", "figures", multiple=True, callback=_numbers("figure"), help=f"Figures: {', '.join(FIGURES)}.")
 @click.option("--all", "everything", is_flag=True, help="Every table and figure.")
 @click.option("--scale", type=click.Choice(list(SCALES)), default="paper", help="Size of the experiments.")
-@click.option("--seeds", callback=read_seeds, default="0,1,2", help="One run for each; mean and spread are over them.")
+@click.option("--seeds", callback=read_seeds, default="0,1,2", help="Seeds; each model runs once per seed.")
 @click.option(
     "--architecture",
     "architectures",
@@ -136,14 +138,14 @@ Examples:
     multiple=True,
     help="Only classifiers of this architecture; may be repeated. [default: all]",
 )
-@click.option("--variant", help="Variant of the configurations, such as jpeg. [default: the scale's]")
+@click.option("--variant", help="Variant of the configurations, such as jpeg. [default: by scale]")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting of all runs.")
-@click.option("--folder", type=click.Path(path_type=Path), default="reproduction", help="For runs, tables, figures.")
-@click.option("--out", type=click.Path(path_type=Path), help="For tables and figures. [default: --folder]")
-@click.option("--into", type=click.Path(path_type=Path, dir_okay=False), help="Page to show them in, between marks.")
+@click.option("--folder", type=click.Path(path_type=Path), default="reproduction", help="Folder of all results.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of tables and figures. [default: --folder]")
+@click.option("--into", type=click.Path(path_type=Path, dir_okay=False), help="Page to update between its marks.")
 @click.option("--at-once", type=click.IntRange(1), help="Parallel runs. [default: one per core, four per GPU]")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--dry-run", is_flag=True, help="List the runs and what is missing of them; do nothing.")
+@click.option("--dry-run", is_flag=True, help="Only list all runs and their missing parts.")
 def main(
     *,
     tables: list[str],
@@ -161,7 +163,7 @@ def main(
     device: str,
     dry_run: bool,
 ) -> None:
-    """Train and measure the models of tables and figures of the SRN paper; write our values beside the paper's.
+    """Train and evaluate the models of tables and figures in the SRN paper; write our values beside the paper's.
 
     GANs: tables 2 to 4, figures 5 and 12 to 22. Classifiers: tables 1 and 5 to 7, figures 1 to 4 and 6 to 11.
     """
@@ -172,7 +174,7 @@ def main(
     artefacts = [artefact(kind, number) for kind, number in wanted]
     if into is not None:
         for each in artefacts:
-            put_into(into, f"{each.name}-{scale}", None)  # now, not after hours of training
+            put_into(into, f"{each.name}-{scale}", None)  # fails now, not after hours of training
     chosen = SCALES[scale] if variant is None else SCALES[scale]._replace(variant=variant)
     plan = Plan(artefacts, seeds, chosen, overrides, folder / "runs", architectures)
     if dry_run:
@@ -185,10 +187,10 @@ def main(
 
 
 def execute(plan: Plan, device: str, at_once: int | None) -> Mapping[str, str]:
-    """Executes everything that a plan lacks; returns errors by the identity of the run.
+    """Trains and evaluates everything that a plan lacks; returns errors by run identity.
 
     Raises:
-        SystemExit: status 130, interrupted.
+        SystemExit: interrupted, status 130.
     """
     place = choose_device(device)
     gpus = torch.cuda.device_count() if place.type == "cuda" else 0
@@ -206,7 +208,7 @@ def execute(plan: Plan, device: str, at_once: int | None) -> Mapping[str, str]:
 def show(
     plan: Plan, artefacts: Iterable[Artefact], errors: Mapping[str, str], folder: Path, scale: str, page: Path | None
 ) -> None:
-    """Writes and prints tables and figures; puts them into a page, too, with paths as seen from there."""
+    """Writes and prints tables and figures, and inserts them into a page with paths relative to it."""
     folder.mkdir(parents=True, exist_ok=True)
     for each in artefacts:
         try:

@@ -3,12 +3,12 @@
 python tools/torture.py --interruptions 100
 python tools/torture.py --interruptions 20 --seed 3 --minutes 5 --folder torture --config smoke --set train.steps=200
 
-A run is killed by SIGKILL at random moments, also during its imports, and at random operations on files of the run and
-its cache, which is empty at first. It runs out of disk space (RLIMIT_FSIZE), or its newest checkpoint has a flipped bit
-or is truncated. After each interruption it is resumed. At the end its checkpoints, metrics.jsonl, TensorBoard scalars,
-sample grids, reports and best.json must equal the uninterrupted run's bit for bit, except for times. Further runs
-follow until there were enough interruptions. The exit status is 1 if anything differs. --seed decides all random
-choices; the moments of killing also depend on the machine.
+A run is killed by SIGKILL at random moments, imports included, and at random operations on files of the run and its
+cache, which is empty at first. It also runs out of disk space (RLIMIT_FSIZE), or its newest checkpoint gets a flipped
+bit or is truncated. After each interruption it is resumed. At the end its checkpoints, metrics.jsonl, TensorBoard
+scalars, sample grids, reports and best.json must equal the uninterrupted run's bit for bit, except for times. New runs
+start until there were enough interruptions. The exit status is 1 if anything differs. --seed determines all random
+choices; the state in which a run is killed also depends on the machine's speed.
 """
 
 import json
@@ -44,19 +44,19 @@ SETTINGS = (
     *("train.steps=300", "train.sample_every=10", "train.checkpoint_every=10", "train.eval_every=20"),
     *("train.keep_best=fid", "train.keep_every=100", "train.ema_decay=0.9", "eval.metrics=fid,prdc"),
 )
-LONGEST_LIFE = 6.0  # maximum seconds from a start to a kill
-OPERATIONS = 400  # maximum number of operations on files of the run and its cache from a start to a kill
-IMPORTS = 5.0  # maximum seconds from the start of an interpreter to a kill
-LIMITS = 16_000, 600_000  # bytes of a file on a full disk; the largest files of a run have about 700 kB
-PATIENCE = 300.0  # seconds after which a process counts as hanging
-WITHOUT_EFFECT = DONE, NO_CHECKPOINT, SPACE = "was done before", "there was none yet", "there was space enough"
-NO_CACHE = "went on without a cache"
+LONGEST_LIFE = 6.0  # maximum seconds from start to kill
+OPERATIONS = 400  # maximum operations on files of the run and its cache from start to kill
+IMPORTS = 5.0  # maximum seconds from the start of an interpreter to its kill
+LIMITS = 16_000, 600_000  # range of the maximum file size on a full disk; a run's largest files have about 700 kB
+PATIENCE = 300.0  # seconds after which a process is considered hung
+WITHOUT_EFFECT = DONE, NO_CHECKPOINT, SPACE = "the run had ended", "no checkpoint yet", "enough disk space"
+NO_CACHE = "continued without a cache"
 AUDITED = {"open": 0, "os.mkdir": 0, "os.rename": 1, "os.remove": 0}
-"""Python's audit events of file operations, each with the index of the argument that is the changed path."""
+"""Python's audit events of file operations, each with the index of its argument for the changed path."""
 
 
 class Life(NamedTuple):
-    """Exit status and output of one process of gan-train, and what it was doing when it ended."""
+    """Exit status, output and last stage of one gan-train process."""
 
     status: int
     output: str
@@ -64,10 +64,11 @@ class Life(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Fault of a process.
+    """Fault to cause in a process.
 
-    seconds: until it is killed. operations: on files of its run and cache until it is killed. limit: maximum bytes of a
-    file; 0: no limit.
+    seconds: time until it is killed.
+    operations: operations on files of its run and cache until it is killed; 0: any number.
+    limit: maximum bytes of a file; 0: no limit.
     """
 
     seconds: float = math.inf
@@ -76,27 +77,27 @@ class Fault(NamedTuple):
 
 
 class Torture:
-    """Interrupts runs and collects what went wrong.
+    """Interrupts runs and collects errors.
 
     Args:
-        arguments: of gan-train, without --run.
-        folder: for the runs, their caches and the processes' output.
+        arguments: arguments of gan-train, without --run.
+        folder: folder for the runs, their caches and the processes' output.
     """
 
     def __init__(self, arguments: list[str], folder: Path, seed: int) -> None:
         self.arguments, self.folder = arguments, folder
         self.random = random.Random(seed)
         self.faults: dict[str, Callable[[Path], str]] = {
-            "killed at a moment": self._kill_at_a_moment,
+            "killed at a random time": self._kill_at_a_moment,
             "killed at a file operation": self._kill_at_an_operation,
             "killed in a new interpreter": self._kill_a_new_interpreter,
             "disk full": self._fill_disk,
             "bit flipped in a checkpoint": self._flip_bit,
-            "checkpoint cut short": self._cut,
+            "checkpoint truncated": self._cut,
         }
         self.found: Counter[tuple[str, str]] = Counter()
         self.wrong: list[str] = []
-        self._context = get_context("forkserver")  # processes that have imported everything, and nothing else
+        self._context = get_context("forkserver")  # new processes start with imports done and no other state
         self._context.set_forkserver_preload(["gan.train"])
 
     @property
@@ -105,12 +106,12 @@ class Torture:
         return sum(times for (_, found), times in self.found.items() if found not in WITHOUT_EFFECT)
 
     def interrupt(self, run: Path) -> None:
-        """Causes one fault, drawn by weight."""
+        """Causes one fault, drawn at random by weight."""
         (name,) = self.random.choices(list(self.faults), weights=[6, 6, 1, 3, 1, 1])
         self.found[name, self.faults[name](run)] += 1
 
     def live(self, run: Path, fault: Fault, *options: str) -> Life:
-        """Runs one process until its end."""
+        """Starts or resumes a run in a new process and waits for its end."""
         log = self.folder / "output.txt"
         arguments = [*self.arguments, "--run", str(run), "--resume", *options]
         process = self._context.Process(target=_live, args=(arguments, run, log, fault))
@@ -158,7 +159,7 @@ class Torture:
         for path in list_checkpoints(run):
             read_checkpoint(path)
         if life.status:
-            return "stopped with one sentence"
+            return "stopped with an error message"
         return NO_CACHE if "cache: " in life.output else SPACE
 
     def _flip_bit(self, run: Path) -> str:
@@ -172,7 +173,7 @@ class Torture:
         return self._damage(run, lambda content: content[: self.random.randrange(len(content))])
 
     def _damage(self, run: Path, change: Callable[[bytearray], bytearray]) -> str:
-        """Damages the newest checkpoint: --resume must refuse it, --skip-damaged must resume from the one before."""
+        """Damages the newest checkpoint: --resume must refuse it; --skip-damaged must use the previous one."""
         checkpoints = list_checkpoints(run)
         if not checkpoints:
             return NO_CHECKPOINT
@@ -183,16 +184,16 @@ class Torture:
         skipped = self.live(run, Fault(), "--skip-damaged", "--max-minutes", "0.0001")
         if skipped.status or "set aside" not in skipped.output:
             self.wrong.append(f"status {skipped.status} of --skip-damaged: {skipped.output}")
-        return "recognised and skipped"
+        return "detected and skipped"
 
 
 def cache_of(run: Path) -> Path:
-    """Cache of a run, beside it: $XDG_CACHE_HOME of its processes."""
+    """Cache folder beside a run: $XDG_CACHE_HOME of its processes."""
     return run.with_name(f"{run.name}-cache")
 
 
 def _live(arguments: list[str], run: Path, log: Path, fault: Fault) -> None:
-    """Calls gan-train with a fault, with one thread; the target of a new process."""
+    """Target of a new process: calls gan-train with a fault and one thread."""
     with log.open("wb") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
@@ -207,7 +208,7 @@ def _live(arguments: list[str], run: Path, log: Path, fault: Fault) -> None:
 
 
 def _killer(run: Path, operations: int) -> Callable[[str, tuple[Any, ...]], None]:
-    """Audit hook that kills its process right before an operation on a file of the run or its cache."""
+    """Audit hook that kills its process just before operation number `operations` on files of the run or its cache."""
     left = operations
     places = f"{run}{os.sep}", f"{cache_of(run)}{os.sep}"
 
@@ -222,7 +223,7 @@ def _killer(run: Path, operations: int) -> Callable[[str, tuple[Any, ...]], None
 
 
 def _stage(run: Path, output: str, process: int | None) -> str:
-    """Stage at which a process ended, judged by its last output and by partly written files."""
+    """Stage at which a process ended, derived from its last output and partly written files."""
     if any(cache_of(run).rglob(f"*.{process}.part*")):
         return "in a cache write"
     if " at step " not in output:
@@ -246,7 +247,7 @@ def compare(whole: Path, other: Path) -> list[str]:
 
 
 def _lasting_files(run: Path) -> Iterator[Path]:
-    """Files that must be equal: not the event files and records of single processes, damaged files or HTML pages."""
+    """Files that must be equal: all but HTML pages, damaged files, and event files and records of single processes."""
     for path in run.rglob("*"):
         passing = path.name.startswith("events.") or path.name in (".lock", "run.json", "report.html")
         if path.is_file() and not passing and path.suffix != ".damaged":
@@ -268,7 +269,7 @@ def _content(file: Path) -> Any:
 
 
 def _scalars(run: Path) -> dict[str, set[tuple[int, float]]]:
-    """Scalars of a run in TensorBoard; a set, because a repeated evaluation is there twice."""
+    """Scalars of a run in TensorBoard, as sets, because a repeated evaluation is logged twice."""
     events = EventAccumulator(str(run), size_guidance={SCALARS: 0}).Reload()
     timed = {*compare_runs.CLOCK, "data_share_of_time"}
     tags = [tag for tag in events.Tags()[SCALARS] if tag.rpartition("/")[2] not in timed]
@@ -281,7 +282,7 @@ def _scalars(run: Path) -> dict[str, set[tuple[int, float]]]:
 @click.option("--interruptions", type=click.IntRange(1), default=100, help="Number of interruptions.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60.0, help="Time limit.")
 @click.option("--seed", type=int, default=0, help="Seed of all faults.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Keep the runs here. [default: a temporary one]")
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep the runs in this folder. [default: temporary]")
 def main(
     config: str, overrides: tuple[str, ...], interruptions: int, minutes: float, seed: int, folder: Path | None
 ) -> None:
@@ -300,7 +301,7 @@ def main(
 
 
 def _torture_runs(torture: Torture, interruptions: int, minutes: float) -> tuple[int, float]:
-    """Tortures runs until there were enough interruptions or time is up; returns their number and the seconds."""
+    """Interrupts runs until there were enough interruptions or time is up; returns the number of runs and seconds."""
     start = time.monotonic()
     whole, run, runs = torture.folder / "whole", torture.folder / "tortured", 0
     _begin_anew(whole)
@@ -323,7 +324,7 @@ def _torture_runs(torture: Torture, interruptions: int, minutes: float) -> tuple
 
 
 def _begin_anew(run: Path) -> None:
-    """Removes a run and its cache."""
+    """Deletes a run and its cache."""
     for folder in (run, cache_of(run)):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -335,7 +336,7 @@ def _done(whole: Path, run: Path) -> bool:
 
 
 def _report(torture: Torture, runs: int, seconds: float) -> None:
-    rows = [("interruption", "found", "times")]
+    rows = [("interruption", "moment or outcome", "times")]
     rows += [(name, found, str(times)) for (name, found), times in sorted(torture.found.items())]
     click.echo("\n".join(text_table(rows)))
     for line in torture.wrong:
