@@ -1,4 +1,4 @@
-"""Data sets as two tensors, images and labels: read from files or by torchvision, or drawn."""
+"""Data sets as two tensors, images and labels."""
 
 import difflib
 
@@ -24,7 +24,7 @@ def find_source(name: str) -> DataSource:
     """Returns the entry of `DATASETS` with this name.
 
     Raises:
-        DataError: an unknown name.
+        DataError: unknown name.
     """
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1)

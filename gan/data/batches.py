@@ -1,4 +1,4 @@
-"""Batches as a function of (seed, k), so that no position in the data is saved or restored."""
+"""Batches as a function of (seed, k), so that no position in the data has to be saved."""
 
 import time
 from collections.abc import Callable
@@ -34,13 +34,13 @@ class Batches:
     """Full batches of a data set; batch k is a function of (seed, k), the same on every device.
 
     Epoch e is a random permutation of the N images, drawn on the CPU from (seed, e). Batch k is positions
-    k * batch_size to (k + 1) * batch_size - 1 of the concatenated epochs, so a batch may span two of them, or more
-    where N < batch_size. `flip` mirrors each image left to right with probability 1/2, drawn from (seed, k).
+    k * batch_size to (k + 1) * batch_size - 1 of the concatenated epochs, so a batch may span two of them, or more if
+    N < batch_size. `flip` mirrors each image left to right with probability 1/2, drawn from (seed, k).
 
     The images are kept on the device as one tensor. Data sets of more than `resident_bytes` stay in host memory,
     possibly memory-mapped, and each batch is copied to the device.
 
-    `seconds` is the time that the host has spent on batches: all of it on a CPU, only the waiting on a GPU.
+    `seconds` is the time that the host has spent on batches. On a GPU it excludes the device's work.
 
     Raises:
         ConfigError: a batch size below 1.
@@ -83,9 +83,9 @@ class Batches:
 
     @_timed
     def rows(self, k: int, count: int = 1) -> Tensor:
-        """Returns positions in the data set of batches k to k + count - 1, int64 (count, batch_size).
+        """Returns the positions in the data set of batches k to k + count - 1, int64 (count, batch_size).
 
-        They are on the device that holds the images.
+        They are on the images' device.
         """
         assert k >= 0, k
         start, stop = k * self.batch_size, (k + count) * self.batch_size
@@ -100,7 +100,7 @@ class Batches:
 
     @_timed
     def mirrored(self, k: int, count: int = 1) -> Tensor | None:
-        """Draws the images of batches k to k + count - 1 that are flipped, bool (count, batch_size), on the device."""
+        """Draws the flips of batches k to k + count - 1, bool (count, batch_size), on the device; None if off."""
         if not self.flip:
             return None
         generators = [random_generator(self.seed, "data flips", number) for number in range(k, k + count)]
@@ -111,7 +111,7 @@ class Batches:
     def gather(self, rows: Tensor, mirrored: Tensor | None) -> tuple[Tensor, Tensor]:
         """Returns images uint8 (B, 3, H, W) and labels int64 (B,) at `rows`, flipped where `mirrored` is true.
 
-        If the images are on a GPU, this does not synchronize with it and needs no value from the host.
+        If the images are on a GPU, this does not synchronize with the host.
         """
         images, labels = self._images[rows].to(self.device), self._labels[rows].to(self.device)
         if mirrored is not None:

@@ -18,8 +18,7 @@ def load(*, root: str, split: str, image_size: int, crop: int, resize: str, down
     """Reads one official split as images of a single class; the files are 178x218 pixels.
 
     Raises:
-        DataError: files that are missing or damaged and cannot be downloaded, or an image size that the crop and the
-            resize do not give.
+        DataError: files are missing or damaged and cannot be downloaded, or crop and resize do not give the image size.
     """
     check_split("celeba", split, SPLITS)
     framing = Framing(image_size, crop, resize)

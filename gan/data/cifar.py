@@ -21,11 +21,10 @@ _DATASETS = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
 def load(name: str, *, root: str, split: str, image_size: int, crop: int, resize: str, download: bool) -> ImageData:
     """Reads "cifar10" or "cifar100" in torchvision's order; the images are 32x32.
 
-    `root` holds the published archive or the folder unpacked from it. An archive is unpacked in place, which needs no
-    network.
+    `root` holds the published archive or the folder unpacked from it. An archive is unpacked in place, without network.
 
     Raises:
-        DataError: files that are missing or damaged and cannot be downloaded, or an image size other than 32 without a
+        DataError: files are missing or damaged and cannot be downloaded, or an image size other than 32 without a
             resize.
     """
     check_split(name, split, SPLITS)

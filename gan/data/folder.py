@@ -1,4 +1,4 @@
-"""Images in a directory, a zip or a tar archive, with or without a folder per class."""
+"""Images in a directory, zip or tar archive, with or without a folder per class."""
 
 import lzma
 import os
@@ -24,22 +24,22 @@ from gan.errors import DataError
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "test")
 PLAIN_CLASS = "images"  # class of all images if there are no class folders
-MAX_FILE_BYTES = 2**28  # of an image file: Pillow's limit of 89 million pixels at three bytes each
-UNPACKED_BYTES = 2**30  # allowed for any archive; larger ones may unpack to UNPACKED_RATIO times their own size
+MAX_FILE_BYTES = 2**28  # size limit of an image file: Pillow's limit of 89 million pixels at three bytes each
+UNPACKED_BYTES = 2**30  # unpacked size allowed for any archive; beyond it, UNPACKED_RATIO times the archive's size
 UNPACKED_RATIO = 100
 
 _SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "test", "valid": "test"}
 
 
 class Entry(NamedTuple):
-    """Class and path, inside the root, of an image."""
+    """Class of an image and its path inside the root."""
 
     label: str
     path: str
 
 
 class Reader(NamedTuple):
-    """Access to one kind of root: `paths` lists all files, `read` yields (path, bytes) of some, in any order."""
+    """Functions for one kind of root: `paths` lists all files, `read` yields (path, bytes) of some, in any order."""
 
     paths: Callable[[Path], list[str]]
     read: Callable[[Path, Collection[str]], Iterator[tuple[str, bytes]]]
@@ -55,13 +55,13 @@ def load(*, root: str, split: str, image_size: int, crop: int, resize: str, down
 def load_splits(
     *, root: str, splits: Sequence[str], image_size: int, crop: int, resize: str, download: bool
 ) -> dict[str, ImageData]:
-    """Reads the named splits, or all splits if none is named; each image is decoded once.
+    """Reads the named splits, or all if none is named; each image is decoded once.
 
     Folders that enclose everything else are ignored. Below them the layout is `train/<class>/...` and
-    `test/<class>/...` (without test/, val/ or valid/ is used), or `<class>/...`, or images only, which are one class.
+    `test/<class>/...` (val/ or valid/ stand in for a missing test/), or `<class>/...`, or images only, one class.
     Without split folders everything is "train". The class is the first folder; deeper folders are part of the image's
-    name. Classes, and paths within a class, are sorted by code points. Hidden files, __MACOSX and files without an
-    image suffix are skipped. Nothing is extracted to the disk. `download` has no effect.
+    name. Classes and paths are sorted by code points. Hidden files, __MACOSX and files without an
+    image suffix are skipped. Nothing is extracted to disk. `download` has no effect.
 
     Raises:
         DataError: no such path, an unreadable archive or image, no images, a missing split, or a mixture of layouts.
@@ -106,7 +106,7 @@ def _decode_all(
 
 
 def arrange(paths: Iterable[str], where: str) -> dict[str, list[Entry]]:
-    """Sorts the images among the paths into splits and classes, in a fixed order.
+    """Assigns image paths to splits and classes, in a fixed order.
 
     Raises:
         DataError: no images, or a layout that `load_splits` does not read.
@@ -164,7 +164,7 @@ def _is_image(names: tuple[str, ...]) -> bool:
 
 
 def _in_outer_folder(images: Collection[tuple[str, ...]]) -> bool:
-    """Tells whether a single folder encloses everything and is neither a split nor the only class."""
+    """Returns whether a single folder encloses everything and is neither a split nor the only class."""
     first = {names[0] for names in images}
     return len(first) == 1 and not first & _SPLIT_FOLDERS.keys() and any(len(names) > 2 for names in images)
 
@@ -197,7 +197,7 @@ def _archive_errors(where: Path) -> Iterator[None]:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise DataError(f"data.root: cannot read {where}: {error}; it is damaged or incomplete") from error
-    except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, or an unknown compression
+    except (RuntimeError, NotImplementedError) as error:  # of zipfile: encryption or an unknown compression
         raise DataError(f"data.root: cannot read {where}: {error}") from error
 
 
@@ -237,7 +237,7 @@ def _check_file_size(where: str, size: int) -> None:
 
 
 def _check_unpacked(root: Path, size: int) -> None:
-    """Raises DataError if an archive unpacks to far more than compressed images would: a decompression bomb."""
+    """Raises DataError if an archive unpacks to far more bytes than compressed images do, as decompression bombs do."""
     packed = root.stat().st_size
     if size > max(UNPACKED_BYTES, UNPACKED_RATIO * packed):
         raise DataError(
@@ -282,7 +282,7 @@ def _tar_paths(root: Path) -> list[str]:
 
 
 def _read_tar(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Reads in the archive's order, which suits compression; among members of the same name the last one counts."""
+    """Reads in the archive's order, which compression requires; among members of equal name the last one counts."""
     with tarfile.open(root) as archive:
         for member in archive:
             if member.isreg() and member.name in wanted:

@@ -11,7 +11,6 @@ from PIL import Image, ImageOps
 
 from gan.errors import DataError
 
-# Pillow's filters widen with the reduction factor, so they do not alias. FID depends on the filter.
 RESIZES = {
     "none": None,
     "box": Image.Resampling.BOX,
@@ -19,13 +18,14 @@ RESIZES = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+"""Resize filters. Pillow's widen with the reduction factor and so do not alias. FID depends on the filter."""
 
 
 class Framing(NamedTuple):
     """Crop and resize that give a square of `image_size` pixels.
 
-    The centred square of `crop` pixels is cropped; 0 is the largest that fits, and left and upper margins are rounded
-    down. It is then resized to `image_size` with the filter `resize`; "none" requires that it has that size already.
+    Crops the centred square of `crop` pixels, or the largest that fits if 0, with left and upper margins rounded down.
+    Then resizes it to `image_size` with the filter `resize`; "none" requires that it already has that size.
     """
 
     image_size: int
@@ -71,10 +71,10 @@ def frame(image: Image.Image, name: str, framing: Framing) -> np.ndarray:
 
 
 def decode(data: bytes, name: str, framing: Framing) -> np.ndarray:
-    """Decodes one image file to uint8 (3, image_size, image_size); of an animation, the first frame.
+    """Decodes an image file, or the first frame of an animation, to uint8 (3, image_size, image_size).
 
     Raises:
-        DataError: not an image that Pillow reads, truncated, too many pixels, or an error of `frame`.
+        DataError: an unreadable or truncated image, too many pixels, or an error of `frame`.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -117,7 +117,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def strict_decoding() -> Iterator[None]:
-    """Context for `decode`: raises at Pillow's lower pixel limit, where it would warn, and hides its other warnings."""
+    """Context for `decode` that turns Pillow's warning about many pixels into an error and hides its other warnings."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

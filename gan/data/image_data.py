@@ -21,13 +21,13 @@ class ImageData:
     Args:
         images: uint8 (N, 3, H, W), N >= 1; may be memory-mapped.
         labels: int64 (N,), each in [0, len(classes)).
-        classes: names of the classes, in the order of the labels.
+        classes: class names by label.
         name: a key of `DATASETS`.
         split: "train", "test" or another split of the source.
-        stored_fingerprint: the value of `fingerprint` if it is known already, otherwise empty.
+        stored_fingerprint: the value of `fingerprint` if already known, otherwise empty.
 
     Raises:
-        DataError: a wrong dtype or shape, no images, no classes, or a label outside the classes.
+        DataError: wrong dtype or shape, no images, no classes, or a label out of range.
     """
 
     images: Tensor
@@ -72,7 +72,7 @@ class ImageData:
 
 
 def compute_fingerprint(images: Tensor, labels: Tensor) -> str:
-    """SHA-256, in hexadecimal, over "N,3,H,W", the pixels and the labels as little-endian int64."""
+    """Returns the SHA-256, in hexadecimal, over "N,3,H,W", the pixels and the labels as little-endian int64."""
     digest = hashlib.sha256(",".join(str(size) for size in images.shape).encode())
     rows = max(1, _CHUNK_BYTES // max(1, images[0].numel()))
     for chunk in images.split(rows):
@@ -82,18 +82,18 @@ def compute_fingerprint(images: Tensor, labels: Tensor) -> str:
 
 
 class Load(Protocol):
-    """Reads one split.
+    """Function that reads one split.
 
     Args:
         root: folder or file of the data; ignored by sources without files.
         split: one of the source's splits.
         image_size: side of the returned images, in pixels.
-        crop: side of the square cropped from the centre before resizing, in pixels; 0 is the largest that fits.
+        crop: side of the centre crop before resizing, in pixels; 0 is the largest that fits.
         resize: one of `gan.data.framing.RESIZES`.
-        download: whether missing files may be downloaded; ignored by sources that cannot download.
+        download: allows downloading missing files; ignored by sources that cannot download.
 
     Raises:
-        DataError: data that are missing, damaged or do not match the arguments.
+        DataError: data are missing, damaged or do not match the arguments.
     """
 
     def __call__(
@@ -102,7 +102,7 @@ class Load(Protocol):
 
 
 class LoadSplits(Protocol):
-    """Reads several splits in one pass over the files, with the arguments of `Load`; empty `splits` means all."""
+    """Function that reads several splits in one pass, with the arguments of `Load`; empty `splits` means all."""
 
     def __call__(
         self, *, root: str, splits: Sequence[str], image_size: int, crop: int, resize: str, download: bool
@@ -115,7 +115,7 @@ class DataSource(NamedTuple):
     load: reads one split.
     num_classes: None if it depends on the files.
     splits: splits that `load` accepts.
-    load_splits: reads several splits, for sources whose splits share a file that is slow to read.
+    load_splits: reads several splits, for sources that keep them in one slow archive.
     """
 
     load: Load

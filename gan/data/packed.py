@@ -1,4 +1,4 @@
-"""Packed data sets: decoded images as memory-mapped NumPy arrays, described by a dataset.json."""
+"""Packed data sets: decoded images as memory-mapped NumPy arrays with a dataset.json."""
 
 import json
 import os
@@ -19,7 +19,7 @@ VERIFIED_BYTES = 2**30  # fingerprints of larger data sets are verified only by 
 
 
 def is_packed(root: str | Path) -> bool:
-    """Tells whether a folder holds a packed data set."""
+    """Returns whether a folder holds a packed data set."""
     return Path(root).expanduser().joinpath(MANIFEST).is_file()
 
 
@@ -27,7 +27,7 @@ def check_output(out: str | Path, *, overwrite: bool) -> Path:
     """Returns the folder to pack into, checked before the data are read.
 
     Raises:
-        DataError: it exists and `overwrite` is false, or it holds other files than a packed data set.
+        DataError: it exists and `overwrite` is false, or it holds files that are not of a packed data set.
     """
     folder = Path(out).expanduser()
     if not folder.exists() and not folder.is_symlink():
@@ -47,12 +47,12 @@ def pack(
 ) -> Path:
     """Writes the splits of a data set to the folder `out`, atomically.
 
-    `<split>-images.npy` uint8 (N, 3, H, W), `<split>-labels.npy` int64 (N,), and dataset.json with the source, the
-    classes, the crop and resize, the counts and the fingerprints.
+    `<split>-images.npy` uint8 (N, 3, H, W), `<split>-labels.npy` int64 (N,), and dataset.json with source, classes,
+    crop, resize, counts and fingerprints.
 
     Raises:
         DataError: see `check_output`.
-        OSError: a full disk or a folder that cannot be written; an existing `out` is then unchanged.
+        OSError: full disk, or the folder cannot be written; an existing `out` stays unchanged.
     """
     folder = check_output(out, overwrite=overwrite)
     first = next(iter(splits.values()))
@@ -84,12 +84,12 @@ def pack(
 
 
 def load_packed(root: str | Path, *, name: str, split: str, image_size: int, crop: int, resize: str) -> ImageData:
-    """Maps one split of a packed data set into memory; the images are read when they are used.
+    """Maps one split of a packed data set into memory; images are read on use.
 
-    Data sets of up to 1 GiB are read once to verify their fingerprint.
+    The fingerprint of up to 1 GiB is verified at once.
 
     Raises:
-        DataError: packed from another source or with other settings, no such split, or damaged files.
+        DataError: packed from another source or with other settings, missing split, or damaged files.
     """
     folder = Path(root).expanduser()
     manifest = _read_manifest(folder)
@@ -172,7 +172,7 @@ def _is(entries: Any, **types: type) -> bool:
 def _map_split(folder: Path, manifest: dict[str, Any], split: str) -> ImageData:
     entry = manifest["splits"][split]
     size = manifest["image_size"]
-    # Copy-on-write, because torch warns about read-only memory; the file is never written.
+    # Copy-on-write: torch warns about read-only memory. The file is never written.
     images = _load_array(folder / entry["images"], np.dtype(np.uint8), (entry["count"], 3, size, size), "c")
     labels = _load_array(folder / entry["labels"], np.dtype(np.int64), (entry["count"],), None)
     return ImageData(

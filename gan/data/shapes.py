@@ -1,4 +1,4 @@
-"""Synthetic data set of coloured shapes, drawn as a function of (seed, index): needs no files and no network."""
+"""Synthetic data set of coloured shapes, drawn as a function of (seed, index), without files or network."""
 
 import math
 from collections.abc import Callable
@@ -61,7 +61,10 @@ def _half_planes(x: Array, y: Array, count: int, offset: float) -> Array:
 
 
 def _tips(x: Array, y: Array) -> Array:
-    """Blunts sharp corners, where anti-aliasing by the distance to the sides would reach far beyond the outline."""
+    """Returns the distance to a disc that blunts sharp corners.
+
+    Without it, anti-aliasing by the distance to the sides would reach far beyond the outline.
+    """
     return np.hypot(x, y) - 1.03
 
 
@@ -70,7 +73,7 @@ def _triangle(x: Array, y: Array) -> Array:
 
 
 def _star(x: Array, y: Array) -> Array:
-    # Inside a five-pointed star at most one of its five lines is crossed: the second largest distance is negative.
+    # A point in a five-pointed star is beyond at most one of its five lines: the second largest distance is negative.
     return np.maximum(np.partition(_half_planes(x, y, 5, 0.335), 3, axis=0)[3], _tips(x, y))
 
 
@@ -79,7 +82,7 @@ def _cross(x: Array, y: Array) -> Array:
 
 
 def _heart(x: Array, y: Array) -> Array:
-    # A square on its corner with a disc on each of the two upper sides.
+    # A square standing on a corner, with a disc on each of its two upper sides.
     a = 0.56
     s, t = (x + y) * math.sqrt(0.5) + a / 4, (y - x) * math.sqrt(0.5) + a / 4
     discs = np.minimum(np.hypot(s - a, t), np.hypot(s, t - a)) - a
@@ -101,10 +104,10 @@ SHAPES: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def load(*, root: str, split: str, image_size: int, crop: int, resize: str, download: bool) -> ImageData:
-    """Draws 10,000 images ("train") or 2,000 others ("test"); `root` and `download` have no effect.
+    """Draws the 10,000 images of "train" or the 2,000 of "test"; `root` and `download` have no effect.
 
     Raises:
-        DataError: an image size below 16, or a crop or resize, which do not apply to drawn images.
+        DataError: an image size below 16, or a crop or resize, which shapes do not take.
     """
     check_split("shapes", split, tuple(SPLITS))
     Framing(image_size, crop, resize).check()
@@ -177,7 +180,7 @@ def _draw_chunk(index: NDArray[np.int64], seed: int, image_size: int) -> NDArray
 def _colour(hue: Array, purity: Array, luma: Array) -> Array:
     """Returns an RGB colour in [0, 1] of the given luma, (N, 3, 1, 1); arguments are (N, 1, 1).
 
-    purity: saturation as a fraction, in [0, 1], of the largest possible at this luma.
+    purity: saturation in [0, 1], as a fraction of the largest possible at this luma.
     """
     hue, purity, luma = hue[:, None], purity[:, None], luma[:, None]
     primaries = np.array([0, 2, 4]).reshape(3, 1, 1)  # red, green and blue on a circle of length 6

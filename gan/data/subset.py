@@ -11,13 +11,13 @@ from gan.noise import random_generator
 
 
 def balanced_rows(data: ImageData, count: int, seed: int) -> Tensor:
-    """Chooses `count` images with class counts that differ by at most one; positions int64 (count,), ascending.
+    """Returns the positions, ascending int64 (count,), of a subset whose class counts differ by at most one.
 
-    They are the first ones of each class in an order drawn from the seed, so smaller subsets are contained in larger
-    ones.
+    The subset holds the first images of each class in an order drawn from the seed, so a smaller subset is part of a
+    larger one.
 
     Raises:
-        DataError: the data have fewer images, or a class has too few.
+        DataError: too few images in total or of a class.
     """
     order = torch.randperm(len(data), generator=random_generator(seed, "data subset"))
     places = torch.empty(len(data), dtype=torch.int64)  # rank of each image within its class

@@ -1,4 +1,4 @@
-"""Generators and discriminators; independent of weight normalization and of the loss."""
+"""Generators and discriminators, independent of weight normalization and loss."""
 
 from collections.abc import Callable
 

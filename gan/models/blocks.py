@@ -1,11 +1,11 @@
 """Building blocks of the SN-GAN ResNets (Miyato et al. 2018, appendix B.4, and the authors' code).
 
-Activations are never in place: an in-place ReLU before the residual branch would turn the shortcut into relu(x).
+No activation is in place: an in-place ReLU before the residual branch would turn the shortcut into relu(x).
 
-Three equivalent forms save work and change only rounding. A 1x1 convolution commutes with nearest upsampling and with
+Three equivalent forms save arithmetic and change only rounding. A 1x1 convolution commutes with nearest upsampling and
 mean pooling, so shortcuts run at the lower resolution. A 3x3 convolution followed by 2x2 mean pooling is a 4x4
 convolution of stride 2. Nearest upsampling followed by a 3x3 convolution is a transposed 4x4 convolution of stride 2.
-The weight that is stored and normalized is the 3x3 one.
+The stored and normalized weight is the 3x3 one.
 """
 
 import math
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear, nn.Embedding)
 
 BATCH_NORM_EPS = 2e-5
-"""Chainer's default, used by the original code; PyTorch's is 1e-5."""
+"""Epsilon of batch normalization: Chainer's default, used by the authors' code; PyTorch's is 1e-5."""
 
 
 def check_settings(image_size: int, image_sizes: Collection[int], num_classes: int) -> None:
@@ -31,7 +31,7 @@ def check_settings(image_size: int, image_sizes: Collection[int], num_classes: i
 
 
 def check_labels(labels: Tensor | None, num_classes: int, network: str) -> None:
-    """Raises ValueError for labels that are missing in a conditional network or given to an unconditional one."""
+    """Raises ValueError if a conditional network gets no labels or an unconditional one gets labels."""
     if num_classes and labels is None:
         raise ValueError(f"the {network} is conditional on {num_classes} classes: call it with labels, int64 (N,)")
     if not num_classes and labels is not None:
@@ -39,13 +39,16 @@ def check_labels(labels: Tensor | None, num_classes: int, network: str) -> None:
 
 
 def projection_logits(h: Tensor, labels: Tensor | None, linear: nn.Module, embedding: nn.Module | None) -> Tensor:
-    """Returns the logits w . h + e[label] . h of features h (N, C), (N,). Miyato & Koyama 2018; no e: unconditional."""
+    """Returns the logits w . h + e[label] . h, (N,), of features h (N, C). Miyato & Koyama 2018.
+
+    Without an embedding e, only the first term.
+    """
     logits = linear(h).squeeze(1)  # (N,)
     return logits if embedding is None else logits + (embedding(labels) * h).sum(1)
 
 
 def glorot(layer: Layer, gain: float = 1.0) -> Layer:
-    """Initializes a layer: Glorot-uniform weight, zero bias. Equals the GlorotUniform(gain) of the original code."""
+    """Initializes the weight Glorot-uniformly and the bias with 0, as GlorotUniform(gain) of the authors' code."""
     nn.init.xavier_uniform_(layer.weight, gain)
     if not isinstance(layer, nn.Embedding) and layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -53,7 +56,7 @@ def glorot(layer: Layer, gain: float = 1.0) -> Layer:
 
 
 def conv3x3(in_channels: int, out_channels: int, gain: float = math.sqrt(2)) -> nn.Conv2d:
-    """Returns a 3x3 convolution that keeps the size; the default gain is that of the original blocks."""
+    """Returns a 3x3 convolution that keeps the image size; the default gain is that of the authors' blocks."""
     return glorot(nn.Conv2d(in_channels, out_channels, 3, padding=1), gain)
 
 
@@ -63,17 +66,17 @@ def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Nearest-neighbour doubling: (N, C, H, W) -> (N, C, 2H, 2W)."""
+    """Doubles the resolution by nearest neighbour: (N, C, H, W) -> (N, C, 2H, 2W)."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def downsample(x: Tensor) -> Tensor:
-    """2x2 mean pooling: (N, C, H, W) -> (N, C, H/2, W/2)."""
+    """Halves the resolution by 2x2 mean pooling: (N, C, H, W) -> (N, C, H/2, W/2)."""
     return F.avg_pool2d(x, 2)
 
 
 def convolve_then_downsample(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """downsample(conv(x)) for a 3x3 convolution with padding 1, at 4/9 of the multiplications.
+    """Computes downsample(conv(x)) for a 3x3 convolution with padding 1, at 4/9 of the multiplications.
 
     The kernel is the mean of the four shifts of W that contribute to a pooled position: a 2x2 mean of the padded W.
     """
@@ -82,7 +85,7 @@ def convolve_then_downsample(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def upsample_then_convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(upsample(x)) for a 3x3 convolution with padding 1, at 4/9 of the multiplications.
+    """Computes conv(upsample(x)) for a 3x3 convolution with padding 1, at 4/9 of the multiplications.
 
     The kernel is the sum of the four shifts of W that are applied to the four copies of an input pixel.
     """
@@ -93,8 +96,8 @@ def upsample_then_convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalization that accepts labels and ignores them.
 
-    The running variance starts at 1, as in PyTorch. In Chainer it starts at 0, which decays by 0.9 per step but makes
-    the output of an untrained generator explode in eval mode.
+    The running variance starts at 1, as in PyTorch. Chainer's starts at 0, which makes the output of an
+    untrained generator explode in eval mode.
     """
 
     def __init__(self, channels: int) -> None:
@@ -151,9 +154,9 @@ class GeneratorBlock(nn.Module):
 
 
 class FirstDiscriminatorBlock(nn.Module):
-    """Residual block (N, 3, H, W) -> (N, out, H/2, W/2) without ReLU on the image: "OptimizedBlock" in the original.
+    """Residual block (N, 3, H, W) -> (N, out, H/2, W/2) without ReLU on the image.
 
-    conv3x3, ReLU, conv3x3, mean pooling; the shortcut is mean pooling, conv1x1.
+    conv3x3, ReLU, conv3x3, mean pooling; the shortcut is mean pooling, conv1x1. The authors call it OptimizedBlock.
     """
 
     def __init__(self, out_channels: int) -> None:
@@ -171,7 +174,7 @@ class DiscriminatorBlock(nn.Module):
     """Residual block (N, in, H, W) -> (N, out, H/2, W/2), or (N, in, H, W) -> (N, in, H, W) without `down`.
 
     ReLU, conv3x3, ReLU, conv3x3, and mean pooling if `down`; the shortcut is then mean pooling, conv1x1, otherwise x.
-    The hidden width equals the input width, as in the original.
+    The hidden width equals the input width, as in the authors' code.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, down: bool) -> None:

@@ -1,7 +1,7 @@
 """The SN-GAN ResNets for 32x32 and 64x64 images, unconditional and class-conditional.
 
-Miyato et al. 2018 (SN-GAN) and Miyato & Koyama 2018 (projection discriminator), after the authors' code.
-The weights are plain; `gan.normalization.normalize` normalizes them from outside.
+Miyato et al. 2018 (SN-GAN) and Miyato & Koyama 2018 (projection discriminator), after the authors' code. The weights
+are plain; `gan.normalization.normalize` adds a normalization.
 """
 
 from itertools import pairwise
@@ -23,11 +23,13 @@ from gan.models.blocks import (
 )
 
 BOTTOM_WIDTH = 4
+"""Side in pixels of the generator's first feature map."""
 GENERATOR_WIDTHS = {32: (1, 1, 1, 1), 64: (16, 8, 4, 2, 1)}
 """Width of the generator at 4x4, 8x8, ... pixels, in units of `channels`."""
 DISCRIMINATOR_WIDTHS = {32: (1, 1, 1, 1), 64: (1, 2, 4, 8, 16)}
 """Width of the discriminator after each block, in units of `channels`."""
 DISCRIMINATOR_DOWN = {32: (True, True, False, False), 64: (True, True, True, True, True)}
+"""Whether each block of the discriminator halves the resolution."""
 
 
 class ResNetGenerator(nn.Module):
@@ -39,12 +41,12 @@ class ResNetGenerator(nn.Module):
     Args:
         image_size: 32 or 64.
         z_dim: size of the latent vector.
-        channels: width at full resolution. 32x32: the width of every block, 256 in the paper.
-            64x64: blocks are 16, 8, 4, 2, 1 times this wide, 64 in the original code.
+        channels: width at full resolution. At 32x32 every block has this width, 256 in the paper. At 64x64 the widths
+            are 16, 8, 4, 2, 1 times this, 64 in the authors' code.
         num_classes: 0 for an unconditional generator.
 
     Raises:
-        ValueError: another image size; labels missing if conditional, or given if unconditional.
+        ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
     """
 
     def __init__(self, image_size: int = 32, z_dim: int = 128, channels: int = 256, num_classes: int = 0) -> None:
@@ -73,12 +75,12 @@ class ResNetDiscriminator(nn.Module):
 
     Args:
         image_size: 32 or 64.
-        channels: 32x32: the width of every block, 128 in the paper.
-            64x64: blocks are 1, 2, 4, 8, 16 times this wide, 64 in the original code.
+        channels: at 32x32 the width of every block, 128 in the paper. At 64x64 the widths of the blocks are 1, 2, 4, 8,
+            16 times this, 64 in the authors' code.
         num_classes: 0 for an unconditional discriminator.
 
     Raises:
-        ValueError: another image size; labels missing if conditional, or given if unconditional.
+        ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
     """
 
     def __init__(self, image_size: int = 32, channels: int = 128, num_classes: int = 0) -> None:

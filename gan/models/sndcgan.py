@@ -1,6 +1,6 @@
 """SNDCGAN, the convolutional networks of Miyato et al. 2018 (appendix B.4, Table 3) and Lin et al. 2021.
 
-The papers do not state the initialization; this is DCGAN's, N(0, 0.02) with zero biases (Radford et al. 2016).
+The papers do not state the initialization. Used here is DCGAN's: N(0, 0.02) and zero biases (Radford et al. 2016).
 """
 
 from itertools import pairwise
@@ -26,7 +26,7 @@ def _initialized(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> nn.Module
 class SNDCGANGenerator(nn.Module):
     """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, 3, H, W) in [-1, 1].
 
-    Linear to an eighth of the image's size, three transposed 4x4 convolutions of stride 2, each with (conditional)
+    Linear to an eighth of the image size, three transposed 4x4 convolutions of stride 2, each with (conditional)
     batch normalization and ReLU, conv3x3, tanh.
 
     Args:
@@ -36,7 +36,7 @@ class SNDCGANGenerator(nn.Module):
         num_classes: 0 for an unconditional generator.
 
     Raises:
-        ValueError: another image size; labels missing if conditional, or given if unconditional.
+        ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
     """
 
     def __init__(self, image_size: int = 32, z_dim: int = 128, channels: int = 64, num_classes: int = 0) -> None:
@@ -63,8 +63,9 @@ class SNDCGANGenerator(nn.Module):
 class SNDCGANDiscriminator(nn.Module):
     """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits float32 (N,).
 
-    Seven convolutions, alternating 3x3 and 4x4 of stride 2, each with leaky ReLU, then a linear layer of all positions;
-    conditional on labels by projection, as in `gan.models.ResNetDiscriminator`. The linear layer is in float32.
+    Seven convolutions, alternating 3x3 and 4x4 of stride 2, each with leaky ReLU, then a linear layer over all
+    positions; conditional on labels by projection, as `gan.models.ResNetDiscriminator`. The linear layer computes in
+    float32.
 
     Args:
         image_size: 32 or 64.
@@ -72,7 +73,7 @@ class SNDCGANDiscriminator(nn.Module):
         num_classes: 0 for an unconditional discriminator.
 
     Raises:
-        ValueError: another image size; labels missing if conditional, or given if unconditional.
+        ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
     """
 
     def __init__(self, image_size: int = 32, channels: int = 64, num_classes: int = 0) -> None:

@@ -1,8 +1,8 @@
 """Weight normalization for any network: `normalize(network, "srn", c=0.7)`.
 
-With update="step", the default, the singular vectors change only in `update_(network)`, called once per discriminator
-step. A forward pass then depends on the weights alone: real and fake images pass through the same network, and
-evaluation changes nothing.
+With update="step", the default, singular vectors change only in `update_(network)`, called once per discriminator step.
+Forward passes then depend on the weights alone: real and fake images pass through the same network, and evaluation
+changes nothing.
 """
 
 import copy
@@ -26,11 +26,11 @@ from gan.normalization.stable_rank import StableRankNorm
 
 
 class Normalization(NamedTuple):
-    """One method: a weight normalization, a penalty, or neither.
+    """Normalization method: a weight normalization, a penalty, or neither.
 
     apply: normalizes one layer; None leaves the weights unchanged.
     settings: keyword arguments of `apply`.
-    penalty: a key of `PENALTIES`, the term that is added to the discriminator's loss.
+    penalty: key of `PENALTIES`, a term added to the discriminator's loss.
     """
 
     apply: Callable[..., nn.Module] | None
@@ -53,17 +53,17 @@ NORMALIZATIONS: dict[str, Normalization] = {
 def normalize(network: nn.Module, choice: str, **settings: float | int | str) -> nn.Module:
     """Normalizes the weight of every linear, convolution and embedding layer in place; returns the network.
 
-    "none", "wgan_gp" and "ortho" leave the weights unchanged. The last two are penalties that the training loop adds
-    to the discriminator's loss, see `gradient_penalty` and `orthogonal_penalty`.
+    "none", "wgan_gp" and "ortho" leave the weights unchanged; the training loop adds the penalties of the last two,
+    `gradient_penalty` and `orthogonal_penalty`, to the discriminator's loss.
 
     Args:
-        network: already initialised: values that an initialiser writes into a normalized weight are lost.
+        network: already initialised; values that an initialiser writes into a normalized weight are lost.
         choice: a key of `NORMALIZATIONS`.
         settings: `update` and the settings in `NORMALIZATIONS[choice].settings`, passed to the parametrization.
 
     Raises:
-        ValueError: an unknown choice or setting, or a layer that cannot be normalized, with its name. The network is
-            then unchanged.
+        ValueError: unknown choice or setting, or a layer that cannot be normalized, with its name. The network is then
+            unchanged.
     """
     if choice not in NORMALIZATIONS:
         raise ValueError(f"normalization: got {choice!r}, expected one of {', '.join(NORMALIZATIONS)}")
@@ -107,13 +107,13 @@ def _restorer(module: nn.Module) -> Callable[[], None]:
 
 
 def update_(network: nn.Module) -> None:
-    """Runs one power iteration for every normalized weight: once per discriminator step, before the forward pass."""
+    """Runs power iteration for every normalized weight; call it before the forward pass of each discriminator step."""
     for found in normalized_weights(network):
         found.parametrization.update_(found.original)
 
 
 def refresh_(network: nn.Module) -> None:
-    """Computes exact singular pairs for every normalized weight, for use after averaging or loading weights.
+    """Sets the exact singular pairs of every normalized weight, for instance after averaging or loading weights.
 
     Raises:
         ValueError: a weight is not finite; the message names the layer.
@@ -139,7 +139,7 @@ def bake(network: nn.Module) -> nn.Module:
             for norm in applied
             if isinstance(norm, SpectralNorm)
         ]
-        parametrizations.eval()  # type: ignore[union-attr]  # else update="forward" would iterate once more
+        parametrizations.eval()  # type: ignore[union-attr]  # in training mode update="forward" would iterate
         if norms:
             _own_class(module)
         for name, norm in reversed(norms):  # in reverse, so that the parameters end up in their original order
@@ -151,7 +151,7 @@ def bake(network: nn.Module) -> nn.Module:
 
 
 def _own_class(module: nn.Module) -> None:
-    """Gives a copied module its own class: deepcopy shares the class, which holds the property for the weight."""
+    """Gives a copied module its own class: deepcopy shares the class, which holds the weight's property."""
     shared = type(module)
     module.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
 

@@ -1,11 +1,11 @@
 """Normalization of all weights of a network at once, in a few batched matrix products.
 
-Meant for GPUs, where a small network's normalization costs launches rather than arithmetic; on a CPU the padding makes
-it slower than the layers one by one, compiled or not. Zero rows and columns change neither singular values nor the
-other entries of the singular vectors, so weights of several shapes share one stack (L, rows, columns).
+Meant for GPUs, where normalizing a small network costs kernel launches rather than arithmetic; on a CPU the padding
+makes it slower than one weight at a time, compiled or not. Zero rows and columns change neither singular values nor the
+other entries of singular vectors, so weights of several shapes share one stack (L, rows, columns).
 
-This module knows power iteration alone: the formula is `SpectralNorm.stacked` of each parametrization. Weights whose
-class has no such formula of its own are computed one by one, see `BatchedNormalization.one_by_one`.
+This module contains only power iteration; the formula is `SpectralNorm.stacked` of the parametrization. Weights whose
+class has no such formula are computed one by one, see `BatchedNormalization.one_by_one`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,11 @@ from gan.normalization.power_iteration import EPS, Reading
 from gan.normalization.spectral import SpectralNorm
 
 WASTE = 2.0
-"""Largest size of a stack, in units of the sizes of its weights together."""
+"""Largest ratio of a padded stack's size to the total size of its weights."""
 
 
 class _Matrix(NamedTuple):
-    """One reading of a weight as a matrix, and its singular pair. place: its index in `SpectralNorm.pairs`."""
+    """A weight read as a matrix, with its singular pair. place: index of the pair in `SpectralNorm.pairs`."""
 
     found: NormalizedWeight
     place: int
@@ -42,25 +42,26 @@ class _Matrix(NamedTuple):
 
 
 class BatchedNormalization:
-    """Computes the parametrizations of a network for all its weights together.
+    """Normalizes all weights of a network together, in place of its parametrizations.
 
         batched = BatchedNormalization(discriminator)  # after normalize(discriminator, ...)
         batched.update_()                              # instead of update_(discriminator)
-        with batched.applied():                        # the network uses the weights computed here, once
+        with batched.applied():                        # computes the weights once; the network uses them
             loss = hinge(discriminator(real), discriminator(fake))
         loss.backward()
 
-    Equal to the weights one by one up to rounding (1e-6 in float32, 1e-12 in float64), gradients included. The state
-    stays in the parametrizations: nothing new to save. No number is copied to the host and no branch depends on one,
-    so a CUDA graph can capture it.
+    Weights and gradients equal those of the parametrizations up to rounding (1e-6 in float32, 1e-12 in float64). The
+    state stays in the parametrizations, so checkpoints do not change. Nothing is read by the host, so a CUDA graph can
+    capture it.
 
     Args:
-        network: normalized by this package, with update="step"; on one device. `load_state_dict` keeps its tensors;
-            after `.double()`, `.to(device)` or `load_state_dict(assign=True)` make a new one.
+        network: normalized by this package with update="step", on one device. Its tensors must stay the same:
+            `load_state_dict` keeps them, but `.double()`, `.to(device)` and `load_state_dict(assign=True)` do not, and
+            require a new BatchedNormalization.
 
     Raises:
-        ValueError: nothing in the network is normalized, or something is with update="forward". Every method raises it
-            later if the network's tensors are not those it was made with.
+        ValueError: no weight is normalized, or one is with update="forward". Later, from every method: the network has
+            other tensors than at construction.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -91,20 +92,20 @@ class BatchedNormalization:
 
     @property
     def one_by_one(self) -> list[str]:
-        """Names of the parametrizations that are computed weight by weight."""
+        """Class names of the parametrizations that are computed weight by weight."""
         return sorted({type(found.parametrization).__name__ for found in self._apart})
 
     def compile_(self) -> None:
-        """Compiles the arithmetic of the stacks at the next calls, to the same numbers up to rounding.
+        """Compiles the arithmetic of the stacks at the next call; results change only by rounding.
 
-        Moving the vectors and computing the weights are two programs: a compiler that sees buffers change and be used
-        in one differentiated graph silently gives wrong gradients. There are no second derivatives then.
+        Power iteration and weights are two programs, because torch.compile silently gives wrong gradients if buffers
+        are changed and used in one differentiated graph. Compiled, there are no second derivatives.
         """
         self._move = torch.compile(self._moved, fullgraph=True, dynamic=False)
         self._compute = torch.compile(self._computed, fullgraph=True, dynamic=False)
 
     def _check_tensors(self) -> None:
-        """Raises ValueError if the network has other tensors than the stacks, which would silently use the old ones."""
+        """Raises ValueError if the network's tensors are no longer those of the stacks."""
         ours, theirs = (
             [(id(found.original), id(found.parametrization)) for found in where]
             for where in (self._found, normalized_weights(self._network))
@@ -123,7 +124,7 @@ class BatchedNormalization:
 
     @torch.no_grad()
     def update_(self) -> None:
-        """One power iteration for every weight, as `gan.normalization.update_`."""
+        """Runs the power iteration of every weight, like `gan.normalization.update_`."""
         self._check_tensors()
         with torch.autocast(self._device, enabled=False):
             self._move()
@@ -137,9 +138,9 @@ class BatchedNormalization:
             stack.update_()
 
     def weights(self) -> dict[str, Tensor]:
-        """The normalized weights by name ("blocks.0.conv1.weight"), differentiable in the unnormalized ones.
+        """Returns the normalized weights by name, as "blocks.0.conv1.weight", differentiable in the unnormalized ones.
 
-        For torch.func.functional_call on a network without parametrizations, such as `bake` returns.
+        For torch.func.functional_call on a network without parametrizations, as `bake` returns.
         """
         return {
             ".".join(part for part in (found.layer, found.tensor) if part): weight
@@ -148,7 +149,7 @@ class BatchedNormalization:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Context in which the network uses weights computed once, here; leave it before the optimizer's next step."""
+        """Context in which the network uses weights computed once, at entry; leave it before the optimizer's step."""
         try:
             for found, weight in self._normalized():
                 found.parametrization.deliver(weight)
@@ -167,13 +168,13 @@ class BatchedNormalization:
             ]
 
     def _computed(self) -> list[Tensor]:
-        """Weights in the order of the stacks."""
+        """Returns the normalized weights in the order of the stacks."""
         further = [sigma for stack in self._further_stacks for sigma in stack.sigmas(stack.values()).unbind()]
         return [weight for stack in self._stacks for weight in stack.normalized(further)]
 
 
 def _has_stack_formula(norm: SpectralNorm) -> bool:
-    """Whether no method that `stacked` stands for is overridden further down the class hierarchy than `stacked`."""
+    """Returns whether no method that `stacked` replaces is overridden in a subclass of the class that defines it."""
     depth = {name: place for place, kind in reversed([*enumerate(type(norm).__mro__)]) for name in vars(kind)}
     return all(depth["stacked"] <= depth[name] for name in ("normalized", "sigma", "update_"))
 
@@ -186,11 +187,10 @@ def _normalized_alone(found: NormalizedWeight) -> Tensor:
 class _Stack:
     """Matrices padded with zeros to one shape: M (L, rows, columns), columns in the order of each weight's memory.
 
-    Few launches: one for the values and a few for those that need padding, two to read all vectors and three to write
-    them.
+    Kernel launches: one for the values and a few for padding, two to read all vectors and three to write them.
 
     Args:
-        further: the other readings of these weights, in the order of the sigmas that `normalized` gets.
+        further: the further readings of these weights, in the order of the sigmas that `normalized` gets.
     """
 
     def __init__(self, matrices: Sequence[_Matrix], further: Sequence[_Matrix] = ()) -> None:
@@ -231,30 +231,30 @@ class _Stack:
         self._to = self._to[:count].contiguous()
 
     def tensors(self) -> Iterator[Tensor]:
-        """The singular vectors that `update_` moves."""
+        """Yields the singular vectors that `update_` changes."""
         for matrix in self.matrices:
             yield from (matrix.u, matrix.v)
 
     def values(self) -> Tensor:
-        """M, differentiable in the unnormalized weights: side by side in memory, (rows, L, columns)."""
+        """Returns M (L, rows, columns), differentiable in the unnormalized weights; in memory (rows, L, columns)."""
         blocks = [block for matrix in self.matrices for block in self._padded(matrix.reading().matrix)]
         together = torch.cat(blocks, 1).to(self._zeros.dtype)
         return together.unflatten(1, (len(self.matrices), self.columns)).transpose(0, 1)
 
     def _padded(self, values: Tensor) -> list[Tensor]:
-        """Blocks of `rows` rows and together `columns` columns."""
+        """Returns blocks of `rows` rows that together have `columns` columns."""
         rows, columns = values.shape
         if rows < self.rows:
             values = torch.cat([values, self._zeros[rows:, :columns]])
         return [values] if columns == self.columns else [values, self._zeros[:, columns:]]
 
     def _vectors(self) -> tuple[Tensor, Tensor]:
-        """u (L, rows, 1) and v (L, columns, 1), copies."""
+        """Returns copies of u (L, rows, 1) and v (L, columns, 1)."""
         together = torch.cat([*self._vectors_held, self._zeros[0, :1]])[self._from].unsqueeze(2)
         return together[:, : self.rows], together[:, self.rows :]
 
     def update_(self) -> None:
-        """v <- M^T u / |.|, u <- M v / |.|, for all matrices."""
+        """Runs power iteration for all matrices: v <- M^T u / |.|, u <- M v / |.|."""
         values, (u, v) = self.values(), self._vectors()
         for _ in range(self._steps):
             v = F.normalize(torch.bmm(values.mT, u), dim=1, eps=EPS)
@@ -263,7 +263,7 @@ class _Stack:
         torch._foreach_copy_(self._vectors_held, moved.split(self._lengths))
 
     def sigmas(self, values: Tensor) -> Tensor:
-        """u^T M v, (L,)."""
+        """Returns u^T M v, (L,)."""
         return self._sigmas(values, *self._vectors())
 
     @staticmethod
@@ -271,10 +271,10 @@ class _Stack:
         return torch.bmm(u.mT, torch.bmm(values, v)).flatten()
 
     def normalized(self, further: Sequence[Tensor]) -> list[Tensor]:
-        """Normalized weights, each with the shape, type and strides of its weight.
+        """Returns the normalized weights, each with the shape, type and strides of its weight.
 
         Args:
-            further: sigmas of the further readings; a weight without one has its first sigma in its place.
+            further: sigmas of the further readings; the first sigma stands in for a missing one.
         """
         values, (u, v) = self.values(), self._vectors()
         sigmas = [self._sigmas(values, u, v)]  # (L,) each
@@ -286,13 +286,13 @@ class _Stack:
 
 
 def _as_weight(padded: Tensor, matrix: _Matrix) -> Tensor:
-    """(rows, columns) with padding -> the shape, type and strides of the weight."""
+    """Removes the padding and returns the shape, type and strides of the weight."""
     rows, columns = matrix.shape
     return matrix.reading().as_weight(padded[:rows, :columns]).to(matrix.found.original.dtype)
 
 
 def _groups(matrices: Sequence[_Matrix]) -> list[list[_Matrix]]:
-    """Few groups of matrices whose padded stacks waste little: largest first, each into the first that fits."""
+    """Groups matrices into few stacks with little padding: largest first, each into the first group that fits."""
     groups: list[list[_Matrix]] = []
     for matrix in sorted(matrices, key=lambda matrix: -matrix.shape[0] * matrix.shape[1]):
         fitting = (group for group in groups if _alike(group[0], matrix) and _waste([*group, matrix]) <= WASTE)

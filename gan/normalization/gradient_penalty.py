@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 EPS = 1e-12
-"""Added under the square root, whose derivative is infinite where the critic's gradient is 0."""
+"""Number added under the square root, whose derivative is infinite where the critic's gradient is 0."""
 
 
 def gradient_penalty(
@@ -23,16 +23,15 @@ def gradient_penalty(
     generator: torch.Generator | None = None,
     uniforms: Tensor | None = None,
 ) -> Tensor:
-    """coefficient * E (|grad D(x)| - 1)^2 at x = a * real + (1 - a) * fake, one a ~ U[0, 1) per pair of images.
+    """Returns coefficient * E (|grad D(x)| - 1)^2 at x = a * real + (1 - a) * fake, one a ~ U[0, 1) per pair.
 
-    Gulrajani et al. 2017, equation 3, with their coefficient.
+    Gulrajani et al. 2017, equation 3; the default coefficient is theirs.
 
     Args:
-        critic: (images) -> logits, or (images, labels) -> logits if labels are given. Each logit must depend on its
-            own image alone, so no batch normalization.
+        critic: (images) -> logits, or (images, labels) -> logits if labels are given. Each logit must depend only on
+            its own image, which excludes batch normalization.
         real, fake: images (N, ...) of one shape; interpolated in float32, or in float64 if either is float64.
-        labels: labels of the real images, (N,). The paper has no conditional critic; an interpolated image gets the
-            label of its real one.
+        labels: labels of the real images, (N,), used for the interpolated ones. The paper has no conditional critic.
         generator: draws the weights a, on the images' device; None uses the global generator.
         uniforms: the weights a, (N,), if already drawn.
 
@@ -58,9 +57,9 @@ def gradient_penalty(
 def r1_penalty(
     critic: Callable[..., Tensor], real: Tensor, labels: Tensor | None = None, *, coefficient: float = 10.0
 ) -> Tensor:
-    """coefficient / 2 * E |grad D(x)|^2 at real images x. Mescheder et al. 2018, equation 9, with their coefficient.
+    """Returns coefficient / 2 * E |grad D(x)|^2 at real images x. Mescheder et al. 2018, equation 9.
 
-    Arguments and result: see `gradient_penalty`.
+    The default coefficient is theirs. Arguments and result: see `gradient_penalty`.
     """
     with torch.autocast(real.device.type, enabled=False):
         return coefficient / 2 * _squared_gradient_norms(critic, _full_precision(real), labels).mean()
@@ -72,7 +71,7 @@ def _full_precision(images: Tensor) -> Tensor:
 
 @torch.enable_grad()
 def _squared_gradient_norms(critic: Callable[..., Tensor], images: Tensor, labels: Tensor | None) -> Tensor:
-    """|grad D(x)|^2 for each image, (N,), differentiable."""
+    """Returns |grad D(x)|^2 of each image, (N,), differentiable."""
     images.requires_grad_()
     logits = critic(images) if labels is None else critic(images, labels)
     (gradients,) = torch.autograd.grad(

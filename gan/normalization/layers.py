@@ -18,6 +18,7 @@ NORMALIZED_LAYERS = (
     nn.ConvTranspose3d,
     nn.Embedding,
 )
+"""Types of layers whose weights `normalize` normalizes."""
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -36,7 +37,7 @@ def layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 class NormalizedWeight(NamedTuple):
     """A normalized tensor of a network.
 
-    layer: name of the module, "" for the network itself.
+    layer: name of the module; "" for the network itself.
     tensor: attribute of the module, usually "weight".
     original: the unnormalized parameter.
     """

@@ -1,4 +1,4 @@
-"""Orthonormal regularization: the "Orthonormal" baseline of Miyato et al. 2018, after Brock et al. 2016."""
+"""Orthonormal regularization, the "Orthonormal" baseline of Miyato et al. 2018 after Brock et al. 2016."""
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +8,17 @@ from gan.normalization.power_iteration import as_matrix
 
 
 def orthogonal_penalty(network: nn.Module, *, coefficient: float = 1.0) -> Tensor:
-    """coefficient * sum over layers of |W W^T - I|_F^2, or of |W^T W - I|_F^2 if that matrix is smaller.
+    """Returns coefficient * sum over layers of |W W^T - I|_F^2, or |W^T W - I|_F^2 if that matrix is smaller.
 
-    W is the linear, convolution or embedding weight that the network uses, normalized if it is normalized, read as
-    (out, everything else). The two forms have the same gradient, 4 (W W^T - I) W, and differ by the constant
-    |rows - columns|. The penalty pulls all singular values to 1 and so the stable rank to min(rows, columns), the
-    opposite of stable rank normalization.
+    W is a linear, convolution or embedding weight as the network uses it, after any normalization, read as
+    (out, everything else). Both forms have the gradient 4 (W W^T - I) W and differ by the constant |rows - columns|.
+    The penalty pulls all singular values to 1 and thus the stable rank to min(rows, columns), the opposite of stable
+    rank normalization.
 
     Args:
-        coefficient: stated neither by Miyato et al. 2018 nor by the SRN paper: sweep it, for instance over 1e-4, 1e-3,
-            ..., 1, and report it. Brock et al.'s code has 1e-3 for sums of absolute values. BigGAN's 1e-4 leaves out
-            the diagonal and is written into the gradients with half the factor, so it corresponds to 0.5e-4 here.
+        coefficient: neither Miyato et al. 2018 nor the SRN paper state it: sweep it, for instance over 1e-4, 1e-3, ...,
+            1, and report it. Brock et al.'s code has 1e-3 for sums of absolute values. BigGAN's 1e-4 omits the
+            diagonal and adds half the gradient, so it corresponds to 0.5e-4 here.
 
     Returns:
         A scalar, float32 or wider, differentiable in the network's weights.

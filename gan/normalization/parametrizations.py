@@ -19,7 +19,7 @@ _HOOKS = {"u": "remove_spectral_norm", "g": "remove_weight_norm", "mask": "prune
 def spectral_norm(
     module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
 ) -> nn.Module:
-    """Divides `module.name` by its spectral norm, times `scale`; returns the module. See `SpectralNorm`."""
+    """Scales `module.name` to spectral norm `scale`; returns the module. See `SpectralNorm`."""
     make = partial(SpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
     return register(module, name, make)
 
@@ -41,7 +41,7 @@ def stable_rank_norm(
 def bidirectional_spectral_norm(
     module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
 ) -> nn.Module:
-    """Divides `module.name` by the mean of two spectral norms; returns it. See `BidirectionalSpectralNorm`."""
+    """Divides `module.name` by two spectral norms' mean; returns the module. See `BidirectionalSpectralNorm`."""
     make = partial(BidirectionalSpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
     return register(module, name, make)
 
@@ -50,7 +50,7 @@ def register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) ->
     """Normalizes `module.name` by the parametrization that `make(weight, dim=...)` returns; returns the module.
 
     Raises:
-        ValueError: there is no such tensor, or it is parametrized or computed by a hook already.
+        ValueError: no such tensor, or it is already parametrized or computed by a hook.
     """
     if parametrize.is_parametrized(module, name):
         raise ValueError(f"{type(module).__name__}.{name} is parametrized already: a weight is normalized only once")
@@ -68,7 +68,7 @@ def register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) ->
 
 
 def _reason_and_remedy(module: nn.Module, name: str) -> str:
-    """Says why a plain attribute cannot be normalized, and the remedy."""
+    """Returns why a plain attribute cannot be normalized, and the remedy."""
     for suffix, remove in _HOOKS.items():
         if hasattr(module, f"{name}_{suffix}"):
             return f"computed by a hook, but a weight is normalized only once: remove it by torch.nn.utils.{remove}"
@@ -78,7 +78,7 @@ def _reason_and_remedy(module: nn.Module, name: str) -> str:
 def _rename_hook_keys(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, *arguments: Any, name: str = "weight"
 ) -> None:
-    """Renames the keys weight_orig, weight_u, weight_v, so that checkpoints of torch.nn.utils.spectral_norm load.
+    """Renames the keys weight_orig, weight_u and weight_v, so that checkpoints of torch.nn.utils.spectral_norm load.
 
     The published layers of the SRN paper's first author use the same keys.
     """

@@ -9,9 +9,10 @@ from gan.normalization.orthogonal import orthogonal_penalty
 
 
 class Penalty(Protocol):
-    """A scalar that is added to the discriminator's loss.
+    """Function that returns a scalar to be added to the discriminator's loss.
 
-    real, fake: images (N, 3, H, W) of one batch; labels: those of the real images, int64 (N,).
+    real, fake: images (N, 3, H, W) of one batch.
+    labels: labels of the real images, int64 (N,); None if unconditional.
     uniforms: random numbers in [0, 1), (N,), for penalties that need them.
     """
 
@@ -31,9 +32,9 @@ class Penalty(Protocol):
 class PenaltyChoice(NamedTuple):
     """A penalty and the setting that scales it.
 
-    compute: None adds nothing.
+    compute: the penalty; None adds nothing.
     coefficient: name of the setting that holds the coefficient.
-    second_derivatives: the penalty differentiates a gradient, so compilers and CUDA graphs leave it out.
+    second_derivatives: whether the penalty differentiates a gradient, which excludes compilation and CUDA graphs.
     """
 
     compute: Penalty | None

@@ -1,6 +1,6 @@
 """Leading singular pairs of a weight, by power iteration or exactly.
 
-Weights are read as matrices (rows, columns): rows are the output units, columns everything else.
+Weights are read as matrices (rows, columns): a row for each output unit, everything else as columns.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -10,17 +10,18 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 EPS = 1e-12
+"""Smallest norm by which a vector is divided."""
 WARMUP = 15
-"""Power iterations at registration, from a random start; torch's own parametrization makes as many."""
+"""Power iterations at registration, from a random start; the number of torch's own parametrization."""
 
 
 def as_matrix(weight: Tensor, dim: int = 0) -> Tensor:
-    """Reshapes a weight to (rows, columns), with the rows at dimension `dim`; a view where the memory layout allows."""
+    """Reshapes a weight to (rows, columns) with the rows from dimension `dim`; a view if the memory layout allows."""
     return weight.movedim(dim, 0).flatten(1) if dim else weight.flatten(1)
 
 
 def as_in_memory(values: Tensor, weight: Tensor) -> Tensor:
-    """Gives values of a weight's shape the strides of that weight, by a copy if they differ."""
+    """Returns values with the strides of a weight of the same shape; a copy if they differ."""
     if values.stride() == weight.stride():
         return values
     order = sorted(range(weight.ndim), key=weight.stride, reverse=True)
@@ -36,12 +37,12 @@ class Reading:
     Args:
         weight: at least two dimensions.
         dim: the dimension of the rows.
-        in_memory_order: False keeps the column order of `as_matrix`, which copies weights of another layout.
+        in_memory_order: False keeps the column order of `as_matrix`, which copies channels-last weights.
     """
 
     def __init__(self, weight: Tensor, dim: int, *, in_memory_order: bool) -> None:
         self._weight, self._shape = weight, weight.shape
-        self._order: tuple[int, ...] | None = None  # permutation of the weight's dimensions in `matrix`; None: none
+        self._order: tuple[int, ...] | None = None  # permutation of the weight's dimensions in `matrix`, if any
         if dim == 0 and (weight.is_contiguous() or not in_memory_order):
             self.matrix = weight.flatten(1)
         else:
@@ -67,7 +68,7 @@ class Reading:
     def as_weight(self, matrix: Tensor) -> Tensor:
         """Reshapes a matrix in the order of `matrix` to the shape and strides of the weight."""
         if self._order is None:
-            # No needless view: the gradient of a view cannot be sparse, that of an embedding can.
+            # No needless view: its gradient cannot be sparse, an embedding's can.
             weight = matrix if matrix.shape == self._shape else matrix.view(self._shape)
         else:
             inverse = [self._order.index(d) for d in range(len(self._order))]
@@ -76,7 +77,7 @@ class Reading:
 
 
 def full_precision(weight: Tensor) -> AbstractContextManager[object]:
-    """Returns a context without autocast; a null context, which is cheaper, if autocast is off already."""
+    """Returns a context without autocast; a null context, which is cheaper, if autocast is already off."""
     kind = weight.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
@@ -88,7 +89,7 @@ def _multiply_into(target: Tensor, matrix: Tensor, vector: Tensor) -> None:
 
 
 def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool = True) -> None:
-    """Runs `steps` power iterations on u, v in place; call it under torch.no_grad().
+    """Runs `steps` power iterations on u and v in place; requires torch.no_grad().
 
     v_first: v <- W^T u / |.|, then u <- W v / |.| (Sanyal et al. 2020, Algorithm 2; Miyato et al. 2018, Algorithm 1).
     False updates u first, as torch.nn.utils.parametrizations.spectral_norm does.
@@ -105,10 +106,12 @@ def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool 
 
 @torch.no_grad()
 def warm_pair(matrix: Tensor, *, v_first: bool) -> tuple[Tensor, Tensor]:
-    """Returns u (rows,), v (columns,), float32 or wider: random from the global generator, then WARMUP iterations.
+    """Returns u (rows,) and v (columns,), float32 or wider, after WARMUP iterations from a random start.
+
+    Draws from the global generator.
 
     Raises:
-        ValueError: u or v is not a unit vector, because the products fall below EPS or leave the range of the type.
+        ValueError: u or v is not a unit vector, because products underflow EPS or overflow the type.
     """
     dtype = torch.promote_types(matrix.dtype, torch.float32)
     rows, columns = matrix.shape
@@ -141,8 +144,8 @@ def exact_pair_(matrix: Tensor, u: Tensor, v: Tensor) -> None:
 def singular_values(matrix: Tensor) -> Tensor:
     """Returns all singular values, descending, float64 (min(rows, columns),), from the smaller Gram matrix.
 
-    Meant for logging, at a fraction of the cost of an SVD: squaring halves the digits of small singular values, but not
-    those of large ones and of sums of squares.
+    Meant for logging, at a fraction of the cost of an SVD: squaring halves the correct digits of small singular values,
+    but not of large ones and sums of squares.
 
     Raises:
         ValueError: an entry is not finite.

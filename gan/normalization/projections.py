@@ -1,4 +1,4 @@
-"""Exact projections of one weight by its SVD in float64: Sanyal, Torr, Dokania 2020, Theorem 1, Algorithms 1 and 3.
+"""Exact projections of a weight by SVD in float64: Sanyal, Torr, Dokania 2020, Theorem 1, Algorithms 1 and 3.
 
 A weight of more than two dimensions is read as one matrix, (out, everything else); there are no batch dimensions. For
 a transposed convolution pass `weight.transpose(0, 1)`. Only `stable_rank` is differentiable.
@@ -37,7 +37,7 @@ def _as_stored(matrix: Tensor, weight: Tensor) -> Tensor:
 
 
 def stable_rank(weight: Tensor) -> Tensor:
-    """|W|_F^2 / |W|_2^2, a scalar in [1, rank W]; differentiable where the largest singular value is simple.
+    """Returns |W|_F^2 / |W|_2^2, in [1, rank W]; differentiable where the largest singular value is simple.
 
     Args:
         weight: a matrix, or a convolution's weight read as (out, in * kh * kw); any floating type.
@@ -53,7 +53,7 @@ def stable_rank(weight: Tensor) -> Tensor:
 
 
 def _ratios(values: Tensor) -> Tensor:
-    """Returns s_i / s_1: squares of very large or small singular values would leave the range of float64."""
+    """Returns s_i / s_1, because squares of very large or small singular values exceed the range of float64."""
     if values[0] == 0:
         raise ValueError("weight: all zero, so its stable rank is not defined")
     return values / values[0]
@@ -85,17 +85,17 @@ def stable_rank_projection(weight: Tensor, rank: float, preserve: int = 1) -> Pr
         preserve > 0:  gamma1 = 1,  gamma2 = sqrt(r s1^2 - |S1|_F^2) / |S2|_F                        (Algorithm 1)
 
     Preserving more singular values increases the distance. With preserve = 0 the spectral norm grows. preserve = k > 0
-    keeps the first k singular values if (s1^2 + ... + sk^2) / s1^2 <= r. A larger k is infeasible but no error: as in
-    Algorithm 1, the projection preserves the largest feasible l < k and returns it as `preserved`.
+    keeps the first k singular values if (s1^2 + ... + sk^2) / s1^2 <= r. For a larger k, as in Algorithm 1, the
+    largest feasible number l < k of them is kept and returned as `preserved`.
 
-    If singular values are tied, the nearest matrix is not unique; its singular values and the distance are.
+    If singular values are tied, the nearest matrix is not unique, but its singular values and the distance are.
 
     Unlike in the paper, a W of stable rank at most r is returned unchanged, with preserved = min(k, rank of W), since
     the formulas would raise its stable rank.
 
     Args:
         weight: a matrix, or a convolution's weight read as (out, in * kh * kw); any floating type.
-        rank: r, at least 1. At 1, S2 is removed.
+        rank: r, at least 1; 1 removes S2.
         preserve: k, at least 0.
 
     Raises:
@@ -142,8 +142,8 @@ def spectral_projection(weight: Tensor, bound: float = 1.0) -> Tensor:
     """Clips singular values at `bound`: projects W onto matrices of spectral norm at most `bound`, in Frobenius norm.
 
     Sanyal et al. 2020, Algorithm 3; the squared distance is the sum of max(s_i - bound, 0)^2. Unlike spectral
-    normalization it leaves a W of norm at most `bound`, also zero, unchanged, and it needs all singular values above
-    `bound`. So it is a projection after an optimizer step, not a reparametrization.
+    normalization it leaves a W of norm at most `bound`, even zero, unchanged, and it needs all singular values above
+    `bound`. So it serves as a projection after an optimizer step, not as a reparametrization.
 
     Args:
         weight: a matrix, or a convolution's weight read as (out, in * kh * kw); any floating type.

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from gan.normalization.power_iteration import Reading, as_matrix, exact_pair_, full_precision, iterate_, warm_pair
 
 UPDATES = ("step", "forward")
+"""Values of `SpectralNorm`'s argument `update`."""
 StackFormula = Callable[[Tensor, Sequence[Tensor], Tensor, Tensor], Tensor]
-"""Matrices (L, rows, columns) padded with zeros, sigma (L,) of each of `SpectralNorm.pairs`, u (L, rows, 1) and
-v (L, columns, 1) of the first pair -> normalized matrices."""
+"""Function (matrices, sigmas, u, v) -> normalized matrices: matrices (L, rows, columns) padded with zeros, a sigma (L,)
+for each of `SpectralNorm.pairs`, u (L, rows, 1) and v (L, columns, 1) of the first pair."""
 
 
 def is_a(value: object, kind: type) -> bool:
-    """isinstance for the types of `numbers`: they include NumPy's scalars, but type checkers exclude float and int."""
+    """isinstance for the types of `numbers`, which include NumPy's scalars but, to type checkers, not int and float."""
     return isinstance(value, kind)
 
 
@@ -31,9 +32,9 @@ class SpectralNorm(nn.Module):
         weight: the weight to be normalized; at least two dimensions, floating point, finite, not all zero.
         dim: the dimension of the output units.
         scale: spectral norm of the result; any value but 1 is SSN, Lin et al. 2021.
-        n_power_iterations: per update.
-        update: "step" changes u and v in `update_` only. "forward" changes them at every access in training mode,
-            u first, as torch's parametrization does; torch.compile then breaks its graph at each such weight, so
+        n_power_iterations: power iterations per update.
+        update: "step" changes u and v only in `update_`. "forward" changes them at every access in training mode, u
+            first, like torch's parametrization; torch.compile then breaks its graph at each such weight, and
             fullgraph=True fails.
 
     Raises:
@@ -69,7 +70,7 @@ class SpectralNorm(nn.Module):
         self.register_buffer("_v", v)
 
     def pairs(self) -> list[tuple[int, Tensor, Tensor]]:
-        """Returns (dimension of the rows, u, v) for each reading of the weight as a matrix; u, v are the buffers."""
+        """Returns (dimension of the rows, u, v) for each reading of the weight as a matrix; u and v are buffers."""
         return [(self.dim, self._u, self._v)]
 
     def target_rank(self) -> float | None:
@@ -77,11 +78,11 @@ class SpectralNorm(nn.Module):
         return None
 
     def bound(self) -> float | None:
-        """Returns the stable rank in the formula; None if the formula reduces to spectral normalization."""
+        """Returns the bound that the formula applies; None if it reduces to spectral normalization."""
         return None
 
     def policy(self) -> str | None:
-        """Returns the rule that set the bound on the stable rank, see `StableRankNorm.policy`; None without a bound."""
+        """Returns the rule that set the bound on the stable rank; None without one. See `StableRankNorm.policy`."""
         return None
 
     @torch.no_grad()
@@ -101,22 +102,22 @@ class SpectralNorm(nn.Module):
             exact_pair_(as_matrix(weight, dim), u, v)
 
     def mirror_(self) -> None:
-        """Updates buffers that are copies of those in `pairs`, after the latter were written from outside."""
+        """Updates buffers that are copies of those in `pairs`, after other code has changed the latter."""
 
     def sigma(self, weight: Tensor) -> Tensor:
         """Returns the divisor of W, a scalar differentiable in W; u and v are constants."""
         return self._sigma_of(weight, self.dim, self._u, self._v)
 
     def normalized(self, weight: Tensor) -> Tensor:
-        """Normalizes W, given in the precision of u and v, with the current u and v."""
+        """Normalizes W, given in the type of u and v, by the current u and v."""
         sigma = self.sigma(weight)
         return weight / (sigma if self.scale == 1 else sigma / self.scale)
 
     @classmethod
     def stacked(cls, norms: Sequence["SpectralNorm"]) -> StackFormula:
-        """`normalized` for several weights of this class at once, in few operations, for `BatchedNormalization`.
+        """Returns the formula for several weights of this class at once, for `BatchedNormalization`.
 
-        A subclass that overrides `normalized`, `sigma` or `update_` and not this is computed weight by weight.
+        Subclasses that override `normalized`, `sigma` or `update_` but not this are computed weight by weight.
         """
         scales = norms[0]._u.new_tensor([norm.scale for norm in norms])
         scaled = any(norm.scale != 1 for norm in norms)
@@ -143,7 +144,7 @@ class SpectralNorm(nn.Module):
             return self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
 
     def deliver(self, normalized: Tensor | None) -> None:
-        """Makes `forward` return this weight, computed elsewhere; None makes it compute the weight again."""
+        """Makes `forward` return this weight, computed elsewhere; None makes `forward` compute the weight again."""
         self._delivered = normalized
 
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -154,7 +155,7 @@ class SpectralNorm(nn.Module):
         return f"scale={self.scale:g}, n_power_iterations={self.n_power_iterations}, update={self.update!r}"
 
     def _read(self, weight: Tensor, dim: int) -> Reading:
-        # Another order of summation changes the last bit, and "forward" equals torch's parametrization bit for bit.
+        # "forward" equals torch's parametrization bit for bit, so it keeps torch's order of summation.
         return Reading(weight, dim, in_memory_order=self.update == "step")
 
     def _sigma_of(self, weight: Tensor, dim: int, u: Tensor, v: Tensor) -> Tensor:

@@ -14,12 +14,12 @@ from gan.normalization.spectral import SpectralNorm
 class LayerSpectrum(NamedTuple):
     """Spectral norm and stable rank of a weight before and after normalization, from exact singular values.
 
-    sigma, stable_rank: of the unnormalized weight; the stable rank is 0 for an all-zero weight.
+    sigma, stable_rank: those of the unnormalized weight; the stable rank of an all-zero weight is 0.
     target_rank: upper bound on the stable rank; None without one.
-    active: whether the bound lowers the stable rank now.
-    normalized_sigma, normalized_stable_rank: of the weight that the network uses.
+    active: whether the bound currently lowers the stable rank.
+    normalized_sigma, normalized_stable_rank: those of the weight that the network uses.
     gamma: factor of the residual at exact singular pairs, 1 if the bound is not active; None without a bound.
-    policy: "bound", "floor" or "skip" under stable rank normalization, see `StableRankNorm.policy`; None otherwise.
+    policy: see `StableRankNorm.policy`; None for other normalizations.
     """
 
     name: str
@@ -37,8 +37,7 @@ class LayerSpectrum(NamedTuple):
 def spectra(network: nn.Module) -> list[LayerSpectrum]:
     """Returns the spectrum of every linear, convolution and embedding weight, then of other normalized tensors.
 
-    Does not change the network. The cost is one symmetric eigenvalue problem per matrix, of the size of the smaller
-    side.
+    Does not change the network. Costs one symmetric eigenvalue problem per matrix, of the size of its smaller side.
 
     Raises:
         ValueError: a weight is not finite; the message names the layer.

@@ -13,6 +13,7 @@ from gan.normalization.power_iteration import as_matrix
 from gan.normalization.spectral import SpectralNorm, StackFormula, is_a
 
 INFEASIBLE = ("skip", "error", "floor")
+"""Values of `StableRankNorm`'s argument `infeasible`."""
 FLOOR = 1.5
 """Smallest bound under infeasible="floor": clearly above 1, where the gradient vanishes."""
 
@@ -23,17 +24,17 @@ class StableRankNorm(SpectralNorm):
     W -> (gamma / sigma) W + (1 - gamma) u v^T,  gamma = min(1, sqrt((r - 1) / (|W|_F^2 / sigma^2 - 1))),
     with W read as (out, in * kh * kw) and sigma = u^T W v. This is Sanyal et al. 2020, Algorithm 2, without forming
     the residual matrix: |W / sigma - u v^T|_F^2 = |W|_F^2 / sigma^2 - 1 for any unit u, v. If the stable rank is
-    below r already, gamma = 1 and the result equals spectral normalization bit for bit; with c = 1 it always does.
+    already below r, gamma = 1 and the result equals spectral normalization bit for bit; with c = 1 it always does.
 
-    u and v are constants in the gradient, as in the published code of Algorithm 2. For spectral normalization that is
-    the exact gradient once u, v have converged. Here it leaves out the term (1 - gamma) d(u v^T), which divides by the
-    gaps between singular values and is unstable if they are small.
+    u and v are constants in the gradient, as in the published code of Algorithm 2. For spectral normalization this is
+    the exact gradient once u, v have converged. Here it omits the term (1 - gamma) d(u v^T), which divides by the gaps
+    between singular values and is unstable if they are small.
 
     Args:
         weight, dim, n_power_iterations, update: see `SpectralNorm`.
         c: r as a fraction of the smaller side, in (0, 1].
         infeasible: treatment of r <= 1. At r = 1 the result is u v^T for any W, so its gradient is zero. The paper
-            does not treat this case, although its last layer (one row) has r = c. "skip" applies spectral
+            does not discuss this case, although its last layer (one row) has r = c. "skip" applies spectral
             normalization only. "error" raises. "floor" raises r to 1.5, also if c * min(rows, columns) is between 1
             and 1.5, except for a weight of one row or column, whose stable rank is always 1.
 
@@ -60,20 +61,23 @@ class StableRankNorm(SpectralNorm):
         self.rank, self._policy = _resolve(c, min(as_matrix(weight, dim).shape), infeasible)
 
     def target_rank(self) -> float | None:
+        """Returns r; None if no bound applies."""
         return None if self._policy == "skip" else self.rank
 
     def bound(self) -> float | None:
+        """Returns r; None if the formula reduces to spectral normalization."""
         return None if self._policy == "skip" or self.c == 1 else self.rank
 
     def policy(self) -> str:
         """Returns the rule that set r.
 
-        "bound": r = c * min(rows, columns). "skip": that is at most 1, so no bound applies. "floor": r was raised to
+        "bound": r = c * min(rows, columns). "skip": this is at most 1, so no bound applies. "floor": r was raised to
         1.5.
         """
         return self._policy
 
     def normalized(self, weight: Tensor) -> Tensor:
+        """Normalizes W, given in the type of u and v, by the current u and v."""
         if self.bound() is None:
             return super().normalized(weight)
         reading = self._read(weight, self.dim)
@@ -85,6 +89,7 @@ class StableRankNorm(SpectralNorm):
 
     @classmethod
     def stacked(cls, norms: Sequence[SpectralNorm]) -> StackFormula:
+        """Returns the formula for several weights at once; see `SpectralNorm.stacked`."""
         bounds = [norm.bound() for norm in norms]
         if not any(bounds):
             return super().stacked(norms)
@@ -107,7 +112,7 @@ class StableRankNorm(SpectralNorm):
 def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
     """Lowers the stable rank of a matrix W (rows, columns) to limit + 1, by Algorithm 2.
 
-    W / (sigma / gamma) + (1 - gamma) u v^T, which for gamma = 1 is W / sigma bit for bit.
+    Returns W / (sigma / gamma) + (1 - gamma) u v^T, which for gamma = 1 is W / sigma bit for bit.
     """
     sigma, energy = _sigma_and_energy(matrix, u, v)
     gamma = _gamma(sigma, energy, limit)
@@ -122,19 +127,19 @@ def _sigma_and_energy(matrix: Tensor, u: Tensor, v: Tensor) -> tuple[Any, Any]:
 
 def _gamma(sigma: Tensor, energy: Tensor, limit: float) -> Tensor:
     """Returns gamma = min(1, sqrt(limit / q)),  q = |W|_F^2 / sigma^2 - 1."""
-    # Clamped before the root, whose gradient is infinite at q = 0 (a weight of rank one). Clamped, gamma is exactly 1.
+    # Clamped before the root, whose gradient is infinite at q = 0 (a weight of rank one); gamma is then exactly 1.
     return (limit / (energy / sigma.square() - 1).clamp_min(limit)).sqrt()
 
 
 class _Lower(torch.autograd.Function):
-    """`lower` with its gradient in closed form, in a third of autograd's passes over the weight.
+    """Computes `lower` with a closed-form gradient, in a third of autograd's passes over the weight.
 
     With a = <G, W> / sigma and b = u^T G v, if the bound is active:
 
         dL/dW = (gamma / sigma) (G - b u v^T) + (d / sigma) (u v^T - W / sigma),  d = (a - b) gamma^3 / limit
 
-    and dL/dW = (G - a u v^T) / sigma if it is not. On the CPU sigma and gamma are Python numbers, which `addr` accepts
-    as factors and so reads the weight once. On other devices they stay tensors, because reading them synchronizes.
+    and dL/dW = (G - a u v^T) / sigma if it is not. On the CPU sigma and gamma are Python numbers, which `addr` takes as
+    factors, so that it reads the weight once. On other devices they stay tensors, because reading them synchronizes.
     """
 
     @staticmethod
@@ -145,7 +150,7 @@ class _Lower(torch.autograd.Function):
             gamma = _gamma(sigma, energy, limit)
             ctx.scalars = limit, sigma, gamma
             return (matrix / (sigma / gamma)).addr_(u * (1 - gamma), v)
-        sigma, energy = sigma.item() or math.nan, energy.item()  # NaN for 0, by which Python does not divide
+        sigma, energy = sigma.item() or math.nan, energy.item()  # NaN for 0, since Python raises on division by 0
         gamma = (limit / max(energy / sigma / sigma - 1, limit)) ** 0.5
         ctx.scalars = limit, sigma, gamma
         return matrix / sigma if gamma == 1 else torch.addr(matrix, u * (1 - gamma), v, beta=gamma / sigma)

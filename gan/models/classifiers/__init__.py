@@ -1,6 +1,7 @@
-"""Image classifiers of the SRN paper (Sanyal et al. 2020, 5.1 and appendix D); independent of weight normalization.
+"""Image classifiers of the SRN paper (Sanyal et al. 2020, 5.1 and appendix D).
 
-Images float32 (N, 3, H, W) in [-1, 1], 32x32 in the paper -> logits float32 (N, num_classes).
+They map images float32 (N, 3, H, W) in [-1, 1], 32x32 in the paper, to logits float32 (N, num_classes), and are
+independent of weight normalization.
 """
 
 from collections.abc import Callable

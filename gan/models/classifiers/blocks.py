@@ -1,4 +1,4 @@
-"""Parts of the classifiers: convolutions, their initialization, the last layer, checks of arguments."""
+"""Building blocks of the classifiers: convolutions, initialization, last layer, checks of arguments."""
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 def initialize_(network: nn.Module) -> None:
-    """Initializes convolutions only: normal weights of variance 2 / fan-out (He et al. 2015), zero biases."""
+    """Initializes all convolutions: normal weights of variance 2 / fan-out (He et al. 2015), zero biases."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -24,10 +24,10 @@ def initialize_(network: nn.Module) -> None:
 
 
 def classify(linear: nn.Linear, h: Tensor) -> Tensor:
-    """Returns the logits (N, num_classes) of h (N, C, H, W): mean over the positions, then the linear layer.
+    """Returns the logits (N, num_classes) of features h (N, C, H, W): spatial mean, then the linear layer.
 
-    Computed in the precision of the layer, float32 also under autocast. The type is read from the bias, because each
-    access to a normalized weight computes it again.
+    Computes in the type of the layer, float32 even under autocast. The type is that of the bias, because each access to
+    a normalized weight recomputes the weight.
     """
     with torch.autocast(h.device.type, enabled=False):
         return linear(h.to(linear.bias.dtype).mean((2, 3)))
@@ -40,10 +40,10 @@ def check_num_classes(num_classes: int) -> None:
 
 
 def check_depth(depth: int, layers: int, per_unit: int, examples: str) -> int:
-    """Returns the n of depth = per_unit * n + layers.
+    """Returns n of depth = per_unit * n + layers.
 
     Raises:
-        ValueError: no n of 1 or more gives this depth.
+        ValueError: no n >= 1 gives this depth.
     """
     units, rest = divmod(depth - layers, per_unit)
     if units < 1 or rest:

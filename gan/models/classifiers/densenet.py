@@ -11,7 +11,7 @@ BOTTLENECK = 4
 
 
 class DenseLayer(nn.Module):
-    """Appends BN, ReLU, conv1x1, BN, ReLU, conv3x3 of x to x: (N, in, H, W) -> (N, in + growth, H, W)."""
+    """Concatenates x with BN, ReLU, conv1x1, BN, ReLU, conv3x3 of x: (N, in, H, W) -> (N, in + growth, H, W)."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
@@ -46,10 +46,10 @@ class DenseNet(nn.Module):
     Args:
         num_classes: 2 or more.
         depth: 6 n + 4; 100 in the SRN paper.
-        growth: growth rate, the channels that each layer adds; 12 in the SRN paper.
+        growth: number of channels that each layer adds; 12 in the SRN paper.
 
     Raises:
-        ValueError: another depth, or fewer than two classes.
+        ValueError: an impossible depth, or fewer than two classes.
     """
 
     def __init__(self, num_classes: int = 100, depth: int = 100, growth: int = 12) -> None:

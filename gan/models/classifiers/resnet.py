@@ -39,7 +39,7 @@ class ResNet(nn.Module):
         channels: width of the first stage, 16 in the papers; the others are 2 and 4 times as wide.
 
     Raises:
-        ValueError: another depth, or fewer than two classes.
+        ValueError: an impossible depth, or fewer than two classes.
     """
 
     def __init__(self, num_classes: int = 100, depth: int = 110, channels: int = 16) -> None:

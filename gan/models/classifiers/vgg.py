@@ -21,7 +21,7 @@ class VGG(nn.Module):
         channels: width of the first stage, 64 in the papers; the others are 2, 4, 8 and 8 times as wide.
 
     Raises:
-        ValueError: another depth, or fewer than two classes.
+        ValueError: an impossible depth, or fewer than two classes.
     """
 
     def __init__(self, num_classes: int = 100, depth: int = 19, channels: int = 64) -> None:

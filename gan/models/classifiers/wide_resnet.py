@@ -41,10 +41,10 @@ class WideResNet(nn.Module):
         num_classes: 2 or more.
         depth: 6 n + 4; 28 in the SRN paper.
         width: the stages are 16, 32 and 64 times this wide; 10 in the SRN paper.
-        shortcut_bn: batch normalization in the three 1x1 shortcuts, which the parameter count in the SRN paper implies.
+        shortcut_bn: adds batch normalization to the three 1x1 shortcuts, as the SRN paper's parameter count implies.
 
     Raises:
-        ValueError: another depth, or fewer than two classes.
+        ValueError: an impossible depth, or fewer than two classes.
     """
 
     def __init__(self, num_classes: int = 100, depth: int = 28, width: int = 10, *, shortcut_bn: bool = False) -> None:
