@@ -1,1 +1,1 @@
-"""Training of generative adversarial networks around weight normalization."""
+"""GANs and classifiers with normalized weights: networks, training, runs and commands."""

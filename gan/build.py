@@ -1,4 +1,4 @@
-"""Builds objects from the names in a configuration; the only module that imports all families.
+"""Builds a GAN's networks, losses and data from a configuration; the only module that imports all registries.
 
 Classifiers are built by `gan.build_classifier`.
 """
@@ -30,8 +30,8 @@ from gan.training.state import TOTALS, TrainState
 
 Entry = TypeVar("Entry")
 WIDE, LONG = 256, 4096
-"""Channels and latent dimensions above which the memory of networks is checked first, on the meta device, which takes
-seconds to load."""
+"""Channels and latent dimensions above which the memory of networks is checked before they are built. The check uses
+the meta device, which takes seconds to load."""
 
 REGISTRIES: dict[str, Mapping[str, object]] = {
     "data.name": DATASETS,
@@ -41,14 +41,17 @@ REGISTRIES: dict[str, Mapping[str, object]] = {
     "discriminator.penalty": PENALTIES,
     "train.loss": LOSSES,
 }
-"""Registry of each setting of a GAN that is a name."""
+"""Registry of each setting of a GAN that takes a name."""
 
 
 def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
-    """Returns an entry of a registry; `place` is the setting with its name.
+    """Returns the entry of a registry with this name.
+
+    Args:
+        place: setting that holds the name, for the error message.
 
     Raises:
-        ConfigError: an unknown name; the message gives all names and the nearest one.
+        ConfigError: an unknown name; the message lists all names and suggests the nearest one.
     """
     if name in registry:
         return registry[name]
@@ -62,6 +65,7 @@ def check_names(config: Config) -> None:
 
 
 def check_registered(config: Config | ClassifierConfig, registries: Mapping[str, Mapping[str, object]]) -> None:
+    """Raises ConfigError for a setting whose name is not in its registry."""
     settings = config.model_dump()
     for place, registry in registries.items():
         section, key = place.split(".")
@@ -91,10 +95,10 @@ def count_classes(config: Config, images: ImageData | None = None) -> int:
     """Returns the number of classes of the networks, 0 if unconditional; reads the data only if necessary.
 
     Args:
-        images: the training images if they are loaded already.
+        images: the training images, if already loaded.
 
     Raises:
-        ConfigError: a conditional model, but fewer than two classes.
+        ConfigError: a conditional model with fewer than two classes.
     """
     if not config.conditional:
         return 0
@@ -123,7 +127,7 @@ def check_memory(config: Config, num_classes: int) -> None:
 
 
 def check_fits(needed: int, subject: str, advice: str) -> None:
-    """Raises ConfigError if `needed` bytes for the subject exceed this machine's memory."""
+    """Raises ConfigError if `needed` bytes exceed this machine's memory; the message has the subject and the advice."""
     memory = physical_memory()
     if needed > memory:
         sizes = f"take {needed / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB"
@@ -169,17 +173,17 @@ def normalized(
 
 @contextmanager
 def seeded(config: Config | ClassifierConfig, stream: str) -> Iterator[None]:
-    """Context that seeds the global generator, from which initialisers draw, and restores it afterwards."""
+    """Context that seeds torch's global generator, from which weights are initialised, and restores it at the end."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_generator(config.train.seed, stream).initial_seed())
         yield
 
 
 def build_state(config: Config, device: torch.device | str = "cpu", num_classes: int | None = None) -> TrainState:
-    """Builds the state of a GAN before its first step, with the same numbers on every device.
+    """Builds the state of a GAN before its first step, with the same initial weights on every device.
 
     Args:
-        num_classes: number of classes if known, see `count_classes`.
+        num_classes: number of classes, if known; see `count_classes`.
     """
     check_names(config)
     num_classes = count_classes(config) if num_classes is None else num_classes
@@ -252,7 +256,7 @@ def _sum_of_penalties(
 def build_batches(
     config: Config, images: ImageData, device: torch.device | str, processes: Processes = ALONE
 ) -> Batches:
-    """Builds the batches of a training set, which stays on the device if it fits."""
+    """Builds the batches of the training images, which are kept on the device if they fit."""
     train = config.train
     return Batches(images, train.batch_size, seed=train.seed, device=device, flip=train.flip, processes=processes)
 
@@ -271,7 +275,7 @@ def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | st
 
 @contextmanager
 def fitting(checkpoint: Checkpoint) -> Iterator[None]:
-    """Context that turns the errors of loading a state that does not fit into CheckpointError."""
+    """Context that raises CheckpointError if a state does not fit the networks it is loaded into."""
     try:
         yield
     except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -288,7 +292,7 @@ def load_generator(checkpoint: str | Path, ema: bool = True, device: torch.devic
     """Loads the generator of a checkpoint file or a run folder, in eval mode.
 
     Args:
-        ema: loads the averaged generator if the checkpoint has one.
+        ema: whether to load the averaged generator, if the checkpoint has one.
 
     Raises:
         CheckpointError: see `gan.runs.checkpoint.read_checkpoint`.

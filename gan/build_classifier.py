@@ -26,14 +26,14 @@ CLASSIFIER_REGISTRIES: dict[str, Mapping[str, object]] = {
         name: entry for name, entry in NORMALIZATIONS.items() if entry.penalty in ("none", "orthogonal")
     },
 }
-"""Registry of each setting of a classifier that is a name."""
+"""Registry of each setting of a classifier that takes a name."""
 
 SIZES = ("depth", "channels", "width", "growth", "shortcut_bn")
-"""Sizes of classifiers; each architecture takes some of them."""
+"""Settings for the size of a classifier; each architecture takes some of them."""
 
 
 def check_classifier_names(config: ClassifierConfig) -> None:
-    """Raises ConfigError for an unknown name in the configuration."""
+    """Raises ConfigError for an unknown name in the configuration, or a normalization that classifiers cannot use."""
     check_registered(config, CLASSIFIER_REGISTRIES)
     architecture(config)
     build_weight_penalty(config)
@@ -86,10 +86,10 @@ def build_weight_penalty(config: ClassifierConfig) -> Callable[[nn.Module], Tens
 def build_classifier_state(
     config: ClassifierConfig, device: torch.device | str = "cpu", num_classes: int | None = None
 ) -> ClassifierState:
-    """Builds the state of a classifier before its first step, with the same numbers on every device.
+    """Builds the state of a classifier before its first step, with the same initial weights on every device.
 
     Args:
-        num_classes: number of classes; None uses that of the data set, which is read only if necessary.
+        num_classes: number of classes; None: that of the data set, which is read only if necessary.
     """
     check_classifier_names(config)
     known = DATASETS[config.data.name].num_classes if num_classes is None else num_classes
@@ -102,7 +102,7 @@ def build_classifier_state(
 
 
 def load_labelled_images(config: ClassifierConfig, split: str) -> ImageData:
-    """Loads the images of a split; training images with the configured labels and number.
+    """Loads the images of a split; the training split has the configured labels and number of images.
 
     Raises:
         ConfigError, DataError: an unknown data set, or missing or unsuitable files.
@@ -115,7 +115,7 @@ def load_labelled_images(config: ClassifierConfig, split: str) -> ImageData:
 
 
 def check_classes(config: ClassifierConfig, state: ClassifierState, images: ImageData) -> None:
-    """Raises DataError if the images have other classes than the training images of the classifier."""
+    """Raises DataError if the classes of the images differ from those that the classifier was trained on."""
     if images.classes != state.class_names:
         raise DataError(
             f"{config.data.root}: the {images.split} images have the classes {', '.join(images.classes[:10])}, "

@@ -16,7 +16,8 @@ class DataError(UserError):
 class DivergenceError(UserError):
     """A run with NaN or infinite values, or one that has collapsed.
 
-    since: last step with a good state.
+    Attributes:
+        since: last step with a good state.
     """
 
     def __init__(self, message: str, since: int = 0) -> None:
@@ -25,8 +26,8 @@ class DivergenceError(UserError):
 
 
 class CheckpointError(UserError):
-    """A checkpoint or run folder that is missing, damaged, of another program, or does not fit the configuration."""
+    """A checkpoint or run folder that is missing, damaged, unreadable or does not fit the configuration."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint that is truncated, modified or of another program."""
+    """A checkpoint file that is truncated, modified or not from this program."""

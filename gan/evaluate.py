@@ -1,4 +1,4 @@
-"""gan-eval: metrics of a checkpoint, a run or a folder of generated images."""
+"""gan-eval: computes metrics of a checkpoint, a run or a folder of generated images."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""gan-eval-classifier: measures of how a trained classifier generalizes, with their protocol."""
+"""gan-eval-classifier: computes generalization measures of a trained classifier."""
 
 from typing import Any
 

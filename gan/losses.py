@@ -1,4 +1,4 @@
-"""Adversarial losses, as functions of logits (N,), and an optional penalty on the discriminator."""
+"""Adversarial losses as functions of logits, and the interface of penalties on the discriminator."""
 
 from typing import NamedTuple, Protocol
 
@@ -19,9 +19,11 @@ class GeneratorLoss(Protocol):
 
 
 class DiscriminatorPenalty(Protocol):
-    """Maps a discriminator and images (B, 3, H, W) to a float32 scalar; `labels` are those of the real images.
+    """Maps a discriminator and images (B, 3, H, W) to a float32 scalar.
 
-    uniforms: random numbers in [0, 1), (B,), for penalties that need them.
+    Args:
+        labels: (B,), of the real images; None if unconditional.
+        uniforms: random numbers in [0, 1), (B,), for penalties that need them.
     """
 
     def __call__(
@@ -30,9 +32,11 @@ class DiscriminatorPenalty(Protocol):
 
 
 class Loss(NamedTuple):
-    """Losses of both networks; each network minimises its own, the discriminator with the penalty added.
+    """Losses that the two networks minimise.
 
-    certain_loss, indifferent_gap: bounds of two alarms, see `gan.training.health`; None: the loss has no such alarm.
+    Attributes:
+        certain_loss, indifferent_gap: bounds of two alarms, see `gan.training.health`; None: no such alarm.
+        penalty: added to the discriminator's loss.
     """
 
     discriminator: DiscriminatorLoss
@@ -74,15 +78,17 @@ LOSSES: dict[str, Loss] = {
     ),
     "wasserstein": Loss(wasserstein_discriminator, negative_logits, indifferent_gap=0.0),
 }
-"""Losses by name. Bounds of the alarms:
+"""Losses by name, with the bounds of their alarms.
 
-certain_loss: mean loss below which the discriminator separates real from generated perfectly: hinge and logistic loss
-are never negative, and near 0 their gradients vanish. 2.5% and 3.6% of a constant discriminator's loss. Trained runs:
-0.6 and more; 60 unnormalized discriminator steps per generator step: 0.001. Penalties are never negative and can only
-hide the sign. The Wasserstein loss has no lower bound.
+certain_loss: mean discriminator loss below which it separates real from generated perfectly. The hinge and the
+logistic loss are never negative, and their gradients vanish near 0. The bounds are 2.5% and 3.6% of a constant
+discriminator's loss. Healthy runs stay above 0.6; a run with 60 unnormalized discriminator steps per generator step
+reached 0.001. Penalties are not negative, so they can hide this sign but not cause it. The Wasserstein loss has no
+lower bound.
 
-indifferent_gap: gap between the mean logits of real and generated images, below which the discriminator cannot tell
-them apart. 1% of a constant discriminator's loss: 2 (hinge), 2 ln 2 (logistic), 0 (Wasserstein). Unlike the loss, the
-gap does not contain the penalty. Trained runs: 0.2 and more. The Wasserstein loss has no scale, and its gap goes to 0
-when training succeeds: only logits that are equal up to rounding are a sign.
+indifferent_gap: difference of the mean logits of real and generated images below which the discriminator cannot tell
+them apart. The bounds are 1% of a constant discriminator's loss, which is 2 (hinge), 2 ln 2 (logistic) or 0
+(Wasserstein). Unlike the loss, the difference does not contain the penalty. Healthy runs stay above 0.2. The
+Wasserstein loss has no scale, and its difference tends to 0 when training succeeds, so the alarm requires logits that
+are equal up to rounding.
 """

@@ -11,8 +11,8 @@ from torch import Tensor
 def random_generator(seed: int, stream: str, step: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
     """Returns a generator seeded by (seed, stream, step); its draws also depend on the type of device.
 
-    The CPU's Mersenne Twister uses 32 bits of seed. Within a stream, steps are mapped to seeds by an odd multiplier, a
-    bijection modulo 2**32, so no two steps of a run have the same numbers.
+    The CPU's Mersenne Twister uses 32 bits of seed. Within a stream, steps are multiplied by an odd number, a bijection
+    modulo 2**32, so no two steps of a run have the same seed.
 
     Args:
         seed: seed of the experiment.
@@ -27,7 +27,7 @@ def random_generator(seed: int, stream: str, step: int = 0, device: torch.device
 
 
 def attempt_seed(seed: int, attempt: int) -> int:
-    """Returns the seed of a run's training attempt, below 2**31: `seed` at attempt 0, another one at each retry."""
+    """Returns the seed of a training attempt, below 2**31: `seed` for attempt 0, a new one for each retry."""
     if attempt == 0:
         return seed
     digest = hashlib.blake2b(f"{seed}/attempt {attempt}".encode(), digest_size=4).digest()

@@ -16,7 +16,7 @@ QUANTIZERS = ("round", "truncate")
 def to_float(images: Tensor, uniforms: Tensor | None = None) -> Tensor:
     """Maps uint8 pixels p (N, 3, H, W) to float32 in [-1, 1): p / 128 - 1, plus u / 128 for `uniforms` u in [0, 1).
 
-    As in the code of Miyato et al. 2018; adding noise makes the grey levels continuous (dequantisation).
+    As in the code of Miyato et al. 2018. The noise makes grey levels continuous (dequantisation).
     """
     scaled = images.float() / 128 - 1
     return scaled if uniforms is None else scaled.add_(uniforms / 128)
@@ -25,7 +25,7 @@ def to_float(images: Tensor, uniforms: Tensor | None = None) -> Tensor:
 def to_uint8(images: Tensor, quantizer: str = "round") -> Tensor:
     """Maps [-1, 1] to uint8 by 127.5 x + 127.5, clamped, rounded half up ("round") or down ("truncate").
 
-    "truncate" is the rule in the evaluation of Miyato et al.; it darkens images by half a grey level on average.
+    Miyato et al. evaluate with "truncate", which darkens images by half a grey level on average.
     """
     if quantizer not in QUANTIZERS:
         raise ConfigError(f"quantizer: got {quantizer!r}, expected one of {', '.join(QUANTIZERS)}")
@@ -46,9 +46,9 @@ def save_png(image: Tensor, path: Path) -> None:
 
 
 def image_grid(images: Tensor, columns: int) -> Tensor:
-    """One picture, uint8 (3, H', W'), of images uint8 (N, 3, H, W) in rows of `columns`, one black pixel apart.
+    """Arranges images, uint8 (N, 3, H, W), in one grid, uint8 (3, H', W'), with one black pixel between them.
 
-    A single image is returned as it is.
+    A single image is returned unchanged.
     """
     if len(images) == 1:
         return images[0]

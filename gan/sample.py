@@ -1,4 +1,4 @@
-"""gan-sample: images and grids from a checkpoint."""
+"""gan-sample: writes generated images and image grids of a checkpoint."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Images from a generator: for sample grids, evaluation and gan-sample."""
+"""Generates images for sample grids, evaluation and gan-sample."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -18,13 +18,13 @@ from gan.training.health import spread
 from gan.training.state import TrainState
 
 GRID_ROWS = 8
-HELD = 2048  # images kept on the device before they are copied to the CPU
+HELD = 2048  # images that are collected on the device before they are copied to the CPU
 STANDING_BATCHES, STANDING_BATCH = 64, 128
 
 
 @contextmanager
 def eval_mode(network: nn.Module, *, gradients: bool = False) -> Iterator[nn.Module]:
-    """Running statistics, no gradients unless wanted; every module's mode is put back."""
+    """Context with a network in eval mode, by default without gradients; restores the mode of every module."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -44,24 +44,24 @@ def generate(
     device: torch.device | str,
     quantizer: str = "round",
 ) -> Tensor:
-    """Images uint8 (N, 3, H, W) on the CPU, with running batch-norm statistics, in float32.
+    """Generates images, uint8 (N, 3, H, W) on the CPU, in float32 with running batch-norm statistics.
 
     Args:
         latents: float32 (N, z_dim).
         labels: int64 (N,) for a conditional generator, None otherwise.
 
     Raises:
-        UserError: images that are not finite.
+        UserError: an image has NaN or infinite values.
     """
     batches = generated_batches(generator, latents, labels, batch_size=batch_size, device=device, quantizer=quantizer)
     return collected(batches, len(latents))
 
 
 def collected(batches: Iterator[Tensor], count: int) -> Tensor:
-    """All batches together, on the CPU; from a device HELD images at a time, because each copy waits for it.
+    """Concatenates batches on the CPU; copies HELD images at a time, because each copy waits for the device.
 
     Args:
-        count: of all images, for a progress bar on a terminal where they are many.
+        count: total number of images; above HELD, a progress bar is shown on a terminal.
     """
     parts: list[Tensor] = []
     held: list[Tensor] = []
@@ -83,10 +83,10 @@ def generated_batches(
     device: torch.device | str,
     quantizer: str = "round",
 ) -> Iterator[Tensor]:
-    """The images of `generate`, batch by batch, on the device, for which nothing waits before the last.
+    """Yields the images of `generate` in batches on the device, without waiting for it before the last one.
 
     Raises:
-        UserError: after the last batch, images that are not finite.
+        UserError: after the last batch, if an image has NaN or infinite values.
     """
     finite = torch.ones((), dtype=torch.bool, device=device)
     latents = latents.to(device)
@@ -105,11 +105,11 @@ def generated_batches(
 def standing_statistics(
     generator: nn.Module, config: Config, num_classes: int, device: torch.device | str
 ) -> Iterator[None]:
-    """Batch-norm statistics taken anew over STANDING_BATCHES batches of STANDING_BATCH images; the old ones come back.
+    """Context in which a generator's batch-norm statistics are recomputed from samples; restores the old ones.
 
-    Brock et al. 2019, section 4.1. They replace running averages that lag behind the weights, or, in an averaged
-    generator, were collected with other weights. Latents, truncated as eval.truncation says, and uniform labels are
-    drawn by eval.seed.
+    Brock et al. 2019, section 4.1, with STANDING_BATCHES batches of STANDING_BATCH images. Running averages lag behind
+    the weights or, in an averaged generator, come from other weights. Latents, truncated by eval.truncation, and
+    uniform labels are drawn from eval.seed.
     """
     norms = [module for module in generator.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, {name: buffer.clone() for name, buffer in norm.named_buffers()}) for norm in norms]
@@ -136,10 +136,10 @@ def standing_statistics(
 def make_sampler(
     generator: nn.Module, config: Config, num_classes: int, device: torch.device | str
 ) -> Callable[[int, int], tuple[Tensor, Tensor | None]]:
-    """(count, seed) -> images uint8 (count, 3, H, W) and, if conditional, labels int64 (count,).
+    """Returns a function (count, seed) -> images uint8 (count, 3, H, W), labels int64 (count,).
 
-    Latents and labels are drawn on the CPU: the same for every device and batch size. Classes are exactly balanced or
-    uniform, as eval.labels says.
+    The labels are None for an unconditional generator; eval.labels chooses balanced classes or uniform draws. Latents
+    and labels are drawn on the CPU, so they are equal for every device and batch size.
     """
 
     def sampler(count: int, seed: int) -> tuple[Tensor, Tensor | None]:
@@ -159,12 +159,12 @@ def drawn_batches(
     seed: int,
     part: slice = slice(None),
 ) -> tuple[Iterator[Tensor], Tensor | None]:
-    """The images of `make_sampler` as batches on the device, made when they are asked for, and their labels.
+    """Returns the images of `make_sampler` as batches on the device, generated on demand, and the labels.
 
     Args:
-        part: of the images; the labels are those of all.
+        part: rows to generate; the returned labels are those of all rows.
     """
-    whole = -(-count // 16) * 16  # else the last numbers depend on how many are drawn
+    whole = -(-count // 16) * 16  # otherwise the last numbers of torch.randn depend on the count
     latents = draw(whole, config, random_generator(seed, "samples"))[:count]
     labels = draw_classes(count, num_classes, config.eval.labels, seed)
     batches = generated_batches(
@@ -179,13 +179,13 @@ def drawn_batches(
 
 
 def draw(count: int, config: Config, random: torch.Generator) -> Tensor:
-    """Latents (count, z_dim), truncated where eval.truncation says so."""
+    """Draws latents (count, z_dim), truncated if eval.truncation is set."""
     bound, z_dim = config.eval.truncation, config.generator.z_dim
     return draw_truncated_latents(count, z_dim, random, bound) if bound else draw_latents(count, z_dim, random)
 
 
 def draw_classes(count: int, num_classes: int, policy: str, seed: int) -> Tensor | None:
-    """Labels int64 (count,) by a policy, "balanced" or "uniform"; None without classes."""
+    """Draws labels, int64 (count,), by a policy, "balanced" or "uniform"; returns None without classes."""
     if not num_classes:
         return None
     if policy == "balanced":
@@ -194,14 +194,14 @@ def draw_classes(count: int, num_classes: int, policy: str, seed: int) -> Tensor
 
 
 def chosen_generator(state: TrainState, ema: bool) -> nn.Module:
-    """The averaged generator if wanted and kept, else the raw one."""
+    """Returns the averaged generator if `ema` is set and the state has one, else the raw generator."""
     return state.average if ema and state.average is not None else state.generator
 
 
 def fixed_samples(config: Config, state: TrainState) -> Tensor:
-    """Images from latents that never change during a run, uint8 (rows, GRID_ROWS, 3, H, W), in rows of a grid.
+    """Generates the rows of a sample grid, uint8 (rows, GRID_ROWS, 3, H, W), from latents that are fixed for a run.
 
-    Conditional: a row per class, 10 at most.
+    A conditional model has one row per class, at most 10.
     """
     num_rows = min(state.num_classes, 10) or GRID_ROWS
     count = num_rows * GRID_ROWS
@@ -212,9 +212,9 @@ def fixed_samples(config: Config, state: TrainState) -> Tensor:
 
 
 def grid_sampler(config: Config, state: TrainState, images: ImageData) -> Callable[[], tuple[Tensor, float]]:
-    """Returns a function that draws the sample grid, uint8 (3, H, W), and its spread.
+    """Returns a function that generates the sample grid, uint8 (3, H, W), and computes its spread.
 
-    The spread is in units of that of about 1000 real images.
+    The spread is relative to that of about 1000 real images.
     """
     real = spread(images.images[:: max(1, len(images.images) // 1000)].unsqueeze(0)) if len(images.images) > 1 else 0.0
 
@@ -226,11 +226,11 @@ def grid_sampler(config: Config, state: TrainState, images: ImageData) -> Callab
 
 
 def slerp(start: Tensor, end: Tensor, num: int) -> Tensor:
-    """Spherical interpolation: `num` points from each start to its end, both included, (N, num, z_dim).
+    """Interpolates spherically from each start to its end, both included, in `num` points, (N, num, z_dim).
 
     sin((1 - t) a) / sin(a) start + sin(t a) / sin(a) end, with a the angle between them and t from 0 to 1 (Shoemake
-    1985). White 2016 proposed it for latents: normal latents of many dimensions have nearly the same length, which
-    points on the arc keep and points on a straight line do not. Parallel latents are interpolated linearly.
+    1985). White 2016 proposed it for latents: normal latents of many dimensions have nearly the same length. Points on
+    the arc keep this length; points on a straight line do not. Parallel latents are interpolated linearly.
 
     Args:
         start, end: (N, z_dim).

@@ -1,4 +1,4 @@
-"""gan-train: trains a GAN as a configuration says."""
+"""gan-train: trains a GAN from a configuration."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""gan-train-classifier: trains an image classifier as a configuration says."""
+"""gan-train-classifier: trains an image classifier from a configuration."""
 
 from typing import Any
 

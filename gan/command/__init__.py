@@ -1,4 +1,4 @@
-"""Base of the commands: errors as one sentence, help with examples. Imports no torch before a command needs it."""
+"""Base class of the commands: error messages without tracebacks, help with examples. Imports torch only if needed."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -11,9 +11,10 @@ from gan.errors import UserError
 
 
 class Command(click.Command):
-    """Click command that reports user errors as one sentence, without a traceback, with exit status 2."""
+    """Click command that prints the message of a user error without a traceback and exits with status 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
         try:
             with _recorded():
                 return super().invoke(ctx)
@@ -25,7 +26,7 @@ class Command(click.Command):
         raise SystemExit(2)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the examples without refilling their lines."""
+        """Writes the examples without re-wrapping their lines."""
         if self.epilog:
             formatter.write_paragraph()
             for line in self.epilog.strip().splitlines():
@@ -33,7 +34,7 @@ class Command(click.Command):
 
 
 def _recorded() -> AbstractContextManager[None]:
-    """Tells torchrun, where it started this process, why the command failed."""
+    """Context that records the cause of a failure for torchrun, if torchrun started this process."""
     if "TORCHELASTIC_ERROR_FILE" not in os.environ:
         return nullcontext()
     from gan.runtime.distributed import recorded
@@ -42,7 +43,7 @@ def _recorded() -> AbstractContextManager[None]:
 
 
 def _explanation(error: Exception) -> str:
-    """One sentence for an error that a user, the settings or another process caused; "" for a bug."""
+    """Returns the message for an error caused by the user, the settings or another process; "" for a bug."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):
@@ -66,5 +67,5 @@ def _explain_runtime(error: MemoryError | RuntimeError) -> str:
 
 
 def describe(registries: Mapping[str, Iterable[str]]) -> str:
-    """One line per registry: the setting, and the names it accepts."""
+    """Returns one line per registry: the setting and the names it accepts."""
     return "\n".join(f"{place}: {', '.join(names)}" for place, names in registries.items())

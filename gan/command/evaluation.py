@@ -1,4 +1,4 @@
-"""Body of gan-eval and gan-eval-classifier. Imports torch only after the options are checked."""
+"""Implementation of gan-eval and gan-eval-classifier. Imports torch only after the options are checked."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,12 @@ from gan.errors import ConfigError
 
 
 def evaluation_command(kind: type[AnyConfig], options: EvaluationOptions) -> None:
-    """Does what the options ask for; `kind` is the class of the configurations."""
+    """Runs an evaluation command.
+
+    Args:
+        kind: class of the configurations.
+        options: values of the command-line options.
+    """
     if options.list_names:
         from gan.measuring.checkpoints import KINDS
 

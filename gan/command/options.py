@@ -1,4 +1,4 @@
-"""Options that several commands share. Imports no torch."""
+"""Command-line options that several commands share. Imports no torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FOLDER = click.Path(path_type=Path)
 
 
 def read_seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
-    """Click callback: "0,1,2" -> (0, 1, 2), and () for an option that is not given."""
+    """Click callback that parses seeds such as "0,1,2"; returns () if the option is not given."""
     try:
         seeds = tuple(int(seed) for seed in value.split(",")) if value is not None else ()
     except ValueError:
@@ -44,7 +44,7 @@ TRAINING = (
     click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one setting; may be repeated."),
     click.option(
         "--run",
-        "--run-folder",  # torchrun takes "--run" for an abbreviation of its own --run-path
+        "--run-folder",  # torchrun would read "--run" as an abbreviation of its own --run-path
         "run_folder",
         type=FOLDER,
         help="Folder of the run. [default: runs/<name>-<time>]",
@@ -91,7 +91,7 @@ EVALUATION = (
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Values of the options in TRAINING, and of --profile where a command has it."""
+    """Values of the options in TRAINING, and of --profile, which only gan-train has."""
 
     config_names: tuple[str, ...]
     variants: tuple[str, ...]
@@ -114,7 +114,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Values of the options in EVALUATION, and of those that only gan-eval has."""
+    """Values of the options in EVALUATION, and of the options that only gan-eval has."""
 
     metrics: str | None
     checkpoint: Path | None
@@ -143,7 +143,7 @@ def check_source(checkpoint: Path | None, run: Path | None, best: bool) -> None:
 
 
 def with_options(*options: Decorator) -> Decorator:
-    """Decorates a function with click options, which --help shows in this order."""
+    """Returns a decorator that adds click options to a function; --help shows them in this order."""
 
     def decorate(function: Decorated) -> Decorated:
         for option in reversed(options):

@@ -1,4 +1,4 @@
-"""Several runs from one command: every configuration with every seed, as local processes or as Slurm jobs."""
+"""Trains several runs from one command, every configuration with every seed, locally or as Slurm jobs."""
 
 import os
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def train_several(kind: type[AnyConfig], module: str, options: TrainingOptions) 
     """Trains every configuration with every seed, each in a process that runs `module`.
 
     Raises:
-        ConfigError: a configuration or the device is not usable; no run is started then.
+        ConfigError: a configuration or the device cannot be used; no run has been started.
     """
     configs = _configs(kind, options)
     from gan.runtime.device import devices_for_runs
@@ -37,7 +37,7 @@ def train_several(kind: type[AnyConfig], module: str, options: TrainingOptions) 
 
 
 def submit_several(kind: type[AnyConfig], module: str, options: TrainingOptions) -> None:
-    """Submits one Slurm job for each run and returns; a job that is queued again resumes its run."""
+    """Submits one Slurm job for each run and returns; a requeued job resumes its run."""
     assert options.slurm is not None
     resources = parse_resources(options.slurm)
     planned = _plan(_configs(kind, options), module, options, [options.device], ["--resume"])
@@ -52,10 +52,10 @@ def _tell(line: str) -> None:
 
 
 def _configs(kind: type[AnyConfig], options: TrainingOptions) -> list[tuple[str, str]]:
-    """The name of each configuration, and the value of --config that stands for it.
+    """Loads and checks the configurations; returns the name and the value of --config of each.
 
     Raises:
-        ConfigError: a configuration is not usable, or none is given.
+        ConfigError: a configuration cannot be used, or none is given.
     """
     if options.print_config:
         raise ConfigError("--print-config: prints one configuration; leave --seeds and --slurm away, name one --config")
@@ -78,7 +78,7 @@ def _plan(
     devices: Sequence[str],
     flags: Sequence[str] = (),
 ) -> list[Planned]:
-    """Every configuration with every seed, with the options given and further `flags`.
+    """Plans a run of every configuration with every seed, with the given options and `flags`.
 
     Raises:
         ConfigError: two runs would share a folder.

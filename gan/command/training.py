@@ -1,4 +1,4 @@
-"""Body of gan-train and gan-train-classifier. Imports torch only after the options are checked."""
+"""Implementation of gan-train and gan-train-classifier. Imports torch only after the options are checked."""
 
 import sys
 
@@ -13,12 +13,13 @@ from gan.errors import ConfigError
 
 
 def train_command(kind: type[AnyConfig], command: str, module: str, options: TrainingOptions) -> None:
-    """Does what the options ask for.
+    """Runs a training command.
 
     Args:
         kind: class of the configurations.
-        command: name of the command, which run.json records.
-        module: name of its module, which is run for each of several runs.
+        command: name of the command, recorded in run.json.
+        module: name of its module, which is executed for each of several runs.
+        options: values of the command-line options.
     """
     if options.list_names:
         from gan.runs.engine import KINDS

@@ -1,7 +1,7 @@
 """Settings of a classifier, its training and its evaluation. Imports no torch.
 
-The defaults are ResNet-110 on CIFAR-100 as Sanyal et al. 2020 train it (5.1 and appendix D). A configuration file holds
-the differences.
+The defaults are ResNet-110 on CIFAR-100 as trained by Sanyal et al. 2020, section 5.1 and appendix D. A configuration
+file contains only settings that differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ from gan.config.loading import Experiment, load, validated
 
 
 def _as_tuple(given: Any) -> Any:
-    """Converts a list from YAML."""
+    """Converts a list from YAML to a tuple."""
     if not isinstance(given, list | tuple):
         raise ValueError("a list such as [150, 250]")
     return tuple(given)
@@ -72,7 +72,7 @@ class LabelledDataSettings(DataSettings):
 class ClassifierSettings(NormalizationSettings):
     """Architecture of the classifier and its weight normalization. See docs/classifiers.md.
 
-    A size that is null is the paper's.
+    A size of null means that of the architecture's paper.
     """
 
     name: Name = setting("resnet", "architecture, a key of gan.models.classifiers.CLASSIFIERS")
@@ -89,7 +89,7 @@ class ClassifierSettings(NormalizationSettings):
 
 
 class ClassifierTrainSettings(Section):
-    """Training of a classifier by SGD with momentum on cross-entropy, and how often a run reports and saves."""
+    """Training of a classifier by SGD with momentum on cross-entropy, and intervals of logging and saving."""
 
     epochs: Epochs = setting(300, "passes over the training images; 0: save the initial network")
     stop_accuracy: Annotated[float, Field(ge=0, le=1)] = setting(
@@ -131,14 +131,14 @@ class ClassifierTrainSettings(Section):
 
 
 class ClassifierEvaluationSettings(MeasureSettings):
-    """Measures of a trained classifier, and the images they are taken on. See docs/generalization.md."""
+    """Measures of a trained classifier, and the images on which they are computed. See docs/generalization.md."""
 
     metrics: Text = without_effect("accuracy,margin,complexity,spectra", "measures, separated by commas")
     split: Literal["train", "test"] = setting("train", "split that is measured; train has the labels of training")
 
 
 class ClassifierConfig(Experiment):
-    """Configuration of a classifier's run."""
+    """Configuration of a classifier run."""
 
     kind: ClassVar[str] = "classifier"
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -154,15 +154,15 @@ class ClassifierConfig(Experiment):
 def load_classifier_config(
     path_or_name: str | Path, overrides: Sequence[str] = (), variants: Sequence[str | Path] = ()
 ) -> ClassifierConfig:
-    """See `gan.config.loading.load`."""
+    """Loads a classifier configuration; see `gan.config.loading.load`."""
     return load(ClassifierConfig, path_or_name, overrides, variants)
 
 
 def validate_classifier(content: dict[str, Any], place: str) -> ClassifierConfig:
-    """See `gan.config.loading.validated`."""
+    """Validates the settings of a classifier run; see `gan.config.loading.validated`."""
     return validated(ClassifierConfig, content, place)
 
 
 def available_classifier_configs() -> list[str]:
-    """Names of classifier configurations in ./configs and in the package."""
+    """Returns the names of classifier configurations in ./configs and in the package."""
     return [name for name in find_configs() if name.startswith(CLASSIFIERS)]

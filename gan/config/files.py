@@ -17,10 +17,10 @@ CLASSIFIERS = "classifier_"
 
 
 def find_config(name: str | Path, beside: Path | None = None) -> Path:
-    """Returns a path as given, or a file of that name in ./configs or among the installed configurations.
+    """Returns a path to an existing file, or the file of that name in ./configs or among the installed configurations.
 
     Args:
-        name: ".yaml" may be left out.
+        name: path or name, with or without ".yaml".
         beside: folder that is searched first, for a base.
 
     Raises:
@@ -38,12 +38,12 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
 
 
 def _as_options(config: str, changes: Iterable[str]) -> str:
-    """Command-line options for a configuration with variants and settings."""
+    """Returns command-line options for a configuration with variants and settings."""
     return " ".join([f"--config {config}", *(f"--{'set' if '=' in each else 'with'} {each}" for each in changes)])
 
 
 def _as_base(config: str, changes: Iterable[str]) -> str:
-    """List of bases for a configuration with variants, and the settings to add."""
+    """Returns a list of bases for a configuration with variants, and the settings to add."""
     kind = "classifier" if config.startswith(CLASSIFIERS) else "gan"
     bases = ", ".join([config, *(f"variants/{kind}/{each}" for each in changes if "=" not in each)])
     settings = " and ".join(each for each in changes if "=" in each)
@@ -51,10 +51,10 @@ def _as_base(config: str, changes: Iterable[str]) -> str:
 
 
 def find_variant(kind: str, name: str | Path) -> Path:
-    """Returns a path as given, or a variant of that name in ./configs/variants/<kind> or among the installed ones.
+    """Returns a path to an existing file, or a variant in ./configs/variants/<kind> or among the installed ones.
 
     Raises:
-        ConfigError: there is no such file; the message has the nearest name, or all.
+        ConfigError: there is no such file; the message has the nearest name, or lists all.
     """
     found = _find(name, (Path(), *_variant_folders(kind)))
     if found is not None:
@@ -75,9 +75,9 @@ def find_variants(kind: str) -> list[str]:
 
 
 def catalogue(kind: str) -> str:
-    """Returns all configurations and variants for "gan" or "classifier" in groups, a line of description each.
+    """Returns all configurations and variants for "gan" or "classifier" in groups, with a line of description each.
 
-    A file's first line says both, "# GROUP: DESCRIPTION".
+    The first line of a file has the form "# GROUP: DESCRIPTION".
     """
     configs = [
         path
@@ -93,7 +93,7 @@ def catalogue(kind: str) -> str:
 
 
 def _description(path: Path) -> tuple[str, str]:
-    """Group and description in a file's first line, ("others", "") without one."""
+    """Returns group and description from the first line of a file, ("others", "") without a comment there."""
     with path.open(encoding="utf-8", errors="replace") as file:
         first = file.readline()
     if not first.startswith("#"):
@@ -113,7 +113,7 @@ def _variant_folders(kind: str) -> tuple[Path, ...]:
 
 
 def _unique(folders: Iterable[Path]) -> list[Path]:
-    """YAML files in some folders by name; of one name, the file in the first folder."""
+    """Returns the YAML files in the folders, sorted by name; of files with equal names, the one in the first folder."""
     found: dict[str, Path] = {}
     for folder in folders:
         for path in folder.glob("*.yaml"):
@@ -122,7 +122,7 @@ def _unique(folders: Iterable[Path]) -> list[Path]:
 
 
 def _find(name: str | Path, folders: Iterable[Path]) -> Path | None:
-    """The given path, with or without its suffix, in the first folder that has it."""
+    """Returns the path of this name, with or without its suffix, in the first folder that has it."""
     name = Path(name)
     candidates = (folder / named for folder in folders for named in (name, _with_suffix(name)))
     return next(filter(_is_file, candidates), None)
@@ -133,7 +133,7 @@ def _with_suffix(name: Path) -> Path:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is such a file; False for a name that is too long for one."""
+    """Returns whether a path is a file; False if its name is too long for the file system."""
     try:
         return path.is_file()
     except OSError:

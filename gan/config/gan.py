@@ -1,7 +1,7 @@
 """Settings of a GAN, its training and its evaluation. Imports no torch.
 
-The defaults are CIFAR-10 with the SN-GAN ResNet: Miyato et al. 2018 as coded by its authors. A configuration file holds
-the differences.
+The defaults are the SN-GAN ResNet on CIFAR-10, as in the code of Miyato et al. 2018. A configuration file contains only
+settings that differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ from gan.config.loading import Experiment, load, validated
 
 
 class DataSettings(Section):
-    """The data set, and how its images become square and small. See docs/data.md."""
+    """The data set, and how its images are cropped and resized. See docs/data.md."""
 
     name: Name = setting("cifar10", "data set, a key of gan.data.DATASETS")
     root: Text = without_effect("data", "folder or archive that holds the data set")
@@ -101,7 +101,7 @@ class DiscriminatorSettings(NormalizationSettings):
 
 
 class TrainSettings(Section):
-    """Training of a GAN, and how often a run reports and saves. Steps are generator updates."""
+    """Training of a GAN, and intervals of logging, saving and evaluation. Steps are generator updates."""
 
     steps: Interval = setting(50_000, "generator updates; 0: save the initial networks")
     batch_size: Size = setting(64, "real images per discriminator step, in all processes together; as many fake ones")
@@ -124,7 +124,7 @@ class TrainSettings(Section):
         "fp32", "tf32: convolutions on a GPU; bf16: autocast of the forward passes"
     )
     seed: Seed = setting(0, "random seed of the run")
-    # Without effect: its rounding differs as that of another device does.
+    # Not part of the identity: a CUDA graph changes only the rounding, as another device does.
     fast: Literal["auto", "on", "off"] = without_effect(
         "off", "capture iterations as CUDA graphs; auto: if possible; on: stop if a capture fails"
     )
@@ -144,7 +144,7 @@ class TrainSettings(Section):
 
 
 class EvaluationSettings(Settings):
-    """Evaluation of a GAN: the protocol, and how images are generated. See docs/metrics.md."""
+    """Evaluation of a GAN: the protocol, and the generation of images. See docs/metrics.md."""
 
     reference: Literal["train", "test"] | None = setting(
         None, "split that generated images are compared with; null: the protocol's"
@@ -168,7 +168,7 @@ class EvaluationSettings(Settings):
 
 
 class Config(Experiment):
-    """Configuration of a GAN's run."""
+    """Configuration of a GAN run."""
 
     kind: ClassVar[str] = "gan"
     renamed: ClassVar[Mapping[tuple[str, str], str]] = {("train", "keep_checkpoints"): "keep_last"}
@@ -183,15 +183,15 @@ class Config(Experiment):
 
 
 def load_config(path_or_name: str | Path, overrides: Sequence[str] = (), variants: Sequence[str | Path] = ()) -> Config:
-    """See `gan.config.loading.load`."""
+    """Loads a GAN configuration; see `gan.config.loading.load`."""
     return load(Config, path_or_name, overrides, variants)
 
 
 def validate(content: dict[str, Any], place: str) -> Config:
-    """See `gan.config.loading.validated`."""
+    """Validates the settings of a GAN run; see `gan.config.loading.validated`."""
     return validated(Config, content, place)
 
 
 def available_configs() -> list[str]:
-    """Names of GAN configurations in ./configs and in the package."""
+    """Returns the names of GAN configurations in ./configs and in the package."""
     return [name for name in find_configs() if not name.startswith(CLASSIFIERS)]

@@ -1,6 +1,6 @@
-"""Typed and frozen settings, and how a configuration is composed of files, variants and overrides.
+"""Composes a typed and frozen configuration of files, variants and overrides. Imports no torch.
 
-The settings themselves are in gan/config/gan.py and gan/config/classifier.py. This module imports no torch.
+The settings themselves are in gan/config/gan.py and gan/config/classifier.py.
 """
 
 import hashlib
@@ -18,17 +18,18 @@ from gan.config.reading import parse_yaml, read_mapping, write_yaml
 from gan.errors import ConfigError
 
 MAX_DEPTH = 3
-"""Names in the place of a setting, as in eval.nd.steps."""
+"""Maximum number of names in the place of a setting, such as eval.nd.steps."""
 MAX_FILES = 100
-"""Files that one configuration is composed of, repetitions counted."""
+"""Maximum number of files that a configuration is composed of, counted with repetitions."""
 
 
 class Experiment(Section):
-    """Everything that a run of some kind depends on.
+    """Configuration of a run, of any kind.
 
-    kind: what is trained, as run.json says it.
-    renamed: settings (section, name) by the names that earlier versions gave them -> what they are called now.
-    elsewhere: sections that other kinds of experiments have -> the command that those are for.
+    Attributes:
+        kind: kind of the run, as stored in run.json.
+        renamed: maps settings (section, old name) of earlier versions to their present names.
+        elsewhere: maps sections of other kinds of runs to the commands that read them.
     """
 
     kind: ClassVar[str] = ""
@@ -38,11 +39,12 @@ class Experiment(Section):
     name: Name = without_effect("", "of the experiment; empty: the file's name")
 
     def identity(self) -> str:
-        """SHA-256 (16 hex digits) over the settings of training that change the result."""
+        """Returns the SHA-256 (16 hex digits) of the settings that change the result of training."""
         settings = json.dumps(dict(training_settings(self)), sort_keys=True)
         return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
+        """Returns all settings as YAML, which `load` reads back equal."""
         return write_yaml(self.model_dump())
 
 
@@ -50,14 +52,14 @@ Kind = TypeVar("Kind", bound=Experiment)
 
 
 def training_settings(config: Experiment) -> Iterator[tuple[str, Any]]:
-    """(place, value) of every setting that changes what training produces; evaluation is not among them."""
+    """Yields (place, value) of every setting that changes the result of training, without those of evaluation."""
     for place, has_effect, value in leaves(config):
         if has_effect and not place.startswith("eval."):
             yield place, value
 
 
 def differences(ours: Experiment, theirs: Experiment) -> list[str]:
-    """Settings of training in which two configurations differ, as "place: ours, theirs"."""
+    """Returns the training settings in which two configurations differ, as "place: ours, theirs"."""
     relevant = {place for config in (ours, theirs) for place, _ in training_settings(config)}
     others = {place: value for place, _, value in leaves(theirs)}
     values = [(place, value) for place, _, value in leaves(ours) if place in relevant]
@@ -73,10 +75,10 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_new_names(kind: type[Experiment], content: dict[str, Any], place: str) -> dict[str, Any]:
-    """Settings under the names they have now.
+    """Replaces old names of settings by their present ones.
 
     Raises:
-        ConfigError: one is given under its old name and its new one.
+        ConfigError: a setting is given under both its old and its new name.
     """
     for (section, old), new in kind.renamed.items():
         settings = content.get(section)
@@ -104,15 +106,15 @@ def _apply_override(kind: type[Experiment], content: dict[str, Any], override: s
 
 
 class OtherKindError(ConfigError):
-    """A configuration of another kind of experiment."""
+    """A configuration of another kind of run."""
 
 
 def validated(kind: type[Kind], content: dict[str, Any], place: str) -> Kind:
-    """Settings from a mapping of plain values.
+    """Validates a mapping of plain values and returns the configuration.
 
     Raises:
-        ConfigError: an experiment of another kind; or the first few mistakes: where, what was got, what was expected,
-            the nearest valid name.
+        ConfigError: a configuration of another kind, or invalid settings. The message lists the first few: the place,
+            the value, the expected values and the nearest valid name.
     """
     for section, command in kind.elsewhere.items():
         if section in content:
@@ -132,11 +134,11 @@ def load(
     have bases. The default name is that of the file and of the variants, such as "cifar10_srn50-jpeg".
 
     Args:
-        overrides: texts of the form "section.name=value".
-        variants: names or paths of files of differences, see `find_variant`.
+        overrides: settings in the form "section.name=value".
+        variants: names or paths of variants, see `find_variant`.
 
     Raises:
-        ConfigError: see `find_config`, `find_variant` and `validated`; or bases that form a cycle.
+        ConfigError: bases form a cycle, or see `find_config`, `find_variant` and `validated`.
     """
     path = find_config(path_or_name)
     content = {"name": path.stem, **_composed(kind, path)}
@@ -161,10 +163,10 @@ def _overridden(kind: type[Kind], content: dict[str, Any], overrides: Sequence[s
 
 
 def _composed(kind: type[Experiment], path: Path) -> dict[str, Any]:
-    """Settings of a file laid over those of its bases.
+    """Merges the settings of a file into those of its bases.
 
     Raises:
-        ConfigError: a file is among its own bases, or there are too many of them.
+        ConfigError: a file is among its own bases, or there are more than MAX_FILES files.
     """
     num_files = 0
 

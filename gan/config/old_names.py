@@ -1,4 +1,4 @@
-"""New forms of the names that configurations had when every combination was a file of its own."""
+"""Maps old configuration names, from when every combination had its own file, to their present forms."""
 
 import re
 from collections.abc import Container
@@ -26,16 +26,16 @@ _CHANGES: dict[str, list[str]] = {
     "celeba": [],
     "celeba_small": ["small64"],
 }
-"""Variants, and settings as section.name=value, that an old family of names stands for."""
+"""Variants, and settings as section.name=value, that replace each family of old names."""
 
 
 def new_form(name: str, configs: Container[str]) -> tuple[str, list[str]] | None:
-    """Returns the configuration that an old name stands for and the changes to it, None for any other name.
+    """Returns the configuration that replaces an old name and the changes to it, None for any other name.
 
     Changes are names of variants, and settings as section.name=value.
 
     Args:
-        configs: names of the configurations that there are now.
+        configs: names of the present configurations.
     """
     if old := _CLASSIFIER.fullmatch(name):
         config = f"classifier_cifar10_small_{old['network']}"

@@ -1,4 +1,4 @@
-"""YAML as people write it: 2e-4 is a number, only true and false are booleans, no key twice, no aliases, no tags."""
+"""Strict YAML: 2e-4 is a number, only true and false are booleans; no repeated keys, aliases or tags."""
 
 import re
 from pathlib import Path
@@ -10,11 +10,11 @@ from evaluation.settings.mistakes import short
 from gan.errors import ConfigError
 
 MAX_FILE_BYTES = 100_000
-"""Largest configuration file, thirty times the longest one: YAML is slow to read."""
+"""Maximum size of a configuration file, thirty times the largest one: parsing YAML is slow."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader with the numbers, booleans and nulls below, which refuses repeated keys, aliases and tags."""
+    """Safe loader that resolves numbers, booleans and nulls as below and refuses repeated keys, aliases and tags."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()
@@ -56,7 +56,7 @@ _Loader.add_implicit_resolver(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that `_Loader` would read as something else."""
+    """Safe dumper that quotes every text that `_Loader` would not read as text."""
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

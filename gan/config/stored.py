@@ -1,4 +1,4 @@
-"""Configuration of a run: by the name of a file, or as stored in the folder of a run to resume."""
+"""Loads the configuration of a run from a file, or from the folder of a run to resume."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def resolve_config(
     """Loads the configuration `name`, or without a name the one stored in the run to resume.
 
     Raises:
-        ConfigError: there is neither, or see `gan.config.loading.load`.
+        ConfigError: neither is given, or see `gan.config.loading.load`.
     """
     if name is not None:
         return load(kind, name, overrides, variants)
@@ -37,7 +37,7 @@ def resolve_config(
 
 
 def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = (), variants: Sequence[str] = ()) -> AnyConfig:
-    """Loads the configuration of a GAN or of a classifier.
+    """Loads the configuration of a GAN or of a classifier run.
 
     Raises:
         ConfigError: see `gan.config.loading.load`.

@@ -1,1 +1,1 @@
-"""Several runs: as local processes or as Slurm jobs."""
+"""Launches several runs as local processes or as Slurm jobs."""

@@ -1,4 +1,4 @@
-"""Several runs as parallel processes: one small GAN leaves most of a GPU, and most cores of a CPU, idle."""
+"""Runs several trainings as parallel processes: one small GAN leaves most of a GPU or of a CPU's cores idle."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ Say = Callable[[str], None]
 
 
 class Planned(NamedTuple):
-    """A run as a process: `python -m module arguments`, whose lines are printed with the name of `folder`."""
+    """A run to start as `python -m module arguments`; its output lines are prefixed with the name of `folder`."""
 
     folder: Path
     arguments: list[str]
@@ -25,7 +25,13 @@ class Planned(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """End of a process: exit status (-1 if it did not start), wall time, and whether a signal was forwarded to it."""
+    """End of a process.
+
+    Attributes:
+        status: exit status, -1 if the process was not started.
+        seconds: wall time.
+        stopped: whether a signal was forwarded to it.
+    """
 
     status: int
     seconds: float
@@ -43,8 +49,8 @@ def plan(
     """Plans every configuration with every seed, in `folder`/<name>-seed<seed>, on the devices in turn.
 
     Args:
-        configs: name of each, and its value of --config.
-        seeds: values of train.seed; without any it stays as it is, and the folder is `folder`/<name>.
+        configs: name and value of --config of each configuration.
+        seeds: values of train.seed; if empty, the setting is not changed and the folder is `folder`/<name>.
         arguments: further arguments of every run.
         module: module of the command.
     """
@@ -62,8 +68,8 @@ def run_all(planned: Sequence[Planned], at_once: int, say: Say) -> list[Ended]:
     """Runs at most `at_once` processes in parallel and returns how each ended.
 
     A run that fails does not stop the others. The first Ctrl-C or SIGTERM is forwarded to the running processes, which
-    save and stop, and no more are started; the second ends them at once. Unless OMP_NUM_THREADS is set, the runs share
-    the cores.
+    save and stop, and no more are started; the second one ends them immediately. Unless OMP_NUM_THREADS is set, the
+    cores are divided equally among the parallel runs.
     """
     threads = max(1, (os.cpu_count() or 1) // at_once)
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
@@ -72,15 +78,15 @@ def run_all(planned: Sequence[Planned], at_once: int, say: Say) -> list[Ended]:
 
 
 class _Processes:
-    """Running processes, to forward signals to."""
+    """Running processes, to which signals are forwarded."""
 
     def __init__(self) -> None:
         self.running: set[subprocess.Popen[str]] = set()
         self.stopped = False
-        self._lock = threading.RLock()  # the signal's handler may interrupt its own thread
+        self._lock = threading.RLock()  # reentrant: `send`, a signal handler, may interrupt `run` in the same thread
 
     def run(self, run: Planned, environment: dict[str, str], say: Say) -> Ended:
-        """Runs one process and passes its lines to `say`."""
+        """Runs one process and passes its output lines to `say`."""
         start = time.monotonic()
         command = [sys.executable, "-m", run.module, *run.arguments]
         with self._lock:
@@ -93,7 +99,7 @@ class _Processes:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                start_new_session=True,  # a terminal's Ctrl-C reaches it through `send` only, once
+                start_new_session=True,  # so a terminal's Ctrl-C reaches it only through `send`
             )
             self.running.add(process)
         with process:
@@ -104,6 +110,7 @@ class _Processes:
         return Ended(process.returncode, time.monotonic() - start, self.stopped)
 
     def send(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler that forwards the signal to all running processes."""
         with self._lock:
             self.stopped = True
             for process in self.running:

@@ -1,4 +1,4 @@
-"""Several runs on a cluster: one array of Slurm jobs, each a run, submitted through submitit."""
+"""Submits several runs to a Slurm cluster as one job array, through submitit."""
 
 import signal
 import subprocess
@@ -20,14 +20,14 @@ SHARED = {
     "timeout_min",
     "stderr_to_stdout",
 }
-"""Parameters of submitit for every kind of cluster; others go to Slurm."""
+"""Parameters that submitit accepts for every kind of cluster; others are passed to Slurm."""
 
 
 def parse_resources(text: str) -> dict[str, str | int]:
-    """ "partition=gpu,timeout_min=600" -> {"partition": "gpu", "timeout_min": 600}.
+    """Parses resources such as "partition=gpu,timeout_min=600"; whole numbers become int.
 
     Raises:
-        ConfigError: the text has another form.
+        ConfigError: the text does not have this form.
     """
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(name.strip() and value.strip() for name, _, value in pairs):
@@ -37,7 +37,7 @@ def parse_resources(text: str) -> dict[str, str | int]:
 
 
 class Task:
-    """A run as a job that saves and is queued again at its time limit or when it is preempted; it then resumes."""
+    """Slurm job of one run, which saves and is requeued at its time limit or when preempted, and then resumes."""
 
     def __init__(self, run: Planned) -> None:
         self.run = run
@@ -57,7 +57,7 @@ class Task:
         return str(self.run.folder)
 
     def checkpoint(self) -> Any:
-        """Called by submitit before the job ends; returns the job to queue in its place."""
+        """Stops the run before submitit ends the job; returns the job to submit in its place."""
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
@@ -70,8 +70,8 @@ def submit(planned: Sequence[Planned], folder: Path, resources: dict[str, str | 
     """Submits the runs as one array; returns submitit's jobs in the same order.
 
     Args:
-        folder: for the jobs' logs.
-        resources: submitit's and Slurm's parameters; `cluster` chooses another kind of executor, such as local.
+        folder: folder of the jobs' logs.
+        resources: parameters of submitit and Slurm; `cluster` selects another executor, such as "local".
 
     Raises:
         ConfigError: submitit or Slurm is missing, or a parameter is unknown.

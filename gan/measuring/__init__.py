@@ -1,4 +1,4 @@
-"""Bridge to `evaluation`: besides the commands the only package of `gan` that imports it.
+"""Measures GANs and classifiers; the only package of `gan` that calls the metrics in `evaluation`.
 
-Below it, networks and runs know nothing of metrics, so that either half can be used and changed without the other.
+The networks, the training and the metrics can therefore be used and changed independently.
 """

@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint of either kind, or of a folder of images, into a report."""
+"""Evaluates a checkpoint of a GAN or a classifier, or a folder of images, and saves the report."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,9 +25,11 @@ from gan.runtime.distributed import Processes
 class Measuring(NamedTuple):
     """Evaluation of one kind of run.
 
-    registries: names that options and settings accept. measure: returns the report of a checkpoint, from the
-    configuration, the names of metrics with commas between, the checkpoint, the device and the processes. finish:
-    called with the checkpoint and the folder of its report once that is written.
+    Attributes:
+        registries: names that options and settings accept.
+        measure: returns the report of a checkpoint, from the configuration, the names of metrics separated by commas,
+            the checkpoint, the device and the processes.
+        finish: called with the checkpoint and the folder of its report after the report is written.
     """
 
     registries: Mapping[str, Iterable[str]]
@@ -84,7 +86,7 @@ def measure_generated(
     processes: Processes,
     out: Path | None,
 ) -> tuple[Report, Path]:
-    """Measures a folder of images by the protocol of a configuration; returns the report and its folder.
+    """Measures a folder of images with the protocol of a configuration; returns the report and its folder.
 
     Raises:
         UserError: the images, the data or the settings cannot be used.
@@ -104,7 +106,7 @@ def measure_generated(
 
 
 def compare(runs: Sequence[Path], folder: Path, *, skip_mixed: bool) -> str:
-    """Compares reports of several runs in a page in `folder`; returns the table.
+    """Compares reports of several runs, writes a page into `folder` and returns the table.
 
     Raises:
         UserError: a folder holds no report, or values of different protocols would be compared.
@@ -114,7 +116,7 @@ def compare(runs: Sequence[Path], folder: Path, *, skip_mixed: bool) -> str:
 
 
 def refuse_changes(config: Experiment, trained: Experiment, path: Path) -> None:
-    """Raises ConfigError if --set changes what a checkpoint was trained with."""
+    """Raises ConfigError if --set changes a setting that affects training."""
     changed = differences(config, trained)
     if changed:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Checks of evaluation settings before anything is loaded."""
+"""Checks evaluation settings before data or networks are loaded."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ from gan.errors import ConfigError, UserError
 
 
 def registries() -> Mapping[str, Iterable[str]]:
-    """Names that settings of evaluation accept."""
+    """Returns the names that evaluation settings accept."""
     return {"eval.metrics": METRICS, "eval.extractor": EXTRACTORS}
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turns an EvaluationError into a UserError, which commands report as one sentence."""
+    """Context that turns an EvaluationError into a UserError, whose message commands print without a traceback."""
     try:
         yield
     except EvaluationError as error:
@@ -25,10 +25,10 @@ def one_sentence() -> Iterator[None]:
 
 
 def parse_metrics(text: str) -> list[str]:
-    """ "fid, is" -> ["fid", "is"].
+    """Parses names of metrics separated by commas, such as "fid, is".
 
     Raises:
-        UserError: an unknown name, an empty one, or none.
+        UserError: a name is unknown or empty, or there is none.
     """
     names = [name.strip() for name in text.split(",")] if text.strip() else []
     with one_sentence():
@@ -37,7 +37,7 @@ def parse_metrics(text: str) -> list[str]:
 
 
 def check_evaluation(config: Config) -> None:
-    """Raises UserError if an evaluation setting names a metric or an extractor that does not exist."""
+    """Raises UserError for an unknown metric or extractor, or a train.keep_best that evaluations do not measure."""
     names = parse_metrics(config.eval.metrics)
     _check_best(config, names)
     for name in config.eval.extractor.split(","):

@@ -1,4 +1,4 @@
-"""Measures of a classifier's checkpoint."""
+"""Generalization measures of a classifier's checkpoint."""
 
 import hashlib
 
@@ -19,10 +19,11 @@ from gan.runtime.distributed import Processes
 def measure_classifier(
     config: ClassifierConfig, metrics: str, checkpoint: Checkpoint, device: torch.device, processes: Processes
 ) -> Report:
-    """Measures the network in a checkpoint, on the images and labels that the configuration names.
+    """Measures the network of a checkpoint on the configured images and labels.
 
     Raises:
-        CheckpointError, DataError: they are not those of training, or of other classes.
+        CheckpointError: the images of the training split are not those the network was trained on.
+        DataError: the images have other classes than those of training.
         ConfigError: several processes.
     """
     if processes.count > 1:

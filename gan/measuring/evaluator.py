@@ -1,4 +1,4 @@
-"""Evaluation while a GAN trains: every train.eval_every steps, with reports and the best checkpoint."""
+"""Evaluation of a GAN during training, with a report each time and the best checkpoint."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,13 +30,13 @@ def evaluator(
     *,
     say: Callable[[str], None],
 ) -> Callable[[], Measured]:
-    """Returns a function that measures eval.metrics of the state, and returns values and histograms.
+    """Returns a function that measures eval.metrics of the state and returns values and histograms.
 
-    It writes the report, and keeps the best checkpoint if train.keep_best asks for one. Extractors and reference images
-    are loaded now, so that a missing file is reported before training.
+    The function also writes the report and, if train.keep_best is set, keeps the best checkpoint. Extractors and
+    reference images are loaded here, so that a missing file is reported before training.
 
     Args:
-        say: writes a line of the log.
+        say: prints a line of the log.
     """
     names = parse_metrics(config.eval.metrics)
     evaluation = Evaluation(config, state.totals.device, processes)
@@ -51,7 +51,7 @@ def evaluator(
 
     def keep(report: Report) -> None:
         folder = run / "reports" / f"{state.step:08d}"
-        with writing(folder):  # without parents=True: a run folder that has vanished is not made anew
+        with writing(folder):  # no parents=True: a run folder that was deleted is not created again
             folder.parent.mkdir(exist_ok=True)
             folder.mkdir(exist_ok=True)
             remove_parts(folder)
@@ -67,7 +67,7 @@ def evaluator(
 
 
 def _best(config: Config, run: Path, state: TrainState) -> Best:
-    """Best checkpoint of a run, and those that are the best again after a retry, if one is left."""
+    """Returns the record of the best checkpoint; it keeps earlier ones as long as a retry may roll back to them."""
 
     def back_to() -> list[int]:
         may_retry = len(state.retries) < config.train.retries

@@ -1,4 +1,4 @@
-"""Metrics of a GAN's networks, or of generated images, against the data of a configuration."""
+"""Metrics of a GAN's networks or of a folder of generated images, against the configured real images."""
 
 import hashlib
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from gan.training.state import TrainState
 
 
 class Evaluation:
-    """Evaluations by one configuration, which share the real images and the extractors."""
+    """Evaluations with one configuration, which share real images and feature extractors."""
 
     def __init__(self, config: Config, device: torch.device | str, processes: Processes = ALONE) -> None:
         self.config, self.device, self.processes = config, device, processes
@@ -36,10 +36,10 @@ class Evaluation:
     def of_state(
         self, metrics: list[str], state: TrainState, subject: dict[str, Any], unfinished: Path | None = None
     ) -> Report:
-        """Metrics of a training state's networks; they are left as found.
+        """Measures the networks of a training state and leaves them unchanged.
 
         Args:
-            unfinished: folder for critics that an interruption may leave unfinished.
+            unfinished: folder for saving critics of Neural Divergence, to resume them after an interruption.
         """
         generator = chosen_generator(state, self.config.eval.ema)
         sampler = make_sampler(generator, self.config, state.num_classes, self.device)
@@ -66,7 +66,7 @@ class Evaluation:
 
     @contextmanager
     def _modes(self, state: TrainState, generator: nn.Module) -> Iterator[None]:
-        """The discriminator in eval mode, the generator's batch-norm statistics as eval.bn_mode says."""
+        """Context with the discriminator in eval mode and the generator's batch-norm statistics of eval.bn_mode."""
         with ExitStack() as stack:
             stack.enter_context(eval_mode(state.discriminator, gradients=True))
             if self.config.eval.bn_mode == "standing":
@@ -74,7 +74,7 @@ class Evaluation:
             yield
 
     def _generation(self, state: TrainState, generator: nn.Module) -> dict[str, Any]:
-        """Protocol fields of image generation."""
+        """Returns the protocol fields of image generation."""
         wanted = self.config.eval
         return {
             "quantizer": wanted.quantizer,
@@ -87,7 +87,7 @@ class Evaluation:
         }
 
     def of_folder(self, metrics: list[str], folder: Path) -> Report:
-        """Metrics of a folder of generated images, shuffled by eval.seed, its sub-folders the data set's classes."""
+        """Measures a folder of generated images, shuffled by eval.seed; its sub-folders are classes of the data set."""
         images, labels, class_names, protocol = read_generated(folder, seed=self.config.eval.seed)
         real = self.real.prepare(metrics)
         needed = any(METRICS[name].labels for name in metrics)
@@ -104,7 +104,8 @@ class Evaluation:
         """Prepares an evaluation of a generator's images; see `RealImages.prepare`.
 
         Raises:
-            EvaluationError: also if a metric needs classes that the generator does not know.
+            EvaluationError: also if a metric needs balanced classes, or a positive number of images, and does not get
+                them from the settings.
         """
         for name in metrics:
             self._check_labels(name)
@@ -117,7 +118,7 @@ class Evaluation:
         return self.real.prepare(metrics)
 
     def _check_labels(self, name: str) -> None:
-        """Refuses a metric of images by class whose classes the generator does not know, or leaves to chance."""
+        """Raises EvaluationError for a metric per class, unless the generator is conditional with balanced classes."""
         if not METRICS[name].labels:
             return
         if not self.config.conditional:
@@ -133,12 +134,12 @@ class Evaluation:
 
 
 def _unfinished_folder(checkpoint: Path) -> Path:
-    """Folder of a checkpoint's unfinished critics, which are kept until their report is written."""
+    """Returns the folder of a checkpoint's partly trained critics, which are deleted after the report is written."""
     return checkpoint.parent.parent / "unfinished"
 
 
 def evaluate_state(names: list[str], evaluation: Evaluation, state: TrainState, checkpoint: Path | None) -> Report:
-    """Metrics of a state, with the checkpoint it came from on record; critics are resumed where one is given."""
+    """Measures a state; with a checkpoint, the report names it and interrupted training of critics is resumed."""
     subject: dict[str, Any] = {"experiment": evaluation.config.name, "identity": evaluation.config.identity()}
     if checkpoint is not None:
         digest = evaluation.processes.first(lambda: hashlib.sha256(checkpoint.read_bytes()).hexdigest())
@@ -151,7 +152,7 @@ def evaluate_state(names: list[str], evaluation: Evaluation, state: TrainState, 
 def measure_gan(
     config: Config, metrics: str, checkpoint: Checkpoint, device: torch.device, processes: Processes
 ) -> Report:
-    """Measures the networks in a checkpoint."""
+    """Measures the networks of a checkpoint."""
     names = parse_metrics(metrics)
     check_evaluation(config)
     state = load_state(checkpoint, config, device)
@@ -159,7 +160,7 @@ def measure_gan(
 
 
 def finish_gan(checkpoint: Path, report: Path) -> None:
-    """Removes unfinished critics, which the report replaces, and plots the log of training."""
+    """Deletes the saved critics of a finished evaluation, and plots the training log into the report."""
     forget_finished(_unfinished_folder(checkpoint))
     with suppress(EvaluationError):  # a checkpoint copied out of its run, or a run without a logged step
         plot_curves(checkpoint.parent.parent / JSONL, report / "curves.png")

@@ -1,4 +1,4 @@
-"""Real images and extractors of a configuration, against which images are measured."""
+"""Real images and feature extractors of a configuration, with which generated images are compared."""
 
 from pathlib import Path
 
@@ -16,20 +16,20 @@ from gan.runtime.distributed import Processes
 
 
 class RealImages:
-    """The real images and the extractors of a configuration, loaded when first needed and kept."""
+    """Real images and feature extractors of a configuration, loaded on first use and kept."""
 
     def __init__(self, config: Config, device: torch.device | str, processes: Processes) -> None:
         self.config, self.device, self.processes = config, device, processes
         self._images: dict[str, ImageData] = {}
         self._extractors: tuple[Extractor, ...] = ()
-        self._context: Context | None = None  # of real images, whose features are kept between evaluations
+        self._context: Context | None = None  # keeps the features of real images between evaluations
         self._prepared: set[str] = set()
 
     def prepare(self, metrics: list[str]) -> Context:
-        """Real images, extractors and settings, loaded and checked before any image is generated.
+        """Loads and checks real images, extractors and settings, before any image is generated.
 
         Raises:
-            EvaluationError, DataError: something that one of the metrics needs is missing.
+            EvaluationError, DataError: something that a metric needs is missing.
         """
         needs = {name: METRICS[name] for name in metrics}
         if self._context is None or set(metrics) - self._prepared:
@@ -64,7 +64,7 @@ class RealImages:
             title=title,
             reference_name=f"{title}, {split}",
             test_name=f"{title}, test",
-            class_names=classes if len(classes) > 1 else (),  # data without classes have one, of any name
+            class_names=classes if len(classes) > 1 else (),  # a data set without classes has one of any name
             cache=Cache(default_folder()) if wanted.cache else None,
         )
 
@@ -97,7 +97,7 @@ class RealImages:
         return self._extractors
 
     def _test_or_none(self) -> ImageData | None:
-        """The test split for the classifier's recorded accuracy; a data set without one has no such record."""
+        """Returns the test split, or None if the data set has none."""
         try:
             return self._load_images("test")
         except DataError:

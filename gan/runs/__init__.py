@@ -18,8 +18,8 @@ def train(
         config: file, or name of an installed configuration.
         run: folder of the run; by default runs/<name>-<time>.
         overrides: settings such as "train.steps=20".
-        variants: names of variants laid over the configuration, such as "small".
-        options: `resume`, `skip_damaged`, `stop_after`, `max_minutes`, `device`, `deterministic` and `profile`, as the
+        variants: names of variants to apply to the configuration, such as "small".
+        options: `resume`, `skip_damaged`, `stop_after`, `max_minutes`, `device`, `deterministic` and `profile`, the
             options of the commands.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The best checkpoint of a run, by one value of its evaluations."""
+"""Best checkpoint of a run, by one metric of its evaluations."""
 
 import json
 import math
@@ -15,18 +15,18 @@ RECORD, EARLIER = "best.json", "earlier"
 
 
 class Best:
-    """Record of the best evaluation of a run, in `run`/best.json, which survives interruptions.
+    """Keeps the best checkpoint of a run, with a record of its evaluation in `run`/best.json.
 
-    The checkpoint is written first, then the record that names it, then those that it does not name are removed:
-    whenever the process ends, the record and the file it names belong together. A run that may go back to a step also
-    keeps what was the best until then, as "earlier" in the record.
+    The checkpoint is written first, then the record that names it, and then checkpoints without a record are deleted,
+    so the record and its checkpoint agree even if the process is killed. While a retry may roll back to earlier steps,
+    the best checkpoints as of these steps are kept too, with records under "earlier".
 
     Args:
         run: the folder.
-        metric: the name of a metric, such as "fid"; its value's key may go on with the extractor ("fid/pixels").
-        step: completed steps at the start: what an interrupted run found later will be found again.
-        back_to: gives the steps that a retry may go back to.
-        is_better: compares a value with another, by "higher" or "lower"; any number must be better than NaN.
+        metric: name of a metric, such as "fid", or the full key of its value, such as "fid/pixels".
+        step: completed steps at the start; records of later steps are dropped, because a resumed run repeats them.
+        back_to: returns the steps that a retry may roll back to.
+        is_better: compares two values in a direction, "higher" or "lower"; every number must be better than NaN.
         differences: describes how the protocols of two entries differ.
     """
 
@@ -47,11 +47,11 @@ class Best:
 
     @property
     def found(self) -> dict[str, Any] | None:
-        """Record of the best evaluation, None before the first."""
+        """Record of the best evaluation; None before the first one."""
         return self.records[0] if self.records else None
 
     def __str__(self) -> str:
-        """Text such as "fid 12.34 at step 4000 (best-00004000.pt)"."""
+        """Returns a text such as "fid 12.34 at step 4000 (best-00004000.pt)"."""
         found = self.found
         return (
             f"{found['key']} {found['value']:.4g} at step {found['step']} ({found['checkpoint']})" if found else "none"
@@ -60,14 +60,14 @@ class Best:
     def consider(
         self, values: dict[str, float], entries: dict[str, dict[str, Any]], step: int, save: Callable[[], Path]
     ) -> bool:
-        """Keeps the state as checkpoint if its value is better than all before, never with NaN; returns whether it is.
+        """Saves a checkpoint if the value is better than all earlier ones; returns whether it is. NaN never is.
 
         Args:
-            values, entries: of one evaluation, by key: a number, and its std, better, hash and fields.
+            values, entries: numbers of one evaluation and their std, better, hash and fields, by key.
             save: writes the checkpoint and returns its file.
 
         Raises:
-            UserError: no such value, one without a direction, or one of another protocol than before.
+            UserError: the value is missing, has no direction, or was measured with another protocol before.
         """
         key = self.key(entries)
         entry, value = entries[key], values[key]
@@ -80,7 +80,7 @@ class Best:
         return True
 
     def _keep(self, records: list[dict[str, Any]]) -> None:
-        """The first of these, and those of the others that were the best at a step to go back to."""
+        """Keeps the first record, and those that were the best at a step that a retry may roll back to."""
         steps = self.back_to()
         earlier = [
             record
@@ -106,10 +106,10 @@ class Best:
         return self.is_better(value, math.nan if before is None else before["value"], entry["better"])
 
     def key(self, entries: dict[str, dict[str, Any]]) -> str:
-        """Key of the metric's value in one evaluation.
+        """Returns the key of the metric's value in one evaluation.
 
         Raises:
-            UserError: there is no such value, or more than one.
+            UserError: the metric has no value with a direction, or several.
         """
         directed = [key for key, entry in entries.items() if entry["better"]]
         keys = [key for key in directed if key == self.metric or key.startswith(f"{self.metric}/")]
@@ -122,12 +122,15 @@ class Best:
 
 
 def read_best(run: Path) -> dict[str, Any] | None:
-    """checkpoint (a file's name), step, key, value, std, better, hash, fields; None where a run has kept none."""
+    """Returns the record of a run's best checkpoint, None without one.
+
+    Its fields are checkpoint (a file name), step, key, value, std, better, hash and fields.
+    """
     return next(iter(read_records(run)), None)
 
 
 def read_records(run: Path) -> list[dict[str, Any]]:
-    """Records of the best and of earlier ones that are kept, newest first, if their checkpoints exist."""
+    """Returns the records of the best checkpoint and of earlier ones, newest first, if their files exist."""
     try:
         found = json.loads((run / RECORD).read_text(encoding="utf-8"))
         records = [{name: value for name, value in found.items() if name != EARLIER}, *found.get(EARLIER, [])]
@@ -138,20 +141,20 @@ def read_records(run: Path) -> list[dict[str, Any]]:
 
 
 def _is_record(found: Any) -> bool:
-    """Checks the form that `read_best` returns, as the file may have been edited."""
+    """Returns whether a record has the fields of `read_best`; the file may have been edited."""
     kinds = {"checkpoint": str, "step": int, "key": str, "value": float, "better": str, "hash": str, "fields": dict}
     return isinstance(found, dict) and all(type(found.get(name)) is kind for name, kind in kinds.items())
 
 
 def write_records(run: Path, records: list[dict[str, Any]]) -> None:
-    """Writes records, the best first; see `read_records`."""
+    """Writes records in the order of `read_records`."""
     best, *earlier = records
     record = best | ({EARLIER: earlier} if earlier else {})
     write_atomically(run / RECORD, json.dumps(record, indent=1).encode())
 
 
 def forget_best_after(run: Path, step: int) -> None:
-    """Restores the best as of this step and deletes later ones; none is left if it is not kept."""
+    """Restores the best checkpoint as of this step, if it is kept, and deletes later ones."""
     records = read_records(run)
     kept = [record for record in records if record["step"] <= step]
     if kept and kept != records:

@@ -21,12 +21,17 @@ FOLDER = "checkpoints"
 DAMAGED = ".damaged"
 _SEAL = b"sha256:"
 _SEAL_LENGTH = len(_SEAL) + 64
-_END = b"PK\5\6"  # begins the last record of a zip archive, 22 bytes without a comment
+_END = b"PK\5\6"  # start of the last record of a zip archive, which has 22 bytes without a comment
 _NAME = re.compile(r"(?P<kind>step|best)-(?P<step>\d+)\.pt")
 
 
 class Checkpoint(NamedTuple):
-    """config: plain values, see gan.config; state: see gan.training.state.TrainState.state_dict."""
+    """Contents of a checkpoint file.
+
+    Attributes:
+        config: plain values, see gan.config.
+        state: see gan.training.state.TrainState.state_dict.
+    """
 
     path: Path
     config: dict[str, Any]
@@ -56,7 +61,7 @@ def save_best(run: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
 
 
 def _write(path: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
-    buffer = io.BytesIO()  # a file system's errors inside torch.save would not say what they are
+    buffer = io.BytesIO()  # torch.save would hide the cause of a file system's error
     torch.save({"format": FORMAT, "config": config, "state": state}, buffer)
     _seal(buffer)
     with writing(path):
@@ -76,17 +81,17 @@ def _seal(archive: io.BytesIO) -> None:
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """Checkpoints of a run, oldest first."""
+    """Returns the checkpoints of a run, oldest first."""
     return _numbered(run, "step")
 
 
 def best_checkpoints(run: Path) -> list[Path]:
-    """Best checkpoints of a run, oldest first; see gan.runs.best."""
+    """Returns the best checkpoints of a run, oldest first; see gan.runs.best."""
     return _numbered(run, "best")
 
 
 def step_of(path: Path) -> int:
-    """Step of a file from `list_checkpoints` or `best_checkpoints`."""
+    """Returns the step of a file from `list_checkpoints` or `best_checkpoints`."""
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return int(match["step"])
@@ -98,10 +103,10 @@ def _numbered(run: Path, kind: str) -> list[Path]:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """A checkpoint file as given, or the newest one of a run folder.
+    """Returns a checkpoint file unchanged, or the newest one of a run folder.
 
     Raises:
-        CheckpointError: there is none; names what there is instead.
+        CheckpointError: there is none; the message names the checkpoints in the same folder.
     """
     if path.is_file():
         return path
@@ -119,8 +124,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint file, or the newest one of a run folder. No code in the file is run.
 
     Raises:
-        DamagedCheckpointError: truncated, changed since it was written, or foreign; names the newest intact one before.
-        CheckpointError: missing, unreadable, or written by a newer version.
+        DamagedCheckpointError: truncated, modified or not a checkpoint; the message names the newest intact older one.
+        CheckpointError: missing, unreadable, or of another format version.
     """
     path = find_checkpoint(path)
     try:
@@ -135,10 +140,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Contents of a checkpoint file.
+    """Reads and verifies the contents of a checkpoint file.
 
     Raises:
-        DamagedCheckpointError: the file changed after it was written.
+        DamagedCheckpointError: the file is truncated, modified or not a checkpoint.
         CheckpointError: the file is intact but cannot be loaded.
         OSError: the file cannot be read.
     """
@@ -148,7 +153,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
+    except Exception as error:  # a damaged pickle can raise almost any error, such as IndexError
         if sealed:
             raise CheckpointError(f"{path}: cannot be loaded: {_first_line(error)}") from None
         raise _damaged(path, _first_line(error)) from None
@@ -158,7 +163,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_seal(path: Path) -> bool:
-    """Compares the digest at the end with the content; returns False without one, as in files of earlier versions."""
+    """Verifies the SHA-256 at the end of a file; returns False if it has none, as files of earlier versions."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         left = max(0, path.stat().st_size - _SEAL_LENGTH)
@@ -176,7 +181,10 @@ def _check_seal(path: Path) -> bool:
 
 
 def _check_archive(path: Path, *, sums: bool) -> None:
-    """Refuses compressed records, which no checkpoint has and a bomb may; compares sums, which torch.load does not."""
+    """Raises BadZipFile for compressed records, as in a zip bomb, and with `sums` for wrong checksums.
+
+    No checkpoint has compressed records, and torch.load does not verify checksums.
+    """
     with zipfile.ZipFile(path) as archive:
         if any(member.compress_type for member in archive.infolist()):
             raise zipfile.BadZipFile("compressed, as no checkpoint is")
@@ -192,7 +200,7 @@ def _damaged(path: Path, reason: str) -> DamagedCheckpointError:
 
 
 def _hint(path: Path) -> str:
-    """Advice for a damaged checkpoint of a run: the newest intact one before it."""
+    """Returns advice for a damaged checkpoint of a run, with the newest intact one before it."""
     run = path.parent.parent
     if path not in list_checkpoints(run):
         return ""
@@ -213,11 +221,11 @@ def _is_intact(path: Path) -> bool:
 
 
 def set_damaged_aside(run: Path) -> list[Path]:
-    """Renames damaged checkpoints, from the newest one back to the first that is intact; returns their new names.
+    """Renames damaged checkpoints, newest first, until one is intact; returns their new names.
 
     Raises:
-        CheckpointError: one cannot be renamed, or cannot be loaded though it is as it was written.
-        OSError: one cannot be read, which says nothing of its content.
+        CheckpointError: a file cannot be renamed, or is intact but cannot be loaded.
+        OSError: a file cannot be read, so it may be intact.
     """
     renamed = []
     for path in reversed(list_checkpoints(run)):
@@ -236,10 +244,11 @@ def _first_line(error: BaseException) -> str:
 
 
 def newest_run(runs: Path = Path("runs"), identity: str = "", kind: str = "gan") -> Path:
-    """The run under `runs` whose newest checkpoint was written last, of this kind; see `kind_of`.
+    """Returns the run of this kind under `runs` that was saved last.
 
     Args:
-        identity: only runs of this one, if it is given.
+        identity: if not empty, only runs with this identity are considered.
+        kind: see `kind_of`.
 
     Raises:
         CheckpointError: no such run has a checkpoint.
@@ -256,7 +265,7 @@ def _folders(runs: Path) -> list[Path]:
 
 
 def identity_of(run: Path) -> str:
-    """Identity of the configuration stored in a run folder, as this version computes it; empty without one."""
+    """Returns the identity of a run's stored configuration, as this version computes it; "" without one."""
     kind = ClassifierConfig if kind_of(run) == ClassifierConfig.kind else Config
     try:
         return load(kind, run / "config.yaml").identity()
@@ -265,12 +274,12 @@ def identity_of(run: Path) -> str:
 
 
 def kind_of(run: Path) -> str:
-    """Kind of a run, "gan" or "classifier"; "gan" for runs of earlier versions, which have no record of it."""
+    """Returns the kind of a run, "gan" or "classifier"; "gan" for runs of earlier versions, which do not store it."""
     return str(read_record(run).get("kind", "gan"))
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """Contents of run.json; empty if it is missing or not valid."""
+    """Returns the contents of run.json; {} if it is missing or invalid."""
     try:
         record = json.loads((run / "run.json").read_text())
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Choice of the run, checkpoint or folder of a command by its options."""
+"""Chooses a command's run, checkpoint or output folder from its options."""
 
 import contextlib
 import itertools
@@ -15,11 +15,11 @@ from gan.runs.checkpoint import FOLDER, newest_run
 
 
 def choose_run(config: Experiment, run: Path | None, resume: bool) -> Path:
-    """Returns the folder given, that of the newest run to resume, or the name of a new one under `runs`."""
+    """Returns `run` if given, the newest run of this configuration to resume, or a new path under ./runs."""
     if run is not None:
         return run
     if resume:
-        with contextlib.suppress(CheckpointError):  # none yet: the first of many calls of a job script
+        with contextlib.suppress(CheckpointError):  # the first call of a job script has no run to resume
             return newest_run(identity=config.identity(), kind=config.kind)
     return Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
@@ -27,14 +27,14 @@ def choose_run(config: Experiment, run: Path | None, resume: bool) -> Path:
 def choose_checkpoint(
     checkpoint: Path | None, run: Path | None, best: bool = False, *, kind: str = Config.kind
 ) -> Path:
-    """Returns a checkpoint file or a run folder: the one given, or the newest run under ./runs, which is printed.
+    """Returns the given checkpoint or run folder; without one, prints and returns the newest run under ./runs.
 
     Args:
-        best: the run's best checkpoint instead.
-        kind: of the newest run, see `gan.runs.checkpoint.kind_of`.
+        best: whether to return the best checkpoint of the run instead.
+        kind: kind of the newest run, see `gan.runs.checkpoint.kind_of`.
 
     Raises:
-        CheckpointError, ConfigError: there is none.
+        CheckpointError, ConfigError: there is no such run or best checkpoint.
     """
     if checkpoint is not None:
         return checkpoint
@@ -53,13 +53,13 @@ def _best_of(run: Path) -> Path:
 
 
 def fresh_folder(folder: Path) -> Path:
-    """The folder itself, or the first of folder-2, folder-3, ... that is free: neither it nor its picture exists."""
+    """Returns the first of folder, folder-2, folder-3, ... that does not exist and has no picture beside it."""
     names = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
     return next(path for path in itertools.chain([folder], names) if not (path.exists() or picture_of(path).exists()))
 
 
 def picture_of(folder: Path) -> Path:
-    """The picture beside a folder of images, which shows them in a grid."""
+    """Returns the file of the image grid beside a folder of images."""
     return folder.with_name(folder.name + ".png")
 
 

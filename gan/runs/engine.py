@@ -1,4 +1,4 @@
-"""Training runs of every kind: attempts and retries, saving, resuming, limits, one process at a time in a folder."""
+"""Engine of all training runs: attempts, retries, saving, resuming, limits, and the lock of the run folder."""
 
 import time
 from collections.abc import Callable
@@ -35,7 +35,7 @@ KINDS: dict[str, type[Any]] = {"gan": GanRuns, "classifier": ClassifierRuns}
 
 
 def kind_of(config: AnyConfig) -> Kind:
-    """The kind of run that trains this configuration."""
+    """Returns the kind of run that trains this configuration."""
     kind: Kind = KINDS[config.kind](config)
     return kind
 
@@ -65,14 +65,14 @@ def train(
     deterministic: bool = False,
     profile: bool = False,
 ) -> Path:
-    """Trains in a run folder, to the end or to a limit; returns the folder. Parameters are gan-train's options.
+    """Trains in a run folder until the end or a limit; returns the folder.
 
     Args:
-        command: recorded in run.json.
+        command: command line, recorded in run.json; the other parameters are the options of gan-train.
 
     Raises:
         UserError: the configuration, the device, the data or the folder cannot be used, or the run diverged.
-        SystemExit: a signal stopped the run, with its status.
+        SystemExit: a signal stopped the run; the exit status is that of the signal.
     """
     kind = kind_of(config)
     kind.check()
@@ -98,10 +98,10 @@ def train(
 
 
 def _is_done(kind: Kind, folder: Path, checkpoint: Checkpoint, processes: Processes) -> bool:
-    """Whether nothing is left to do after a run's newest checkpoint; says so then.
+    """Returns whether a run's newest checkpoint is its end; if so, prints the next command.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used, so it does not count as the end.
+        CheckpointError: the checkpoint does not fit the configuration.
     """
     state = kind.load_state(checkpoint)
     if not processes.first(partial(kind.is_complete, folder, state)):
@@ -117,10 +117,10 @@ def _train(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Callable
     """Trains from a checkpoint or from the beginning, with retries after divergence; returns the reason to stop.
 
     Args:
-        limits: see `stopping`, of the seconds spent so far.
+        limits: returns the limits of an attempt from the seconds spent so far; see `stopping`.
 
     Raises:
-        DivergenceError: more often than train.retries.
+        DivergenceError: the run diverged more often than train.retries.
     """
     spent = 0.0
     while True:
@@ -133,10 +133,10 @@ def _train(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Callable
 
 
 def _attempt(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Limits) -> str:
-    """Trains from a checkpoint or from the beginning, to the end or to a reason to stop, which is returned.
+    """Trains from a checkpoint or from the beginning; returns the reason to stop, "" at the end.
 
     Raises:
-        DivergenceError: numbers are not finite, or the run has collapsed.
+        DivergenceError: a number is not finite, or the run has collapsed.
     """
     processes, config = run.processes, kind.config
     state = _state(kind, run, checkpoint)
@@ -177,7 +177,7 @@ def _attempt(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Limits
 
 
 def _state(kind: Kind, run: Run, checkpoint: Checkpoint | None) -> State:
-    """State to train from.
+    """Builds or loads the state to train from.
 
     Raises:
         CheckpointError: the checkpoint does not fit, or was trained on other images.

@@ -1,4 +1,4 @@
-"""Run folders: description, resuming, retries and which checkpoints to keep."""
+"""Run folders: their description, resuming, rolling back, and deletion of superseded files."""
 
 import json
 import platform
@@ -34,18 +34,18 @@ _OF_A_STEP = re.compile(r"reports/(?P<report>\d+)|samples/step-(?P<grid>\d+)\.pn
 
 
 def write_checkpoint(config: AnyConfig, run: Path, stored: dict[str, Any], state: dict[str, Any]) -> Path:
-    """Saves a state with the configuration `stored`; keeps earlier ones by train.keep_last and train.keep_every."""
+    """Saves a state with the configuration `stored`; deletes old ones by train.keep_last and train.keep_every."""
     return save_checkpoint(run, stored, state, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
 
 
 def skip_damaged_checkpoints(run: Path) -> None:
-    """Sets damaged checkpoints aside and prints their names; see gan.runs.checkpoint.set_damaged_aside."""
+    """Renames damaged checkpoints and prints their new names; see gan.runs.checkpoint.set_damaged_aside."""
     for path in set_damaged_aside(run):
         click.echo(f"{path}: a damaged checkpoint, set aside", err=True)
 
 
 def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) -> None:
-    """Raises CheckpointError if a run's state, by the fingerprint stored in it, was trained on other images."""
+    """Raises CheckpointError if the fingerprint stored in a checkpoint differs from that of the present images."""
     if stored != fingerprint:
         raise CheckpointError(
             f"{checkpoint}: was trained on other images than {root!r} holds now "
@@ -54,10 +54,10 @@ def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) 
 
 
 def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkpoint | None:
-    """Newest checkpoint of a run, or None to start from the beginning; removes what a killed process left half written.
+    """Returns the newest checkpoint of a run, None to start from the beginning; removes half-written files.
 
     Raises:
-        CheckpointError: the folder holds a run that is not to be resumed, or one of other settings.
+        CheckpointError: the folder holds a run although `resume` is False, or a run with other settings.
     """
     checkpoints = list_checkpoints(run)
     if not resume:
@@ -80,7 +80,7 @@ def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkp
 
 
 def _tidy(config: AnyConfig, run: Path) -> None:
-    """Removes files that a killed process left half written, or was about to remove."""
+    """Removes half-written files and superseded checkpoints that a killed process left."""
     remove_parts(run, run / FOLDER, run / "samples")
     remove_superseded(run, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
 
@@ -88,10 +88,11 @@ def _tidy(config: AnyConfig, run: Path) -> None:
 def checkpoint_to_retry(config: AnyConfig, run: Path, error: DivergenceError) -> Checkpoint:
     """Rolls back to the last good checkpoint, records the retry in it, deletes newer outputs; returns the checkpoint.
 
-    Newer checkpoints are removed first: a run that is killed in between diverges and rolls back at the same step again.
+    Newer checkpoints are deleted before the retry is recorded, so a run that is killed in between diverges at the same
+    step and rolls back again.
 
     Raises:
-        DivergenceError: train.retries is used up, or there is no such checkpoint.
+        DivergenceError: train.retries is used up, or no good checkpoint is left.
     """
     paths = list_checkpoints(run)
     read = (read_checkpoint(path) for path in reversed(paths))
@@ -110,9 +111,9 @@ def checkpoint_to_retry(config: AnyConfig, run: Path, error: DivergenceError) ->
 
 
 def _give_up_after(run: Path, step: int) -> None:
-    """Removes reports, sample grids and best checkpoints of later steps, which another attempt will replace.
+    """Deletes reports/<step>, samples/step-<step>.png and best checkpoints of later steps.
 
-    Reports of gan-eval stay. The best checkpoint is again that of this step.
+    Other reports are kept. The best checkpoint as of this step is restored.
     """
     for path in (*run.glob("reports/*"), *run.glob("samples/*")):
         match = _OF_A_STEP.fullmatch(path.relative_to(run).as_posix())
@@ -125,7 +126,7 @@ def _give_up_after(run: Path, step: int) -> None:
 
 
 def _last_words(good: Checkpoint | None, retries: int, config: AnyConfig) -> str:
-    """Advice for a run that diverged and stopped: its last good checkpoint, and changes that may help."""
+    """Returns advice for a run that diverged and stopped: its last good checkpoint, and changes that may help."""
     saved = f"the last checkpoint from before is {good.path}" if good else "no checkpoint from before is left"
     tried = f" after {retries} of {config.train.retries} retries" if config.train.retries else ""
     keep = "" if good else "a higher train.keep_last, "
@@ -133,7 +134,7 @@ def _last_words(good: Checkpoint | None, retries: int, config: AnyConfig) -> str
 
 
 def earlier_commands(config: AnyConfig, run: Path) -> list[str]:
-    """Command lines that have worked on a run so far."""
+    """Returns the command lines that have trained a run so far; [] if it has another configuration."""
     found = read_record(run).get("commands") if identity_of(run) == config.identity() else None
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []  # it may be edited
 
@@ -144,7 +145,9 @@ def describe_run(
     """Writes config.yaml and run.json, which describe how to repeat a run.
 
     Args:
-        processes: number of processes. step: description of how iterations are carried out. commands: newest last.
+        processes: number of processes.
+        step: how an iteration is executed.
+        commands: command lines, newest last.
     """
     write_atomically(run / "config.yaml", config.to_yaml().encode())
     record = {
@@ -167,7 +170,7 @@ def describe_run(
 
 
 def processor() -> str:
-    """Name of the processor on Linux, elsewhere its architecture."""
+    """Returns the name of the processor on Linux, elsewhere its architecture."""
     try:
         names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     except OSError:
@@ -176,7 +179,7 @@ def processor() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """Output of git for the checkout this file is in; empty outside one."""
+    """Returns the output of git for the checkout that contains this file; "" outside a checkout."""
     checkout = Path(__file__).resolve().parent.parent.parent
     if not (checkout / ".git").exists():
         return ""

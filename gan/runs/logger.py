@@ -1,4 +1,4 @@
-"""Log of a run: a progress bar or plain lines, metrics.jsonl, TensorBoard, samples/."""
+"""Log of a run: terminal output, metrics.jsonl, TensorBoard events and sample grids."""
 
 import json
 import math
@@ -30,7 +30,12 @@ COMMON = {
 
 
 class Scalars(NamedTuple):
-    """Fields of a line of the log besides layers. tags: names in TensorBoard. shown: formats on a terminal."""
+    """Scalar fields of a log line.
+
+    Attributes:
+        tags: TensorBoard tag of each field.
+        shown: format of each field that is printed on the terminal.
+    """
 
     tags: Mapping[str, str]
     shown: Mapping[str, str]
@@ -54,21 +59,21 @@ CLASSIFIER = Scalars(
 
 
 class Logger(Log):
-    """Log in a run folder and on the terminal.
+    """Writes the log into the run folder and to the terminal.
 
-    Lines of metrics.jsonl and TensorBoard events after `first_step` are dropped at the start: an interrupted run may
-    have logged steps after its last checkpoint, which it then repeats.
+    At the start, lines of metrics.jsonl and TensorBoard events after `first_step` are dropped, because a resumed run
+    repeats the steps after its last checkpoint.
 
-    TensorBoard events are on the disk before a line of metrics.jsonl says that an evaluation is done, and, after
-    `before_saving`, before a checkpoint: a resumed run repeats the steps whose events are missing. Write errors raise
+    TensorBoard events are flushed before metrics.jsonl records that an evaluation is finished and, by `before_saving`,
+    before a checkpoint is written, so a resumed run repeats all steps whose events are missing. Write errors raise
     CheckpointError.
 
     Args:
         run: the folder.
-        steps: of the whole run, for the estimate of the time left.
-        images_per_step: real images that are seen per step.
+        steps: total steps of the run, for the estimate of the time left.
+        images_per_step: real images per step.
         first_step: completed steps at the start.
-        scalars: fields of a line.
+        scalars: scalar fields of a line.
     """
 
     def __init__(self, run: Path, *, steps: int, images_per_step: int, first_step: int, scalars: Scalars = GAN) -> None:
@@ -83,7 +88,7 @@ class Logger(Log):
         self._window_start, self._window_step, self._window_data = time.perf_counter(), first_step, 0.0
 
     def start(self, step: int) -> None:
-        """Call right before the first training step."""
+        """Starts the clock and the progress bar; call it right before the first training step."""
         self._window_start = time.perf_counter()
         self._paused = 0.0
         if self._interactive:
@@ -104,16 +109,17 @@ class Logger(Log):
         self._paused += time.perf_counter() - start
 
     def advance(self, step: int) -> None:
+        """Moves the progress bar to a step."""
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
 
     def line(
         self, step: int, scalars: dict[str, float], layers: Sequence[LayerSpectrum], data_seconds: float = 0.0
     ) -> None:
-        """Scalars since the last line, and the weights' spectra.
+        """Logs a line of scalars, and the spectra of the weights.
 
         Args:
-            data_seconds: spent on getting real images since the start, for their share of the time.
+            data_seconds: seconds spent on loading real images since the start; their share of the time is logged.
         """
         now = time.perf_counter()
         seconds = max(now - self._window_start - self._paused, 1e-9)
@@ -132,7 +138,7 @@ class Logger(Log):
             self.say(f"step {step}/{self.steps}  {shown}  {_clock((self.steps - step) / rate)} left")
 
     def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None:
-        """Per layer: spectral norm and stable rank of the raw and of the normalized weight, and how far SRN acts."""
+        """Logs spectral norm and stable rank of each layer's raw and normalized weight, and the effect of SRN."""
         scalars: dict[str, float | None] = {}
         for layer in layers:
             name, bounded = layer.name, layer.target_rank is not None
@@ -160,18 +166,18 @@ class Logger(Log):
                     self.board.add_scalar(name, value, step)
 
     def alarm(self, step: int, alarm: Alarm) -> None:
-        """An alarm that begins or ends."""
+        """Logs that an alarm begins or ends."""
         record = {"alarm": alarm.name, "begins": alarm.begins, "text": alarm.text}
         self._append({"step": step, **record})
         told = f"begins: {alarm.text} (last without at step {alarm.since})" if alarm.begins else "ends"
         self.say(f"step {step}  alarm {alarm.name} {told}")
 
     def alarms(self, step: int, active: Mapping[str, bool]) -> None:
-        """States of the alarms, 0 or 1, into TensorBoard."""
+        """Adds the states of the alarms, 0 or 1, to TensorBoard."""
         self._add_scalars(step, {f"alarms/{name}": float(on) for name, on in active.items()})
 
     def grid(self, step: int, image: Tensor) -> None:
-        """A sample grid, uint8 (3, H, W), into samples/ and TensorBoard."""
+        """Saves a sample grid, uint8 (3, H, W), in samples/ and TensorBoard."""
         with writing(self.run):
             (self.run / "samples").mkdir(exist_ok=True)
         write_atomically(self.run / "samples" / f"step-{step:08d}.png", encode_png(image))
@@ -179,7 +185,7 @@ class Logger(Log):
             self.board.add_image("samples", image, step)
 
     def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None:
-        """Evaluation at a step: values, and samples of distributions, such as empirical Lipschitz constants."""
+        """Logs an evaluation: values, and samples of distributions such as empirical Lipschitz constants."""
         self._add_scalars(step, {f"metrics/{name}": value for name, value in values.items()})
         with writing(self.run):
             for name, samples in distributions.items():
@@ -190,23 +196,25 @@ class Logger(Log):
         self.say(f"step {step}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
     def evaluated(self, step: int) -> bool:
-        """Whether the evaluation at a step has been finished."""
+        """Returns whether the evaluation at a step has been finished."""
         return evaluated(self.run, step)
 
     def before_saving(self) -> None:
-        """Call before a checkpoint is written: events of its steps are on the disk then."""
+        """Flushes TensorBoard events; call it before a checkpoint is written."""
         with writing(self.run):
             self.board.flush()
 
     def saved(self, path: Path) -> None:
+        """Prints the file of a saved checkpoint, unless a progress bar is shown."""
         if not self._interactive:
             self.say(f"saved {path}")
 
     def close(self) -> None:
+        """Closes the progress bar and the TensorBoard writer."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        with suppress(OSError):  # raised before, when the event was added
+        with suppress(OSError):  # was already raised when the event was added
             self.board.close()
 
     def _append(self, record: dict[str, Any]) -> None:
@@ -215,20 +223,20 @@ class Logger(Log):
 
 
 def open_log(run: Path, *, writes: bool, steps: int, images_per_step: int, first_step: int, scalars: Scalars) -> Log:
-    """Log of a run; without `writes` one that writes nothing, for processes other than the first."""
+    """Opens the log of a run; without `writes`, a log that writes nothing, for all processes but the first."""
     if not writes:
         return Log()
     return Logger(run, steps=steps, images_per_step=images_per_step, first_step=first_step, scalars=scalars)
 
 
 def evaluated(run: Path, step: int) -> bool:
-    """Whether the evaluation at a step has been finished: its line in metrics.jsonl comes last."""
+    """Returns whether the evaluation at a step is finished; its line in metrics.jsonl is written last."""
     return any("metrics" in record and record["step"] == step for record in _records(run / JSONL))
 
 
 @contextmanager
 def quiet_writer() -> Iterator[None]:
-    """Suppresses tracebacks of TensorBoard's thread for write errors, which are raised when the next event is added."""
+    """Suppresses tracebacks of write errors in TensorBoard's thread; adding the next event raises these errors."""
 
     def report(arguments: threading.ExceptHookArgs) -> None:
         if not isinstance(arguments.exc_value, OSError):
@@ -242,13 +250,13 @@ def quiet_writer() -> Iterator[None]:
 
 
 def _drop_later_lines(jsonl: Path, step: int) -> None:
-    """Drops the lines after a step; all of them at step 0, from which all are repeated."""
+    """Drops the lines of later steps; all lines at step 0, which a run logs again."""
     kept = [json.dumps(record) + "\n" for record in _records(jsonl) if 0 < step >= record["step"]]
     write_atomically(jsonl, "".join(kept).encode())
 
 
 def _records(jsonl: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a file that may be missing; the last one of a killed run may be half written."""
+    """Yields the valid lines of metrics.jsonl, which may be missing or, after a killed run, end with half a line."""
     if not jsonl.exists():
         return
     for text in jsonl.read_text(encoding="utf-8", errors="replace").splitlines():

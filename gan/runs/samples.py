@@ -1,4 +1,4 @@
-"""Images from a checkpoint, written into a folder."""
+"""Writes generated images of a checkpoint into a folder."""
 
 import math
 from collections.abc import Callable
@@ -20,16 +20,20 @@ from gan.sampling import chosen_generator, draw, generate, slerp, standing_stati
 from gan.training.state import TrainState
 
 MOST = 32
-"""Rows and columns of a grid."""
+"""Maximum number of rows and columns of a grid."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Request for images.
+    """Settings of the images to write.
 
-    num: images, or paths; for each class where `classes`, names or numbers, are given. ema: from the averaged generator
-    where one is kept. truncation: see eval.truncation. standing: with standing batch-norm statistics. interpolate:
-    images of each path from one latent to another; None for single images.
+    Attributes:
+        num: number of images or interpolation paths, for each class if `classes` are given.
+        classes: names or numbers; empty: equally many images of all classes.
+        ema: whether to use the averaged generator, if there is one.
+        truncation: see eval.truncation.
+        standing: whether to recompute batch-norm statistics, see `gan.sampling.standing_statistics`.
+        interpolate: images per path from one latent to another; None for single images.
     """
 
     num: int
@@ -50,11 +54,11 @@ def write_samples(
     grid_only: bool,
     say: Callable[[str], None],
 ) -> None:
-    """Writes images into a folder and a grid of them beside it; of paths, and with `grid_only`, the grid only.
+    """Writes images into a folder and their grid beside it; only the grid for paths or with `grid_only`.
 
     Args:
         out: a new or empty folder; by default samples/generated-<step> in the run.
-        say: prints where they are.
+        say: prints a line.
 
     Raises:
         ConfigError: the folder is not empty, or a class is unknown.
@@ -88,7 +92,7 @@ def write_samples(
 
 
 def _grid(images: Tensor, labels: Tensor | None) -> Tensor:
-    """A square of images, or as many of each class in a row, at most MOST by MOST, uint8 (3, H, W)."""
+    """Returns a square grid, or one row per class of equally many images, at most MOST by MOST, uint8 (3, H, W)."""
     if labels is None:
         return image_grid(images[: MOST * MOST], min(max(math.isqrt(len(images)), 1), MOST))
     columns = min(int(labels.unique(return_counts=True)[1].min()), MOST)

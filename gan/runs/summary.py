@@ -9,11 +9,11 @@ from gan.normalization import LayerSpectrum, spectra
 
 
 def summarize(config: AnyConfig, data: str, networks: Mapping[str, nn.Module], classes: str = "") -> list[str]:
-    """Lines with the data, the size of each network, and the normalization of the last one.
+    """Returns lines with the data, the size of each network and the normalization of the last one.
 
     Args:
         data: description of the data.
-        networks: by section of the configuration.
+        networks: networks by section of the configuration.
         classes: description of the classes, for the line of each network.
     """
     lines = [f"{config.name}: {data}, identity {config.identity()}"]
@@ -26,7 +26,7 @@ def summarize(config: AnyConfig, data: str, networks: Mapping[str, nn.Module], c
 
 
 def _normalization(network: str, normalization: str, c: float, layers: Sequence[LayerSpectrum]) -> str:
-    """Effect of a normalization on the weights of a network."""
+    """Describes the effect of a normalization on the weights of a network."""
     bounded = [layer for layer in layers if layer.target_rank is not None]
     if not bounded:
         return f"{network} weights: {normalization}"

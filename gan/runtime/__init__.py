@@ -1,1 +1,1 @@
-"""Processes, determinism, memory, files and profiling."""
+"""Devices, processes, determinism, memory, files and profiling."""

@@ -1,4 +1,4 @@
-"""Bit-equal repetitions on one device, for --deterministic."""
+"""Bit-identical repetitions on one device, for --deterministic."""
 
 import os
 import re
@@ -10,18 +10,18 @@ import torch
 from gan.errors import ConfigError
 
 WORKSPACES = (":4096:8", ":16:8")
-"""Values of CUBLAS_WORKSPACE_CONFIG that cuBLAS documents as reproducible: streams share no buffers."""
+"""Values of CUBLAS_WORKSPACE_CONFIG that cuBLAS documents as reproducible, because streams share no buffers."""
 
 
 @contextmanager
 def determinism(asked: bool) -> Iterator[None]:
-    """Inside, every operation gives the same bits each time, or raises; on one device, with one number of threads.
+    """Context in which every operation is bit-reproducible, or raises; for one device and one number of threads.
 
-    Enter it before anything runs on a GPU: cuBLAS reads its environment variable when it starts. What was set before
-    comes back at the end.
+    Enter it before anything runs on a GPU: cuBLAS reads its environment variable when it starts. The previous settings
+    of torch are restored at the end.
 
     Raises:
-        ConfigError: CUBLAS_WORKSPACE_CONFIG is set to something else.
+        ConfigError: CUBLAS_WORKSPACE_CONFIG is set to a value that is not reproducible.
     """
     if not asked:
         yield
@@ -43,7 +43,7 @@ def determinism(asked: bool) -> Iterator[None]:
 
 
 def explain_nondeterminism(error: RuntimeError) -> str:
-    """One sentence for an operation without a deterministic version, "" for any other error."""
+    """Returns the message for an operation without a deterministic version, "" for any other error."""
     found = re.match(r"(\S+) does not have a deterministic implementation", str(error))
     if not found:
         return ""

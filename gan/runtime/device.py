@@ -1,4 +1,4 @@
-"""Devices: chosen by name, and prepared for a command."""
+"""Chooses and prepares the device of a command."""
 
 import os
 from collections.abc import Iterator
@@ -30,10 +30,10 @@ def prepared_device(name: str, deterministic: bool) -> Iterator[torch.device]:
 
 
 def choose_device(name: str) -> torch.device:
-    """Device of that name; "auto" is the first CUDA device where there is one, else the CPU.
+    """Returns the device of this name; "auto" is the first CUDA device if there is one, else the CPU.
 
     Raises:
-        ConfigError: no such device here.
+        ConfigError: this machine has no such device, or it cannot be used.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,7 +51,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def devices_for_runs(name: str) -> tuple[list[str], int]:
-    """Devices that several runs share, and the default number of parallel runs; "auto" takes every GPU.
+    """Returns the devices that several runs share, and the default number of parallel runs; "auto": all GPUs.
 
     Raises:
         ConfigError: see `choose_device`.
@@ -64,7 +64,7 @@ def devices_for_runs(name: str) -> tuple[list[str], int]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: torch has a class for a GPU's memory; on a CPU only the text of a RuntimeError tells."""
+    """Returns whether memory ran out; on a CPU, torch raises a RuntimeError that only its text identifies."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

@@ -1,8 +1,8 @@
-"""Several processes that train one model; no other module uses ranks.
+"""Trains one model in several processes; no other module uses ranks.
 
-Every process draws the random numbers of the whole batch and takes its rows. Losses are means over equal shares,
-gradients are averaged by DistributedDataParallel, batch norms see the whole batch. After every step all processes hold
-the same state, which is one process's up to rounding; the first of them writes.
+Every process draws the random numbers of the whole batch and uses its share of the rows. Losses are means over equal
+shares, DistributedDataParallel averages gradients, and batch norms use statistics of the whole batch. After every step
+all processes have the same state, equal up to rounding to that of a single process. Only the first process writes.
 """
 
 import copy
@@ -30,15 +30,18 @@ from gan.errors import ConfigError, UserError
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)
-"""Timeout of collectives: the first process alone trains critics of Neural Divergence, for hours. A dead process is
-noticed at once, by its closed connection and by torchrun."""
+"""Timeout of collectives. It is long because the others wait for hours while the first process trains critics of Neural
+Divergence; a process that ends is detected at once, by its closed connection and by torchrun."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all of a run; by default the only one.
+    """This process and the number of processes of a run; by default a single one.
 
-    rank: 0 is the first, the one that writes. local_rank: among those on the same machine.
+    Attributes:
+        rank: rank of this process; 0 is the first, which writes the files.
+        count: number of processes.
+        local_rank: rank among the processes on the same machine.
     """
 
     rank: int = 0
@@ -47,10 +50,11 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
+        """Whether this is the process that writes the files."""
         return self.rank == 0
 
     def check_batch(self, batch_size: int) -> None:
-        """Raises ConfigError if a batch has no equal shares; names the numbers of processes that it has them for."""
+        """Raises ConfigError if a batch cannot be divided equally; the message lists numbers of processes that can."""
         if batch_size % self.count:
             divisors = ", ".join(str(count) for count in range(1, batch_size + 1) if batch_size % count == 0)
             raise ConfigError(
@@ -59,7 +63,7 @@ class Processes:
             )
 
     def check_equal(self, value: str, what: str) -> None:
-        """Raises ConfigError where `value` differs from the first process's; `what` names it."""
+        """Raises ConfigError if `value` differs from that of the first process; `what` names it in the message."""
         expected = self.first(lambda: value)
         if value != expected:
             raise ConfigError(
@@ -68,12 +72,12 @@ class Processes:
             )
 
     def share(self, values: Tensor) -> Tensor:
-        """This process's rows of a whole batch (B, ...), (B / count, ...)."""
+        """Returns this process's rows, (B / count, ...), of a whole batch (B, ...)."""
         assert len(values) % self.count == 0, "see check_batch"
         return values.chunk(self.count)[self.rank]
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean of the values over the processes."""
+        """Returns the mean of the values over the processes."""
         if self.count == 1:
             return values
         total = values.clone()
@@ -82,20 +86,20 @@ class Processes:
 
     @torch.no_grad()
     def equalize_(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrites every process's tensors with those of the first."""
+        """Overwrites the tensors of every process with those of the first."""
         if self.count == 1:
             return
         for tensor in tensors:
-            # A collective takes memory as it lies; channels last is another order than that of a contiguous copy.
+            # Collectives send memory in its physical order, which differs between channels-last and contiguous tensors.
             first = tensor.detach().contiguous()
             dist.broadcast(first, src=0)
             tensor.copy_(first)
 
     def first(self, compute: Callable[[], T]) -> T:
-        """Computes in the first process and returns the result in all of them, by pickle; the others wait.
+        """Computes in the first process and returns the result, sent by pickle, in all of them; the others wait.
 
         Raises:
-            UserError, OSError: in all of them, if `compute` raised it in the first.
+            UserError, OSError: in all processes, if `compute` raised it in the first.
         """
         if self.count == 1:
             return compute()
@@ -113,7 +117,7 @@ class Processes:
 
     @contextmanager
     def one_first(self) -> Iterator[None]:
-        """Lets one process of each machine run the body first: it downloads, and the others find the files."""
+        """Context that one process of each machine runs first, for example to download files for the others."""
         if self.count > 1 and self.local_rank:
             dist.barrier()
         try:
@@ -123,9 +127,9 @@ class Processes:
                 dist.barrier()
 
     def agreed(self, stop: Callable[[int], str]) -> Callable[[int], str]:
-        """Returns a `stop` with the same answer in all processes: the first reason of any of them.
+        """Returns a `stop` that gives all processes the same reason, the first one that any of them has.
 
-        It reduces one number per step, in the CPU's memory, without waiting for a GPU.
+        It reduces one number per step on the CPU, without waiting for a GPU.
         """
         if self.count == 1:
             return stop
@@ -143,9 +147,10 @@ class Processes:
         return reason
 
     def synchronized(self, network: nn.Module) -> nn.Module:
-        """The network with batch norms over the whole batch: a twin that shares all its tensors.
+        """Returns a copy of a network, with shared tensors, whose batch norms use statistics of the whole batch.
 
-        The network itself stays as it is, for sampling, evaluation and checkpoints; so does one without batch norm.
+        The network itself is unchanged, for sampling, evaluation and checkpoints. A network without batch norm is
+        returned as it is.
         """
         if self.count == 1 or not any(isinstance(module, _BatchNorm) for module in network.modules()):
             return network
@@ -158,7 +163,7 @@ class Processes:
         return twin
 
     def averaging(self, network: nn.Module) -> nn.Module:
-        """The network for forward passes whose backward pass averages its parameters' gradients over the processes."""
+        """Returns the network wrapped so that backward passes average its gradients over the processes."""
         if self.count == 1:
             return network
         with warnings.catch_warnings():
@@ -170,7 +175,7 @@ ALONE = Processes()
 
 
 class _Gathered(torch.autograd.Function):
-    """Values of all processes, (count, ...); every loss depends on all values, so gradients are summed."""
+    """Differentiable all-gather, (count, ...); every loss depends on all values, so gradients are summed."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
@@ -186,9 +191,10 @@ class _Gathered(torch.autograd.Function):
 
 
 class _GlobalBatchNorm(_BatchNorm):
-    """Batch normalization over equal shares in several processes: nn.SyncBatchNorm does not support CPUs."""
+    """Batch normalization over equal shares in several processes; nn.SyncBatchNorm does not support CPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalizes x (B / count, C, H, W) by the statistics of the whole batch."""
         if not self.training:
             return super().forward(x)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -204,7 +210,7 @@ class _GlobalBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Running statistics; of the variance the unbiased one, as torch does."""
+        """Updates the running statistics, with the unbiased variance as in torch."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -215,21 +221,21 @@ class _GlobalBatchNorm(_BatchNorm):
 
 
 def _over_the_whole_batch(kind: type[_BatchNorm], on_gpu: bool) -> type[_BatchNorm]:
-    """A class like `kind`, nn.BatchNorm2d or a child of it, whose super().forward sees the whole batch."""
+    """Returns a subclass of `kind`, nn.BatchNorm2d or a subclass of it, that normalizes over the whole batch."""
     normalization = nn.SyncBatchNorm if on_gpu else _GlobalBatchNorm
     return type(f"Global{kind.__name__}", (kind, normalization), {"process_group": None})
 
 
 def num_processes() -> int:
-    """Number of processes of this run, as torchrun sets it."""
+    """Returns the number of processes of this run, which torchrun sets."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def own_device(name: str) -> str:
-    """Device of this process for --device: with several processes, each takes the GPU of its local rank.
+    """Returns the device of this process for --device; of several processes, each uses the GPU of its local rank.
 
     Raises:
-        ConfigError: one GPU for all processes, or fewer GPUs than processes on this machine.
+        ConfigError: one GPU is named for several processes, or this machine has fewer GPUs than processes.
     """
     if num_processes() == 1:
         return name
@@ -248,26 +254,26 @@ def own_device(name: str) -> str:
 
 @contextmanager
 def started(device: torch.device) -> Iterator[Processes]:
-    """The processes of this run, connected: by NCCL for tensors on GPUs, by gloo for those in the CPU's memory."""
+    """Context that connects the processes of this run, by NCCL for tensors on GPUs and by gloo for those on CPUs."""
     if num_processes() == 1:
         yield ALONE
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    warnings.filterwarnings("ignore", message="Grad strides do not match")  # of 1x1 kernels, the same in any layout
+    warnings.filterwarnings("ignore", message="Grad strides do not match")  # of 1x1 kernels only, harmless
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store, rank, count = next(iter(dist.rendezvous("env://")))
     dist.init_process_group(backend, store=_fresh(store, rank, count), rank=rank, world_size=count, timeout=PATIENCE)
     yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
-    dist.barrier()  # not after an error, which the others may never hear of
+    dist.barrier()  # skipped after an error: the other processes may never reach it
     dist.destroy_process_group()
 
 
 def _fresh(store: dist.Store, rank: int, count: int) -> dist.Store:
-    """A part of a store that only these processes have written to.
+    """Returns a part of a store with a prefix that only these processes use.
 
-    A run that torchrun restarts may get its old store, with addresses of processes that ended. The first process
-    chooses a new part; each other one asks for it under a new name.
+    When torchrun restarts a run, the store may still hold addresses of processes that ended. The first process chooses
+    a random prefix; every other process requests it under a random name, for which there is no old answer.
     """
     name = uuid.uuid4().hex
     if rank:
@@ -286,10 +292,10 @@ def _fresh(store: dist.Store, rank: int, count: int) -> dist.Store:
 
 @contextmanager
 def recorded(explain: Callable[[Exception], str]) -> Iterator[None]:
-    """Writes errors in the body into the file that torchrun gives each process, to be shown as the cause.
+    """Context that writes an error into the error file that torchrun gives each process and shows as the cause.
 
     Args:
-        explain: one sentence for an error, which is shown alone; "" for one that is shown with its traceback.
+        explain: returns the message for an error, to be shown alone; "" to show its traceback.
     """
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file is None:
@@ -309,13 +315,13 @@ def recorded(explain: Callable[[Exception], str]) -> Iterator[None]:
 
 
 def _record(file: Path, text: str) -> None:
-    """Writes what `ErrorHandler.record_exception` does, without "py_callstack", so that torchrun shows the message."""
+    """Writes the file of `ErrorHandler.record_exception` without "py_callstack", so torchrun shows only the message."""
     extra = {"timestamp": str(int(time.time()))}
     file.write_text(json.dumps({"message": {"message": text, "extraInfo": extra}}), encoding="utf-8")
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Whether a collective failed because another process of the run ended; gloo has several messages for it."""
+    """Returns whether a collective failed because another process ended; gloo has several messages for it."""
     known = isinstance(error, dist.DistNetworkError | dist.DistBackendError)
     return known or any(words in str(error) for words in ("gloo/transport", "closed by peer", "reset by peer"))
 

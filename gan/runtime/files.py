@@ -1,4 +1,4 @@
-"""Atomic writing of files, and a lock that lets one process at a time write in a run folder."""
+"""Writes files atomically, and locks run folders against a second process."""
 
 import contextlib
 import os
@@ -16,10 +16,10 @@ PART = ".part"
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Inside, errors of writing at `path` become a CheckpointError of one sentence.
+    """Context that turns errors of writing at `path` into a CheckpointError.
 
     Raises:
-        CheckpointError: the disk is full, the folder has vanished or cannot be written.
+        CheckpointError: the disk is full, or the folder was deleted or cannot be written.
     """
     try:
         yield
@@ -30,12 +30,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside the target, flushes to the disk, then renames: a reader sees the old file or the whole new one.
+    """Writes a temporary file, flushes it to the disk and renames it: readers see the old or the complete new file.
 
     Missing folders are not created, so a run whose folder was deleted stops instead of writing into a new one.
 
     Raises:
-        CheckpointError: the disk is full or cannot be written; the old file is as it was.
+        CheckpointError: the disk is full or cannot be written; the old file is unchanged.
     """
     beside = path.with_name(path.name + PART)
     with writing(path):
@@ -54,7 +54,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flushes the folder, so that a renaming survives a power cut, where the system supports it."""
+    """Flushes the folder to the disk, if the system supports it, so that a rename survives a power cut."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -64,7 +64,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_parts(*folders: Path) -> None:
-    """Removes files that a killed process left half written; only the process that writes there may call it."""
+    """Removes half-written files of a killed process; only the process that writes in the folders may call it."""
     for folder in folders:
         for part in folder.glob(f"*{PART}*"):
             part.unlink(missing_ok=True)
@@ -72,13 +72,13 @@ def remove_parts(*folders: Path) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Holds the lock of a run's folder, which is created if missing: one process at a time trains in it.
+    """Context that holds the lock of a run folder, so that one process at a time trains in it.
 
-    The lock is the system's, so it ends with the process, even a killed one. A folder in which nothing was written is
-    removed at the end.
+    The folder is created if missing, and removed at the end if nothing was written in it. The operating system releases
+    the lock when the process ends, even if it is killed.
 
     Raises:
-        CheckpointError: another process has it, or it cannot be written.
+        CheckpointError: another process holds the lock, or the folder cannot be written.
     """
     lock = FileLock(run / LOCK)
     try:

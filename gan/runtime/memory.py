@@ -1,4 +1,4 @@
-"""Size of the memory, and reuse of freed memory by the C library."""
+"""Size of the machine's memory, and reuse of freed memory by the C library."""
 
 import ctypes
 import os
@@ -9,19 +9,19 @@ CHOSEN_BY_USER = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"
 
 
 def physical_memory() -> int:
-    """Bytes of this machine's memory."""
+    """Returns the size of this machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed memory for the next request instead of handing it back to the kernel.
+    """Makes glibc keep freed memory for later requests instead of returning it to the kernel.
 
-    Otherwise every large tensor of a step on the CPU is mapped, filled with zeros and unmapped again. A process keeps
-    the most it has ever used. Call it before the first large tensor is made.
+    Otherwise every large tensor of a step on the CPU is mapped, filled with zeros and unmapped again. The process then
+    keeps its peak memory. Call it before the first large tensor is created.
 
     Returns:
-        True if glibc now keeps it. False, with nothing changed, for other C libraries and if the environment sets
-        glibc's own variables.
+        True on success. False, with nothing changed, for other C libraries and if the environment sets glibc's own
+        variables.
     """
     if any(name in os.environ for name in CHOSEN_BY_USER) or platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""Trace of a few training iterations, by torch's profiler."""
+"""Traces a few training iterations with torch's profiler."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,15 +10,15 @@ from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 SKIPPED, TRACED = 3, 3
-"""Iterations before the trace, in which memory is allocated and kernels are chosen, and iterations in it."""
+"""Number of iterations before the trace, in which memory is allocated and kernels are selected, and in the trace."""
 ROWS = 12
 ITERATION = "iteration"
 PHASES = ("inputs", "generator step", "fake images", "discriminator step", "real images", "power iteration")
-"""Parts of an iteration that are named in a trace; the last two lie inside a discriminator step."""
+"""Parts of an iteration that are named in a trace; the last two are parts of a discriminator step."""
 
 
 def phase(name: str) -> record_function:
-    """Context that names a part of an iteration in a trace; costs microseconds when none is made."""
+    """Context that names a part of an iteration in a trace; costs microseconds when nothing is traced."""
     assert name in PHASES, name
     return record_function(name)
 
@@ -27,12 +27,12 @@ def phase(name: str) -> record_function:
 def traced(
     device: torch.device, train_step: Callable[[], None], folder: Path, say: Callable[[str], None]
 ) -> Iterator[Callable[[], None]]:
-    """Yields a `train_step` that traces iterations SKIPPED + 1 to SKIPPED + TRACED, or as many of them as come.
+    """Yields a `train_step` that traces iterations SKIPPED + 1 to SKIPPED + TRACED, fewer if the run ends earlier.
 
-    Then writes `folder`/trace.json, for https://ui.perfetto.dev or chrome://tracing, and reports the time of the phases
-    and of the most expensive operations through `say`. Too few iterations, or a file that cannot be written, are
-    reported too and do not end the run. A CUDA graph has no phases, only kernels. The results do not change; the traced
-    iterations are slower.
+    After them it writes `folder`/trace.json, for https://ui.perfetto.dev or chrome://tracing, and reports the time of
+    the phases and of the most expensive operations through `say`. Too few iterations and a file that cannot be written
+    are reported and do not end the run. A CUDA graph has no phases, only kernels. Tracing does not change the results,
+    but slows the traced iterations down.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # otherwise it warns of a missing GPU
     on_gpu = device.type == "cuda"
@@ -67,9 +67,9 @@ def traced(
 
 
 def _summary(events: list[FunctionEventAvg], *, on_gpu: bool) -> str:
-    """Table of total time per phase, then of self time per operation; on a GPU both are the device's time.
+    """Returns a table of the total time of each phase and the self time of each operation, on a GPU in device time.
 
-    Each line: milliseconds per iteration, share of the traced time, calls per iteration, name.
+    Columns: milliseconds per iteration, share of the traced time, calls per iteration, name.
     """
     own = {event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total for event in events}
     names = set(PHASES)

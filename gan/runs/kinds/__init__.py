@@ -23,9 +23,11 @@ State = TrainState | ClassifierState
 
 @dataclass(frozen=True)
 class Run:
-    """Fixed properties of a run, equal in every attempt.
+    """Properties of a run that all of its attempts share.
 
-    commands: the command lines that have worked on it, this one last. profile: whether to trace a few iterations.
+    Attributes:
+        commands: command lines that have trained it, the present one last.
+        profile: whether to trace a few iterations.
     """
 
     folder: Path
@@ -37,7 +39,7 @@ class Run:
 
     @contextmanager
     def traced(self, train_step: Callable[[], None], log: Log) -> Iterator[Callable[[], None]]:
-        """Yields the training step, which the first process traces if the run is profiled."""
+        """Yields the training step, traced if the run is profiled and this is the first process."""
         if self.profile and self.processes.is_first:
             with traced(self.device, train_step, self.folder / "profile", log.say) as step:
                 yield step
@@ -47,12 +49,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Training from one state, until the end, a reason to stop or a divergence.
+    """Training from one state until the end, a reason to stop or a divergence.
 
-    steps: of the whole run. images_per_step: real images seen in each. method: how an iteration is carried out, for
-    run.json. train: trains with a log, a function that saves and one that gives a reason to stop; returns the reason,
-    "" at the end. length: what follows the steps in the first line of the log. remarks: further lines for the log.
-    ending: why the run ended before its last step, "" if it did not.
+    Attributes:
+        steps: total steps of the run.
+        images_per_step: real images per step.
+        method: how an iteration is executed, for run.json.
+        train: trains, given a log, a function that saves a checkpoint and one that returns a reason to stop; returns
+            the reason, "" at the end.
+        length: text after the number of steps in the first line of the log.
+        remarks: further lines for the log.
+        ending: returns why the run ended before its last step, "" if it did not.
     """
 
     steps: int
@@ -67,8 +74,11 @@ class Attempt:
 class Kind(Protocol):
     """One kind of run with its configuration.
 
-    command: its name. next_commands: to use the result. scalars: fields of its log. images: of training, loaded when
-    first needed.
+    Attributes:
+        command: name of the training command.
+        next_commands: names of the commands that use a trained run.
+        scalars: scalar fields of its log.
+        images: training images, loaded on first use.
     """
 
     command: str
@@ -79,32 +89,32 @@ class Kind(Protocol):
 
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
-        """Names that each setting accepts."""
+        """Returns the names that each setting accepts."""
 
     def check(self) -> None:
-        """Raises UserError if a name is in no registry, or settings contradict each other."""
+        """Raises UserError if a name is in no registry or settings contradict each other."""
 
     def check_processes(self, processes: Processes) -> None:
-        """Raises ConfigError if so many processes cannot train together."""
+        """Raises ConfigError if this number of processes cannot train together."""
 
     def build_state(self, images: ImageData | None = None, device: torch.device | str = "cpu") -> State:
-        """State before the first step; without images one that cannot be trained."""
+        """Builds the state before the first step; without images, a state for the summary only."""
 
     def load_state(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> State:
-        """State of a checkpoint. Raises CheckpointError if it does not fit the configuration."""
+        """Loads the state of a checkpoint; raises CheckpointError if it does not fit the configuration."""
 
     def is_complete(self, folder: Path, state: Any) -> bool:
-        """Whether a run that stopped with this state has nothing left to do."""
+        """Returns whether a run with this state is finished."""
 
     def summary(self, state: Any) -> str:
-        """Sizes of the networks, and the effect of normalization on each layer."""
+        """Describes the data, the sizes of the networks and the effect of normalization."""
 
     def begin(self, run: Run, state: Any) -> Attempt:
-        """An attempt from this state."""
+        """Prepares an attempt from this state."""
 
 
 def seed_of(config: AnyConfig, state: State) -> dict[str, int]:
-    """Setting train.seed of the attempt that begins with this state: another one after each retry."""
+    """Returns train.seed of the attempt that begins with this state, a new one after each retry."""
     return {"seed": attempt_seed(config.train.seed, len(state.retries))}
 
 

@@ -1,4 +1,4 @@
-"""Runs of gan-train-classifier."""
+"""Training runs of classifiers, for gan-train-classifier."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -33,12 +33,15 @@ class ClassifierRuns:
 
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
+        """Returns the names that each setting accepts."""
         return build_classifier.CLASSIFIER_REGISTRIES
 
     def check(self) -> None:
+        """Raises ConfigError if a name is in no registry."""
         build_classifier.check_classifier_names(self.config)
 
     def check_processes(self, processes: Processes) -> None:
+        """Raises ConfigError for several processes."""
         if processes.count > 1:
             raise ConfigError(
                 f"{self.command}: trains in one process, got {processes.count}; start it without torchrun"
@@ -46,9 +49,11 @@ class ClassifierRuns:
 
     @cached_property
     def images(self) -> ImageData:
+        """Training images with the configured labels, loaded on first use."""
         return build_classifier.load_labelled_images(self.config, "train")
 
     def build_state(self, images: ImageData | None = None, device: torch.device | str = "cpu") -> ClassifierState:
+        """Builds the state before the first step; without images, a state for the summary only."""
         if images is None:
             return build_classifier.build_classifier_state(self.config, device)
         state = build_classifier.build_classifier_state(self.config, device, images.num_classes)
@@ -56,27 +61,30 @@ class ClassifierRuns:
         return state
 
     def load_state(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> ClassifierState:
+        """Loads the state of a checkpoint; raises CheckpointError if it does not fit the configuration."""
         return build_classifier.load_classifier_state(checkpoint, self.config, device)
 
     def is_complete(self, folder: Path, state: ClassifierState) -> bool:
-        """Whether all epochs are done, or one has reached train.stop_accuracy."""
+        """Returns whether all epochs are done, or one has reached train.stop_accuracy."""
         train = self.config.train
         return state.reached or state.step >= train.epochs * math.ceil(len(self.images) / train.batch_size)
 
     def summary(self, state: ClassifierState) -> str:
+        """Describes the data, the size of the network and the effect of normalization."""
         data = self.config.data
         labels = ", random labels" if data.labels == "random" else ""
         about = f"{data.shown}, {state.num_classes} classes{labels}"
         return "\n".join(summarize(self.config, about, {"classifier": state.network}))
 
     def begin(self, run: Run, state: ClassifierState) -> Attempt:
+        """Prepares an attempt from this state."""
         config = self.config
         trainer = ClassifierTrainer(
             state,
             run.images,
             config.train.model_copy(update=seed_of(config, state)),
             penalty=build_classifier.build_weight_penalty(config),
-            batched=run.device.type == "cuda",  # where launches, not arithmetic, are what normalization costs
+            batched=run.device.type == "cuda",  # on a GPU, kernel launches dominate its cost
         )
         note = trainer.arithmetic.note
         method = f"update by update{note}"
@@ -96,7 +104,7 @@ class ClassifierRuns:
         )
 
     def _tester(self, state: ClassifierState, log: Log) -> Callable[[], dict[str, float]] | None:
-        """Function that measures accuracy and loss on the test images; None for a data set without them."""
+        """Returns a function that measures test accuracy and loss; None if the data set has no test images."""
         try:
             images = build_classifier.load_labelled_images(self.config, "test")
         except DataError as error:

@@ -1,4 +1,4 @@
-"""Runs of gan-train."""
+"""Training runs of GANs, for gan-train."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -35,20 +35,25 @@ class GanRuns:
 
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
+        """Returns the names that each setting accepts."""
         return {**build.REGISTRIES, **registries()}
 
     def check(self) -> None:
+        """Raises UserError if a name is in no registry or settings contradict each other."""
         build.check_names(self.config)
         check_evaluation(self.config)
 
     def check_processes(self, processes: Processes) -> None:
+        """Raises ConfigError if the processes cannot share a batch equally."""
         processes.check_batch(self.config.train.batch_size)
 
     @cached_property
     def images(self) -> ImageData:
+        """Training images, loaded on first use."""
         return build.load_images(self.config, "train")
 
     def build_state(self, images: ImageData | None = None, device: torch.device | str = "cpu") -> TrainState:
+        """Builds the state before the first step; without images, a state for the summary only."""
         state = build.build_state(self.config, device, build.count_classes(self.config, images))
         if images is not None:
             state.data_fingerprint = images.fingerprint
@@ -56,14 +61,16 @@ class GanRuns:
         return state
 
     def load_state(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> TrainState:
+        """Loads the state of a checkpoint; raises CheckpointError if it does not fit the configuration."""
         return build.load_state(checkpoint, self.config, device)
 
     def is_complete(self, folder: Path, state: TrainState) -> bool:
-        """Whether all steps are done, and the evaluation after the last one."""
+        """Returns whether all steps are done, and the evaluation after the last one."""
         train, step = self.config.train, state.step
         return step >= train.steps and (evaluated(folder, step) or not evaluation_due(train, step))
 
     def summary(self, state: TrainState) -> str:
+        """Describes the data, the sizes of the networks and the effect of normalization."""
         config, train = self.config, self.config.train
         networks = {"generator": state.generator, "discriminator": state.discriminator}
         size = config.data.image_size
@@ -77,6 +84,7 @@ class GanRuns:
         return "\n".join(lines)
 
     def begin(self, run: Run, state: TrainState) -> Attempt:
+        """Prepares an attempt from this state."""
         run.processes.equalize_(state.tensors())
         config = self.config
         settings = config.train.model_copy(update=seed_of(config, state))
@@ -86,7 +94,7 @@ class GanRuns:
             build.build_loss(config),
             settings,
             z_dim=config.generator.z_dim,
-            batched=run.device.type == "cuda",  # where launches, not arithmetic, are what normalization costs
+            batched=run.device.type == "cuda",  # on a GPU, kernel launches dominate its cost
             processes=run.processes,
         )
         step = choose_step(trainer, build.second_derivatives(config))
