@@ -1,1 +1,1 @@
-"""The parts of tools/benchmark.py: one module for each thing that is measured."""
+"""Benchmarks of tools/benchmark.py, one module per subject, and the modules they share."""

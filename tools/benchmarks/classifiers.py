@@ -1,4 +1,4 @@
-"""Time of a classifier's update: ours and the usual loop, on the same network and recipe."""
+"""Time of a classifier's update, compared with a conventional loop on the same network and recipe."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -22,11 +22,13 @@ NUM_IMAGES, CLASSES = 10_240, 10
 
 
 @click.command("classify")
-@click.option("--name", default="resnet", help="A key of gan.models.classifiers.CLASSIFIERS.")
-@click.option("--set", "sizes", multiple=True, default=["classifier.depth=20"], metavar="A.B=C", help="Its sizes.")
+@click.option("--name", default="resnet", help="Classifier: a key of gan.models.classifiers.CLASSIFIERS.")
+@click.option(
+    "--set", "sizes", multiple=True, default=["classifier.depth=20"], metavar="A.B=C", help="Settings of its size."
+)
 @click.option("--normalization", default="none,sn,srn", help="Names separated by commas.")
 @click.option("--precision", default="fp32,bf16", help="Names separated by commas.")
-@click.option("--peer/--no-peer", default=True, help="The usual loop, in this process.")
+@click.option("--peer/--no-peer", default=True, help="Compare with the usual loop.")
 @shared_options(repeats=7)
 def measure_classify(
     name: str,
@@ -39,10 +41,10 @@ def measure_classify(
     device: str,
     json_path: Path | None,
 ) -> Record:
-    """One update with 128 images: crops, flips, forward, backward, SGD.
+    """Time one update with 128 images: crops, flips, forward, backward, SGD.
 
-    The peer is the usual loop: torchvision's transforms image by image in a DataLoader without workers, float32
-    normalized by means and deviations, contiguous layout, the loss read after each update. Ratios are to it.
+    Ratios are to the usual loop: torchvision's transforms per image in a DataLoader without workers, float32 inputs
+    normalized by means and deviations, contiguous layout, the loss read after each update.
     """
     record = start(f"one update of {name}, {', '.join(sizes)}, 128 images of 32x32", repeats, threads, device)
     settings = [f"classifier.name={name}", *sizes]
@@ -65,7 +67,7 @@ def random_images() -> ImageData:
 
 
 def _ours(config: ClassifierConfig, device: str) -> Callable[[], None]:
-    """An update as gan-train-classifier runs it."""
+    """Update as gan-train-classifier runs it."""
     state = build_classifier.build_classifier_state(config, device, CLASSES)
     batched = torch.device(device).type == "cuda"
     return ClassifierTrainer(state, random_images(), config.train, batched=batched).train_step
@@ -95,7 +97,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def _usual(config: ClassifierConfig, device: str) -> Callable[[], None]:
-    """An update by the usual loop, on the same network without normalization."""
+    """Update by a conventional loop on the same network without normalization."""
     network: nn.Module = build_classifier.architecture(config)(CLASSES).to(device).train()
     train = config.train
     optimizer = torch.optim.SGD(

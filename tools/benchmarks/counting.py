@@ -10,14 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 FREE = ("empty", "new_empty", "resize_", "set_", "_unsafe_view", "_local_scalar_dense")
-"""Prefixes of operations that compute nothing: they allocate, rename or read one number."""
+"""Prefixes of operations that compute nothing: they allocate, rename or read a single number."""
 
 
 def count_launches(run: Callable[[], Any], device: str) -> dict[str, int]:
-    """Number of kernels or operations of one call of `run`, under the name of what is counted.
+    """Number of "kernels" in one call of `run` on a GPU, or of "operations" elsewhere.
 
-    "kernels": all kernels that ran on a GPU, copies included. "operations": elsewhere, operations of torch that compute
-    or copy values, each of which is one or a few kernels on a GPU; compiled code is not seen.
+    Kernels include copies. Operations are torch's operations that compute or copy values, each of which is one or a few
+    kernels on a GPU; compiled code is not counted.
     """
     if torch.device(device).type == "cuda":
         return {"kernels": _kernels(run)}
@@ -27,9 +27,9 @@ def count_launches(run: Callable[[], Any], device: str) -> dict[str, int]:
 
 
 def count_flops(run: Callable[[], Any]) -> int:
-    """Multiplications and additions of convolutions and matrix products, two for each pair.
+    """Floating-point operations of convolutions and matrix products, two per multiply-add.
 
-    torch's own counter asks each operation for its module, which fails where a loss takes a gradient.
+    torch's FlopCounterMode asks each operation for its module, which fails where a loss takes a gradient.
     """
     with _Flops() as flops:
         run()
@@ -45,7 +45,7 @@ def _kernels(run: Callable[[], Any]) -> int:
 
 
 class _Operations(TorchDispatchMode):
-    """Counts the operations inside that are neither views nor `FREE`."""
+    """Counts the operations in its context that are neither views nor `FREE`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Operations(TorchDispatchMode):
 
 
 class _Flops(TorchDispatchMode):
-    """Sums the arithmetic of the operations inside, by torch's registry."""
+    """Sums the floating-point operations in its context, by torch's registry."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Batches per second of `gan.data.batches`."""
+"""Throughput of `gan.data.batches`."""
 
 import itertools
 import tempfile
@@ -15,20 +15,20 @@ from gan.data.packed import load_packed, pack
 
 FRAMING: dict[str, Any] = {"image_size": 32, "crop": 0, "resize": "none"}
 ON_DISK = 0
-"""Value of `resident_bytes` with which nothing is copied to memory or to the device beforehand."""
+"""Value of `resident_bytes` that copies nothing to memory or to the device in advance."""
 
 
 @click.command("data")
 @click.option("--images", type=click.IntRange(1), default=50_000, help="Random 32x32 images in the data set.")
 @click.option("--batch-size", type=click.IntRange(1), default=64)
-@click.option("--batches", type=click.IntRange(1), default=200, help="Batches read in one round.")
+@click.option("--batches", type=click.IntRange(1), default=200, help="Batches per timed round.")
 @shared_options(repeats=9)
 def measure_data(
     images: int, batch_size: int, batches: int, repeats: int, threads: int, device: str, json_path: Path | None
 ) -> Record:
-    """Batches of the two forms of a data set: a tensor on the device, and a packed, memory-mapped file.
+    """Time batches from both forms of a data set: a tensor on the device, and a packed, memory-mapped file.
 
-    Ratios are to the tensor, the form of every set that is not packed.
+    Ratios are to the tensor, the form of every data set that is not packed.
     """
     record = start(f"{batches} batches of {batch_size} out of {images:,} images of 32x32", repeats, threads, device)
     pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
@@ -48,7 +48,7 @@ def measure_data(
 
 
 def _reader(source: Batches, batches: int) -> Callable[[], None]:
-    """Function that reads the next batches, continuing where it stopped."""
+    """Function that reads the next `batches` batches at every call."""
     numbers = itertools.count()
 
     def read() -> None:

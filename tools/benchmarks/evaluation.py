@@ -1,4 +1,4 @@
-"""Time of evaluation against torch-fidelity and pytorch-fid: features, FID and IS end to end, critics."""
+"""Time of evaluation, compared with torch-fidelity and pytorch-fid: features, FID and IS end to end, critics."""
 
 import importlib.util
 import tempfile
@@ -30,10 +30,10 @@ INCEPTION_LAYERS = ["2048", "logits_unbiased"]
 
 
 @click.command("evaluate")
-@click.option("--images", type=click.IntRange(20), default=64, help="Generated images, and as many real ones.")
+@click.option("--images", type=click.IntRange(20), default=64, help="Number of generated images and of real ones.")
 @click.option("--dimensions", type=click.IntRange(1), default=2048, help="Dimensions of the Fréchet distance.")
-@click.option("--nd/--no-nd", default=False, help="Measure critics of Neural Divergence too.")
-@click.option("--nd-steps", type=click.IntRange(1), default=5, help="Critic updates in one timed round.")
+@click.option("--nd/--no-nd", default=False, help="Also time critics of Neural Divergence.")
+@click.option("--nd-steps", type=click.IntRange(1), default=5, help="Critic updates per timed round.")
 @click.option("--peer/--no-peer", default=True, help="Compare with pytorch-fid if it is installed.")
 @shared_options(repeats=3)
 def measure_evaluate(
@@ -47,11 +47,11 @@ def measure_evaluate(
     device: str,
     json_path: Path | None,
 ) -> Record:
-    """Inception's features, FID and IS end to end, and the last step of FID alone, against torch-fidelity's.
+    """Time Inception features, FID and IS end to end, and the Fréchet distance alone, against torch-fidelity.
 
-    All use the same images and seeded random Inception weights. Features: one batch. End to end: reading the network,
+    All use the same images and seeded random Inception weights. Features: one batch. End to end: loading the network,
     features and both values; pytorch-fid reads PNG files and has no IS. Fréchet distance: moments of 10,000 and 5,000
-    features; "cached" has seen the first set before, as in training.
+    features; "cached" reuses results for the first set, as in training.
     """
     measured = f"fid,is of {images} against {images} images of 32x32; Fréchet distance in {dimensions} dimensions"
     record = start(measured, repeats, threads, device)
@@ -74,7 +74,7 @@ def measure_evaluate(
 
 
 def random_inception(file: Path) -> Path:
-    """Writes He-initialised weights of torch-fidelity's own network from a seed; returns the file."""
+    """Writes seeded He-initialized weights for torch-fidelity's network; returns the file."""
     nothing_to_load: Any = patch.object(feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {})
     with nothing_to_load, patch.object(nn.Module, "load_state_dict", lambda *_, **__: None):
         torch.manual_seed(0)
@@ -158,7 +158,7 @@ def _features(images: Tensor, weights: Path, device: str) -> dict[str, Callable[
 
 
 def _with_weights(weights: Path) -> Any:
-    """Context in which pytorch-fid reads this file instead of downloading its own."""
+    """Context in which pytorch-fid loads these weights instead of downloading its own."""
     from pytorch_fid import inception
 
     state = {name: value for name, value in torch.load(weights).items() if not name.startswith("feature_extractor_")}
@@ -192,7 +192,7 @@ def _pytorch_fid_from_files(both: Tensor, folder: Path, weights: Path, device: s
 
 
 def _critic_steps(steps: int, repeats: int, device: str) -> Rows:
-    """One row for each preset; their critics differ, so the ratio means little."""
+    """One row per preset; their critics differ, so the ratios mean little."""
     variants = {}
     for name, preset in PRESETS.items():
         training = Training(preset, (32, 32), "benchmark", torch.device(device), loss_every=100)

@@ -1,7 +1,7 @@
-"""Peer of our training step: torch-mimicry's SN-GAN for 32x32 images, trained by its own `train_step`s.
+"""Training step of torch-mimicry's SN-GAN for 32x32 images, for comparison.
 
-Its package imports TensorFlow and LMDB for metrics and data sets that are not needed here, so its modules are imported
-without running the package's own `__init__`. Install it with: pip install --no-deps torch-mimicry
+The package imports TensorFlow and LMDB for metrics and data sets that are not needed here, so its modules are imported
+without running the package's `__init__`. Install it with: pip install --no-deps torch-mimicry
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ def mimicry_iteration(size: Size, settings: TrainSettings, device: str) -> Calla
     """Function that runs d_steps discriminator steps and one generator step as mimicry's trainer does.
 
     The generator's batch is generator_batch_factor times the discriminator's, as in Miyato et al.'s code; mimicry's own
-    trainer has equal batches. Real images are floats on the device, so mimicry's data loader is not part of the time.
+    trainer has equal batches. Real images are floats on the device, so mimicry's data loader is not timed.
     """
     _without_init(PACKAGE)
     _without_init(f"{PACKAGE}.training")

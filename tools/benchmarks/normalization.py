@@ -1,4 +1,4 @@
-"""Time of one normalization of a discriminator's weights."""
+"""Time of normalizing a discriminator's weights once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,17 +32,17 @@ COMPILED = "_compiled"
     "--layout", type=click.Choice(list(LAYOUTS)), default="channels_last", help="Memory format of the weights."
 )
 @click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Size of the discriminator step.")
-@click.option("--compiled/--not-compiled", default=False, help="Measure compiled variants too; takes a minute more.")
+@click.option("--compiled/--not-compiled", default=False, help="Also time compiled variants; takes a minute more.")
 @shared_options(repeats=100, fewest=3)
 def measure_normalize(
     layout: str, size: str, compiled: bool, repeats: int, threads: int, device: str, json_path: Path | None
 ) -> Record:
-    """One normalization of the unconditional 32x32 discriminator: one power iteration, then all normalized weights.
+    """Time one normalization of the unconditional 32x32 discriminator: a power iteration, then all normalized weights.
 
     "forward and backward" adds the gradients of all weights. Ratios are to torch's spectral_norm in the same run. The
-    trainer keeps weights channels-last. Kernels are counted on a GPU, uncompiled operations that compute or copy on a
-    CPU. Compiled variants of ours run power iteration eagerly, or in a compiled program of its own if batched; torch's
-    runs inside the compiled forward. "discriminator step" has a fifth of the rounds; ratios are to no normalization.
+    trainer keeps weights channels-last. On a GPU kernels are counted, on a CPU uncompiled operations that compute or
+    copy. Our compiled variants run power iteration eagerly, or as a separate compiled program if batched; torch's runs
+    inside the compiled forward. "discriminator step" has a fifth of the rounds; its ratios are to no normalization.
     """
     sizes = [
         module.weight.numel() for module in ResNetDiscriminator().modules() if isinstance(module, NORMALIZED_LAYERS)
@@ -119,7 +119,7 @@ def _weights(name: str, network: nn.Module, modules: list[Any], compiled: bool) 
 
 
 def _discriminator_step(normalization: str, size: Size, device: str) -> Callable[[], Tensor]:
-    """One discriminator update on new inputs, with its generated images."""
+    """Discriminator update on new inputs, including the generation of its fake images."""
     trainer = make_trainer(configure(size, [f"discriminator.normalization={normalization}"]), device)
     iteration = trainer.iteration
 

@@ -19,9 +19,9 @@ FACTORS = (0.5, 1, 2)
 
 
 @click.command("scale")
-@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Size that is halved and doubled.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Size to halve and double.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32")
-@click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), help="Most processes at once.")
+@click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), help="Maximum number of processes.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting of all runs.")
 @shared_options(repeats=3)
 def measure_scale(
@@ -34,7 +34,7 @@ def measure_scale(
     device: str,
     json_path: Path | None,
 ) -> Record:
-    """One iteration at other sizes, and the throughput of several processes at once.
+    """Time one iteration at other sizes, and measure the throughput of several processes at once.
 
     Each group's ratios are to its first row. Processes share the device and have one thread each; their row gives an
     iteration's time while all of them train, and their total images/s.
@@ -74,7 +74,7 @@ def _groups(size: Size, settings: list[str], threads: int, device: str) -> dict[
 
 
 def _for_64_pixels(size: Size) -> Size:
-    """Widths for 64x64 images, whose networks widen 16-fold; the original uses 64 channels there and 256 at 32x32."""
+    """Size with the widths of 64x64 networks, which widen 16-fold; the original has 64 channels there, 256 at 32x32."""
     return Size(size.batch, max(1, size.generator // 4), max(1, size.discriminator // 2))
 
 
@@ -96,7 +96,7 @@ def _at_once(count: int, size: Size, settings: list[str], repeats: int, device: 
 
 
 def _train_beside(barrier: Any, size: Size, settings: list[str], repeats: int, device: str) -> list[float]:
-    """Seconds of each iteration, measured once all processes are ready."""
+    """Seconds of each iteration, timed after all processes are ready."""
     torch.set_num_threads(1)
     if torch.device(device).type == "cpu":
         keep_freed_memory()

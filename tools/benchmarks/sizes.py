@@ -1,4 +1,4 @@
-"""Trainers of networks of three sizes on random images."""
+"""Trainers of three network sizes on random images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from gan.training.trainer import Trainer
 
 
 class Size(NamedTuple):
-    """Real images per discriminator step, and the widths of both networks."""
+    """Number of real images per discriminator step, and the widths of both networks."""
 
     batch: int
     generator: int
@@ -28,7 +28,7 @@ SIZES = {"full": Size(64, 256, 128), "quickstart": Size(32, 64, 32), "small": Si
 
 
 def configure(size: Size, overrides: Sequence[str] = ()) -> Config:
-    """The published recipe at a size, with overrides such as "train.precision=bf16"."""
+    """Configuration of the published recipe at a size, with overrides such as "train.precision=bf16"."""
     sizes = [
         f"train.batch_size={size.batch}",
         f"generator.channels={size.generator}",
@@ -38,7 +38,7 @@ def configure(size: Size, overrides: Sequence[str] = ()) -> Config:
 
 
 def make_trainer(config: Config, device: str, num_classes: int = 0) -> Trainer:
-    """Trainer as gan-train builds it, on 1,024 random images of `num_classes` classes; 0 is unconditional."""
+    """Trainer as gan-train builds it, on 1,024 random images of `num_classes` classes; 0: unconditional."""
     pixels = config.data.image_size
     shape = (1024, 3, pixels, pixels)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -55,5 +55,5 @@ def make_trainer(config: Config, device: str, num_classes: int = 0) -> Trainer:
 
 
 def make_step(config: Config, device: str) -> Choice:
-    """Step as gan-train chooses it: plain or fast, by train.fast."""
+    """Training step as gan-train chooses it, plain or fast, by train.fast."""
     return choose_step(make_trainer(config, device), build.second_derivatives(config))

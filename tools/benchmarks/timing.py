@@ -20,23 +20,23 @@ COLUMNS = ("median_ms", "quartile1_ms", "quartile3_ms", "minimum_ms")
 
 
 def shared_options(repeats: int, fewest: int = 2) -> Callable[[Callable[..., Record]], Callable[..., Record]]:
-    """--repeats, --threads, --device and --json, which every benchmark has.
+    """Decorator that adds the options of every benchmark: --repeats, --threads, --device and --json.
 
     Args:
         repeats: default number of timed rounds.
-        fewest: smallest number of timed rounds; quartiles need two.
+        fewest: minimum number of timed rounds; quartiles need two.
     """
     options = (
         click.option(
             "--repeats",
             type=click.IntRange(fewest),
             default=repeats,
-            help="Timed rounds; each runs every variant once.",
+            help="Timed rounds, each with all variants.",
         ),
         click.option("--threads", type=click.IntRange(1), default=1, help="Number of torch's threads on the CPU."),
         click.option("--device", default="cpu", help="cpu, cuda, cuda:1, ..."),
         click.option(
-            "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here too."
+            "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results here."
         ),
     )
 
@@ -49,18 +49,18 @@ def shared_options(repeats: int, fewest: int = 2) -> Callable[[Callable[..., Rec
 
 
 def start(measured: str, repeats: int, threads: int, device: str) -> Record:
-    """Prepares torch and the allocator as gan-train does; returns the conditions of the measurement."""
+    """Sets up torch and the allocator as gan-train does; returns the conditions of the measurement."""
     torch.set_num_threads(threads)
     return {
         "measured": measured,
         "repeats": repeats,
         **machine(device),
-        "freed memory": "kept" if torch.device(device).type == "cpu" and keep_freed_memory() else "as the system does",
+        "freed memory": "kept" if torch.device(device).type == "cpu" and keep_freed_memory() else "system default",
     }
 
 
 def finish(record: Record, json_path: Path | None) -> Record:
-    """Prints the record as Markdown and writes it as JSON where asked; returns it."""
+    """Prints the record as Markdown, writes it as JSON if there is a path, and returns it."""
     if json_path is not None:
         json_path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     click.echo(markdown(record))
@@ -68,17 +68,17 @@ def finish(record: Record, json_path: Path | None) -> Record:
 
 
 def calls_in_a_row(device: str) -> int:
-    """Iterations between two readings of the clock: several on a GPU, since the host runs ahead of it in training."""
+    """Iterations between two clock readings: several on a GPU, because the host runs ahead of it in training."""
     return 10 if torch.device(device).type == "cuda" else 1
 
 
 def interleave(
     variants: Mapping[str, Callable[[], Any]], repeats: int, device: str, warm: int = 3, calls: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of one call of each variant, A B C A B C ..., after `warm` rounds that do not count.
+    """Times variants in turn, A B C A B C ..., after `warm` untimed rounds; returns seconds per call.
 
     Args:
-        calls: calls of a variant between two readings of the clock; with several, the host may run ahead of a GPU.
+        calls: calls of a variant between two clock readings; with several, the host may run ahead of a GPU.
     """
     wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
     seconds: dict[str, list[float]] = {name: [] for name in variants}
@@ -95,16 +95,16 @@ def interleave(
 
 
 def add_whole_run(rows: Rows, iterations: int, calls: int = 1) -> None:
-    """Adds to each row the minutes that so many iterations take at its median, `calls` of them in a timed run."""
+    """Adds to each row the minutes of a run of `iterations` at its median time for `calls` iterations."""
     for row in rows.values():
         row[f"minutes_for_{iterations:,}_iterations"] = round(row["median_ms"] / calls * iterations / 60_000, 1)
 
 
 def summarize(seconds: dict[str, list[float]], work: float = 0.0, unit: str = "") -> Rows:
-    """Median, quartiles and minimum in milliseconds, and their ratios to those of the first variant, the reference.
+    """Median, quartiles and minimum in milliseconds, with ratios of median and minimum to the first variant's.
 
     Args:
-        work: amount of work in one run of a variant, in `unit`, such as 640 "images"; 0 gives no rate.
+        work: work of one call of a variant in `unit`, such as 640 "images"; 0 gives no rate.
     """
     first = next(iter(seconds.values()))
     reference = statistics.median(first)
@@ -121,7 +121,7 @@ def summarize(seconds: dict[str, list[float]], work: float = 0.0, unit: str = ""
 
 
 def machine(device: str) -> Record:
-    """Device, threads and versions."""
+    """Device, number of threads and versions."""
     return {
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
@@ -132,7 +132,7 @@ def machine(device: str) -> Record:
 
 
 def markdown(record: Record) -> str:
-    """The record as Markdown: a list of the conditions, then one table for each group of variants."""
+    """Record as Markdown: a list of the conditions, then one table per group of variants."""
     lines = [f"- {key}: {value}" for key, value in record.items() if not isinstance(value, dict)]
     for what, rows in record.items():
         if isinstance(rows, dict):
@@ -141,7 +141,7 @@ def markdown(record: Record) -> str:
 
 
 def _table(what: str, rows: Rows) -> list[str]:
-    """One group as a table: times, ratio and its inverse, then the other entries of the rows."""
+    """Table of one group: times, ratios and inverse ratio, then the other entries of the rows."""
     known = {*COLUMNS, "ratio", "ratio_of_minima"}
     others = list(dict.fromkeys(key for row in rows.values() for key in row if key not in known))
     heads = [what, "median ms", "quartiles", "minimum", "ratio", "of minima", "times as fast"]

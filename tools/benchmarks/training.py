@@ -1,4 +1,4 @@
-"""Time of a training iteration against torch-mimicry and against the machine, and with single techniques changed."""
+"""Time of a training iteration, compared with torch-mimicry, the machine's peak rate and single changes of it."""
 
 import multiprocessing
 import resource
@@ -44,11 +44,11 @@ PEER_ALONE = "torch-mimicry, system's allocator"
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 MIB = 2**20
 WHOLE_RUN = 50_000
-"""Generator updates of the published recipe."""
+"""Number of generator updates of the published recipe."""
 
 
 def _patched(make: Callable[[], Trainer], where: Any, name: str, instead: Any) -> Iteration:
-    """An iteration of a trainer that is built and run with an attribute of a module replaced."""
+    """Iteration of a trainer that is built and run with a replaced attribute of a module."""
     with patch.object(where, name, instead):
         trainer = make()
 
@@ -74,7 +74,7 @@ def _two_passes(make: Callable[[], Trainer]) -> Iteration:
 
 
 def _with_arithmetic(make: Callable[[], Trainer], **options: bool) -> Iteration:
-    """An iteration of a trainer whose discriminator is computed with other options of `Arithmetic`."""
+    """Iteration of a trainer whose discriminator has other options of `Arithmetic`."""
     trainer = make()
     arithmetic = Arithmetic(trainer.state.discriminator, trainer.settings.precision, **options)
     trainer.iteration = replace(trainer.iteration, arithmetic=arithmetic)
@@ -112,13 +112,13 @@ TECHNIQUES: dict[str, Callable[[Callable[[], Trainer]], Iteration]] = {
     "fused Adam": _fused_adam,
     "compiled": _compiled,
 }
-"""One change each: the first five undo techniques of the trainer, the others add techniques it does not use on a CPU.
+"""Single changes. The first five undo techniques of the trainer; the others add techniques it does not use on a CPU.
 
 pooling apart, upsampling apart: 3x3 convolutions at the higher resolution.
 contiguous: contiguous layout instead of channels last.
-two passes: the discriminator sees real and fake images one after the other.
-not frozen: the generator's update computes the discriminator's gradients, too.
-batched: all normalized weights together.
+two passes: separate discriminator passes for real and fake images.
+not frozen: the generator update also computes the discriminator's gradients.
+batched: all normalized weights computed together.
 """
 
 
@@ -132,30 +132,32 @@ def _names(context: click.Context, parameter: click.Parameter, value: str, valid
 
 
 @click.command("train")
-@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Batch and widths.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Batch size and widths.")
 @click.option(
     "--normalization",
     "normalizations",
     default="sn,srn",
     callback=partial(_names, valid=[*NORMALIZATIONS]),
-    help="One or several, with commas; all.",
+    help="Names separated by commas, or all.",
 )
 @click.option(
     "--precision",
     "precisions",
     default="fp32,bf16",
     callback=partial(_names, valid=[*PRECISIONS]),
-    help="One or several, with commas.",
+    help="Names separated by commas, or all.",
 )
 @click.option(
     "--techniques",
     default="none",
     callback=partial(_names, valid=[*TECHNIQUES]),
-    help="Each alone, beside the first normalization and precision: " + ", ".join(TECHNIQUES) + "; none, all.",
+    help="Changes to time one by one, with the first normalization and precision: "
+    + ", ".join(TECHNIQUES)
+    + "; none, all.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting of our runs.")
-@click.option("--peer/--no-peer", default=True, help="Compare with torch-mimicry where it is installed.")
-@click.option("--memory/--no-memory", default=True, help="Measure peak memory, each variant in a process of its own.")
+@click.option("--peer/--no-peer", default=True, help="Compare with torch-mimicry if it is installed.")
+@click.option("--memory/--no-memory", default=True, help="Measure peak memory, each variant in a new process.")
 @shared_options(repeats=7)
 def measure_train(
     size: str,
@@ -170,12 +172,12 @@ def measure_train(
     device: str,
     json_path: Path | None,
 ) -> Record:
-    """One iteration of the 32x32 recipe: a generator update on twice the batch, 5 discriminator updates.
+    """Time one iteration of the 32x32 recipe: a generator update on twice the batch, 5 discriminator updates.
 
-    Ratios are to torch-mimicry in float32, or to our first variant without it. On a CPU the peer has the allocator
-    settings of our commands, in a second row those of the system. The floor is an iteration's own arithmetic at the
-    faster of two rates measured in the same run. images/s counts real images. On a GPU each variant runs with the
-    plain and the fast step, unless --set train.fast chooses one.
+    Ratios are to torch-mimicry in float32, or without it to our first variant. On a CPU torch-mimicry runs with the
+    allocator settings of our commands, and in a second row with the system's. The floor is the time of an iteration's
+    arithmetic at the faster of two rates measured in the same run. images/s counts real images. On a GPU each variant
+    runs with the plain and the fast step, unless --set train.fast chooses one.
     """
     wanted = SIZES[size]
     record = start(f"one generator iteration at size {size}: {wanted}", repeats, threads, device)
@@ -210,7 +212,11 @@ def measure_train(
 
 
 class _Maker(NamedTuple):
-    """Builders of a variant. plain: one with the same arithmetic outside a graph, where it can be counted."""
+    """Builders of a variant.
+
+    make: builds the variant.
+    plain: builds one with the same arithmetic outside a CUDA graph, for counting; None if `make` does.
+    """
 
     make: Callable[[], Choice]
     plain: Callable[[], Choice] | None = None
@@ -265,14 +271,14 @@ def _peers(size: Size, threads: int, device: str) -> dict[str, _Maker]:
 
 
 def _peer(size: Size, device: str) -> Choice:
-    return Choice(mimicry_iteration(size, configure(size).train, device), "its own, eager")
+    return Choice(mimicry_iteration(size, configure(size).train, device), "torch-mimicry's eager step")
 
 
 def _peer_alone(size: Size, threads: int) -> Choice:
-    """The peer in a process of its own with the system's allocator settings, as its users run it."""
+    """torch-mimicry in a separate process with the system's allocator settings, as its users run it."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(1, mp_context=context, initializer=_hold_peer, initargs=(size, threads))
-    return Choice(lambda: pool.submit(_run_held_peer).result(), "its own, eager, in another process")
+    return Choice(lambda: pool.submit(_run_held_peer).result(), "torch-mimicry's eager step in another process")
 
 
 _held: list[Iteration] = []
@@ -288,14 +294,14 @@ def _run_held_peer() -> None:
 
 
 def _precision(name: str, device: str = "cpu") -> str:
-    """Precision in a variant's or a probe's name; the peer's convolutions on a GPU take TF32 inputs."""
+    """Precision in the name of a variant or probe; torch-mimicry's convolutions on a GPU take TF32 inputs."""
     if name == PEER and torch.device(device).type == "cuda":
         return "tf32"
     return next((precision for precision in PRECISIONS if precision in name), "fp32")
 
 
 class _Probe(NamedTuple):
-    """Operation that runs at the machine's highest rate."""
+    """Operation that measures the machine's peak rate."""
 
     run: Iteration
     flops: int
@@ -328,7 +334,7 @@ def _probes(size: Size, precisions: Iterable[str], device: str) -> dict[str, _Pr
 
 
 def _in_a_process(make: Callable[[], Choice], device: str, threads: int) -> int:
-    """Peak memory in bytes of building a variant and running two iterations in a fresh process."""
+    """Peak memory in bytes of building a variant and running two iterations in a new process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak_memory, make, device, threads).result()
 
@@ -348,7 +354,7 @@ def _peak_memory(make: Callable[[], Choice], device: str, threads: int) -> int:
 def _resident() -> int:
     """Peak resident memory of this process in bytes.
 
-    On Linux, getrusage's figure is inherited by child processes, so the one in /proc is read if there is one.
+    Child processes on Linux inherit getrusage's value, so /proc is read if it exists.
     """
     status = Path("/proc/self/status")
     if status.exists():
