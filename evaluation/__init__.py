@@ -1,4 +1,4 @@
-"""Metrics of generative image models on uint8 images, each value with the protocol that makes it comparable.
+"""Metrics of generative image models on uint8 images. Every value carries the protocol that decides it.
 
 The public names and their modules are listed in `__init__.pyi`. A module is imported when one of its names is first
 used, so that `import evaluation` and `import evaluation.settings` import no torch.

@@ -1,4 +1,4 @@
-"""python -m evaluation: metrics for folders of images, without a model and without gan."""
+"""python -m evaluation: measures metrics of folders of images, without a model or the gan package."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -50,12 +50,12 @@ OPTIONS = {
     "batch_size": "Images at a time; decides speed only.",
     "seed": "Draws the reference images and the critics.",
 }
-"""Settings that have an option of their own, with its help."""
+"""Help texts of the settings that have a command-line option."""
 SHORT = {"is_splits": "--splits", "nd.num_critics": "--nd-critics"}
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command an option for each of OPTIONS, with the setting's default."""
+    """Adds an option for each of OPTIONS to a command, with the setting's default."""
     defaults = {place: value for place, _, value in leaves(Settings())}
     for place, text in reversed(OPTIONS.items()):
         option = SHORT.get(place, "--" + place.replace(".", "-").replace("_", "-"))
@@ -65,7 +65,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _print_names(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    """Click callback of --list."""
+    """Prints all names and exits: the click callback of --list."""
     if wanted:
         from evaluation.folders import registries
 
@@ -94,6 +94,7 @@ def main(
     device: str,
     **options: str | None,
 ) -> None:
+    """Measures the metrics, prints the table and saves the report."""
     try:
         given = [f"{place.replace('__', '.')}={text}" for place, text in options.items() if text is not None]
         settings = _settings([*given, f"cache={cache}", *changes])
@@ -109,7 +110,7 @@ def main(
 
 
 def _settings(changes: Sequence[str]) -> Settings:
-    """Settings from texts such as "nd.steps=100"; later ones win, and "all" images are 0.
+    """Parses settings such as "nd.steps=100". Later ones override earlier ones; "all" images become 0.
 
     Raises:
         EvaluationError: unknown settings, or values out of range.

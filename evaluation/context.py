@@ -21,9 +21,9 @@ from evaluation.settings import Settings
 from evaluation.statistics.frechet import Gaussian
 from evaluation.statistics.moments_file import Statistics
 
-PROTOCOL_VERSION = 2  # raise it with any change to how a value is computed
+PROTOCOL_VERSION = 2  # increment with any change to how a value is computed
 
-# float32 images (N, 3, H, W) in [-1, 1) and int64 labels (N,) or None -> logits (N,): a discriminator, differentiable.
+# Differentiable discriminator: float32 images (N, 3, H, W) in [-1, 1), int64 labels (N,) or None -> logits (N,).
 Critic = Callable[[Tensor, Tensor | None], Tensor]
 
 ROLES = ("generated", "reference", "test", "trained_on")
@@ -33,25 +33,25 @@ ROLES = ("generated", "reference", "test", "trained_on")
 class Context:
     """Inputs of an evaluation. Features are computed once per image set.
 
-    Images are uint8 (N, 3, H, W), labels int64 (N,); inputs that no metric needs may be missing.
+    Images are uint8 (N, 3, H, W), labels int64 (N,); inputs that no measured metric needs may be omitted.
 
     Attributes:
-        extractor: one or several; with several, metrics are measured with each.
+        extractor: one feature extractor or several; metrics are measured with each.
         statistics: moments from a file that replace reference images for FID.
         critic: discriminator, in eval mode, for empirical Lipschitz constants.
         critic_is_conditional: whether the critic takes labels.
         trained_on: the critic's training images, if they are not the reference.
-        protocol: how images were generated (quantizer, bn_mode, weights, labels, seed); part of protocol hashes.
-        subject: what is evaluated (checkpoint, its hash, step, run); not part of protocol hashes.
+        protocol: settings of image generation (quantizer, bn_mode, weights, labels, seed); part of protocol hashes.
+        subject: the evaluated model (checkpoint, its hash, step, run); not part of protocol hashes.
         title, reference_name, test_name: names in reports, such as "CIFAR-10" and "cifar10/train"; protocol hashes
             hold the fingerprints of the sets instead.
         class_names: names in reports, by label.
-        cache: cache on disk for features of real images; None: no cache.
+        cache: disk cache for features of real images; None: no cache.
         nd_checkpoints: folder for unfinished critics of Neural Divergence; None: an interrupted run starts again. With
-            a sampler, `subject` must identify the generator, as a checkpoint's hash does.
+            a sampler, `subject` must identify the generator, for example by the checkpoint's hash.
 
     Raises:
-        EvaluationError: images or labels of another form, or sets of different image size.
+        EvaluationError: images or labels of a wrong type, dtype or shape, or image sets of different sizes.
     """
 
     generated: Tensor | None = None
@@ -105,13 +105,13 @@ class Context:
             check_same_size(images, role, known.images, other)
 
     def of(self, generated: Tensor | None, labels: Tensor | None = None, **changes: Any) -> "Context":
-        """This context with other generated images; features of the real ones are shared with it.
+        """Returns this context with other generated images, sharing the features of real images.
 
         Args:
-            changes: of fields that concern neither images nor settings, such as sampler, critic, protocol, subject.
+            changes: new values of other fields, such as sampler, critic, protocol, subject.
 
         Raises:
-            EvaluationError: images or labels of another form.
+            EvaluationError: invalid images or labels, or a change of settings, cache or other images.
         """
         fixed = {"settings", "cache", *ROLES, *(f"{role}_labels" for role in ROLES)} & changes.keys()
         if fixed:
@@ -126,13 +126,13 @@ class Context:
     def of_batches(
         self, batches: Iterable[Tensor], labels: Tensor | None = None, *, count: int, **changes: Any
     ) -> "Context":
-        """`of`, with images seen by all extractors as they are made: see `evaluation.images.features`.
+        """Returns `of` for images generated batch by batch, with their features from all extractors.
 
         Args:
             batches: uint8 (B, 3, H, W) on the device, `count` images in all.
 
         Raises:
-            EvaluationError: also if an extractor gives values that are not finite.
+            EvaluationError: see `of`; or an extractor returns values that are not finite.
         """
         images, features = extract_as_made(batches, self.extractors, count=count, device=self.device)
         changed = self.of(images, labels, **changes)
@@ -141,7 +141,7 @@ class Context:
         return changed
 
     def seen_by(self, extractor: Extractor) -> "Context":
-        """This context with one of its extractors; everything else is shared with it."""
+        """Returns this context with one of its extractors as the current one; everything else is shared."""
         return self._with(_current=extractor)
 
     def _with(self, **changes: Any) -> "Context":
@@ -163,11 +163,11 @@ class Context:
         return self._current if self._current is not None else self.extractors[0]
 
     def has(self, role: str) -> bool:
-        """Whether there are images of "generated", "reference", "test" or "trained_on"."""
+        """Whether the context has images of a role: "generated", "reference", "test" or "trained_on"."""
         return role in self._sets
 
     def required(self, setting: str, role: str = "generated") -> int:
-        """Number of images of a set that a setting asks for; 0 where the name is ""."""
+        """Number of images of a set that a setting asks for; 0 if `setting` is empty."""
         if not setting:
             return 0
         count = self.settings.number(setting)
@@ -182,15 +182,15 @@ class Context:
         return self.required("num_real", "reference")
 
     def image_set(self, role: str) -> ImageSet:
-        """The set of "generated", "reference" or "test" images; only where `has` holds."""
+        """Image set of a role, which must be present: see `has`."""
         return self._sets[role]
 
     def features(self, role: str, count: int) -> Tensor:
-        """Features (count, D) of the first `count` images of a set: of the reference images in a drawn order."""
+        """Features (count, D) of the first `count` images of a set; the seed draws the order of reference images."""
         return self._sets[role].features(count, self.current, self._pass).features
 
     def features_as_given(self, role: str, count: int) -> Tensor:
-        """The same features in the order in which the images were given."""
+        """Rows of `features`, sorted by the images' positions in the given tensor."""
         order, features = self._sets[role].order, self.features(role, count)
         return features if order is None else features[order[:count].argsort()]
 
@@ -205,7 +205,7 @@ class Context:
         return self._sets[role].labels(count)
 
     def moments(self, role: str, count: int, start: int = 0) -> Gaussian:
-        """Mean and covariance of the features of images `start` to `count` of a set, kept with their factor."""
+        """Mean and covariance of the features of images `start` to `count` of a set, cached with their factor."""
         return self._sets[role].moments(count, self.current, self._pass, start)
 
     @property
@@ -219,7 +219,7 @@ class Context:
         return Pass(self.settings.batch_size, self.device)
 
     def key(self, metric: str) -> str:
-        """The name of a metric's value: the metric for official Inception, "metric/extractor" for all others."""
+        """Key of a metric's value: the metric's name for official Inception, else "metric/extractor"."""
         return metric if self.current.name == "inception" else f"{metric}/{self.current.name}"
 
     def value(
@@ -235,7 +235,7 @@ class Context:
         arrays: dict[str, np.ndarray] | None = None,
         interval: tuple[float, float] | None = None,
     ) -> Value:
-        """Returns a metric's value, with the fields of the extractor and of generation, and arrays under its key."""
+        """Builds a metric's value: adds the fields of extractor and generation, and prefixes array names by the key."""
         key = self.key(metric)
         fields = {**fields, **self.extractor_fields(), **self.generation_fields()}
         arrays = {f"{key}/{name}": array for name, array in (arrays or {}).items()}

@@ -1,11 +1,11 @@
-"""Errors that a user can cause and correct, and the check of names."""
+"""User errors, and the check of names."""
 
 import difflib
 from collections.abc import Collection, Sequence
 
 
 class EvaluationError(ValueError):
-    """An error whose message says what is wrong, what was expected, and what to do. Commands print the message only."""
+    """A user error: the message says what is wrong, what was expected and what to do. Commands print it alone."""
 
 
 def check_names(kind: str, names: Sequence[str], known: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of a folder of generated images against folders of real ones."""
+"""Evaluates a folder of generated images against folders of real ones."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,17 +20,20 @@ from evaluation.statistics.moments_file import read_statistics
 
 
 def registries() -> Mapping[str, Iterable[str]]:
-    """Metrics that need images alone, and extractors, by option."""
+    """Returns the names that options accept, by option; metrics that need a discriminator are left out."""
     return {"--metrics": [name for name, metric in METRICS.items() if not metric.critic], "--extractor": EXTRACTORS}
 
 
 def measure_folders(
     generated: Path, reference: Path | None, test: Path | None, device: str, settings: Settings
 ) -> Report:
-    """Measures generated images; `reference` and `test` are real ones, where metrics need them.
+    """Measures the metrics of generated images against real ones.
+
+    Args:
+        reference, test: real images; None if no metric needs them.
 
     Raises:
-        EvaluationError: the metrics, the images, the settings or the device cannot be used.
+        EvaluationError: invalid metrics, images, settings or device.
     """
     names = [name.strip() for name in settings.metrics.split(",") if name.strip()]
     check_metrics(names)

@@ -1,4 +1,4 @@
-"""Measures metrics of a context and makes a report."""
+"""Measures the metrics of a context and builds the report."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ SAMPLES_PER_CLASS = 8
 
 
 def evaluate(metrics: Sequence[str], context: Context) -> Report:
-    """Measures the named metrics; random states, precision flags and modes are left as found.
+    """Measures the named metrics. Restores random states, precision flags and train/eval modes.
 
     Raises:
         EvaluationError: an unknown metric, or a context that lacks what a metric needs.
@@ -53,9 +53,9 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
 
 
 def _measured(metric: Metric, context: Context) -> list[Value]:
-    """Values of a metric, with each extractor that gives what it needs.
+    """Measures a metric with each extractor that provides the features or logits it needs.
 
-    Each of several processes has all features. Metrics without features run in the first process only.
+    With several processes, each has all features; metrics without features run in the first process only.
     """
     if not metric.extractor:
         return by_the_first(lambda: metric.measure(context))
@@ -69,7 +69,7 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 def _samples(context: Context) -> dict[str, np.ndarray]:
-    """The first generated images, sorted by class where labels are known, for reports."""
+    """Returns the first generated images for the report, sorted by class where labels are known."""
     if context.generated is None:
         return {}
     labels = context.generated_labels

@@ -1,4 +1,4 @@
-"""Networks that turn images into features, by name."""
+"""Feature extractors by name."""
 
 from collections.abc import Callable
 from pkgutil import resolve_name
@@ -8,7 +8,7 @@ from evaluation.extractors.interface import Extractor, Sources
 
 
 def _lazy(place: str) -> Callable[[Sources], Extractor]:
-    """A function "module:name" of this package that is imported when it is first called."""
+    """Returns a function that imports and calls "module:name" of this package."""
     return lambda sources: resolve_name(f"{__name__}.{place}")(sources)
 
 
@@ -23,10 +23,10 @@ EXTRACTORS: dict[str, Callable[[Sources], Extractor]] = {
 
 
 def build_extractors(names: str, sources: Sources) -> tuple[Extractor, ...]:
-    """The extractors of names separated by commas.
+    """Builds the extractors of a comma-separated list of names.
 
     Raises:
-        EvaluationError: see `build_extractor`; or no name.
+        EvaluationError: see `build_extractor`; or the list is empty.
     """
     wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if not wanted:
@@ -35,7 +35,7 @@ def build_extractors(names: str, sources: Sources) -> tuple[Extractor, ...]:
 
 
 def build_extractor(name: str, sources: Sources) -> Extractor:
-    """The extractor of that name.
+    """Builds the extractor of that name.
 
     Raises:
         EvaluationError: an unknown name, or a missing file or image set.

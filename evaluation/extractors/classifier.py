@@ -1,4 +1,4 @@
-"""Feature extractor for data unlike ImageNet: a small classifier trained on the data set's training split."""
+"""Feature extractor for data unlike ImageNet: a small classifier trained on the training split of the data set."""
 
 import hashlib
 import sys
@@ -18,7 +18,7 @@ from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.progress import progress
 
-ARCHITECTURE = "conv4-v1"  # raise the version with any change to the network or its training
+ARCHITECTURE = "conv4-v1"  # increment the version with any change to the network or its training
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3
 FEATURES = 128
@@ -41,12 +41,13 @@ class SmallClassifier(nn.Module):
         self.head = nn.Linear(FEATURES, num_classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes features and logits of uint8 images (N, 3, H, W)."""
         features = self.trunk(images.float() / 128 - 1).mean(dim=(2, 3))
         return features, self.head(features)
 
 
 def trained_classifier(sources: Sources) -> NetworkExtractor:
-    """Trains on the training split, or reads the cached result for the same images, labels and settings.
+    """Trains the classifier, or reads it from the cache if images, labels and settings are the same.
 
     Raises:
         EvaluationError: no training images, no labels, or fewer than two classes.
@@ -89,7 +90,7 @@ def _training_split(sources: Sources) -> tuple[Tensor, Tensor]:
 def train_classifier(
     images: Tensor, labels: Tensor, *, seed: int, steps: int, device: torch.device | str
 ) -> SmallClassifier:
-    """Trains by Adam with a one-cycle learning rate on cross-entropy, with one local random generator."""
+    """Trains on cross-entropy with Adam and a one-cycle learning rate, using a local random generator."""
     generator = torch.Generator("cpu")
     generator.manual_seed(seed)
     with torch.device("cpu"):
@@ -121,7 +122,7 @@ def _batches(count: int, steps: int, generator: torch.Generator) -> Iterator[Ten
 
 
 def _initialise(network: SmallClassifier, generator: torch.Generator) -> None:
-    """He et al. 2015 for the convolutions, 1 / sqrt(fan-in) for the head."""
+    """Initialises convolutions by He et al. 2015, the head with standard deviation 1 / sqrt(fan-in)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             fan_in = module.weight[0].numel()
@@ -131,7 +132,7 @@ def _initialise(network: SmallClassifier, generator: torch.Generator) -> None:
 
 
 def accuracy(network: SmallClassifier, images: Tensor, labels: Tensor, device: torch.device | str) -> float:
-    """Accuracy on test images."""
+    """Computes the accuracy on test images."""
     check_images(images, "test")
     check_labels(labels, len(images), "test")
     with torch.inference_mode():
@@ -140,7 +141,7 @@ def accuracy(network: SmallClassifier, images: Tensor, labels: Tensor, device: t
 
 
 def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:
-    """The network of a cache file; None where the file is missing, damaged or of another key."""
+    """Reads the network from a cache file; None if the file is missing, damaged or of another key."""
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True)
         if stored["key"] != key or stored["sha256"] != weights_sha256(stored["state"]):

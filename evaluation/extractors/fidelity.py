@@ -1,7 +1,7 @@
-"""CLIP and DINOv2 networks of torch-fidelity: features that represent more than ImageNet's classes; no logits.
+"""CLIP and DINOv2 from torch-fidelity: features not limited to ImageNet's classes, without logits.
 
-Both resize by TensorFlow 1's bilinear rule, as torch-fidelity does everywhere. CMMD (Jayasumana et al. 2024) and
-FD-DINOv2 (Stein et al. 2023) resize by bicubic interpolation, so their published values differ.
+Both resize by TensorFlow 1's bilinear rule, the only one of torch-fidelity. CMMD (Jayasumana et al. 2024) and FD-DINOv2
+(Stein et al. 2023) resize by bicubic interpolation, so their published values differ.
 """
 
 import os
@@ -20,19 +20,19 @@ from evaluation.extractors.interface import NetworkExtractor, Sources, find_file
 from evaluation.runtime.files import first_line
 from evaluation.runtime.isolation import isolated
 
-CLIP = "clip-vit-l-14-336px"  # CMMD's
-DINOV2 = "dinov2-vit-l-14"  # FD-DINOv2's
+CLIP = "clip-vit-l-14-336px"  # used by CMMD
+DINOV2 = "dinov2-vit-l-14"  # used by FD-DINOv2
 CLIP_VARIABLE = "CLIP_WEIGHTS"
 HUB_REPOSITORY = "facebookresearch/dinov2"
 
 
 def load_clip(sources: Sources) -> NetworkExtractor:
-    """Loads a weights file, by default the file named by $CLIP_WEIGHTS, else torch hub's folder. Downloads nothing.
+    """Loads CLIP from a weights file: the given one, else $CLIP_WEIGHTS, else torch hub's. Downloads nothing.
 
-    The file is the TorchScript archive that OpenAI publishes; the size of the network follows from it.
+    The file is the TorchScript archive published by OpenAI, which also defines the size of the network.
 
     Raises:
-        EvaluationError: no file, or one that is no CLIP model.
+        EvaluationError: no file, or one that is not a CLIP model.
     """
     location = clip_location()
     named = f"name it by eval.clip_weights or ${CLIP_VARIABLE}"
@@ -44,7 +44,7 @@ def load_clip(sources: Sources) -> NetworkExtractor:
 
 
 def load_dinov2(sources: Sources) -> NetworkExtractor:
-    """Loads repository and weights from torch hub's folder, or downloads them there. Runs the code of the repository.
+    """Loads DINOv2's code and weights from torch hub's folder, else downloads them there. Runs the loaded code.
 
     Raises:
         EvaluationError: they are missing and the download fails.
@@ -68,7 +68,7 @@ def _extractor(network: FeatureExtractorBase, kind: str, architecture: str, side
 
 
 def clip_location() -> Path:
-    """Path at which torch-fidelity keeps CLIP's weights."""
+    """Returns the path where torch-fidelity stores CLIP's weights."""
     return Path(torch.hub.get_dir()) / "checkpoints" / f"{CLIP}-{MODEL_METADATA[CLIP]['hash']}.pt"
 
 
@@ -76,7 +76,7 @@ def clip_location() -> Path:
 def _built(name: str, reason: str) -> Iterator[None]:
     """Isolates a constructor, which draws from global generators, and turns its errors into EvaluationError."""
     with isolated(), torch.device("cpu"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch has deprecated the archive format that CLIP is published in
+        warnings.simplefilter("ignore")  # PyTorch deprecates the archive format of CLIP's weights
         try:
             yield
         except Exception as error:

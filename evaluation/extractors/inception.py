@@ -17,18 +17,18 @@ from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated
 
 VARIABLE = "INCEPTION_WEIGHTS"
-OFFICIAL_PREFIX = "6726825d"  # of the SHA-256, by torch hub's naming rule: weights-inception-2015-12-05-6726825d.pth
+OFFICIAL_PREFIX = "6726825d"  # start of the SHA-256, also in the file's name: weights-inception-2015-12-05-6726825d.pth
 ARCHITECTURE = "inception-v3-compat"
 LAYERS = ["2048", "logits_unbiased"]
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 
 
 def load_inception(sources: Sources) -> NetworkExtractor:
-    """Loads a weights file, by default the file named by $INCEPTION_WEIGHTS, else torch-fidelity's download.
+    """Loads Inception from a weights file: the given one, else $INCEPTION_WEIGHTS, else torch-fidelity's download.
 
-    Features are 2048 pooled activations. The 1008 logits are without bias, as in the first published IS code. Images of
-    any size are resized to 299x299 by TensorFlow 1's bilinear rule without antialiasing, then (p - 128) / 128.
-    The name is "inception" for the official weights and "inception-<first 8 hex of the SHA-256>" for all others.
+    Features are 2048 pooled activations. The 1008 logits have no bias, as in the first published IS code. Images of any
+    size are resized to 299x299 by TensorFlow 1's bilinear rule without antialiasing, then scaled to (p - 128) / 128.
+    The name is "inception" for the official weights, else "inception-<first 8 hex digits of the SHA-256>".
 
     Raises:
         EvaluationError: no file, a failed download, or a file of another network.
@@ -63,12 +63,12 @@ def _arranged(network: FeatureExtractorInceptionV3, device: torch.device | str) 
 
 
 def download_location() -> Path:
-    """Path at which torch-fidelity keeps the official weights."""
+    """Returns the path where torch-fidelity stores the official weights."""
     return Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
 
 
 def find_weights(weights: Path | None) -> Path:
-    """The file to load, downloaded if none is given and none is cached.
+    """Returns the weights file; downloads it if none is given and none is stored.
 
     Raises:
         EvaluationError: a named file is missing, or the download fails.
@@ -101,7 +101,7 @@ def _download(location: Path) -> None:
 
 
 def _check_weights(path: Path) -> None:
-    """Refuses files that hold more than tensors, because torch-fidelity unpickles the file."""
+    """Refuses files that hold anything but tensors, because torch-fidelity unpickles the file."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError among others

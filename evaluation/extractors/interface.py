@@ -1,4 +1,4 @@
-"""The interface of a feature extractor, and the files and images that one may be made from."""
+"""Interface of feature extractors, and the files and images they are built from."""
 
 import hashlib
 import os
@@ -14,10 +14,10 @@ from evaluation.errors import EvaluationError
 
 
 class Extractor(Protocol):
-    """Images uint8 (N, 3, H, W) on the extractor's device -> features (N, D), logits (N, K) or None.
+    """A feature extractor: images uint8 (N, 3, H, W) on its device -> features (N, D), logits (N, K) or None.
 
-    `name` is part of every value's key, except for the name "inception", which stands for the official weights
-    alone. `protocol` holds the settings that decide the features, `record` further facts.
+    `name` is part of every value's key, except for "inception", the name with the official weights. `protocol` holds
+    the settings that decide the features, `record` further facts.
     """
 
     name: str
@@ -30,15 +30,16 @@ class Extractor(Protocol):
 
 
 class NetworkExtractor:
-    """An `Extractor` of a network with weights.
+    """An `Extractor` made of a network with weights.
 
     Its name contains a hash of the weights, because they decide every value.
 
     Args:
-        network: takes images and returns features, and logits or None.
+        network: images -> features, logits or None.
         kind: first part of the name.
-        architecture: name of the network in protocol hashes, with further protocol fields in `protocol`.
+        architecture: name of the network in protocol hashes.
         sha256: hash of the weights.
+        protocol: further protocol fields.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class NetworkExtractor:
 class Sources:
     """Files and images that extractors are built from. An extractor raises if something it needs is missing.
 
-    images, labels: the training split of `classifier`; test_images, test_labels: for its accuracy.
-    weights: a file for `inception`; clip_weights: one for `clip`; classifier_weights: one for `resnet`.
-    cache: folder of trained classifiers, None for the user's cache folder.
-    seed, classifier_steps: seed and updates of the classifier's training.
+    weights, clip_weights, classifier_weights: weights files of `inception`, `clip` and `resnet`.
+    images, labels: training split of `classifier`; test_images, test_labels: measure its accuracy.
+    cache: folder of trained classifiers; None: the user's cache folder.
+    seed, classifier_steps: seed and number of updates of the classifier's training.
     """
 
     device: torch.device | str = "cpu"
@@ -80,14 +81,14 @@ class Sources:
     test_labels: Tensor | None = None
     cache: Path | None = None
     seed: int = 0
-    classifier_steps: int = 600  # of batch 128; half a minute on two CPU cores
+    classifier_steps: int = 600  # with batches of 128 images; half a minute on two CPU cores
 
 
 def find_file(given: Path | None, variable: str, default: Path, *, name: str, advice: str) -> Path:
-    """The given file, else the file named by the environment variable, else the default.
+    """Returns the given path, else the one in the environment variable, else the default.
 
     Raises:
-        EvaluationError: there is no such file; the message begins with `name` and ends with `advice`.
+        EvaluationError: the file does not exist; the message begins with `name` and ends with `advice`.
     """
     named = os.environ.get(variable) if given is None else None
     path = Path(given or named or default)
@@ -97,7 +98,7 @@ def find_file(given: Path | None, variable: str, default: Path, *, name: str, ad
 
 
 def weights_sha256(state: dict[str, Tensor]) -> str:
-    """SHA-256 over names and values of a network's tensors, in the order of their names."""
+    """Returns the SHA-256 of names and values of a network's tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())

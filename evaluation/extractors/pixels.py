@@ -1,4 +1,4 @@
-"""Pixels as features, for quick checks and for tests."""
+"""Pixels as features, for quick checks and tests."""
 
 from typing import Any
 

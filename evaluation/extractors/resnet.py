@@ -1,4 +1,4 @@
-"""A pretrained ResNet for small images from a file: a feature extractor where Inception is not at hand.
+"""Feature extractor for small images: a pretrained ResNet from a file, where Inception is not available.
 
 The network is that of He et al. 2016, section 4.2, with projection shortcuts where a block changes the width. Batch
 norms are folded into the convolutions before them.
@@ -24,12 +24,12 @@ from evaluation.runtime.files import replacing
 
 VARIABLE = "CLASSIFIER_WEIGHTS"
 BUNDLED = Path(__file__).with_name("resnet20-cifar10-jpeg.safetensors")
-FORMAT = 2  # files of format 1 are PyTorch's
-VERSION = "v1"  # raise it with any change to what is computed from the same weights
+FORMAT = 2  # format 1 was a PyTorch file
+VERSION = "v1"  # increment with any change to the features computed from the same weights
 MAX_DEPTH = 1202  # the deepest of He et al. 2016
 MAX_WIDTH = 2**16  # channels and classes
 MAX_SIDE = 1024
-MAX_BYTES = 2**26  # of a file of format 1; ResNet-110 has 3.5 MB
+MAX_BYTES = 2**26  # unpacked size of a file of format 1; ResNet-110 takes 3.5 MB
 MAX_RECORDS, MAX_LENGTH = 50, 1000
 
 
@@ -45,7 +45,7 @@ class Weights:
         record: facts about the training, as plain values.
 
     Raises:
-        EvaluationError: a value out of range, other tensors, or a record that a report cannot hold.
+        EvaluationError: a value out of range, wrong tensors, or a record that a report cannot hold.
     """
 
     depth: int
@@ -72,7 +72,7 @@ class Weights:
 
 
 def shapes(depth: int, channels: int, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of all weights and biases: `conv`, `blocks.<i>.conv1`, `.conv2` and `.shortcut`, `linear`."""
+    """Returns the shapes of all weights and biases: `conv`, `blocks.<i>.conv1`, `.conv2`, `.shortcut`, `linear`."""
     found: dict[str, tuple[int, ...]] = {}
 
     def convolution(name: str, inputs: int, outputs: int, side: int) -> None:
@@ -104,7 +104,7 @@ def _check_state(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]])
 
 
 def _check_record(record: dict[str, str | int | float]) -> None:
-    """Refuses what a report cannot hold; the report uses "name" for the extractor's name."""
+    """Refuses records that a report cannot hold, and the entry "name", which is the extractor's name in reports."""
     if not isinstance(record, dict) or len(record) > MAX_RECORDS:
         raise EvaluationError(f"record: got {_short(record)}, expected at most {MAX_RECORDS} names with values")
     for name, value in record.items():
@@ -125,10 +125,10 @@ def _short(value: object) -> str:
 
 
 class ResNetExtractor:
-    """Features (N, 4 * channels): spatial means of the last activations. Logits (N, num_classes).
+    """ResNet with features (N, 4 * channels), the spatial means of the last activations, and logits (N, num_classes).
 
-    Takes images of the size that the network was trained on, as p / 128 - 1. Its name holds the depth and a hash of the
-    weights, because they decide every value.
+    Takes images of the size that the network was trained on, scaled to p / 128 - 1. Its name holds the depth and a hash
+    of the weights, because they decide every value.
     """
 
     def __init__(self, weights: Weights, device: torch.device | str = "cpu") -> None:
@@ -148,7 +148,7 @@ class ResNetExtractor:
         """Computes features and logits.
 
         Raises:
-            EvaluationError: images of another size, for which features would have another meaning.
+            EvaluationError: images of another size, whose features would not be comparable.
         """
         side = self.image_size
         if images.shape[2:] != (side, side):
@@ -163,7 +163,7 @@ class ResNetExtractor:
         return features, functional.linear(features, self.state["linear.weight"], self.state["linear.bias"])
 
     def _block(self, x: Tensor, name: str, *, stride: int) -> Tensor:
-        """relu(conv3x3(relu(conv3x3(x))) + shortcut(x)): (N, in, H, W) -> (N, out, H / stride, W / stride)."""
+        """Computes relu(conv3x3(relu(conv3x3(x))) + shortcut(x)): (N, C, H, W) -> (N, C', H / stride, W / stride)."""
         h = self._convolved(x, f"{name}.conv1", stride).relu()
         h = self._convolved(h, f"{name}.conv2")
         shortcut = x if stride == 1 else self._convolved(x, f"{name}.shortcut", stride)
@@ -175,16 +175,16 @@ class ResNetExtractor:
 
 
 def _arranged(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """float32, convolutions with channels last: 1.2 ms instead of 1.35 for an image in ResNet-20 on one CPU thread."""
+    """Converts to float32, and convolutions to channels last: 1.2 ms instead of 1.35 per image on one CPU thread."""
     moved = tensor.to(device, torch.float32)
     return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
 
 
 def load_resnet(sources: Sources) -> ResNetExtractor:
-    """Loads a weights file, by default the file named by $CLASSIFIER_WEIGHTS, else the bundled one.
+    """Loads a ResNet from a weights file: the given one, else $CLASSIFIER_WEIGHTS, else the bundled one.
 
     Raises:
-        EvaluationError: no file, or a foreign or damaged one.
+        EvaluationError: no file, a damaged one, or one of another format.
     """
     named = f"name it by --classifier-weights, eval.classifier_weights or ${VARIABLE}"
     advice = f"make one from a classifier of your own by tools/make_extractor.py, and {named}"
@@ -195,10 +195,10 @@ def load_resnet(sources: Sources) -> ResNetExtractor:
 
 
 def load_weights(path: Path) -> Weights:
-    """Reads a file that `write_weights` wrote. No code in the file is run.
+    """Reads a file that `write_weights` wrote, without running code in it.
 
     Raises:
-        EvaluationError: it cannot be read, is damaged, or holds something else.
+        EvaluationError: the file cannot be read, is damaged, or holds something else.
     """
     try:
         return _read_format_1(path) if zipfile.is_zipfile(path) else _read(path)
@@ -230,7 +230,7 @@ def _read(path: Path) -> Weights:
 
 
 def _read_format_1(path: Path) -> Weights:
-    """Reads a PyTorch file of format 1. PyTorch ignores an archive's checksums and sizes, so they are checked first."""
+    """Reads a PyTorch file of format 1. Checks the archive's checksums and sizes first, because PyTorch does not."""
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES or archive.testzip() is not None:
@@ -247,19 +247,19 @@ def _read_format_1(path: Path) -> Weights:
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Writes a safetensors file that `load_weights` reads, the same bytes for the same weights, replacing the old file.
+    """Writes a safetensors file for `load_weights`, atomically. Equal weights give equal bytes.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     header = {name: getattr(weights, name) for name in Weights.__dataclass_fields__ if name != "state"}
     state = {name: tensor.detach().clone() for name, tensor in weights.state.items()}
-    # One entry: safetensors writes several in random order.
+    # A single metadata entry, because safetensors writes several in random order.
     content = json.dumps({"format": FORMAT, **header, "sha256": _checksum(header, state)})
     with replacing(path) as partial:
         partial.write_bytes(safetensors.torch.save(state, {"resnet": content}))
 
 
 def _checksum(header: dict[str, Any], state: dict[str, Tensor]) -> str:
-    """SHA-256 over header and tensors: safetensors has no checksum of its own."""
+    """Returns the SHA-256 of header and tensors, because safetensors has no checksum."""
     return hashlib.sha256((json.dumps(header, sort_keys=True) + weights_sha256(state)).encode()).hexdigest()

@@ -11,16 +11,16 @@ import numpy as np
 
 from evaluation.runtime.files import read_arrays, replacing
 
-_KEY = "key"  # the array that holds the canonical JSON of what decides the others
+_KEY = "key"  # the array that holds the key, as canonical JSON
 _DIGEST = "sha256"
 
 
 class Cache:
-    """A folder of `.npz` files, one for each key; several processes may share it.
+    """A folder of `.npz` files, one per key; several processes may share it.
 
-    A key is a mapping of everything that decides the arrays: content hashes of images and weights, counts, versions. A
+    A key maps names to everything that decides the arrays: content hashes of images and weights, counts, versions. A
     file holds its key and a digest of its arrays; a damaged file, or one of another key, counts as absent. Files are
-    replaced as a whole, and two processes that write the same key write the same content.
+    replaced atomically, and two processes that write the same key write the same content.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,7 +28,7 @@ class Cache:
         self._complained = False
 
     def read(self, key: dict[str, Any]) -> dict[str, np.ndarray] | None:
-        """The arrays stored under the key; None if there are none."""
+        """Returns the arrays stored under the key, or None."""
         text = canonical(key)
         try:
             arrays = read_arrays(self._file(text))
@@ -38,7 +38,7 @@ class Cache:
         return arrays if stored == text and digest == _digest(arrays) else None
 
     def write(self, key: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Stores arrays under the key; the first failure to write is reported on stderr, and none is an error."""
+        """Stores arrays under the key. A failure raises nothing; the first one is reported on stderr."""
         text = canonical(key)
         file = self._file(text)
         try:
@@ -57,16 +57,16 @@ class Cache:
 
 
 def canonical(fields: dict[str, Any]) -> str:
-    """Canonical JSON: the same text for equal content.
+    """Returns canonical JSON: the same text for equal content.
 
     Raises:
-        TypeError, ValueError: content that JSON cannot express.
+        TypeError, ValueError: content that JSON cannot represent.
     """
     return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def default_folder() -> Path:
-    """$XDG_CACHE_HOME/srn-gan, or ~/.cache/srn-gan."""
+    """Returns the user's cache folder: $XDG_CACHE_HOME/srn-gan, or ~/.cache/srn-gan."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "srn-gan"
 

@@ -14,7 +14,7 @@ from evaluation.runtime.isolation import isolated
 from evaluation.runtime.processes import gathered, own_part
 from evaluation.runtime.progress import progress
 
-HELD = 4096  # images whose features lie on a device: 50 MB of Inception's
+HELD = 4096  # images whose features wait on the device for a copy to the CPU; 50 MB with Inception
 
 
 class Features(NamedTuple):
@@ -24,21 +24,23 @@ class Features(NamedTuple):
     logits: Tensor | None  # float32 (N, K)
 
     def first(self, count: int) -> "Features":
+        """Returns the first `count` rows."""
         return Features(self.features[:count], None if self.logits is None else self.logits[:count])
 
     def joined(self, more: "Features") -> "Features":
-        """These rows, followed by `more`."""
+        """Returns these rows, followed by those of `more`."""
         both = self.logits is not None and more.logits is not None
         logits = torch.cat([self.logits, more.logits]) if both else None  # type: ignore[list-item]
         return Features(torch.cat([self.features, more.features]), logits)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays by name; the inverse of `of_arrays`."""
+        """Returns arrays by name; the inverse of `of_arrays`."""
         arrays = {"features": self.features.numpy()}
         return arrays if self.logits is None else {**arrays, "logits": self.logits.numpy()}
 
     @classmethod
     def of_arrays(cls, arrays: dict[str, np.ndarray]) -> "Features":
+        """Builds features from arrays by name."""
         logits = arrays.get("logits")
         return cls(torch.from_numpy(arrays["features"]), None if logits is None else torch.from_numpy(logits))
 
@@ -47,7 +49,7 @@ def check_rows(features: Tensor, name: str) -> None:
     """Checks that features are floats (N, D); `name` begins the error message.
 
     Raises:
-        EvaluationError: no tensor, or one of another shape or dtype.
+        EvaluationError: not a tensor, or a wrong shape or dtype.
     """
     if not isinstance(features, Tensor):
         raise EvaluationError(f"{name}: got {type(features).__name__}, expected a torch tensor of floats (N, D)")
@@ -56,10 +58,10 @@ def check_rows(features: Tensor, name: str) -> None:
 
 
 def float64_rows(features: Tensor, name: str, *, at_least: int = 2) -> Tensor:
-    """Features (N, D) as float64; `name` begins the error message.
+    """Checks features (N, D) and returns them as float64; `name` begins the error message.
 
     Raises:
-        EvaluationError: no tensor, another shape or dtype, fewer than `at_least` rows, or values that are not finite.
+        EvaluationError: not a tensor, a wrong shape or dtype, fewer than `at_least` rows, or values not finite.
     """
     check_rows(features, name)
     if len(features) < at_least:
@@ -70,10 +72,10 @@ def float64_rows(features: Tensor, name: str, *, at_least: int = 2) -> Tensor:
 
 
 def float64_pair(x: Tensor, y: Tensor, name: str, *, at_least: int = 2) -> tuple[Tensor, Tensor]:
-    """Features (N, D) and (M, D) as float64.
+    """Checks features (N, D) and (M, D) and returns them as float64.
 
     Raises:
-        EvaluationError: as `float64_rows`, or another D.
+        EvaluationError: see `float64_rows`; or different D.
     """
     rows_x, rows_y = float64_rows(x, name, at_least=at_least), float64_rows(y, name, at_least=at_least)
     if rows_x.shape[1] != rows_y.shape[1]:
@@ -82,13 +84,13 @@ def float64_pair(x: Tensor, y: Tensor, name: str, *, at_least: int = 2) -> tuple
 
 
 def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: torch.device | str) -> Features:
-    """Features and logits of uint8 images (N, 3, H, W), in float32 without TF32 or autocast.
+    """Extracts features and logits of uint8 images (N, 3, H, W), in float32 without TF32 or autocast.
 
-    The batch size decides memory and speed, and values only to float rounding. Of several processes each extracts its
-    part of the batches and returns all features.
+    The batch size affects memory, speed and the rounding of values. With several processes, each extracts its part of
+    the batches and returns all features.
 
     Raises:
-        EvaluationError: the extractor gives values that are not finite.
+        EvaluationError: the extractor returns values that are not finite.
     """
     device = torch.device(device)
     own = images[own_part(len(images), batch_size)]
@@ -101,20 +103,20 @@ def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: to
 def extract_as_made(
     batches: Iterable[Tensor], extractors: Sequence[Extractor], *, count: int, device: torch.device | str
 ) -> tuple[Tensor, list[Features]]:
-    """Images that are generated batch by batch, and their features with each extractor.
+    """Collects images that are generated batch by batch, and extracts their features with each extractor.
 
-    On a CUDA device a batch is generated while the extractors process the one before. Of several processes each
+    On a CUDA device a batch is generated while the extractors process the previous one. With several processes, each
     generates its part of the batches and returns all images and features.
 
     Args:
-        batches: this process's, uint8 (B, 3, H, W) on the device; they too are computed without TF32 or autocast.
-        count: number of this process's images.
+        batches: batches of this process, uint8 (B, 3, H, W) on the device; generated without TF32 or autocast.
+        count: number of images of this process.
 
     Returns:
-        uint8 (N, 3, H, W) on the CPU, and `Features` in the order of the extractors.
+        images uint8 (N, 3, H, W) on the CPU, and `Features` in the order of the extractors.
 
     Raises:
-        EvaluationError: an extractor gives values that are not finite.
+        EvaluationError: an extractor returns values that are not finite.
     """
     images, features = _RowBuffer(), [_FeatureBuffer(extractor) for extractor in extractors]
     _collect(batches, [images, *features], count, "images and their features", torch.device(device))
@@ -136,7 +138,7 @@ def _collect(
 
 
 class _RowBuffer:
-    """Collects rows batch by batch and copies them to the CPU, some thousands at a time.
+    """Collects rows batch by batch and copies them to the CPU, thousands at a time.
 
     Each copy waits for all operations queued on the device, so few large copies are faster than many small ones.
     """
@@ -151,13 +153,13 @@ class _RowBuffer:
             self._release()
 
     def all(self) -> Tensor:
-        """All rows, of all processes, on the CPU."""
+        """Returns the rows of all processes, on the CPU."""
         rows = self.all_or_none()
         assert rows is not None, "there are rows"
         return rows
 
     def all_or_none(self) -> Tensor | None:
-        """`all`, or None where no process has any."""
+        """Returns the rows of all processes, on the CPU; None if no process has any."""
         self._release()
         return gathered(torch.cat(self._parts) if self._parts else None)
 
@@ -167,7 +169,7 @@ class _RowBuffer:
 
 
 class _FeatureBuffer:
-    """An extractor with the features it has computed so far."""
+    """Collects the features and logits of one extractor, batch by batch."""
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor, self.features, self.logits = extractor, _RowBuffer(), _RowBuffer()
@@ -179,7 +181,7 @@ class _FeatureBuffer:
             self.logits.add(logits.float())
 
     def all(self) -> Features:
-        """Raises EvaluationError for values that are not finite."""
+        """Returns the features of all processes; raises EvaluationError for values that are not finite."""
         found = Features(self.features.all(), self.logits.all_or_none())
         if not all(bool(part.isfinite().all()) for part in found if part is not None):
             raise EvaluationError(

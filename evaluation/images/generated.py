@@ -1,4 +1,4 @@
-"""Generated images from files, in an order drawn by a seed, with the class numbers of the real images."""
+"""Generated images from files, shuffled by a seed, with classes numbered as in the real images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +23,12 @@ class Generated(NamedTuple):
 
 
 def read_generated(path: str | Path, *, seed: int) -> Generated:
-    """Generated images of a folder or `.npz` file, shuffled by the seed.
+    """Reads generated images from a folder or `.npz` file and shuffles them by the seed.
 
-    File names are often sorted by class; the first images would then hold a few classes only.
+    Files are often sorted by class; without shuffling, the first images would hold a few classes only.
 
     Raises:
-        EvaluationError: as `read_images`.
+        EvaluationError: see `read_images`.
     """
     images, labels, class_names = read_images(path)
     order = torch.randperm(len(images), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
@@ -37,7 +37,7 @@ def read_generated(path: str | Path, *, seed: int) -> Generated:
 
 
 def name_classes(labels: Tensor | None, class_names: tuple[str, ...]) -> tuple[str, ...]:
-    """A name for each class number: the given names, else the numbers; empty without labels."""
+    """Returns a name for each class number: the given names, else the numbers; empty without labels."""
     if labels is None or class_names:
         return class_names
     return tuple(str(number) for number in range(int(labels.max()) + 1))
@@ -46,18 +46,18 @@ def name_classes(labels: Tensor | None, class_names: tuple[str, ...]) -> tuple[s
 def match_classes(
     labels: Tensor | None, class_names: tuple[str, ...], known: Sequence[str], where: str | Path, *, needed: bool = True
 ) -> Tensor | None:
-    """Renumbers labels by `known`, the names of the real classes by number.
+    """Renumbers labels to match the real classes, `known`: their names by number.
 
-    Sub-folders are numbered in the order of their names, which is wrong where a class is missing or the data set
-    numbers its classes in another order. Labels without names keep their numbers; if the real classes are named by
-    numbers (sub-folders 0, 1, 10, 2), labels are matched with these names. Without `known`, labels stay as they are.
+    Sub-folders are numbered in the order of their names, which is wrong if a class is missing or the data set numbers
+    its classes in another order. Labels without names keep their numbers, unless the real classes are named by numbers
+    (sub-folders 0, 1, 10, 2): then they are matched with these names. Without `known`, labels are returned unchanged.
 
     Args:
-        where: the file or folder of the labels, for the message.
-        needed: False returns None for labels with an unknown class, because sub-folders need not be classes.
+        where: file or folder of the labels, for the error message.
+        needed: if False, returns None for labels with an unknown class, because sub-folders need not be classes.
 
     Raises:
-        EvaluationError: a class that is not among the real ones, where labels are needed.
+        EvaluationError: a class that is not among the real ones, and labels are needed.
     """
     if labels is None or not known:
         return labels

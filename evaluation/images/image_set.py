@@ -1,4 +1,4 @@
-"""Images in a fixed order, with features that are computed once and only as far as they are asked for."""
+"""Sets of images in a fixed order, with features extracted on demand, once."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,22 +15,22 @@ from evaluation.images.reader import fingerprint
 from evaluation.runtime.processes import by_the_first, is_first
 from evaluation.statistics.frechet import Gaussian, fit
 
-CACHE_VERSION = 1  # raise it with any change to how features are computed
+CACHE_VERSION = 1  # increment with any change to how features are computed
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Batch size and device of feature extraction, which decide speed, not values."""
+    """Batch size and device of feature extraction, which affect speed and rounding only."""
 
     batch_size: int
     device: torch.device | str
 
 
 class ImageSet:
-    """One set of images.
+    """A set of images in a fixed order, with the features of each extractor.
 
-    Metrics take the first images of a fixed order: that of the tensor, or one drawn by a seed. Features are kept for
-    each extractor; asking for more images computes the missing ones only.
+    Metrics take the first images of the order: that of the tensor, or one drawn by a seed. A request for the features
+    of more images extracts the missing ones only.
 
     Args:
         images: uint8 (N, 3, H, W).
@@ -55,16 +55,17 @@ class ImageSet:
 
     @property
     def has_labels(self) -> bool:
+        """Whether the images have labels."""
         return self._labels is not None
 
     @cached_property
     def num_classes(self) -> int:
-        """Classes from 0 to the largest label; 0 without labels."""
+        """Largest label plus 1; 0 without labels."""
         return 0 if self._labels is None else int(self._labels.max()) + 1
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all images, before any draw."""
+        """SHA-256 of all images, in the tensor's order."""
         return fingerprint(self.images)
 
     def rows(self, count: int) -> Tensor:
@@ -85,7 +86,7 @@ class ImageSet:
         return labels[:count] if self.order is None else labels[self.order[:count]]
 
     def features(self, count: int, extractor: Extractor, how: Pass) -> Features:
-        """Features (count, D) and logits (count, K) or None of the first `count` images."""
+        """Features (count, D) of the first `count` images, and logits (count, K) or None."""
         known = self._features.get(_identity(extractor))
         done = 0 if known is None else len(known.features)
         if known is None or done < count:
@@ -94,7 +95,7 @@ class ImageSet:
         return known.first(count)
 
     def keep(self, extractor: Extractor, features: Features) -> None:
-        """Stores features of the first images that were computed while the images were generated."""
+        """Stores features of the first images, extracted during generation."""
         self._features[_identity(extractor)] = features
 
     def num_seen(self, extractor: Extractor) -> int:
@@ -103,7 +104,7 @@ class ImageSet:
         return 0 if known is None else len(known.features)
 
     def moments(self, count: int, extractor: Extractor, how: Pass, start: int = 0) -> Gaussian:
-        """Mean and covariance of the features of images `start` to `count`, kept with their factors."""
+        """Mean and covariance of the features of images `start` to `count`, cached with their factor."""
         key = _identity(extractor), start, count
         if key not in self._moments:
             self._moments[key] = fit(self.features(count, extractor, how).features[start:])
@@ -114,7 +115,7 @@ class ImageSet:
         if self.cache is None:
             return extract(images, extractor, batch_size=how.batch_size, device=how.device)
         key, cache = _key(images, extractor, how), self.cache
-        stored = by_the_first(lambda: cache.read(key))  # all processes compute, or none
+        stored = by_the_first(lambda: cache.read(key))  # so that all processes compute, or none
         if stored is not None:
             return Features.of_arrays(stored)
         found = extract(images, extractor, batch_size=how.batch_size, device=how.device)
@@ -128,7 +129,7 @@ def _identity(extractor: Extractor) -> tuple[str, str]:
 
 
 def _key(images: Tensor, extractor: Extractor, how: Pass) -> dict[str, Any]:
-    """Everything that decides features to the last bit, the batch size included."""
+    """Cache key: everything that decides features to the last bit, including the batch size."""
     return {
         "version": CACHE_VERSION,
         "images": fingerprint(images),

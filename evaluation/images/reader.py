@@ -20,15 +20,15 @@ MODES = ("RGB", "L", "P", "1", "RGBA", "LA")
 MAX_FILE_BYTES = 2**28  # of one image file
 MAX_CLASSES = 2**20
 
-# (count, seed) -> (uint8 images, labels or None): a generator that draws its latents and labels and quantizes.
+# Generator that draws its latents and labels and quantizes: (count, seed) -> (uint8 images, labels or None).
 Sampler = Callable[[int, int], tuple[Tensor, Tensor | None]]
 
 
 def check_images(images: Tensor, name: str) -> None:
-    """Checks that images are uint8 (N, 3, H, W) with N > 0; `name` is the name of the set in error messages.
+    """Checks that images are uint8 (N, 3, H, W) with N > 0; `name` is the set's name in error messages.
 
     Raises:
-        EvaluationError: another type, dtype or shape, or no images.
+        EvaluationError: a wrong type, dtype or shape, or no images.
     """
     if not isinstance(images, Tensor):
         raise EvaluationError(f"{name} images: got {type(images).__name__}, expected a uint8 tensor (N, 3, H, W)")
@@ -44,10 +44,10 @@ def check_images(images: Tensor, name: str) -> None:
 
 
 def check_inputs(images: Tensor, name: str) -> None:
-    """Checks a network's input: float32 or float64 (N, ...) with N > 0, finite.
+    """Checks that a network's input is float32 or float64 (N, ...) with N > 0, and finite.
 
     Raises:
-        EvaluationError: another type, dtype or shape, no images, or values that are not finite.
+        EvaluationError: a wrong type, dtype or shape, no images, or values that are not finite.
     """
     if not isinstance(images, Tensor) or images.dtype not in (torch.float32, torch.float64):
         got = _plain(images.dtype) if isinstance(images, Tensor) else type(images).__name__
@@ -64,7 +64,7 @@ def check_labels(labels: Tensor | None, count: int, name: str) -> None:
     """Checks that labels are int64 (count,) and non-negative.
 
     Raises:
-        EvaluationError: another type, dtype or shape, or a label out of range.
+        EvaluationError: a wrong type, dtype or shape, or a label out of range.
     """
     if labels is None:
         return
@@ -92,12 +92,12 @@ def check_same_size(images: Tensor, name: str, other: Tensor, other_name: str) -
 
 
 def to_critic(images: Tensor) -> Tensor:
-    """uint8 pixels -> float32 p / 128 - 1 in [-1, 1), the input range of the critics of Neural Divergence."""
+    """Scales uint8 pixels to float32 p / 128 - 1 in [-1, 1), the input range of Neural Divergence critics."""
     return images.float() / 128 - 1
 
 
 def fingerprint(images: Tensor, labels: Tensor | None = None) -> str:
-    """SHA-256 over shape, pixels and, where given, labels; equal on every device."""
+    """Returns the SHA-256 of shape, pixels and, if given, labels; equal on every device."""
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
     for start in range(0, len(images), 4096):
         digest.update(images[start : start + 4096].cpu().contiguous().numpy().data)
@@ -108,16 +108,16 @@ def fingerprint(images: Tensor, labels: Tensor | None = None) -> str:
 
 
 def read_images(path: str | Path) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
-    """Images of a folder or `.npz` file, in the order of their names.
+    """Reads the images of a folder, sorted by file name, or of an `.npz` file.
 
     A folder holds images, or one sub-folder of images per class. An `.npz` file holds uint8 `images` (or `arr_0`),
     (N, H, W, 3) or (N, 3, H, W), and may hold integer `labels` (or `arr_1`) and, by label, strings `class_names`.
 
     Returns:
-        images uint8 (N, 3, H, W), labels int64 (N,) or None, names of the classes (empty where they have none).
+        images uint8 (N, 3, H, W), labels int64 (N,) or None, class names (empty if unnamed).
 
     Raises:
-        EvaluationError: no images, a damaged file, images of several sizes, another format.
+        EvaluationError: no images, a damaged file, images of several sizes, or another format.
     """
     path = Path(path)
     try:
@@ -200,7 +200,7 @@ def _read_image(file: Path) -> np.ndarray:
 
 
 def _decode(file: Path) -> np.ndarray:
-    """uint8 (3, H, W)."""
+    """Decodes an image file to uint8 (3, H, W)."""
     with Image.open(file) as image:
         image.load()
         if image.mode not in MODES:

@@ -1,4 +1,4 @@
-"""Prefetching on a CUDA device: batches are queued before they are needed, so that neither side waits."""
+"""Prefetching on a CUDA device: each batch is queued while the previous one is in use."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies a tensor to the device; through pinned memory to a CUDA device, so that the copy is asynchronous."""
+    """Copies a tensor to the device; to a CUDA device asynchronously, through pinned memory."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Yields the same batches; on a CUDA device each is computed while the one before is in use.
+    """Yields the same batches; on a CUDA device each is computed while the previous one is in use.
 
-    The operations for a batch are queued on a separate stream before the batch in front of it is yielded. The iterator
-    is at most one batch ahead, so two batches are in memory.
+    The operations of the next batch are queued on a separate stream before a batch is yielded. The iterator is at most
+    one batch ahead, so two batches are in memory.
     """
     if device.type != "cuda":
         yield from batches
@@ -31,7 +31,7 @@ def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
             current = _queued(batches, stream)
             user = torch.cuda.current_stream()
             user.wait_event(made)
-            batch.record_stream(user)  # else its memory could be written while it is read
+            batch.record_stream(user)  # otherwise its memory could be reused while it is read
         yield batch
 
 

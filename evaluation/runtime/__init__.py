@@ -1,1 +1,1 @@
-"""Isolation, processes, progress bars and files."""
+"""Runtime support: isolation, processes, progress bars, files, machine records."""

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-SECONDS_OF_WRITING = 3600.0
-MAX_UNPACKED = 2**30, 100  # bytes that any file may unpack to; multiple of its own size that a larger one may
+SECONDS_OF_WRITING = 3600.0  # age from which a temporary file counts as left over
+MAX_UNPACKED = 2**30, 100  # unpacked bytes that are always allowed; above them, the largest ratio to the packed size
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path in the same folder, which is created; it replaces `path` if the body succeeds.
+    """Yields a temporary path in the same folder; the file there replaces `path` if the body succeeds.
 
-    Temporary files of killed processes are removed after an hour.
+    Creates the folder. Temporary files of killed processes are removed after an hour.
 
     Raises:
         OSError: the folder or the file cannot be written; an existing file at `path` stays.
@@ -35,13 +35,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file by UTF-8 text; lone surrogates are escaped."""
+    """Writes UTF-8 text to a file atomically; lone surrogates are escaped."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def _remove_left_over(path: Path) -> None:
-    """Removes old temporary files by their age, because their processes may run on another machine."""
+    """Removes temporary files by age; process ids tell nothing, because processes may run on another machine."""
     for partial in path.parent.glob(f"{glob.escape(path.stem)}.*.part{glob.escape(path.suffix)}"):
         with suppress(OSError):
             if time.time() - partial.stat().st_mtime > SECONDS_OF_WRITING:
@@ -61,17 +61,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads all arrays of an `.npz` file, without unpickling.
 
     Raises:
-        OSError: no such file, or one that cannot be read.
-        ValueError: a damaged file, or one that needs pickle.
+        OSError: the file is missing or cannot be read.
+        ValueError: the file is damaged or needs pickle.
     """
     try:
-        # np.load does not close a file that it opened itself if it fails.
+        # If np.load fails, it leaves a file that it opened itself open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             _check_unpacked(path.stat().st_size, sum(info.file_size for info in archive.zip.infolist()))
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError):
         raise
-    except Exception as error:  # damage makes zipfile, zlib and numpy's parser of headers raise almost anything
+    except Exception as error:  # damaged files make zipfile, zlib and numpy's header parser raise almost anything
         raise ValueError(first_line(error)) from error
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# All switches that allow float32 products in fewer bits. TF32 alone changes Inception features in the third digit and
-# makes them depend on the batch size.
+# All switches that allow float32 products at lower precision. TF32 alone changes Inception features in the third digit
+# and makes them depend on the batch size.
 _PRECISIONS: tuple[Any, ...] = (
     torch.backends.cuda.matmul,
     torch.backends.cudnn.conv,  # type: ignore[attr-defined]
@@ -19,9 +19,9 @@ _PRECISIONS: tuple[Any, ...] = (
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Context of plain float32 with deterministic cuDNN, without autocast; restores every global setting it changes.
+    """Computes in plain float32 with deterministic cuDNN, without autocast; restores all global settings on exit.
 
-    This includes the state of torch's global generators, from which constructors of layers draw.
+    Torch's global generators, from which constructors of layers draw, are restored too.
     """
     precisions = [backend.fp32_precision for backend in _PRECISIONS]
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
@@ -44,7 +44,10 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def still(network: Callable[..., Tensor]) -> Iterator[None]:
-    """Context `isolated` with gradients and eval mode, where power iterations and running statistics are constant."""
+    """Enables gradients and eval mode in addition to `isolated`; restores the modes of all modules on exit.
+
+    In eval mode power iterations and running statistics are constant.
+    """
     modes = [(module, module.training) for module in network.modules()] if isinstance(network, nn.Module) else []
     try:
         for module, _ in modes:

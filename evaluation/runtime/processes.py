@@ -1,7 +1,7 @@
-"""Evaluation by several processes: each extracts features of whole batches, which are then gathered in order.
+"""Evaluation in several processes: each extracts features of whole batches, which are then gathered in order.
 
-All processes see the same images in the same order, so values equal those of one process. The caller has connected
-them by `torch.distributed.init_process_group`; without that, there is one process and these functions do nothing.
+All processes have the same images in the same order, so values equal those of one process. The caller connects them
+by `torch.distributed.init_process_group`; without it there is one process, and nothing is communicated.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def is_first() -> bool:
 
 
 def own_part(count: int, batch_size: int) -> slice:
-    """Returns this process's slice of `count` rows, in the batches of a single process; may be empty."""
+    """Returns this process's slice of `count` rows, cut at the batches of a single process; may be empty."""
     if not several():
         return slice(0, count)
     batches, rank, processes = -(-count // batch_size), dist.get_rank(), dist.get_world_size()
@@ -36,7 +36,7 @@ def own_part(count: int, batch_size: int) -> slice:
 
 
 def gathered(part: Tensor | None) -> Tensor | None:
-    """Concatenates the rows of all processes, on the CPU, in each of them; None if no process has rows.
+    """Returns the concatenated rows of all processes, on the CPU, in every process; None if no process has rows.
 
     The channels-last layout is kept, because the last bits of results computed from images depend on it.
     """
@@ -62,7 +62,7 @@ def _has_channels_last(part: Tensor) -> bool:
 
 
 def by_the_first(compute: Callable[[], T]) -> T:
-    """Computes in the first process and sends the result to all, by pickle.
+    """Computes in the first process and broadcasts the result, by pickle.
 
     Raises:
         EvaluationError, OSError: in all processes, if `compute` raised it in the first.

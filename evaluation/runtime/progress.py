@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, a line every half minute elsewhere."""
+"""Progress: a bar on a terminal, a line every half minute elsewhere."""
 
 import sys
 import time
@@ -22,6 +22,7 @@ class Progress:
         self.last_line = time.monotonic()
 
     def advance(self, count: int) -> None:
+        """Adds to the finished count and updates the display."""
         self.done += count
         self.bar.update(count)
         now = time.monotonic()

@@ -1,6 +1,6 @@
-"""Settings of evaluation: the only list of their names, defaults and ranges. Imports no torch.
+"""Evaluation settings: their names, defaults and ranges. Imports no torch.
 
-A configuration embeds them, commands take their options from them, and contexts hold them.
+Configurations embed them, command-line options are derived from them, and a Context holds them.
 """
 
 from typing import Annotated
@@ -25,7 +25,7 @@ from evaluation.settings.schema import (
 
 
 class NeuralDivergenceSettings(Section):
-    """Critics of Neural Divergence. See docs/metrics.md."""
+    """Training of the critics of Neural Divergence. See docs/metrics.md."""
 
     preset: Annotated[str, key_of(PRESETS)] = setting(
         "srn2020", "published training of the critics; gives the values of settings that are null"
@@ -52,9 +52,9 @@ class LipschitzSettings(Section):
 
 
 class Settings(Section):
-    """The protocol of evaluation. Defaults are those of Sanyal et al. 2020, after Miyato et al. 2018.
+    """Evaluation protocol. Defaults are those of Sanyal et al. 2020, after Miyato et al. 2018.
 
-    Numbers of images: 0 means all; null takes the protocol's. See docs/metrics.md.
+    For numbers of images, 0 means all and null takes the protocol's number. See docs/metrics.md.
     """
 
     metrics: Text = without_effect("fid,is", "metrics, separated by commas")
@@ -98,20 +98,20 @@ class Settings(Section):
         return splits
 
     def number(self, name: str) -> int:
-        """A setting that is a number, by name; the protocol's number where the setting is null."""
+        """Value of a numeric setting, by name; the protocol's number if the setting is null."""
         found = getattr(self, name)
         return int(getattr(PROTOCOLS[self.protocol], name) if found is None else found)
 
     @property
     def num_lipschitz(self) -> int:
-        """Images of a set from which pairs are drawn that share no image."""
+        """Images of a set needed to draw pairs that share no image."""
         return 2 * self.lipschitz.pairs
 
 
 class MeasureSettings(Section):
-    """Measures of a classifier. See docs/generalization.md.
+    """Generalization measures of a classifier. See docs/generalization.md.
 
-    Numbers of images: the seed draws them where there are more; all are taken where there are fewer.
+    Numbers of images are upper limits: the seed draws images if there are more, and all are taken if there are fewer.
     """
 
     num_points: Draws = setting(10_000, "images for accuracy, margins and complexities")

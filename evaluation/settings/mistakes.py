@@ -1,4 +1,4 @@
-"""Error messages for configurations: where, what was given, what was expected, the nearest valid name."""
+"""Error messages for configurations: the setting, the given value, the expected one, the nearest valid name."""
 
 import difflib
 import re
@@ -8,11 +8,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 MAX_MISTAKES = 5
-"""Mistakes that one message lists."""
+"""Largest number of mistakes listed in one message."""
 
 
 def short(text: str, most: int = 80) -> str:
-    """Returns a text as part of a one-line message: control characters escaped, the end cut off."""
+    """Returns a text fit for a one-line message: control characters escaped, at most `most` characters."""
     shown = repr(text)[1:-1]
     return shown if len(shown) <= most else shown[: most - 3] + "..."
 
@@ -24,10 +24,10 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def explain(schema: type[BaseModel], error: ValidationError, places: Iterable[str]) -> str:
-    """Returns the first few mistakes in a mapping of settings as one line.
+    """Formats the first few mistakes of a validation error as one line.
 
     Args:
-        places: all settings of the schema, such as "train.steps".
+        places: names of all settings of the schema, such as "train.steps".
     """
     mistakes, places = error.errors(), list(places)
     lines = [_explain_one(schema, mistake, places) for mistake in mistakes[:MAX_MISTAKES]]
@@ -49,7 +49,7 @@ def _explain_one(schema: type[BaseModel], mistake: Any, places: list[str]) -> st
 
 
 def _nearest_setting(schema: type[BaseModel], path: list[str], places: list[str]) -> str:
-    """Hint for an unknown setting: the same name in another section, else the closest one in its own."""
+    """Returns a hint for an unknown setting: the same name in another section, else the closest in its own."""
     elsewhere = next((place for place in places if place.rsplit(".", 1)[-1] == path[-1]), None)
     if elsewhere is not None:
         return f"; did you mean {elsewhere!r}?"

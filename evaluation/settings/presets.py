@@ -1,4 +1,4 @@
-"""Published protocols, by name: numbers of images, and critics of Neural Divergence."""
+"""Published evaluation protocols by name: numbers of images, and training of Neural Divergence critics."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,7 +8,7 @@ from evaluation.errors import EvaluationError
 
 @dataclass(frozen=True)
 class Protocol:
-    """Counts of one published protocol; 0 means all there are."""
+    """Numbers of images of a published protocol; 0 means all."""
 
     reference: str  # the split that FID compares with
     num_real: int
@@ -20,16 +20,16 @@ class Protocol:
 PROTOCOLS: dict[str, Protocol] = {
     # Sanyal et al. 2020, after Miyato et al. 2018
     "srn2020": Protocol(reference="train", num_real=10_000, num_fid=5_000, num_is=50_000, is_splits=10),
-    # what most papers since 2020 print: all training images
+    # most papers since 2020: all training images
     "full50k": Protocol(reference="train", num_real=0, num_fid=50_000, num_is=50_000, is_splits=10),
-    # images the generator never saw
+    # images the generator was not trained on
     "test10k": Protocol(reference="test", num_real=10_000, num_fid=10_000, num_is=50_000, is_splits=10),
 }
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Training of the critics of Neural Divergence; steps are critic updates.
+    """Training of Neural Divergence critics; steps are critic updates.
 
     loss, convolution_init and linear_init are names in `evaluation.metrics.neural_divergence.critic`.
     """
@@ -41,12 +41,12 @@ class Preset:
     gp_lambda: float  # weight of the gradient penalty in the objective; 0: none
     dequantize: bool  # uniform noise of one grey level on real and generated images alike
     learning_rate: float
-    final_learning_rate: float  # reached linearly after the last step
+    final_learning_rate: float  # after the last step of the linear decay
     betas: tuple[float, float]
-    average_decay: float  # of the moving average of the weights that is measured; 0: the last weights
+    average_decay: float  # decay of the weights' moving average, which is measured; 0: measures the last weights
     batch_size: int  # real images, and as many generated ones
     steps: int
-    samples: int  # generated images in the final means
+    samples: int  # generated images in the reported means
     num_critics: int
 
 
@@ -68,7 +68,7 @@ PRESETS: dict[str, Preset] = {
         samples=1_000_000,
         num_critics=3,  # not in the paper; one critic has no spread
     ),
-    # Gulrajani et al. 2020, as their published code sets it
+    # Gulrajani et al. 2020, with the values of their published code
     "gulrajani2019": Preset(
         channels=(64, 128, 256),
         convolution_init="he",
@@ -83,13 +83,13 @@ PRESETS: dict[str, Preset] = {
         batch_size=256,
         steps=100_000,
         samples=2_560_000,
-        num_critics=3,  # the code trains one
+        num_critics=3,  # their code trains one
     ),
 }
 
 
 def check_settings(preset: str | Preset, **changes: int | None) -> Preset:
-    """The preset, given or by name, with those changes that are not None.
+    """Returns a preset, given as such or by name, with the changes that are not None.
 
     Raises:
         EvaluationError: an unknown preset, or a change below 1.

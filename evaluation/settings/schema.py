@@ -1,4 +1,4 @@
-"""The base class of all settings, ranges of values, and which settings change a result. Imports no torch."""
+"""Base class of settings, types with value ranges, and whether a setting changes the result. Imports no torch."""
 
 import unicodedata
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -11,7 +11,7 @@ from evaluation.settings.mistakes import explain
 
 
 def _text(most: int, forbidden: str, expected: str) -> Callable[[str], str]:
-    """Returns a check of a text: its length, and no forbidden or control characters or lone surrogates."""
+    """Returns a validator of text: its length, and no forbidden or control characters or lone surrogates."""
 
     def check(text: str) -> str:
         odd = any(letter in forbidden or unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
@@ -23,7 +23,7 @@ def _text(most: int, forbidden: str, expected: str) -> Callable[[str], str]:
 
 
 def key_of(names: Container[str] | Mapping[str, Any]) -> AfterValidator:
-    """Returns a check that a text is one of the names."""
+    """Returns a validator that accepts one of the names."""
 
     def check(text: str) -> str:
         if text not in names:
@@ -40,7 +40,7 @@ Factor = Annotated[float, Field(ge=0, le=1e6)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Interval = Annotated[int, Field(ge=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-# Upper bounds refuse absurd sizes at once, not after minutes with no memory left.
+# Upper bounds refuse absurd sizes at once, before memory runs out minutes later.
 Width = Annotated[int, Field(ge=1, le=4096)]
 Size = Annotated[int, Field(ge=1, le=2**16)]
 Few = Annotated[int, Field(ge=1, le=1000)]
@@ -51,26 +51,26 @@ Name = Annotated[str, AfterValidator(_text(100, "/\\", "a name without slashes")
 
 
 def without_effect(default: Any, description: str) -> Any:
-    """A setting that does not change the result, such as an interval, a path or a title."""
+    """Declares a setting that does not change the result, such as an interval, a path or a title."""
     return Field(default=default, description=description, json_schema_extra={"effect": False})
 
 
 def setting(default: Any, description: str, *, only_if: Mapping[str, Container[Any]] | None = None) -> Any:
-    """A setting that changes the result.
+    """Declares a setting that changes the result.
 
     Args:
-        only_if: settings of the same section, with values: the setting has an effect only if one of them has one of
-            its values. Nothing else refuses or ignores it.
+        only_if: other settings of the section, each with values: the declared setting has an effect only if one of
+            them has a listed value. It is accepted in any case.
     """
     extra: Any = {"only_if": only_if} if only_if else None
     return Field(default=default, description=description, json_schema_extra=extra)
 
 
 class Section(BaseModel):
-    """Settings, strict and frozen, without unknown names or infinities.
+    """Base class of settings: strict, frozen, without unknown names or values that are not finite.
 
     Raises:
-        EvaluationError: constructed with values out of range. A section inside another reports to the outer one.
+        EvaluationError: a value out of range. The outermost section raises for nested ones.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -81,11 +81,11 @@ class Section(BaseModel):
         except ValidationError as error:
             raise EvaluationError(explain(type(self), error, places(type(self)))) from None
 
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # else inner sections are made by calling it
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # otherwise pydantic calls __init__ for nested sections
 
 
 def places(kind: type[BaseModel]) -> list[str]:
-    """Returns the names of all settings with dots between sections, such as "nd.steps"."""
+    """Returns the dotted names of all settings, such as "nd.steps"."""
     return [place for place, _, _ in leaves(kind())]
 
 

@@ -1,4 +1,4 @@
-"""Features of generated and reference images by class, for metrics that are means over classes."""
+"""Features by class of generated and reference images, for metrics that are means over classes."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from evaluation.reporting.value import Value
 
 
 class ByClass(NamedTuple):
-    """Features (N, D) and labels (N,) of generated images, and those of reference images, (M, D) and (M,)."""
+    """Features (N, D) and labels (N,) of generated images, features (M, D) and labels (M,) of reference images."""
 
     features: Tensor
     labels: Tensor
@@ -58,7 +58,7 @@ class ByClass(NamedTuple):
         record: dict[str, Any] | None = None,
         interval: tuple[float, float] | None = None,
     ) -> Value:
-        """Returns the value of a mean over classes, with a table of the values (K,) and image counts of the classes."""
+        """Builds the value of a mean over classes, with a table of the classes' values (K,) and image counts."""
         classes, generated = self.labels.unique(return_counts=True)
         real = self.reference_labels.unique(return_counts=True)[1]
         known = context.class_names
@@ -94,7 +94,7 @@ def check_classes(name: str, labels: Tensor, reference_labels: Tensor, *, fewest
     """Returns the class numbers, ascending, after checking the number of images of each class.
 
     Raises:
-        EvaluationError: a class with fewer than `fewest` generated or reference images, or fewer than `generated`
+        EvaluationError: a class has fewer than `fewest` generated or reference images, or fewer than `generated`
             generated ones.
     """
     sides = (("generated", labels, max(fewest, generated)), ("reference", reference_labels, fewest))
@@ -111,7 +111,7 @@ def check_classes(name: str, labels: Tensor, reference_labels: Tensor, *, fewest
 
 
 def check_context(context: Context, name: str, *, fewest: int) -> None:
-    """Applies `check_classes` to the labels of a context that has both."""
+    """Applies `check_classes` to the labels of a context, if both sets have labels."""
     labels = context.generated_labels, context.reference_labels
     if labels[0] is not None and labels[1] is not None:
         check_classes(f"metric {name}", labels[0], labels[1], fewest=fewest, generated=context.settings.num_intra)

@@ -18,12 +18,12 @@ from torch import Tensor
 from evaluation.errors import EvaluationError
 from evaluation.images.features import float64_pair, float64_rows
 
-CHUNK = 4096  # rows turned to float64 at a time
+CHUNK = 4096  # rows converted to float64 at a time
 BLOCK = 256  # rows of a triangular factor multiplied at a time
 
 
 class Frechet(NamedTuple):
-    """A squared Fréchet distance, and how the trace of the root was computed."""
+    """A squared Fréchet distance, and the method by which the trace of the matrix root was computed."""
 
     distance: float
     method: str  # "cholesky"; "gram" if a side has few features; "eigh" if both covariances are singular
@@ -39,10 +39,10 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor | Iterable[Tensor]) -> "Moments":
-        """Computes moments of features (N, D) or of batches; sums are taken about the first batch's mean, in float64.
+        """Computes moments of features (N, D) or of batches, in float64; sums are taken about the first batch's mean.
 
         Raises:
-            EvaluationError: fewer than two rows, another shape, different D, or features that are not finite.
+            EvaluationError: fewer than two rows, a wrong shape, different D, or features that are not finite.
         """
         batches: Iterable[Tensor] = features.split(CHUNK) if isinstance(features, Tensor) else features
         shift: Tensor | None = None
@@ -74,7 +74,7 @@ class Moments:
     def factor(self) -> Tensor | None:
         """Upper triangular F (A, D) with F^T F = covariance, by Cholesky; None if the covariance is singular.
 
-        A is the number of dimensions that vary: features that are constant do not make a covariance singular here.
+        A is the number of dimensions with variance: constant features do not count as singular here.
         """
         alive = self.covariance.diagonal() > 0
         triangle, failed = torch.linalg.cholesky_ex(self.covariance[alive][:, alive], upper=True)
@@ -86,7 +86,7 @@ class Moments:
 
     @cached_property
     def root(self) -> Tensor:
-        """F (A, D) with F^T F = covariance: `factor`, or by eigendecomposition, without directions of no variance."""
+        """F (A, D) with F^T F = covariance: `factor`, else by eigendecomposition without directions of no variance."""
         if self.factor is not None:
             return self.factor
         values, vectors = torch.linalg.eigh(self.covariance)
@@ -96,9 +96,9 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class CentredFeatures:
-    """A Gaussian fitted to at most D features: mean (D,) and root (N, D), float64, root^T root = covariance.
+    """A Gaussian fitted to N <= D features: mean (D,) and root (N, D), float64, root^T root = covariance.
 
-    The root holds the centred features over sqrt(N - 1). It is exact where the (D, D) covariance is singular.
+    The root is the centred features over sqrt(N - 1). It is exact although the (D, D) covariance is singular.
     """
 
     mean: Tensor
@@ -106,7 +106,7 @@ class CentredFeatures:
 
     @classmethod
     def of(cls, features: Tensor) -> "CentredFeatures":
-        """Centres features (N, D), at least two."""
+        """Fits a Gaussian to features (N, D), N >= 2."""
         rows = float64_rows(features, "Fréchet distance")
         mean = rows.mean(dim=0)
         return cls(mean, (rows - mean) / (len(rows) - 1) ** 0.5)
@@ -141,7 +141,7 @@ def frechet_distance_of_features(x: Tensor, y: Tensor) -> float:
 
 
 def frechet(a: Gaussian, b: Gaussian) -> Frechet:
-    """Computes `frechet_distance` with its method. `a` keeps its Cholesky factor: pass the reference as `a`."""
+    """Computes `frechet_distance` and its method. `a` caches its Cholesky factor: pass the reference as `a`."""
     if a.mean.shape != b.mean.shape:
         raise EvaluationError(f"frechet_distance: got dimensions {len(a.mean)} and {len(b.mean)}, expected equal ones")
     shift = float((a.mean - b.mean).square().sum())
@@ -150,7 +150,7 @@ def frechet(a: Gaussian, b: Gaussian) -> Frechet:
 
 
 def frechet_of_features(x: Tensor, y: Tensor) -> Frechet:
-    """Computes `frechet_distance_of_features` with its method."""
+    """Computes `frechet_distance_of_features` and its method."""
     x, y = float64_pair(x, y, "frechet_distance_of_features")
     return frechet(fit(x), fit(y))
 

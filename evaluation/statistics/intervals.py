@@ -1,8 +1,8 @@
-"""95 % confidence intervals. SciPy, which takes up to a second to import, is imported when one is computed."""
+"""95 % confidence intervals. SciPy, which takes up to a second to import, is imported on first use."""
 
 from statistics import NormalDist
 
-NORMAL_95 = NormalDist().inv_cdf(0.975)  # standard errors on either side
+NORMAL_95 = NormalDist().inv_cdf(0.975)  # half width in standard errors
 
 
 def normal_interval(mean: float, standard_error: float) -> tuple[float, float]:
@@ -19,7 +19,7 @@ def student_interval(mean: float, standard_error: float, degrees: int) -> tuple[
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Returns the score interval of a share of `count` independent images. Wilson 1927."""
+    """Returns the score interval of a proportion among `count` independent images. Wilson 1927."""
     from scipy.stats import binomtest
 
     low, high = binomtest(round(share * count), count).proportion_ci(method="wilson")

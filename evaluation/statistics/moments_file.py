@@ -1,4 +1,4 @@
-"""Mean and covariance of reference features from files as published by pytorch-fid, clean-fid and ADM."""
+"""Reads mean and covariance of reference features from files in the format of pytorch-fid, clean-fid and ADM."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ SEMIDEFINITE = 1e-6  # most negative eigenvalue that rounding explains, relative
 
 @dataclass(frozen=True)
 class Statistics:
-    """Moments from a file, with the SHA-256 of the two arrays. The number of images is unknown."""
+    """Moments from a file, with the SHA-256 of both arrays. The number of images is unknown."""
 
     moments: Moments
     sha256: str
@@ -28,7 +28,7 @@ def read_statistics(path: str | Path) -> Statistics:
     """Reads mu (D,) and sigma (D, D) from an `.npz` file, without unpickling.
 
     Raises:
-        EvaluationError: no such file, a damaged one, or arrays that are no mean and covariance.
+        EvaluationError: the file is missing or damaged, or its arrays are not a mean and a covariance.
     """
     path = Path(path)
     try:
@@ -51,7 +51,7 @@ def read_statistics(path: str | Path) -> Statistics:
     symmetric = (sigma + sigma.T) / 2
     eigenvalues = torch.linalg.eigvalsh(symmetric)  # ascending; about a second for D = 2048
     lowest, highest = float(eigenvalues[0]), float(eigenvalues[-1])
-    if not lowest >= -SEMIDEFINITE * abs(highest):  # also NaN
+    if not lowest >= -SEMIDEFINITE * abs(highest):  # refuses NaN too
         raise EvaluationError(
             f"{path}: got a sigma that is no covariance, with eigenvalues from {lowest:.3g} to {highest:.3g}, "
             "expected none below 0"

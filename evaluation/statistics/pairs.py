@@ -9,7 +9,7 @@ from evaluation.errors import EvaluationError
 
 
 def rows_by_class(labels: Tensor, num_classes: int, name: str) -> list[Tensor]:
-    """Returns the rows of the images of each class; raises EvaluationError for fewer than two of a class."""
+    """Returns the rows of each class's images; raises EvaluationError if a class has fewer than two."""
     rows = [(labels == label).nonzero()[:, 0] for label in range(num_classes)]
     for label, found in enumerate(rows):
         if len(found) < 2:
@@ -23,12 +23,12 @@ def rows_by_class(labels: Tensor, num_classes: int, name: str) -> list[Tensor]:
 def pairs_across(
     first: Sequence[Tensor], second: Sequence[Tensor], classes: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Draws pairs across two sets: rows (P, 2), where both images of pair i are of class `classes[i]`.
+    """Draws pairs across two sets: rows (P, 2), both images of pair i from class `classes[i]`.
 
     The order is random, and no image repeats before all of its class have been drawn.
 
     Args:
-        first, second: rows of the images of each class, in either set.
+        first, second: rows of each class's images in the two sets.
         classes: int64 (P,).
     """
     return _by_class(
@@ -38,7 +38,7 @@ def pairs_across(
 
 
 def pairs_within(rows: Sequence[Tensor], classes: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws pairs of two different images of one set, otherwise like `pairs_across`."""
+    """Draws pairs of two different images of one set, in the manner of `pairs_across`."""
     return _by_class(classes, lambda label, count: _couples(rows[label], count, generator))
 
 
@@ -55,7 +55,7 @@ def _singles(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _couples(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    even = len(rows) // 2 * 2  # with an odd number, each round leaves one out
+    even = len(rows) // 2 * 2  # an odd number leaves one image out of each round
     return torch.cat([_shuffled(rows, generator)[:even].view(-1, 2) for _ in range(0, count, even // 2)])[:count]
 
 

@@ -1,4 +1,4 @@
-"""Percentiles of a sample with bootstrap intervals."""
+"""Percentiles of a sample, with bootstrap intervals."""
 
 from typing import NamedTuple
 
@@ -17,12 +17,12 @@ class Statistic(NamedTuple):
 
 
 def summarize(values: np.ndarray, *, seed: int = 0) -> dict[str, Statistic]:
-    """Computes the percentiles p50, p90, p95, p99, linearly interpolated, the mean and the maximum of values (N,).
+    """Computes percentiles p50, p90, p95, p99 (linearly interpolated), mean and maximum of values (N,).
 
     Intervals are the 2.5th and 97.5th percentiles of the statistic over resamples with replacement (Efron & Tibshirani
-    1993). The maximum has none: resamples never exceed it.
+    1993). The maximum has none, because resamples never exceed it.
     """
-    values = np.sort(values.astype(np.float64))  # resamples must not depend on the given order
+    values = np.sort(values.astype(np.float64))  # makes resamples independent of the given order
     random = np.random.default_rng(seed)
     rows = (random.integers(len(values), size=(BLOCK, len(values))) for _ in range(RESAMPLES // BLOCK))
     resampled = np.concatenate([_statistics(values[block]) for block in rows], axis=1)  # (5, RESAMPLES)
