@@ -29,8 +29,8 @@ def balanced_rows(data: ImageData, count: int, seed: int) -> Tensor:
     rows = (places < wanted).nonzero()[:, 0]
     if len(rows) < count:
         raise DataError(
-            f"data.num_train: got {count}, but of the {len(data)} images not all {data.num_classes} classes have "
-            f"{share + bool(rest)}; choose fewer, or 0 for all images"
+            f"data.num_train: got {count}, but some of the {data.num_classes} classes have fewer than "
+            f"{share + bool(rest)} of the {len(data)} images; choose fewer, or 0 for all images"
         )
     return rows
 

@@ -71,7 +71,7 @@ class BatchedNormalization:
             raise ValueError(f"{type(network).__name__} has no normalized weight: call normalize first")
         moving = [found.name for found in self._found if found.parametrization.update != "step"]
         if moving:
-            raise ValueError(f'update="forward" moves vectors one by one, in {", ".join(moving)}: use update="step"')
+            raise ValueError(f'update="forward" cannot be batched, got it in {", ".join(moving)}: use update="step"')
         self._stackable = [found for found in self._found if _has_stack_formula(found.parametrization)]
         self._apart = [found for found in self._found if not _has_stack_formula(found.parametrization)]
         self._device = self._found[0].original.device.type
@@ -116,8 +116,8 @@ class BatchedNormalization:
         ]
         if ours != theirs or sorted(held) != sorted(alive):
             raise ValueError(
-                "the network's weights or singular vectors are other tensors than before (a cast, a move to another "
-                "device, assign=True): make a new BatchedNormalization"
+                "the network's weights or singular vectors were replaced (by a cast, a move to another device or "
+                "assign=True): make a new BatchedNormalization"
             )
         if self._strides != [found.original.stride() for found in self._found]:
             self._arrange()

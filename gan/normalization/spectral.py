@@ -51,9 +51,9 @@ class SpectralNorm(nn.Module):
         if nn.parameter.is_lazy(weight) or weight.is_meta:
             raise ValueError("a lazy weight or one on the meta device has no values: initialise the network first")
         if weight.ndim < 2:
-            raise ValueError(f"a weight of shape {tuple(weight.shape)} is no matrix: expected at least two dimensions")
+            raise ValueError(f"weight: got shape {tuple(weight.shape)}, expected at least two dimensions")
         if not weight.is_floating_point():
-            raise ValueError(f"a weight of type {weight.dtype} cannot be normalized: expected floating point")
+            raise ValueError(f"weight: got type {weight.dtype}, expected floating point")
         if not torch.isfinite(weight).all() or not weight.any():
             raise ValueError("the weight is all zero or not finite, so it has no leading singular pair")
         if update not in UPDATES:
