@@ -13,7 +13,7 @@ from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
 from evaluation.images.reader import fingerprint
 from evaluation.settings import MeasureSettings
 
-VERSION = 1  # of the measures; increase it with any change to a value
+VERSION = 1  # version of the measures; increment with any change to a value
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,18 @@ class Case:
     labels: Tensor  # int64 (N,)
     settings: MeasureSettings
     data: Mapping[str, Any]  # protocol fields of the images
-    labelled: Mapping[str, Any]  # of the labels
-    as_used: Mapping[str, Any]  # of how the network is used, independent of its weights
+    labelled: Mapping[str, Any]  # protocol fields of the labels
+    as_used: Mapping[str, Any]  # protocol fields of the network's use, independent of its weights
 
     def rows(self, count: int) -> Tensor:
-        """Returns the rows of the `count` images that are measured, int64, ascending."""
+        """Returns the rows of `count` images drawn by the seed, or of all, int64, ascending."""
         if count >= len(self.images):
             return torch.arange(len(self.images), device="cpu")
         generator = torch.Generator("cpu").manual_seed(self.settings.seed)
         return torch.randperm(len(self.images), generator=generator, device="cpu")[:count].sort().values
 
     def some(self, count: int) -> tuple[Tensor, Tensor]:
-        """Returns `count` images and their labels."""
+        """Returns the images and labels of `rows`."""
         rows = self.rows(count)
         return self.images[rows.to(self.images.device)], self.labels[rows.to(self.labels.device)]
 

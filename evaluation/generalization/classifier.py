@@ -1,4 +1,4 @@
-"""Evaluation of a classifier: in eval mode, with checks of its logits and of their independence between images."""
+"""Evaluation of a classifier in eval mode, with checks that its logits are valid and independent between images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ Forward = Callable[[Tensor], Tensor]  # images (n, ...) -> logits (n, K)
 class Margin(nn.Module):
     """Margin f(x)[y] - max over j != y of f(x)[j] of a classifier, (N,), as a critic of images and labels.
 
-    For `empirical_lipschitz(Margin(network), x, y, labels)` and `jacobian_norms(Margin(network), x, labels)`.
+    Use it in `empirical_lipschitz(Margin(network), x, y, labels)` and `jacobian_norms(Margin(network), x, labels)`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -27,6 +27,7 @@ class Margin(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Computes the margins (N,)."""
         return margin_of(self.network(images), labels)
 
 
@@ -41,8 +42,8 @@ def checked_forward(network: nn.Module, images: Tensor, labels: Tensor | None = 
     """Yields the network in eval mode as a function that checks its logits; restores the network afterwards.
 
     Raises:
-        EvaluationError: images or labels of another shape or type; logits other than a finite (n, K), K at least 2; a
-            label of K or more; an image's logits that depend on its batch or differ between two passes.
+        EvaluationError: images or labels of a wrong shape or type; logits that are not finite (n, K) with K >= 2; a
+            label of K or more; logits that depend on the batch or differ between two passes.
     """
     check_inputs(images, "classifier's")
     check_labels(labels, len(images), "classifier's")

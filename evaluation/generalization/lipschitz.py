@@ -1,6 +1,6 @@
-"""Empirical Lipschitz constants of a classifier's logits, local and global (Sanyal et al. 2020, 2 and 3).
+"""Empirical Lipschitz constants of a classifier's logits, local and global (Sanyal et al. 2020, sections 2 and 3).
 
-For those of its margin, pass `Margin(network)` as the critic to `evaluation.empirical_lipschitz` and
+For the constants of its margin, pass `Margin(network)` as the critic to `evaluation.empirical_lipschitz` and
 `evaluation.jacobian_norms`.
 """
 
@@ -52,8 +52,8 @@ def global_lipschitz(network: nn.Module, x: Tensor, y: Tensor, *, batch_size: in
 def local_lipschitz(network: nn.Module, images: Tensor, *, batch_size: int = BATCH_SIZE) -> JacobianNorms:
     """Computes exact norms of the Jacobian of the logits at each image, by K backward passes per batch.
 
-    The Jacobians of a batch are in memory at once, batch_size * K * entries numbers; batches are made smaller if that
-    exceeds `JACOBIAN_ENTRIES`. Gradients of parameters are neither computed nor changed. For the arguments see
+    All Jacobians of a batch are in memory at once, batch_size * K * entries numbers; batches are smaller if that would
+    exceed `JACOBIAN_ENTRIES`. Gradients of parameters are neither computed nor changed. For the arguments see
     `global_lipschitz`.
 
     Raises:

@@ -34,7 +34,7 @@ class Complexity(NamedTuple):
         return float((self.margin <= 0).double().mean())
 
     def percentile(self, percent: float = 90) -> dict[str, float]:
-        """Returns a percentile of each measure over its finite values, NaN without any; Table 5 has the 90th."""
+        """Returns a percentile of each measure over its finite values, NaN if there are none; Table 5 has the 90th."""
         values = {"spec_fro": self.spec_fro, "spec_l1": self.spec_l1, "jac_norm": self.jac_norm}
         kept = {name: one[one.isfinite()].numpy() for name, one in values.items()}
         return {name: float(np.percentile(one, percent)) if len(one) else math.nan for name, one in kept.items()}
@@ -102,8 +102,8 @@ def log_jac_norm(network: nn.Module, images: Tensor, labels: Tensor, *, batch_si
     hidden layer, and the value is -inf.
 
     Raises:
-        EvaluationError: see `checked_forward` and `weight_layers`; a hidden layer whose first dimension is not the
-            batch, or without a gradient.
+        EvaluationError: see `checked_forward` and `weight_layers`; or a hidden layer has no gradient, or its first
+            dimension is not the batch.
     """
     layers = weight_layers(network)
     parts = []
@@ -140,11 +140,11 @@ class _HiddenLayers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.seen: list[tuple[Tensor, int]] = []  # with versions; kept alive so that identities stay unique
+        self.seen: list[tuple[Tensor, int]] = []  # inputs with versions; kept alive so that identities stay unique
         self.logs: list[Tensor] = []  # (count,)
 
     def enter(self, name: str, layer: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-        """Records the input of a layer; a forward pre-hook after the first argument, the layer's name."""
+        """Records the input of a layer: a forward pre-hook with the layer's name as an additional first argument."""
         h = arguments[0] if arguments else named["input"]
         if any(h is tensor and h._version == version for tensor, version in self.seen):
             return

@@ -1,4 +1,4 @@
-"""Noise sensitivity of the logits to noise on the input (Arora et al. 2018; Sanyal et al. 2020, Figure 1)."""
+"""Sensitivity of the logits to noise on the input (Arora et al. 2018; Sanyal et al. 2020, Figure 1)."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from evaluation.generalization.classifier import BATCH_SIZE, checked_forward
 
 
 class NoiseSensitivity(NamedTuple):
-    """Phi at each image, float64 (N,), and its standard error over the draws, NaN with one draw."""
+    """Noise sensitivity Phi at each image, float64 (N,), and its standard error over the draws, NaN for one draw."""
 
     sensitivity: Tensor
     standard_error: Tensor
@@ -38,7 +38,7 @@ def noise_sensitivity(
         seed: seed of the noise, which is drawn on the CPU so that values do not depend on the device or the batches.
 
     Raises:
-        EvaluationError: see `checked_forward`; no draws.
+        EvaluationError: see `checked_forward`; fewer than one draw.
     """
     if draws < 1:
         raise EvaluationError(f"noise sensitivity: got {draws} draws, expected at least 1")

@@ -1,4 +1,4 @@
-"""Measures a classifier and returns a report."""
+"""Measures a classifier and builds the report."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def measure(
         network: images -> logits (N, K), measured on its device. Switched to eval mode and back.
         images, labels: a whole split: float32 or float64 (N, ...) in the network's input range, and int64 (N,).
         data_name, split, label_kind: for example "cifar100", "train" and "random, seed 0".
-        data_fingerprint: fingerprint of the source of the images, such as their pixels; default: of `images`.
+        data_fingerprint: fingerprint of the images' source, such as their pixels; default: that of `images`.
         network_protocol: settings of the network's use that affect values, such as the scale of its input.
         subject: description of the network, such as experiment, step, checkpoint.
 

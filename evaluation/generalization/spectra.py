@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from evaluation.errors import EvaluationError
 from evaluation.runtime.isolation import still
 
-_ELEMENTWISE = nn.LayerNorm  # its weights of two or more dimensions scale single entries and are no matrices
+_ELEMENTWISE = nn.LayerNorm  # its weights scale single entries and are not matrices, even with two or more dimensions
 
 
 class LayerSingularValues(NamedTuple):
@@ -39,8 +39,8 @@ class LayerSingularValues(NamedTuple):
 def layer_spectra(network: nn.Module) -> list[LayerSingularValues]:
     """Computes the exact singular values, in float64, of every linear and convolution layer in the network's order.
 
-    Parametrized weights are those that the network uses in eval mode. Does not change the network. The cost is one
-    symmetric eigenvalue problem per layer, of the size of its smaller side.
+    Parametrized weights are taken as used in eval mode. Does not change the network. Solves one symmetric eigenvalue
+    problem per layer, of the size of its smaller side.
 
     Raises:
         EvaluationError: see `weight_layers`; a weight that is all zero or not finite.

@@ -1,4 +1,4 @@
-"""Registry of measures. A measure computes values from a case, with their protocols and arrays over all images."""
+"""Registry of measures. A measure computes values of a case, with their protocols and arrays over all images."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -141,7 +141,7 @@ def local_constants(case: Case) -> list[Value]:
 
 
 def global_constants(case: Case) -> list[Value]:
-    """Measures empirical Lipschitz constants of random pairs of different images, of which there must be two."""
+    """Measures empirical Lipschitz constants of random pairs of images; raises EvaluationError for a single image."""
     settings, count = case.settings, len(case.images)
     if count < 2:
         raise EvaluationError("measure global: got 1 image, expected at least 2 for pairs")
@@ -196,7 +196,7 @@ def _mean(case: Case, values: Tensor) -> Statistic:
 
 
 def _negated(statistic: Statistic) -> Statistic:
-    """Turns the 90th percentile of the negated values into the 10th percentile."""
+    """Converts the 90th percentile of negated values to the 10th percentile of the values."""
     low, high = statistic.interval or (math.nan, math.nan)
     return Statistic(-statistic.value, (-high, -low))
 
@@ -213,7 +213,7 @@ def _values(
     arrays: Mapping[str, Tensor | np.ndarray] | None = None,
     over: str = "images",
 ) -> list[Value]:
-    """Returns the values "kind/statistic", or "kind" for a statistic "", of one sample, with arrays "kind/array"."""
+    """Builds the values "kind/statistic" of one sample, or "kind" for a statistic "", with arrays "kind/array"."""
     named = {f"{kind}/{name}": np.asarray(array) for name, array in (arrays or {}).items()}
     method = f"95 %, percentile bootstrap over {over}, {RESAMPLES:,} resamples, seed {case.settings.seed}"
     return [
@@ -233,7 +233,7 @@ def _values(
 
 
 class Measure(NamedTuple):
-    """A measure of a classifier; `layers`: it requires that all weights are in linear and convolution layers."""
+    """A measure of a classifier; with `layers`, all weights must be in linear and convolution layers."""
 
     values: Callable[[Case], list[Value]]
     layers: bool = False

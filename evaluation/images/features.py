@@ -148,6 +148,7 @@ class _RowBuffer:
         self._held: list[Tensor] = []
 
     def add(self, rows: Tensor) -> None:
+        """Appends rows."""
         self._held.append(rows)
         if sum(map(len, self._held)) >= HELD:
             self._release()
@@ -175,6 +176,7 @@ class _FeatureBuffer:
         self.extractor, self.features, self.logits = extractor, _RowBuffer(), _RowBuffer()
 
     def add(self, batch: Tensor) -> None:
+        """Extracts and appends the features of a batch of images."""
         features, logits = self.extractor(batch)
         self.features.add(features.float())
         if logits is not None:

@@ -33,7 +33,7 @@ def reference_moments(context: Context, dimension: int) -> Gaussian:
 
 
 def reference_record(context: Context) -> dict[str, Any]:
-    """Names the reference, with a note if it is a statistics file, whose extractor is unknown."""
+    """Returns the record of the reference, with a note if it is a statistics file, whose extractor is unknown."""
     if context.statistics is None:
         return {"reference": context.reference_name}
     name = context.statistics.name
@@ -42,7 +42,7 @@ def reference_record(context: Context) -> dict[str, Any]:
 
 
 def disjoint_counts(available: int, num_real: int, num_fid: int) -> tuple[int, int]:
-    """Returns the sizes of two disjoint samples: those requested, or the largest available ones in the same ratio."""
+    """Returns the sizes of two disjoint samples: the requested ones, else the largest possible in the same ratio."""
     if num_real + num_fid <= available:
         return num_real, num_fid
     first = round(available * num_real / (num_real + num_fid))
@@ -59,7 +59,7 @@ def _floor(context: Context) -> list[Value]:
     first, second = disjoint_counts(len(context.image_set("reference")), num_real, num_fid)
     if min(first, second) < 2:
         return []
-    # The longer prefix first, so that all features come from one pass.
+    # The longer prefix comes first, so that one pass extracts all features.
     other = context.moments("reference", first + second, start=first)
     distance, method = frechet(context.moments("reference", first), other)
     scale = (1 / num_real + 1 / num_fid) / (1 / first + 1 / second)

@@ -34,10 +34,10 @@ class FidInfinity(NamedTuple):
 def fid_infinity(features: Tensor, reference: Gaussian, *, seed: int = 0) -> FidInfinity:
     """Fits Fréchet distances of random subsets of features (N, D) by a line in 1 / N. Algorithm 1.
 
-    The subsets are drawn independently from the seed, at 15 sizes from `smallest_subset` to N in equal steps.
+    The seed draws the subsets independently, at 15 sizes from `smallest_subset` to N in equal steps.
 
     Raises:
-        EvaluationError: fewer than 30 features, another dimension than the reference, or features that are not finite.
+        EvaluationError: fewer than 30 features, other dimensions than the reference, or features that are not finite.
     """
     if len(features) < 2 * SIZES:
         raise EvaluationError(f"fid_infinity: got {len(features)} features, expected at least {2 * SIZES}")
@@ -51,7 +51,10 @@ def fid_infinity(features: Tensor, reference: Gaussian, *, seed: int = 0) -> Fid
 
 
 def smallest_subset(count: int, dimension: int) -> int:
-    """Returns count / 10 (in the paper 5,000 of 50,000), but at least 2 D, where the bias is c / N, or count / 2."""
+    """Returns the smallest subset size: count / 10, as in the paper, but at least the lesser of 2 D and count / 2.
+
+    The bias is about c / N from 2 D features on.
+    """
     return max(count // 10, min(2 * dimension, count // 2))
 
 

@@ -12,15 +12,15 @@ SHUFFLE_SEED = 2020  # as in torch-fidelity
 
 
 def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEED) -> tuple[float, float]:
-    """IS = exp(E_x KL(p(y|x) || p(y))): mean and population standard deviation over `splits` parts.
+    """Computes mean and population standard deviation over `splits` parts of IS = exp(E_x KL(p(y|x) || p(y))).
 
     Rows are shuffled by a seeded permutation and split into parts whose sizes differ by at most 1; softmax in float64.
 
     Args:
-        logits: (N, K); for the usual score those of Inception without the bias of its last layer.
+        logits: (N, K); for the usual score, Inception's logits without the bias of its last layer.
 
     Raises:
-        EvaluationError: logits that are no tensor of shape (N, K) or not finite, or fewer rows than splits.
+        EvaluationError: logits that are not a finite tensor (N, K), or fewer rows than splits.
     """
     if not isinstance(logits, Tensor):
         raise EvaluationError(

@@ -15,14 +15,14 @@ def intra_fid(features: Tensor, labels: Tensor, reference: Tensor, reference_lab
     """Computes the Fréchet distance between generated and reference features of each class.
 
     Args:
-        features, labels: of generated images, (N, D) and (N,).
-        reference, reference_labels: of real images, (M, D) and (M,).
+        features, labels: features (N, D) and labels (N,) of generated images.
+        reference, reference_labels: features (M, D) and labels (M,) of real images.
 
     Returns:
         The mean over classes, and the distances, float64 (K,), in the order of the class numbers.
 
     Raises:
-        EvaluationError: labels of another shape, a class with fewer than two generated or reference images, or features
+        EvaluationError: labels of a wrong shape, a class with fewer than two generated or reference images, or features
             that are not finite.
     """
     pairs = ByClass(features, labels, reference, reference_labels).pairs("intra_fid", fewest=FEWEST)

@@ -28,11 +28,11 @@ def intra_kid(features: Tensor, labels: Tensor, reference: Tensor, reference_lab
     """Computes KID between generated and reference features of each class.
 
     Args:
-        features, labels: of generated images, (N, D) and (N,).
-        reference, reference_labels: of real images, (M, D) and (M,).
+        features, labels: features (N, D) and labels (N,) of generated images.
+        reference, reference_labels: features (M, D) and labels (M,) of real images.
 
     Raises:
-        EvaluationError: labels of another shape, a class with fewer than three generated or reference images, or
+        EvaluationError: labels of a wrong shape, a class with fewer than three generated or reference images, or
             features that are not finite.
     """
     pairs = ByClass(features, labels, reference, reference_labels).pairs("intra_kid", fewest=FEWEST)

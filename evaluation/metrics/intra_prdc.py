@@ -26,16 +26,16 @@ def intra_prdc(
     """Computes `prdc` of generated and reference features for each class.
 
     Args:
-        features, labels: of generated images, (N, D) and (N,).
-        reference, reference_labels: of real images, (M, D) and (M,).
+        features, labels: features (N, D) and labels (N,) of generated images.
+        reference, reference_labels: features (M, D) and labels (M,) of real images.
         pr_neighbours, dc_neighbours: see `prdc`.
 
     Returns:
         precision, recall, f_score, density, coverage: float64 (K,) each, in the order of the class numbers.
 
     Raises:
-        EvaluationError: labels of another shape, a class with no more generated or reference images than neighbours, or
-            features that are not finite.
+        EvaluationError: labels of a wrong shape, a class without more generated and reference images than neighbours,
+            or features that are not finite.
     """
     fewest = max(pr_neighbours, dc_neighbours) + 1
     pairs = ByClass(features, labels, reference, reference_labels).pairs("intra_prdc", fewest=fewest)
@@ -50,7 +50,7 @@ def check(context: Context) -> None:
 
 
 def measure(context: Context) -> list[Value]:
-    """Measures the means over classes, of the first `num_intra` generated and all reference images of each class."""
+    """Measures means over classes, with the first `num_intra` generated and all reference images of each class."""
     images, settings, device = ByClass.of(context), context.settings, context.float64_device
     k_pr, k_dc = settings.pr_neighbours, settings.dc_neighbours
     moved = images._replace(features=images.features.to(device), reference=images.reference.to(device))

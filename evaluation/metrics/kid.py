@@ -38,7 +38,7 @@ class Estimate(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """Weighted sums of kernels for each of N + M images; sums within a set leave out the image itself."""
+    """Weighted sums of kernel values for each of N + M images; sums within a set exclude the image itself."""
 
     xx: Tensor  # (N, S)
     yy: Tensor  # (M, S)
@@ -81,7 +81,7 @@ def kid_of_all_pairs(generated: Tensor, reference: Tensor) -> Estimate:
 
 
 def _kernel_sums(x: Tensor, y: Tensor, weights_x: Tensor, weights_y: Tensor) -> _Sums:
-    """Computes the sums for weights (N, S) and (M, S), to which a first column of ones is added."""
+    """Computes the sums for weights (N, S) and (M, S), after prepending a column of ones."""
     weights_x = torch.cat([torch.ones_like(x[:, :1]), weights_x], dim=1)
     weights_y = torch.cat([torch.ones_like(y[:, :1]), weights_y], dim=1)
     xy, yx = torch.zeros_like(weights_x), torch.zeros_like(weights_y)
@@ -123,7 +123,7 @@ def _jackknife(sums: _Sums) -> Estimate:
 
 
 def check(context: Context) -> None:
-    """Raises EvaluationError for fewer generated or reference images than `kid_subset_size`."""
+    """Raises EvaluationError if there are fewer generated or reference images than `kid_subset_size`."""
     size = context.settings.kid_subset_size
     for role, count in (("reference", context.num_real), ("generated", context.required("num_fid"))):
         if 0 < count < size:

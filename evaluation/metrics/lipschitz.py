@@ -46,10 +46,10 @@ def empirical_lipschitz(
         critic: (images) or (images, labels) -> logits (P,) or (P, 1). A module is switched to eval mode and back. If an
             image's logit depends on its batch, as with minibatch statistics, images are passed one at a time.
         x, y: (P, ...) of one shape, float32 or float64, in the critic's input range, [-1, 1] for a discriminator.
-        labels: int64 (P,), of both images of a pair, for a conditional critic.
+        labels: int64 (P,), the class of both images of a pair, for a conditional critic.
 
     Raises:
-        EvaluationError: inputs of another shape or type or not finite; a critic that does not return one finite logit
+        EvaluationError: inputs of a wrong shape or type or not finite; a critic that does not return one finite logit
             per image, or returns different logits for the same images.
     """
     return pair_ratios(critic, x, y, labels, batch_size=batch_size).ratio
@@ -80,7 +80,7 @@ def jacobian_norms(
 ) -> Tensor:
     """Computes ||d f(x_i) / d x_i||_2 for each image i, (N,), at fixed labels. Sanyal et al. 2020, E.2.
 
-    Takes one backward pass per batch, of the sum of the logits, since the derivative of other logits by x_i is zero.
+    Takes one backward pass per batch, of the sum of the logits, because other images' logits do not depend on x_i.
     Gradients of parameters are neither computed nor changed. For the arguments see `empirical_lipschitz`.
 
     Raises:
@@ -99,7 +99,7 @@ def jacobian_norms(
 def samples_interact(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None = None) -> bool:
     """Tests on two images whether an image's logit depends on the other images of its batch.
 
-    It does with batch normalization in training mode and with minibatch standard deviations.
+    Examples are batch normalization in training mode and minibatch standard deviations.
     """
     _check_points(x, labels)
     with still(critic):
@@ -108,14 +108,14 @@ def samples_interact(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | 
 
 @contextmanager
 def _evaluated(critic: Callable[..., Tensor], x: Tensor, labels: Tensor | None) -> Iterator[Logits]:
-    """Yields the critic in eval mode, as a function whose logits depend on each image alone; restores it afterwards."""
+    """Yields the critic in eval mode as a function whose logits depend on single images; restores it afterwards."""
     with still(critic):
         evaluate = partial(_logits, critic)
         yield partial(_one_by_one, evaluate) if _interact(evaluate, x, labels) else evaluate
 
 
 def _interact(evaluate: Logits, x: Tensor, labels: Tensor | None) -> bool:
-    # A batch of two suits minibatch layers of any group size. The second image is negated to differ from the first.
+    # A batch of two works with minibatch layers of any group size. One image is negated so that the two differ.
     pair = torch.stack([x[0], -x[-1]]).requires_grad_()
     classes = None if labels is None else labels[[0, -1]].to(x.device)
     logits, again = evaluate(pair, classes), evaluate(pair, classes)
@@ -153,7 +153,7 @@ def _logits(critic: Callable[..., Tensor], images: Tensor, labels: Tensor | None
 
 
 def _requires_labels(critic: Callable[..., Tensor]) -> bool:
-    """Tells whether a critic has a second argument without default, to be passed even if it is None."""
+    """Tells whether a critic requires a second argument, which is then passed even if it is None."""
     try:
         parameters = inspect.signature(critic.forward if isinstance(critic, nn.Module) else critic).parameters.values()
     except (TypeError, ValueError):
@@ -163,7 +163,7 @@ def _requires_labels(critic: Callable[..., Tensor]) -> bool:
 
 
 def gradient_of(output: Tensor, images: Tensor, name: str, *, retain_graph: bool = False) -> Tensor:
-    """Computes the gradient of a scalar with respect to the images; without one, raises EvaluationError with `name`."""
+    """Computes the gradient of a scalar with respect to the images; raises EvaluationError if there is none."""
     gradient = None
     if output.requires_grad:
         (gradient,) = torch.autograd.grad(output, images, retain_graph=retain_graph, allow_unused=True)
@@ -219,7 +219,7 @@ def _roles(context: Context) -> dict[str, str]:
 
 
 def _points(context: Context, name: str, role: str) -> Points:
-    """Collects a set: all real images, but the first `num_lipschitz` generated ones, whose number may vary."""
+    """Collects a set: all real images, or the first `num_lipschitz` generated ones, because their number varies."""
     images, labels = getattr(context, role), getattr(context, f"{role}_labels")
     fields: dict[str, Any] = {}
     if role == "generated":
@@ -294,7 +294,7 @@ def _value(
     fields: dict[str, Any],
     record: dict[str, Any],
 ) -> Value:
-    """Makes the value of the 95th percentile of the array `name`."""
+    """Builds the value of the 95th percentile of the array `name`."""
     seed = context.settings.seed
     values = arrays[name][np.isfinite(arrays[name])]
     statistics = summarize(values, seed=seed) if len(values) else {}
@@ -320,7 +320,7 @@ def _value(
 
 
 def _protocol(context: Context) -> dict[str, Any]:
-    """Protocol fields of all values here, without the critic, because critics are compared."""
+    """Returns the protocol fields of all values; the critic is none of them, because critics are compared."""
     fields = context.generation_fields()
     return {
         **{name: fields[name] for name in ("protocol_version", "image_size")},

@@ -7,21 +7,20 @@ from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.reporting.value import Value
 
-HALVED = {"num_lipschitz": "lipschitz.pairs"}  # a number of images -> the setting it is computed from
+HALVED = {"num_lipschitz": "lipschitz.pairs"}  # number of images -> the setting it is computed from
 
 
 class Metric(NamedTuple):
     """A metric and its requirements, which are checked for all metrics before the first one is measured."""
 
     measure: Callable[[Context], list[Value]]
-    # Each image set -> the setting with the number of images used, "" for all. If "", a sampler can replace generated
-    # images.
+    # Image set -> setting with the number of images used, "" for all. With "", a sampler can replace generated images.
     images: dict[str, str]
     extractor: str = ""  # "features", "logits" or "" for none; with several extractors, `measure` is called for each
     labels: tuple[str, ...] = ()  # image sets that must have labels
     critic: bool = False  # whether the metric measures the discriminator
     statistics: bool = False  # whether moments from a file can replace the reference images
-    directed: tuple[str, ...] | None = None  # prefixes of keys for which a side is better; None: the metric's name
+    directed: tuple[str, ...] | None = None  # prefixes of keys with a better direction; None: the metric's name
     check: Callable[[Context], None] = lambda _: None  # other requirements; called also before generated images exist
 
 

@@ -1,7 +1,7 @@
 """Precision and recall (Kynkäänniemi et al. 2019); density and coverage (Naeem et al. 2020).
 
-The ball of an image has the distance to its k-th nearest neighbour in the same set as radius. Balls are closed, as in
-the first paper: a distance that equals the radius up to rounding is inside.
+The radius of an image's ball is the distance to its k-th nearest neighbour in the same set. Balls are closed, as in the
+first paper: a distance that equals the radius up to rounding is inside.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from evaluation.images.features import float64_pair
 from evaluation.reporting.value import Value
 from evaluation.statistics.intervals import normal_interval, wilson_interval
 
-DISTANCES = 2**24  # computed at a time: 128 MiB
+DISTANCES = 2**24  # distances computed at a time: 128 MiB
 ROUNDING = 1e-12  # rounding error of squared distances in float64, relative to the squared norms
 
 
@@ -45,7 +45,7 @@ def prdc(*, real: Tensor, fake: Tensor, pr_neighbours: int = 3, dc_neighbours: i
         dc_neighbours: k of density and coverage; 5 in the paper.
 
     Raises:
-        EvaluationError: no more rows than neighbours, different D, or features that are not finite.
+        EvaluationError: too few rows for the neighbours, different D, or features that are not finite.
     """
     neighbours = (pr_neighbours, dc_neighbours)
     real, fake = float64_pair(real, fake, "prdc", at_least=max(neighbours) + 1)
@@ -81,9 +81,9 @@ def _radii(rows: Tensor, neighbours: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def _distances(x: Tensor, y: Tensor, rounding: float = 0.0) -> Iterator[tuple[int, Tensor]]:
-    """Yields, for blocks of rows of x, the first row and the squared distances to all rows of y, (rows, M).
+    """Yields for blocks of rows of x the first row's number and the squared distances to all rows of y, (rows, M).
 
-    They are reduced by `rounding` times the squared norms, so that a distance equal to a radius compares as inside.
+    Distances are reduced by `rounding` times the squared norms, so that one equal to a radius compares as inside.
     """
     norms_x, norms_y = x.square().sum(dim=1), y.square().sum(dim=1)
     size = max(1, DISTANCES // len(y))
@@ -93,7 +93,7 @@ def _distances(x: Tensor, y: Tensor, rounding: float = 0.0) -> Iterator[tuple[in
 
 
 def check(context: Context) -> None:
-    """Raises EvaluationError for no more generated or reference images than neighbours."""
+    """Raises EvaluationError unless there are more generated and reference images than neighbours."""
     most = max(context.settings.pr_neighbours, context.settings.dc_neighbours)
     for role, count in (("reference", context.num_real), ("generated", context.required("num_fid"))):
         if 0 < count <= most:

@@ -1,4 +1,4 @@
-"""Comparison of runs on disk: a table, overlaid curves and histograms, samples."""
+"""Comparison of runs on disk: tables, overlaid curves and histograms, samples."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class StoredReport:
         """Reads the report in a folder, or the newest report of a run folder.
 
         Raises:
-            EvaluationError: no report there, or a damaged one.
+            EvaluationError: the folder has no report, or a damaged one.
         """
         folder = Path(folder)
         if (folder / "report.json").is_file():
@@ -41,14 +41,14 @@ class StoredReport:
         return cls(Report.load(max(found, key=_written)), folder)
 
     def curves(self) -> plots.Curves:
-        """Curves of the run's training log; empty without a log."""
+        """Reads the curves of the run's training log; empty without a log."""
         try:
             return plots.read_curves(self.home / "metrics.jsonl") if self.home else {}
         except EvaluationError:
             return {}
 
     def history(self) -> dict[float, dict[tuple[str, str], float]]:
-        """Values by step, then by key and hash, of all reports of the run; later reports override earlier ones."""
+        """Reads the values of all reports of the run, by step, then by key and hash; later reports win."""
         folders = [] if self.home is None else [file.parent for file in self.home.glob("reports/*/report.json")]
         found: dict[float, dict[tuple[str, str], float]] = {}
         for values, protocol in map(read_values, sorted(folders, key=_written)):
@@ -66,9 +66,9 @@ def _written(folder: Path) -> tuple[str, str]:
 def compare_folders(
     folders: Sequence[str | Path], out: str | Path | None = None, *, skip_mixed: bool = False
 ) -> Comparison:
-    """Compares run folders (by their newest reports) or report folders, labelled by their names.
+    """Compares report folders, or run folders by their newest reports, labelled by their names.
 
-    With `out`, writes compare.json, compare.txt, compare.md, compare.html and figures into it.
+    With `out`, writes compare.json, compare.txt, compare.md, compare.html and figures to it.
 
     Raises:
         EvaluationError: no report, a repeated folder, mixed protocols, or `out` cannot be written.
@@ -81,7 +81,7 @@ def compare_folders(
 
 
 def labels_of(folders: Sequence[str | Path]) -> list[str]:
-    """The shortest ends of the paths that are all different.
+    """Returns the shortest ends of the paths that are all different.
 
     Raises:
         EvaluationError: a repeated folder.
@@ -96,7 +96,7 @@ def labels_of(folders: Sequence[str | Path]) -> list[str]:
 
 
 def save_comparison(comparison: Comparison, runs: Mapping[str, StoredReport], folder: Path) -> None:
-    """Writes a comparison and its figures; each file is replaced as a whole.
+    """Writes a comparison and its figures; each file is replaced atomically.
 
     Raises:
         EvaluationError: the folder cannot be written.
@@ -118,7 +118,7 @@ def save_comparison(comparison: Comparison, runs: Mapping[str, StoredReport], fo
 
 
 def comparison_figures(comparison: Comparison, runs: Mapping[str, StoredReport]) -> dict[str, Figure]:
-    """Figures by title: training curves, values over steps, histograms and layers of all runs."""
+    """Draws figures by title: training curves, values over steps, histograms and layers of all runs."""
     figures, order = {}, list(runs)
     curves = {label: run.curves() for label, run in runs.items()}
     if training := plots.panels_of(curves):
@@ -138,7 +138,7 @@ def comparison_figures(comparison: Comparison, runs: Mapping[str, StoredReport])
 
 
 def _histograms(reports: Mapping[str, Report]) -> dict[str, list[str]]:
-    """Kinds of histograms that any report holds, by the title of their figure."""
+    """Returns the kinds of histograms that any report holds, by the title of their figure."""
     titles: dict[str, list[str]] = {}
     for kind in histograms.NAMES:
         if any(kind in histograms.histograms(report) for report in reports.values()):
@@ -149,7 +149,7 @@ def _histograms(reports: Mapping[str, Report]) -> dict[str, list[str]]:
 
 
 def values_over_steps(comparison: Comparison, run: StoredReport) -> plots.Curves:
-    """Curves over steps of the compared values that have a direction, from reports with the same protocol."""
+    """Returns curves over steps of the compared values that have a direction, from reports with the same protocol."""
     history = run.history()
     curves = {}
     for row in comparison.rows:

@@ -1,4 +1,4 @@
-"""Comparison of several reports: values of one protocol, or a sentence that names the difference."""
+"""Comparison of several reports: tables of values with equal protocols, and sentences on protocols that differ."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ FOOTNOTE = "± is the standard deviation over splits, subsets or critics of one 
 
 @dataclass(frozen=True)
 class Cell:
-    """The value of one run."""
+    """Value of one run."""
 
     value: float
     std: float | None
@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """Values of one key: a cell for each run, None where it has no such value."""
+    """Values of one key: a cell for each run, None for a run without that value."""
 
     key: str
     better: str
@@ -40,7 +40,7 @@ class ComparisonRow:
 
     @property
     def best(self) -> frozenset[int]:
-        """Columns of the best value; none without a direction, with one value, or where all are equal."""
+        """Columns of the best value; empty without a direction, with one value, or if all are equal."""
         known = {column: cell.value for column, cell in enumerate(self.cells) if cell and not math.isnan(cell.value)}
         if len(set(known.values())) < 2 or self.better not in DIRECTIONS:
             return frozenset()
@@ -53,12 +53,12 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result of `compare`.
+    """Result of `compare`.
 
     Attributes:
-        labels: of the runs, in the order of the columns.
+        labels: labels of the runs, in the order of the columns.
         subjects: "subject" of each report.
-        rows: by key, in the order of the reports.
+        rows: one row per key, in the order of the reports.
         left_out: a sentence for each value whose protocols differ.
     """
 
@@ -68,16 +68,16 @@ class Comparison:
     left_out: tuple[str, ...] = ()
 
     def table(self) -> str:
-        """A text table, with a star at the best of each row."""
+        """Formats a text table, with a star at the best of each row."""
         rows = self._rows("{}", "{} *")
         return "\n".join([*text_table(rows), f"* best of the row; {FOOTNOTE}", *self.notes])
 
     def markdown(self) -> str:
-        """A Markdown table, with the best of each row in bold."""
+        """Formats a Markdown table, with the best of each row in bold."""
         return "\n\n".join([markdown_table(self._rows("`{}`", "**{}**")), FOOTNOTE, *self.notes])
 
     def _rows(self, name: str, best: str) -> list[list[str]]:
-        """Rows of a table with a header; `name` is the format of keys and hashes, `best` that of a row's best value."""
+        """Returns a header and rows; `name` is the format of keys and hashes, `best` the format of best values."""
         rows = [["metric", "better", *self.labels, "protocol"]]
         for row in self.rows:
             texts = enumerate(str(cell or MISSING) for cell in row.cells)
@@ -86,7 +86,7 @@ class Comparison:
         return rows
 
     def document(self) -> dict[str, Any]:
-        """Content of compare.json: subjects, and for each key better, hash, fields and the runs' values."""
+        """Returns the content of compare.json: subjects, and for each key better, hash, fields and the runs' values."""
         values = {
             row.key: {
                 "better": row.better,
@@ -101,11 +101,11 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """A sentence for each value that was left out, and one for steps that differ."""
+        """Sentences on values that were left out, and on steps that differ."""
         return [*(f"left out: {sentence}" for sentence in self.left_out), *self._steps()]
 
     def _steps(self) -> list[str]:
-        """ "runs a and b are compared at steps 100 and 500"; nothing where the known steps are equal."""
+        """Returns a sentence on the steps, "runs a and b are compared at steps 100 and 500", if they differ."""
         subjects = zip(self.labels, self.subjects, strict=True)
         steps = {label: subject["step"] for label, subject in subjects if subject.get("step") is not None}
         if len(set(steps.values())) < 2:
@@ -114,10 +114,10 @@ class Comparison:
 
 
 def compare(reports: Mapping[str, ReportData], *, skip_mixed: bool = False) -> Comparison:
-    """Compares reports by label. Values that only some reports have are kept.
+    """Compares reports, given by label. Keeps values that only some reports have.
 
     Args:
-        skip_mixed: leave out values whose protocols differ, and note it, instead of raising.
+        skip_mixed: leaves out values whose protocols differ, with a note, instead of raising.
 
     Raises:
         EvaluationError: fewer than two reports, or values of one key under different protocols.
@@ -139,7 +139,7 @@ def compare(reports: Mapping[str, ReportData], *, skip_mixed: bool = False) -> C
 
 
 def difference(key: str, reports: Mapping[str, ReportData]) -> str:
-    """A sentence that names the first two runs whose protocols of a key differ, and the fields; "" if none do."""
+    """Returns a sentence on the first two runs whose protocols of a key differ, with the fields; "" if none do."""
     entries = [(label, report.protocol["values"][key]) for label, report in reports.items() if key in report.values]
     for label, entry in entries[1:]:
         first, known = entries[0]
@@ -149,10 +149,10 @@ def difference(key: str, reports: Mapping[str, ReportData]) -> str:
 
 
 def best(reports: Sequence[ReportData], key: str) -> int:
-    """Index of the report with the best value of a key: the first of equal ones, never NaN.
+    """Returns the index of the report with the best value of a key: the first of equal ones, never NaN.
 
     Raises:
-        EvaluationError: no report has the value, it has no direction, or protocols differ.
+        EvaluationError: no report has the value, the value has no direction, or protocols differ.
     """
     mixed = difference(key, {str(number): report for number, report in enumerate(reports)})
     if mixed:
@@ -182,7 +182,7 @@ def _row(key: str, reports: Mapping[str, ReportData]) -> ComparisonRow:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """ "a, b and c"."""
+    """Joins names as "a, b and c"."""
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 

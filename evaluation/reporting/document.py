@@ -8,12 +8,12 @@ from typing import Any
 from evaluation.errors import EvaluationError
 from evaluation.reporting.value import ReportData
 
-# 2: "machine.extractors" instead of "machine.extractor"; values have "interval"; "class_names" and "neighbours" are new
+# 2: "machine.extractors" replaces "machine.extractor"; values have "interval"; "class_names" and "neighbours" are new
 SCHEMA = 2
 
 
 def document_text(report: ReportData) -> str:
-    """The text of report.json."""
+    """Formats report.json."""
     entries = report.protocol["values"]
     values = {key: {"value": value, **entries[key]} for key, value in report.values.items()}
     document = {"schema": SCHEMA, **report.protocol, "values": values}
@@ -24,7 +24,7 @@ def read_values(folder: str | Path) -> tuple[dict[str, float], dict[str, Any]]:
     """Reads `Report.values` and `Report.protocol` of a saved report.
 
     Raises:
-        EvaluationError: no report there, a damaged one, or one of a newer schema.
+        EvaluationError: the folder has no report, a damaged one, or one of a newer schema.
     """
     file = Path(folder) / "report.json"
     try:
@@ -59,7 +59,7 @@ def _upgraded(document: dict[str, Any], file: Path) -> dict[str, Any]:
 
 
 def _check_document(document: dict[str, Any]) -> None:
-    """Raises ValueError, TypeError or KeyError where an entry has another type than `Report.save` writes."""
+    """Raises ValueError, TypeError or KeyError for an entry of another type than `Report.save` writes."""
     _check_kinds(document, title=str, subject=dict, machine=dict, class_names=list, neighbours=dict)
     step = document["subject"].get("step")
     if not all(isinstance(name, str) for name in document["class_names"]) or not isinstance(step, int | None):
@@ -88,7 +88,7 @@ def encoded(item: Any) -> Any:
 
 
 def _decoded(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Turns the numbers of `encoded` values back into floats."""
+    """Converts numbers that `encoded` replaced back to floats."""
     for entry in entries.values():
         for name in ("value", "std"):
             entry[name] = float(entry[name]) if entry[name] is not None else None

@@ -1,7 +1,7 @@
 """Histograms of values by image or pair, as in Figures 4, 5 and 12 to 16 of Sanyal et al. 2020.
 
-Empirical Lipschitz constants and Jacobian norms of discriminators; complexities, margins, noise sensitivities and
-Lipschitz constants of classifiers. All are read from reports.
+They show empirical Lipschitz constants and Jacobian norms of discriminators; complexities, margins, noise sensitivities
+and Lipschitz constants of classifiers. All values come from reports.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,21 +19,21 @@ from evaluation.reporting.plots import colour_of, plain, save_figure
 from evaluation.reporting.value import ReportData
 
 BINS = 60
-MARKERS = ("o", "X")  # the paper's circles and crosses
-STEEPEST = 5  # height of the axis in peaks of the lowest histogram; a collapsed one would flatten the others
+MARKERS = ("o", "X")  # circles and crosses, as in the paper
+STEEPEST = 5  # largest height of the axis, in peaks of the lowest histogram; a narrow one would flatten the others
 
 
 def shared_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
-    """Edges (BINS + 1,) from 0 to just above the largest of the samples' 99.5th percentiles.
+    """Returns edges (BINS + 1,) from 0 to just above the largest of the samples' 99.5th percentiles.
 
-    A few outliers of one run would otherwise leave all others in the first bin.
+    With the maximum instead, a few outliers would put all other values in the first bin.
     """
     largest = max(float(np.percentile(values, 99.5)) for values in samples)
     return np.linspace(0, 1.05 * largest if largest > 0 else 1.0, BINS + 1)
 
 
 def signed_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
-    """Edges like `shared_bins`, but from just below the least of the samples' 0.5th percentiles."""
+    """Returns the edges of `shared_bins`, but from just below the least of the samples' 0.5th percentiles."""
     low = min(float(np.percentile(values, 0.5)) for values in samples)
     high = max(float(np.percentile(values, 99.5)) for values in samples)
     margin = 0.05 * (high - low) or 0.5
@@ -41,23 +41,24 @@ def signed_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
 
 
 class Family(NamedTuple):
-    """Kinds of values that share a figure.
+    """A group of kinds of values that share a figure.
 
-    array: a report holds the values of a kind as the array "kind/array".
+    array: the report's array "kind/array" holds the values of a kind.
     line: the value "kind/line" is drawn as a dashed line.
-    panels: whether each kind has its own axis.
+    panels: whether each kind has its own axes.
     """
 
     title: str
     axis: str
     array: str
-    metric: str  # of gan-eval, or measure of gan-eval-classifier
+    metric: str  # metric of gan-eval, or measure of gan-eval-classifier
     line: str = "p95"
     bins: Callable[[Sequence[np.ndarray]], np.ndarray] = shared_bins
     panels: bool = False
 
     @property
     def line_name(self) -> str:
+        """Name of the dashed line in legends."""
         return "median" if self.line == "p50" else f"{self.line[1:]}th percentile"
 
 
@@ -99,10 +100,10 @@ NAMES = {
 
 
 class Curve(NamedTuple):
-    """One histogram, its dashed line and its marker."""
+    """One histogram, with its dashed line and its marker."""
 
     label: str
-    place: int  # index of colour and marker
+    place: int  # index of its colour and marker
     values: np.ndarray  # (N,), finite
     line: float
     score: float | None = None
@@ -110,7 +111,7 @@ class Curve(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Histograms on one axis."""
+    """Histograms on the same axes."""
 
     family: Family
     title: str
@@ -118,7 +119,7 @@ class Panel(NamedTuple):
 
 
 def histograms(report: ReportData) -> dict[str, np.ndarray]:
-    """Finite values (N,) of all kinds in a report, by names such as "elhist/real_fake"."""
+    """Returns the finite values (N,) of all kinds in a report, by names such as "elhist/real_fake"."""
     found = {}
     for kind in NAMES:
         array = report.arrays.get(f"{kind}/{_family(kind).array}")
@@ -128,20 +129,20 @@ def histograms(report: ReportData) -> dict[str, np.ndarray]:
 
 
 def families(report: ReportData) -> list[str]:
-    """Names of the families in a report."""
+    """Returns the names of the families in a report."""
     return list(dict.fromkeys(_family_name(kind) for kind in histograms(report)))
 
 
 def line_of(kind: str) -> str:
-    """Key of the value that is drawn as a dashed line, such as "elhist/real_fake/p95"."""
+    """Returns the key of the value that is drawn as a dashed line, such as "elhist/real_fake/p95"."""
     return f"{kind}/{_family(kind).line}"
 
 
 def plot_histograms(runs: Mapping[str, ReportData], kind: str, out_png: str | Path) -> None:
-    """One kind of several runs: densities on shared bins, dashed 95th percentiles, Inception Scores on a second axis.
+    """Plots one kind of several runs: densities, dashed percentiles, Inception Scores on a second axis.
 
     Args:
-        runs: reports by the names to print.
+        runs: reports by displayed name.
         kind: one of NAMES, such as "elhist/real_fake". Ratios and Jacobian norms have different scales and never share
             a figure.
 
@@ -164,10 +165,10 @@ def plot_histograms(runs: Mapping[str, ReportData], kind: str, out_png: str | Pa
 
 
 def runs_figure(runs: Mapping[str, ReportData], kinds: Sequence[str], *, order: Sequence[str]) -> Figure:
-    """A panel for each kind, with the runs that measured it; without scores where their protocols differ.
+    """Draws a panel for each kind, with the runs that measured it; leaves out scores if their protocols differ.
 
     Args:
-        order: labels of all runs, drawn or not; the position of a run decides its colour and marker in every figure.
+        order: labels of all runs, drawn or not; a run's position decides its colour and marker in every figure.
 
     Raises:
         EvaluationError: runs measured by different protocols.
@@ -186,7 +187,7 @@ def runs_figure(runs: Mapping[str, ReportData], kinds: Sequence[str], *, order: 
 
 
 def kinds_figure(report: ReportData, family: str) -> Figure:
-    """All histograms of one family in a report.
+    """Draws all histograms of one family in a report.
 
     Raises:
         EvaluationError: the report has none of them.
@@ -218,7 +219,7 @@ def _curve(label: str, place: int, report: ReportData, kind: str, score: str | N
 
 
 def _score_key(runs: Mapping[str, ReportData]) -> str | None:
-    """Key of the Inception Score that most runs have; of equally frequent ones the official one."""
+    """Returns the key of the Inception Score that most runs have; the official one if several are as frequent."""
     keys = [key for report in runs.values() for key in report.values if key.split("/")[0] == "is"]
     return max(sorted(set(keys)), key=keys.count) if keys else None
 
@@ -229,7 +230,7 @@ def _check_protocols(runs: Mapping[str, ReportData], key: str) -> None:
 
 
 def panels_figure(panels: Sequence[Panel], score_axis: str = "") -> Figure:
-    """Panels side by side: densities on shared bins, dashed lines and, if `score_axis` names one, a second axis."""
+    """Draws panels side by side: densities on shared bins and dashed lines; scores on a second axis if it is named."""
     figure = Figure(figsize=(8 if len(panels) == 1 else 5 * len(panels), 5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -284,6 +285,6 @@ def _mark_scores(axes: Axes, curves: Sequence[Curve], name: str) -> None:
 
 
 def density(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Density in each bin; it integrates to the share of values inside the bins."""
+    """Computes the density in each bin; it integrates to the fraction of values inside the bins."""
     counts, _ = np.histogram(values, edges)
     return counts / (len(values) * np.diff(edges))

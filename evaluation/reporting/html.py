@@ -1,4 +1,4 @@
-"""Self-contained HTML pages from Jinja templates: no scripts, no fonts, no files, images as data: addresses."""
+"""Self-contained HTML pages from Jinja templates: no scripts, fonts or other files; images as data: URLs."""
 
 import base64
 import json
@@ -29,16 +29,16 @@ from evaluation.reporting.tables import (
 )
 from evaluation.reporting.value import ReportData
 
-SAMPLE_PIXELS = 2**18  # of a page's sample grid: 256 images of 32x32
+SAMPLE_PIXELS = 2**18  # limit of a page's sample grid: 256 images of 32x32
 SAMPLE_COLUMNS = 8
-SIDE = 64  # pixels to which larger images are reduced on a page
+SIDE = 64  # larger images are reduced to this size, in pixels
 
 
 def report_page(report: ReportData, *, training_log: str | Path | None = None) -> str:
-    """A report as one page.
+    """Renders a report as one page.
 
     Args:
-        training_log: metrics.jsonl of the run; a page whose log holds no curves says so.
+        training_log: metrics.jsonl of the run; if it has no curves, the page says so.
     """
     losses = [name for name in report.arrays if name.endswith("/losses")]
     return _rendered(
@@ -65,7 +65,7 @@ def report_page(report: ReportData, *, training_log: str | Path | None = None) -
 
 
 def comparison_page(comparison: Comparison, figures: Mapping[str, Figure], reports: Mapping[str, ReportData]) -> str:
-    """A comparison as one page."""
+    """Renders a comparison as one page."""
     names = dict.fromkeys(name for subject in comparison.subjects for name in subject)
     samples = {label: _samples(report) for label, report in reports.items()}
     return _rendered(
@@ -82,7 +82,7 @@ def comparison_page(comparison: Comparison, figures: Mapping[str, Figure], repor
 
 
 def _rendered(template: str, **context: Any) -> str:
-    """A template with every text escaped."""
+    """Renders a template; escapes all texts."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -100,7 +100,7 @@ def _rendered(template: str, **context: Any) -> str:
         "interval_text": interval_text,
         "plain": lambda item: item if isinstance(item, str) else json.dumps(item, ensure_ascii=False),
         "png": lambda images: _address("image/png", plots.png(images)),
-        # As an image a figure cannot reach the page, whatever its texts hold.
+        # Embedded as an image, a figure cannot inject anything into the page.
         "svg": lambda figure: _address("image/svg+xml", plots.svg(figure)),
         "with_spread": with_spread,
     }
@@ -112,7 +112,7 @@ def _address(kind: str, content: bytes) -> str:
 
 
 def _heading(report: ReportData) -> str:
-    """Title, experiment and step as far as they are known, such as "CIFAR-10, srn70, step 4000"."""
+    """Returns title, experiment and step, if known, such as "CIFAR-10, srn70, step 4000"."""
     subject = report.protocol["subject"]
     parts = [report.protocol["title"] or "Report", subject.get("experiment")]
     parts += [f"step {subject['step']}"] if subject.get("step") is not None else []
@@ -120,13 +120,13 @@ def _heading(report: ReportData) -> str:
 
 
 def _floor(report: ReportData, key: str) -> float | None:
-    """The value between two samples of the real images at the same counts, where it was measured."""
+    """Returns the value between two samples of real images at the same counts; None if it was not measured."""
     name, slash, extractor = key.partition("/")
     return report.values.get(f"{name}_floor{slash}{extractor}")
 
 
 def _samples(report: ReportData) -> list[tuple[str, np.ndarray]]:
-    """Rows of sample images with their names; with labels a row for each class. As many rows as a page can bear."""
+    """Returns named rows of sample images, one per class if labels are known, up to SAMPLE_PIXELS in total."""
     if "samples" not in report.arrays:
         return []
     images, labels = _small(report.arrays["samples"]), report.arrays.get("sample_labels")
@@ -139,7 +139,7 @@ def _samples(report: ReportData) -> list[tuple[str, np.ndarray]]:
 
 
 def _neighbours(report: ReportData) -> list[dict[str, Any]]:
-    """Samples with their names, copy ratios and nearest reference images with distances."""
+    """Returns samples with their names, copy ratios and nearest reference images with distances."""
     arrays = report.arrays
     if "neighbours" not in arrays:
         return []
@@ -157,7 +157,7 @@ def _neighbours(report: ReportData) -> list[dict[str, Any]]:
 
 
 def _by_class(report: ReportData, key: str, by_label: dict[int, float]) -> dict[str, Any]:
-    """Values of one metric by class, with bars from 0 to the largest."""
+    """Returns the values of one metric by class, with bars from 0 to the largest."""
     values = np.array(list(by_label.values()))
     finite = values[np.isfinite(values)]
     lead = f"{len(values)} classes"
@@ -171,7 +171,7 @@ def _by_class(report: ReportData, key: str, by_label: dict[int, float]) -> dict[
 
 
 def _class_counts(report: ReportData, key: str, num_classes: int) -> list[str]:
-    """Counts of each class, such as "500 generated, 5,000 reference" or "100 images"; empty where unknown."""
+    """Formats the counts of each class, such as "500 generated, 5,000 reference" or "100 images"; "" if unknown."""
     classes = report.protocol["values"].get(key, {}).get("record", {}).get("classes", [])
     kinds = ("generated", "reference", "images")
     counts = [", ".join(f"{entry[kind]:,} {kind}" for kind in kinds if kind in entry) for entry in classes]
@@ -179,7 +179,7 @@ def _class_counts(report: ReportData, key: str, num_classes: int) -> list[str]:
 
 
 def _layers(report: ReportData) -> dict[str, Any]:
-    """Figure and table of the layers' spectra; empty where a report has none."""
+    """Returns figure and table of the layers' spectra; empty if the report has none."""
     curves = plots.layer_curves(report.arrays)
     if not curves:
         return {}
@@ -200,7 +200,7 @@ def _curves(training_log: str | Path) -> Figure | None:
 
 
 def _small(images: np.ndarray) -> np.ndarray:
-    """Images (N, 3, H, W) reduced by a whole number, averaging, where they are larger than SIDE."""
+    """Reduces images (N, 3, H, W) larger than SIDE by a whole factor, averaging pixels."""
     factor = -(-max(images.shape[2:]) // SIDE)
     if factor == 1:
         return images
@@ -209,6 +209,6 @@ def _small(images: np.ndarray) -> np.ndarray:
 
 
 def _enlarged_width(images: Sequence[np.ndarray]) -> int:
-    """Width at which a page shows a row of images: small ones are enlarged by a whole number."""
+    """Returns the width of a row of images on a page; small images are enlarged by a whole factor."""
     width = sum(image.shape[2] + plots.GAP for image in images) - plots.GAP
     return width * max(SIDE // images[0].shape[2], 1)

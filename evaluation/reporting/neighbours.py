@@ -1,4 +1,4 @@
-"""The reference images nearest to a few samples, which show whether a generator copies its training set."""
+"""Nearest reference images of a few samples, which show whether a generator copies its training set."""
 
 from collections import Counter
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from evaluation.errors import EvaluationError
 
 NUM_SAMPLES = 16
 NUM_NEIGHBOURS = 5
-CHUNK = 4096  # reference rows turned to float64 at a time
+CHUNK = 4096  # reference rows converted to float64 at a time
 
 
 class Neighbours(NamedTuple):
@@ -23,7 +23,7 @@ class Neighbours(NamedTuple):
 
 
 class View(NamedTuple):
-    """Samples and reference images as features of an extractor, or as pixels."""
+    """Samples and reference images, as an extractor's features or as pixels."""
 
     name: str
     samples: Tensor  # (N, D)
@@ -32,9 +32,9 @@ class View(NamedTuple):
 
 
 def nearest_neighbours(queries: Tensor, references: Tensor, k: int = NUM_NEIGHBOURS) -> Neighbours:
-    """The k nearest of `references` (M, D) for each of `queries` (N, D), of any dtype; fewer where M < k.
+    """Finds the k nearest rows of `references` (M, D) for each of `queries` (N, D), of any dtype; fewer if M < k.
 
-    Distances are computed from q - r, not from |q|^2 + |r|^2 - 2 qr, so that a copy is at distance 0.
+    Distances are computed from q - r, not from |q|^2 + |r|^2 - 2 qr, so that a copy has distance 0.
 
     Raises:
         EvaluationError: no rows, or different D.
@@ -54,10 +54,10 @@ def nearest_neighbours(queries: Tensor, references: Tensor, k: int = NUM_NEIGHBO
 
 
 def copy_ratios(found: Neighbours, references: Tensor) -> Tensor:
-    """Distance of each query to its nearest reference row, over that row's distance to its own nearest other row.
+    """Computes copy ratios, float64 (N,): distance to the nearest reference, over that one's own nearest distance.
 
-    About 1 or more for a query drawn from the same distribution, near 0 for a copy. NaN where the row has a twin at
-    distance 0. float64 (N,).
+    About 1 or more for a query drawn from the same distribution, near 0 for a copy. NaN if the nearest reference row
+    has a duplicate.
 
     Args:
         found: `nearest_neighbours` of the queries.
@@ -73,13 +73,13 @@ def copy_ratios(found: Neighbours, references: Tensor) -> Tensor:
 
 
 def sample_neighbours(context: Context) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays for a report and a record of the method; both empty without generated or reference images.
+    """Returns arrays for a report and a record of the method; both empty without generated or reference images.
 
-    Distances are between features that an extractor has already computed for both sets, or else between pixels in
-    [0, 1]. No features are extracted here.
+    Distances are between features already extracted from both sets, else between pixels in [0, 1]. Extracts no
+    features.
 
     Returns:
-        neighbour_samples uint8 (n, 3, H, W) and, where known, neighbour_labels (n,); neighbours uint8 (n, 5, 3, H, W),
+        neighbour_samples uint8 (n, 3, H, W) and, if known, neighbour_labels (n,); neighbours uint8 (n, 5, 3, H, W),
         neighbour_rows (n, 5) in the reference images as given, neighbour_distances (n, 5), neighbour_ratios (n,).
     """
     if context.generated is None or context.reference is None:
@@ -107,7 +107,7 @@ def sample_neighbours(context: Context) -> tuple[dict[str, np.ndarray], dict[str
 
 
 def _view(context: Context) -> View:
-    """The features of the first extractor that has them for both sets."""
+    """Returns the features of the first extractor that has them for both sets, else pixels."""
     for extractor in context.extractors:
         seen = {role: context.image_set(role).num_seen(extractor) for role in ("generated", "reference")}
         if all(seen.values()):
@@ -124,7 +124,7 @@ def _view(context: Context) -> View:
 
 
 def _choose(count: int, labels: Tensor | None) -> Tensor:
-    """Rows of the first samples; with labels equally many of each class, ordered by class."""
+    """Returns the rows of the first samples; with labels equally many of each class, ordered by class."""
     if labels is None:
         return torch.arange(min(NUM_SAMPLES, count), device="cpu")
     seen: Counter[int] = Counter()

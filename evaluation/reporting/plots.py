@@ -21,7 +21,7 @@ from evaluation.reporting.value import ReportData
 from evaluation.runtime.files import replacing
 
 GAP = 2  # white pixels between images
-CURVES = {  # panels of the training log, of GANs and of classifiers, with their axes
+CURVES = {  # panels of curves in the training logs of GANs and classifiers -> label of the x axis
     ("d_loss", "g_loss"): "generator steps",
     ("real_logit", "fake_logit"): "generator steps",
     ("loss", "test_loss"): "steps",
@@ -29,22 +29,22 @@ CURVES = {  # panels of the training log, of GANs and of classifiers, with their
 }
 # Okabe and Ito's palette for colour-blind readers, without its yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-MAX_COLUMNS = 2  # panels beside each other
-LAYERS = {  # curves over the layers of a classifier, and the arrays of a report that hold them
+MAX_COLUMNS = 2  # panels side by side
+LAYERS = {  # curves over the layers of a classifier -> the report's arrays that hold them
     "spectral norm": "spectra/spectral_norm",
     "stable rank": "spectra/stable_rank",
     "stable rank / min(rows, columns)": "spectra/normalized_stable_rank",
 }
-LARGEST = 1e300  # value of a curve; matplotlib's axes overflow beyond
+LARGEST = 1e300  # larger values of a curve overflow matplotlib's axes
 
-Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> steps and values, in order of the steps
+Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> steps and values, by ascending step
 
 
 def save_grid(images: Tensor, path: str | Path, *, labels: Tensor | None = None, columns: int = 8) -> None:
-    """Writes a PNG of uint8 images (N, 3, H, W), `columns` to a row; with labels, each class begins a new row.
+    """Writes a PNG of uint8 images (N, 3, H, W), `columns` per row; with labels, each class begins a new row.
 
     Raises:
-        EvaluationError: images of another type or shape.
+        EvaluationError: images of a wrong type or shape.
     """
     check_images(images, "grid")
     groups = [images] if labels is None else [images[labels == label] for label in labels.unique()]
@@ -53,17 +53,17 @@ def save_grid(images: Tensor, path: str | Path, *, labels: Tensor | None = None,
 
 
 def save_neighbours(samples: np.ndarray, neighbours: np.ndarray, path: str | Path) -> None:
-    """Writes a PNG with a row for each sample uint8 (N, 3, H, W): the sample, then its neighbours (N, k, 3, H, W).
+    """Writes a PNG with one row per sample, uint8 (N, 3, H, W), followed by its neighbours, (N, k, 3, H, W).
 
     Raises:
-        EvaluationError: images of another type or shape.
+        EvaluationError: images of a wrong type or shape.
     """
     rows = np.concatenate([samples[:, None], neighbours], axis=1)  # (N, 1 + k, 3, H, W)
     save_grid(torch.from_numpy(rows).flatten(0, 1), path, columns=rows.shape[1])
 
 
 def _tiled(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Rows of uint8 images (3, H, W) of one size on a white canvas (height, width, 3), with gaps around each."""
+    """Tiles rows of equally large uint8 images (3, H, W) on a white canvas (height, width, 3), with gaps."""
     height, width = rows[0][0].shape[1:]
     size = len(rows) * (height + GAP) + GAP, max(map(len, rows)) * (width + GAP) + GAP
     canvas = np.full((*size, 3), 255, dtype=np.uint8)
@@ -75,9 +75,9 @@ def _tiled(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
 
 
 def read_curves(metrics_jsonl: str | Path) -> Curves:
-    """Reads the curves named in CURVES from a run's metrics.jsonl; those of test images are under "metrics".
+    """Reads the curves named in CURVES from a run's metrics.jsonl, those of test images from its "metrics".
 
-    Lines without a step, incomplete lines of a killed run, and values that are not finite numbers are skipped.
+    Skips lines without a step, incomplete lines of a killed run, and values that are not finite numbers.
 
     Raises:
         EvaluationError: the file is missing or holds none of the known curves.
@@ -105,7 +105,7 @@ def plot_curves(metrics_jsonl: str | Path, out_png: str | Path) -> None:
 
 
 def curves_figure(curves: Curves) -> Figure:
-    """A figure of training curves: losses in one panel; logits or accuracies in another."""
+    """Draws training curves: losses in one panel, logits or accuracies in another."""
     panels = [([name for name in names if name in curves], axis) for names, axis in CURVES.items()]
     panels = [(names, axis) for names, axis in panels if names]
     figure = _figure(len(panels))
@@ -120,10 +120,11 @@ def curves_figure(curves: Curves) -> Figure:
 def overlaid_figure(
     panels: Mapping[str, Curves], *, order: Sequence[str], marker: str = "", axis: str = "generator steps"
 ) -> Figure:
-    """A figure with a panel for each name and a curve for each run: panel -> run -> positions and values.
+    """Draws a panel for each name and a curve for each run.
 
     Args:
-        order: labels of all runs, drawn or not; the position of a run decides its colour in every figure.
+        panels: panel -> run -> positions and values.
+        order: labels of all runs, drawn or not; a run's position decides its colour in every figure.
     """
     figure = _figure(len(panels))
     for axes, (title, curves) in zip(figure.axes, panels.items(), strict=True):
@@ -132,7 +133,7 @@ def overlaid_figure(
             axes.plot(steps, values, label=plain(run), color=colour, linewidth=1, marker=marker, markersize=4)
         axes.set_title(plain(title))
         axes.set_xlabel(axis)
-        if any(curves):  # no legend for a single run without a name
+        if any(curves):  # a single run without a name needs no legend
             axes.legend()
     return figure
 
@@ -144,18 +145,18 @@ def panels_of(runs: Mapping[str, Curves]) -> dict[str, Curves]:
 
 
 def layer_curves(arrays: Mapping[str, np.ndarray]) -> Curves:
-    """Curves over layers, counted from 1, by the names in LAYERS, from a report's arrays."""
+    """Returns curves over layers, numbered from 1, by the names in LAYERS, from a report's arrays."""
     found = {name: arrays[array] for name, array in LAYERS.items() if array in arrays}
     return {name: (np.arange(1, len(values) + 1), values) for name, values in found.items()}
 
 
 def layers_figure(runs: Mapping[str, Curves]) -> Figure:
-    """A figure of `layer_curves` by run, with a panel for each name."""
+    """Draws `layer_curves` of each run, with a panel for each name."""
     return overlaid_figure(panels_of(runs), order=list(runs), marker="o", axis="layer")
 
 
 def _record(line: str) -> dict[str, float] | None:
-    """Finite numbers of a line and of its "metrics"; None unless it is an object with a step."""
+    """Returns the finite numbers of a line and of its "metrics"; None unless it is an object with a step."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -173,10 +174,10 @@ def _record(line: str) -> dict[str, float] | None:
 
 
 def critics_figure(report: ReportData, name: str) -> Figure:
-    """Training losses (critics, points) of Neural Divergence, with the loss of a critic whose output is constant.
+    """Draws training losses (critics, points) of Neural Divergence, and the loss of a critic with constant output.
 
     Args:
-        name: of the losses among the report's arrays, such as "nd_short/srn2020/losses".
+        name: name of the losses in the report's arrays, such as "nd_short/srn2020/losses".
     """
     losses, title = report.arrays[name], name.removesuffix("/losses")
     entry = next(entry for key, entry in report.protocol["values"].items() if key.startswith(f"{title}/"))
@@ -195,7 +196,7 @@ def critics_figure(report: ReportData, name: str) -> Figure:
 
 
 def svg(figure: Figure) -> bytes:
-    """A figure as a standalone SVG, with the same bytes for equal figures; texts use the reader's sans-serif font."""
+    """Renders a figure as a standalone SVG; equal figures give equal bytes. Texts use the viewer's sans-serif font."""
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "figure"}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
@@ -203,14 +204,14 @@ def svg(figure: Figure) -> bytes:
 
 
 def png(images: Sequence[np.ndarray]) -> bytes:
-    """A PNG of one row of uint8 images (3, H, W) of one size, without a frame."""
+    """Encodes one row of equally large uint8 images (3, H, W) as a PNG, without a frame."""
     stream = io.BytesIO()
     Image.fromarray(_tiled([images])[GAP:-GAP, GAP:-GAP]).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 
 def colour_of(place: int) -> str:
-    """Colour of the run at this position; colours repeat after seven."""
+    """Returns the colour of the run at a position; colours repeat after seven."""
     return COLOURS[place % len(COLOURS)]
 
 
@@ -239,7 +240,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Writes a figure as a PNG.
 
     Raises:
-        EvaluationError: it cannot be written.
+        EvaluationError: the file cannot be written.
     """
     figure.canvas.draw()
     canvas = figure.canvas

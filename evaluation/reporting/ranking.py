@@ -1,16 +1,16 @@
-"""Order of values, and differences of protocols in words."""
+"""Ranking of values, and protocol differences as text."""
 
 import json
 import math
 from typing import Any
 
 DIRECTIONS = ("higher", "lower")
-DIGITS = 8  # of a hash that are shown
-FIELDS = 3  # that are named, of those that differ
+DIGITS = 8  # digits shown of a hash
+FIELDS = 3  # differing fields named in a message
 
 
 def is_better(value: float, other: float, better: str) -> bool:
-    """Whether a value is better than another, where `better` is "higher" or "lower"; any number is better than NaN."""
+    """Tells whether a value is better than another; `better` is "higher" or "lower". Any number is better than NaN."""
     assert better in DIRECTIONS, better
     if math.isnan(value) or math.isnan(other):
         return not math.isnan(value)
@@ -18,7 +18,7 @@ def is_better(value: float, other: float, better: str) -> bool:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """Differences of two protocols in words, such as "num_reference (10000, 5000) and generation.seed (0, absent)"."""
+    """Describes how two protocols differ, such as "num_reference (10000, 5000) and generation.seed (0, absent)"."""
     first, second = _flat(one["fields"]), _flat(other["fields"])
     names = [name for name in first | second if first.get(name, ...) != second.get(name, ...)]
     if not names:
@@ -29,7 +29,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def shown(item: Any) -> str:
-    """Text for a field: the first digits of a hash, "absent" for `...`."""
+    """Formats the value of a field: the first digits of a hash, "absent" for `...`."""
     if item is ...:
         return "absent"
     if isinstance(item, str) and len(item) == 64 and not set(item) - set("0123456789abcdef"):

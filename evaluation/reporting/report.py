@@ -1,4 +1,4 @@
-"""The result of an evaluation: values, arrays and protocols, saved to a folder and loaded from one."""
+"""Result of an evaluation: values, arrays and protocols, saved to a folder and loaded from one."""
 
 import csv
 import io
@@ -23,13 +23,13 @@ from evaluation.runtime.files import read_arrays, replacing, write_text
 
 @dataclass(frozen=True)
 class Report:
-    """The result of `evaluate`.
+    """Result of `evaluate`.
 
     Attributes:
-        values: by key, such as "fid", "fid/classifier-1a2b3c4d" or "nd_short/srn2020/softplus_fake".
-        arrays: "samples", "sample_labels", the arrays of "neighbours", and arrays of metrics, such as critics' losses.
-        protocol: "title", "subject", "machine", "class_names", "neighbours" (how they were found), and "values": for
-            each key std, interval, count, better, hash, fields, record.
+        values: numbers by key, such as "fid", "fid/classifier-1a2b3c4d" or "nd_short/srn2020/softplus_fake".
+        arrays: "samples", "sample_labels", the arrays of `sample_neighbours`, and arrays of metrics, such as losses.
+        protocol: "title", "subject", "machine", "class_names", "neighbours" (the method), and "values": for each key
+            std, interval, count, better, hash, fields, record.
     """
 
     values: dict[str, float]
@@ -63,12 +63,12 @@ class Report:
         return cls(values={value.key: value.value for value in values}, arrays=joined, protocol=protocol)
 
     def save(self, folder: str | Path, *, training_log: str | Path | None = None) -> Path:
-        """Writes report.json, .html and .txt, arrays.npz, plots and, where there are values by class, classes.csv.
+        """Writes report.json, .html and .txt, arrays.npz, plots and, if there are values by class, classes.csv.
 
-        Each file is replaced as a whole. A missing folder is made.
+        Each file is replaced atomically. Creates the folder.
 
         Args:
-            training_log: metrics.jsonl of the run, whose curves the page then shows.
+            training_log: metrics.jsonl of the run, whose curves the page shows.
 
         Returns:
             The folder.
@@ -79,7 +79,7 @@ class Report:
         folder = Path(folder)
         try:
             with replacing(folder / "arrays.npz") as partial:
-                # A slash would make folders inside the archive.
+                # A slash would create folders inside the archive.
                 arrays = {name.replace("/", "|"): array for name, array in self.arrays.items()}
                 np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
             self._save_images(folder)
@@ -105,7 +105,7 @@ class Report:
             plots.save_neighbours(arrays["neighbour_samples"], arrays["neighbours"], folder / "neighbours.png")
 
     def _figures(self) -> Iterator[tuple[str, Figure]]:
-        """File names without extension, and figures."""
+        """Yields figures with their file names, without extension."""
         for name in self.arrays:
             if name.endswith("/losses"):
                 yield name.removesuffix("/losses").replace("/", "-"), plots.critics_figure(self, name)
@@ -116,10 +116,10 @@ class Report:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Report":
-        """Reads a saved report of this schema or an older one; without arrays.npz it has values only.
+        """Reads a saved report of this schema or an older one; without arrays.npz, values only.
 
         Raises:
-            EvaluationError: no report there, a damaged one, or one of a newer schema.
+            EvaluationError: the folder has no report, a damaged one, or one of a newer schema.
         """
         values, protocol = read_values(folder)
         file = Path(folder) / "arrays.npz"
@@ -132,12 +132,12 @@ class Report:
         return cls(values, arrays, protocol)
 
     def table(self) -> str:
-        """The values, and after them those by class, as text for a terminal."""
+        """Formats the values, followed by values by class, for a terminal."""
         return value_table(self)
 
 
 def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
-    """Raises ValueError where an array cannot be drawn."""
+    """Raises ValueError for an array that cannot be drawn."""
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise ValueError(f"{name}: {array.dtype}, expected numbers")

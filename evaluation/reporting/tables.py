@@ -10,22 +10,22 @@ from evaluation.reporting.value import ReportData
 
 
 def with_spread(value: float, std: float | None) -> str:
-    """A value with its spread, such as "19.57 ± 0.12", or the value alone."""
+    """Formats a value with its spread, such as "19.57 ± 0.12", or the value alone."""
     return f"{value:.6g}" if std is None else f"{value:.6g} ± {std:.4g}"
 
 
 def interval_text(interval: Sequence[float] | None) -> str:
-    """An interval such as "[19.3, 19.9]"; empty for None."""
+    """Formats an interval, such as "[19.3, 19.9]"; empty for None."""
     return "" if interval is None else "[{:.5g}, {:.5g}]".format(*interval)
 
 
 def class_name(label: int, class_names: Sequence[str]) -> str:
-    """The name of a class, or its number."""
+    """Returns the name of a class, or "class" and its number if it has none."""
     return class_names[label] if label < len(class_names) else f"class {label}"
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a text table whose first row is the header; columns with an empty body are left out."""
+    """Formats a text table as lines; the first row is the header. Columns with an empty body are left out."""
     used = [column for column, cells in enumerate(zip(*rows, strict=True)) if column == 0 or any(cells[1:])]
     widths = [max(len(row[column]) for row in rows) for column in used]
     lines = ["  ".join(row[column].ljust(width) for column, width in zip(used, widths, strict=True)) for row in rows]
@@ -34,14 +34,14 @@ def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose first row is the header; vertical bars in cells are escaped."""
+    """Formats a Markdown table; the first row is the header. Vertical bars in cells are escaped."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(lines)
 
 
 def value_table(report: ReportData) -> str:
-    """A report's values for a terminal: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash.
+    """Formats a report's values: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash.
 
     Values by class follow in a second table.
     """
@@ -57,14 +57,15 @@ def value_table(report: ReportData) -> str:
 
 
 def count_text(entry: dict[str, Any]) -> str:
-    """Number of images in a value, such as "5,000", or "21 layers" where something else is counted."""
+    """Formats the number of images in a value, such as "5,000"; names other units, such as "21 layers"."""
     return f"{entry['count']:,} {entry['record'].get('counted', '')}".rstrip()
 
 
 def class_table(report: ReportData) -> list[list[str]]:
-    """A header, a row for each class and a row of means; a column for each value that a metric measured by class.
+    """Returns the table of values by class: a header, a row for each class and a row of means.
 
-    A class that a metric leaves out has an empty cell. Empty where nothing was measured by class.
+    Each value that was measured by class has a column; a class without that value has an empty cell. The table is empty
+    if nothing was measured by class.
     """
     columns = values_by_class(report)
     if not columns:
@@ -78,7 +79,7 @@ def class_table(report: ReportData) -> list[list[str]]:
 
 
 def values_by_class(report: ReportData) -> dict[str, dict[int, float]]:
-    """Values by class number of each metric that was measured by class."""
+    """Returns, for each key that was measured by class, its values by class number."""
     found = {}
     for name, values in report.arrays.items():
         if name.endswith("/per_class") and len(values):
@@ -89,6 +90,6 @@ def values_by_class(report: ReportData) -> dict[str, dict[int, float]]:
 
 
 def notes(report: ReportData) -> list[str]:
-    """Notes of metrics on the reliability of their values, without repetitions."""
+    """Returns the metrics' notes on the reliability of their values, without repetitions."""
     found = [entry["record"].get("note") for entry in report.protocol["values"].values()]
     return list(dict.fromkeys(note for note in found if note))

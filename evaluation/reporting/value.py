@@ -1,4 +1,4 @@
-"""Values that metrics return, with the protocol that makes them comparable."""
+"""Values that metrics return, with the protocols that make them comparable."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from evaluation.images.cache import canonical
 
 
 class ReportData(Protocol):
-    """A report as tables, figures and pages read it: see `Report`."""
+    """Interface of a report for tables, figures and pages; see `Report`."""
 
     @property
     def values(self) -> dict[str, float]: ...
@@ -25,17 +25,17 @@ class ReportData(Protocol):
 
 @dataclass(frozen=True)
 class Value:
-    """A number that a metric measured, by its key.
+    """A measured number with its key, spread and protocol.
 
     `fields` hold all settings that decide the value, and are hashed; `record` holds further facts. `better` is "higher"
-    or "lower", or "" where neither is better. `std` is over splits or critics, None where there is no spread.
-    `interval` is a 95 % interval (low, high) where one is defined; `record["interval"]` then says how it was computed.
+    or "lower", or "" if neither is better. `std` is over splits, subsets or critics, None without a spread. `interval`
+    is a 95 % interval (low, high) if one is defined; `record["interval"]` then names its method.
     """
 
     key: str
     value: float
     std: float | None
-    count: int  # generated or real images in the mean, or what record["counted"] says, such as "layers"
+    count: int  # images in the mean, or the unit in record["counted"], such as "layers"
     better: str
     fields: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Value:
     interval: tuple[float, float] | None = None
 
     def entry(self) -> dict[str, Any]:
-        """The entry of `Report.protocol["values"]`: everything but the number and the arrays."""
+        """Returns the entry of `Report.protocol["values"]`: everything but the number and the arrays."""
         return {
             "std": self.std,
             "interval": None if self.interval is None else list(self.interval),
@@ -56,10 +56,12 @@ class Value:
 
 
 def protocol_hash(key: str, fields: dict[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of a value's key and fields. Values of different hashes must not be compared.
+    """Returns the SHA-256 of the canonical JSON of a value's key and fields.
+
+    Values with different hashes must not be compared.
 
     Raises:
-        EvaluationError: fields of a type that JSON lacks.
+        EvaluationError: fields of a type that JSON cannot represent.
     """
     try:
         text = canonical({"key": key, **fields})

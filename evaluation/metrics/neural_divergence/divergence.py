@@ -29,11 +29,11 @@ from evaluation.runtime.progress import progress
 from evaluation.settings.presets import PRESETS, Preset, check_settings
 from evaluation.statistics.intervals import student_interval
 
-VERSION = 2  # of saved states; increase it with any change to how critics are trained or evaluated
+VERSION = 2  # version of saved states; increment with any change to how critics are trained or evaluated
 PASS = 256  # images per pass of a trained critic
 LOSS_POINTS = 200  # recorded points of each critic's loss curve
 WRONG_SIGN = 2 * log(2)  # upper bound of softplus_fake for a critic at least as good as f = 0
-FAR_BELOW_CHANCE = -0.1  # of the WGAN-GP objective, which is 0 for identical sets
+FAR_BELOW_CHANCE = -0.1  # lower WGAN-GP objectives show that a critic has not converged; identical sets have 0
 
 
 class Terms(NamedTuple):
@@ -52,7 +52,7 @@ class Terms(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """Interpretation of a term: better if "higher", "lower" or "" for neither; range for a fully trained critic."""
+    """Interpretation of a term: whether "higher", "lower" or neither ("") is better; range for a converged critic."""
 
     better: str
     low: float | None
@@ -75,7 +75,7 @@ MEANINGS: dict[str, dict[str, Meaning]] = {
         "divergence": Meaning("lower", 0, 2 * log(2)),
         "accuracy": Meaning("lower", 0.5, 1),
     },
-    # A constant added to f changes neither this loss nor its penalty, but the terms that compare f with 0.
+    # A constant added to f changes neither this loss nor its penalty, but does change terms that compare f with 0.
     "wasserstein": {
         **_OF_ANY_CRITIC,
         "softplus_fake": Meaning("", 0, None),
@@ -118,7 +118,7 @@ class NeuralDivergence(NamedTuple):
     pool: int | None  # size of the pool of generated training images; None: new images from the sampler
     final_images: str  # "fresh", or "pool" if critics are evaluated on the images that they were trained on
     critics: tuple[Terms, ...]
-    unseen_critics: tuple[Terms, ...]  # terms of the same critics for the held-out real images; () without
+    unseen_critics: tuple[Terms, ...]  # terms of the same critics for held-out real images; () without these
     losses: np.ndarray  # (num_critics, points), training losses of the critics
     updates: str  # how critics were updated, as one CUDA graph or operation by operation, and why
     note: str  # a reason not to trust the value, or ""
@@ -167,13 +167,13 @@ def neural_divergence(
             reported separately; the difference shows memorization.
         pool: trains on this many images of the sampler, generated once, instead of new ones; the final means are over
             new ones in any case.
-        seed: seed of the critics' weights and batches; equal seeds give equal results on the same machine.
+        seed: draws the critics' weights and batches; equal seeds give equal results on the same machine.
         checkpoints: folder for the state of a run, saved about once a minute, from which the same call resumes bit for
             bit; `unfinished.forget_finished` removes the final state.
-        identity: describes a sampler (hash of its checkpoint, how it draws); required with `checkpoints`.
+        identity: text that identifies a sampler, such as the hash of its checkpoint; required with `checkpoints`.
 
     Raises:
-        EvaluationError: unusable images or settings, a folder that cannot be written, or a critic that diverged.
+        EvaluationError: invalid images or settings, a folder that cannot be written, or a critic that diverged.
     """
     chosen = check_settings(preset, steps=steps, samples=samples, batch_size=batch_size, num_critics=num_critics)
     if isinstance(generated, Tensor):
@@ -216,7 +216,7 @@ def _result(images: CriticImages, finished: Sequence["Finished"], name: str, set
 
 
 def _key(images: CriticImages, preset: Preset, seed: int, identity: str) -> dict[str, Any]:
-    """Returns everything that affects a run."""
+    """Returns the key of a run's state: everything that affects the run."""
     return {
         "version": VERSION,
         "settings": asdict(preset),
@@ -428,7 +428,7 @@ def measure(context: Context) -> list[Value]:
 
 
 def _identity(context: Context) -> str:
-    """Hashes the caller's description of the generator; "" without a description or a need for it."""
+    """Hashes the caller's description of the generator; "" without a description or a folder for states."""
     if context.nd_checkpoints is None or not context.subject:
         return ""
     hashed = "checkpoint_sha256" in context.subject  # identifies the file independently of its path

@@ -1,4 +1,4 @@
-"""A critic's update as a CUDA graph: one launch instead of dozens, which take longer than their arithmetic."""
+"""A critic's update as a CUDA graph: one launch instead of dozens, which would take longer than the arithmetic."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ WARMUP = 3  # ordinary updates before the capture, in which libraries choose ker
 
 
 class Batch(NamedTuple):
-    """Inputs of an update."""
+    """Inputs of a critic update."""
 
     images: Tensor  # uint8 (2B, 3, H, W), the real ones first
     uniforms: Tensor | None  # float32 of the images' shape in [0, 1), for dequantization
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 
 class PlainUpdate:
-    """An update run operation by operation. It returns the loss, a scalar on the device; `name` says how it runs."""
+    """An update that runs operation by operation. It returns the loss, a scalar on the device; `name` says why."""
 
     def __init__(self, update: Callable[[Batch], Tensor], reason: str) -> None:
         self.update, self.name = update, f"plain updates: {reason}"

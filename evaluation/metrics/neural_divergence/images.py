@@ -64,10 +64,10 @@ class CriticImages:
 def critic_images(
     generated: Tensor | Sampler, test: Tensor, holdout: float, pool: int | None, seed: int, device: torch.device
 ) -> CriticImages:
-    """Checks and splits the images and moves them to their devices; generates a pool of `pool` images if it is given.
+    """Checks and splits the images and moves them to the device; generates a pool of `pool` images if it is given.
 
     Raises:
-        EvaluationError: unusable images; `holdout` or `pool` out of range.
+        EvaluationError: invalid images; `holdout` or `pool` out of range.
     """
     check_images(test, "test")
     if isinstance(generated, Tensor):

@@ -1,4 +1,4 @@
-"""State files of interrupted runs, to resume from, and of finished ones, until their report is written."""
+"""State files: of interrupted runs, to resume them, and of finished runs, until their report is written."""
 
 import hashlib
 import time
@@ -18,10 +18,10 @@ UNFINISHED, FINISHED = "unfinished", "finished"
 
 
 class Unfinished:
-    """State of a run in a folder, under a key that covers everything that affects the run; without a folder, none.
+    """State of a run in a folder, under a key of everything that affects the run.
 
     A damaged file, or one with another key, is ignored, so a run never resumes from the state of another one. Files are
-    written atomically.
+    written atomically. Without a folder nothing is saved.
 
     Args:
         key: content hashes, settings, seed, versions; any JSON types.
@@ -44,12 +44,12 @@ class Unfinished:
         try:
             stored = torch.load(file, map_location="cpu", weights_only=True)
             return stored["state"] if stored["key"] == self._key else None
-        except Exception:  # a damaged pickle may raise any type, IndexError for example
+        except Exception:  # a damaged pickle raises almost any type, for example IndexError
             return None
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
-        """Context for restoring a state that was read; raises EvaluationError if it does not fit the run."""
+        """Context in which a state is restored; raises EvaluationError if it does not fit the run."""
         try:
             yield
         except Exception as error:
@@ -70,7 +70,7 @@ class Unfinished:
         """Saves the final state in place of the unfinished one, until `forget_finished` removes it."""
         if self.file is None or self.finished_file is None:
             return
-        with suppress(EvaluationError):  # the run has its result already, so a failure to save it is no error
+        with suppress(EvaluationError):  # the run has its result, so a failure to save it is not an error
             self._write(self.finished_file, state)
         with suppress(OSError):
             self.file.unlink(missing_ok=True)
