@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Virtual environment, install with the test extra, ruff, mypy, pytest in two processes of one thread each.
-# --all (first argument) adds the longest tests, those marked `slow`; further arguments go to pytest.
-# VENV=DIR chooses the environment (default .venv), PYTHON=python3.12 the interpreter that makes it.
+# Installs the package with its test extra; runs ruff, mypy, and pytest in two processes of one thread each.
+# --all as the first argument adds the tests marked `slow`; further arguments go to pytest.
+# VENV=DIR: virtual environment (default .venv). PYTHON=python3.12: interpreter that creates it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1

@@ -1,1 +1,1 @@
-"""The tables and figures of the SRN paper's GAN experiments: what they print, what they need, how ours are written."""
+"""Reproduction of the SRN paper's tables and figures: printed numbers, runs they need, and pages with our values."""

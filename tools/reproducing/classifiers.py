@@ -1,4 +1,4 @@
-"""Classifiers of the paper, trained by gan-train-classifier and measured by gan-eval-classifier."""
+"""Classifiers of the paper, trained by gan-train-classifier and evaluated by gan-eval-classifier."""
 
 import inspect
 import json
@@ -26,7 +26,7 @@ from reproducing.results import Ours, Spread, half_interval
 from reproducing.scales import Scale
 
 RANDOM = "data.labels=random"
-TAIL = 1 << 20  # bytes at the end of a log that hold its last epoch
+TAIL = 1 << 20  # bytes at the end of a log, enough to hold its last epoch
 NO_CURVE = np.empty(0), np.empty(0)
 
 load = cache(load_classifier_config)
@@ -34,10 +34,11 @@ load = cache(load_classifier_config)
 
 @dataclass(frozen=True)
 class ClassifierModel:
-    """A classifier.
+    """A classifier of the paper.
 
-    config, variants: configuration of the paper's setting. changes: overrides of it. epochs: factor on its number of
-    epochs.
+    config, variants: configuration of the paper's setting.
+    changes: overrides of the configuration.
+    epochs: factor on its number of epochs.
     """
 
     label: str
@@ -54,13 +55,13 @@ class ClassifierModel:
     )
 
     def reach(self, spread: Spread) -> float:
-        """Number shown behind ±: half of the mean's confidence interval."""
+        """Number shown after ±: half of the mean's confidence interval."""
         return half_interval(spread)
 
     def composed(self, variant: str) -> tuple[str, tuple[str, ...]]:
-        """Configuration and variants with one more, the same ones where there is no such variant of classifiers.
+        """Configuration and variants with one variant added, unchanged if classifiers have no such variant.
 
-        "small" is on CIFAR-10 (JPEG); most architectures have a configuration of their own for it.
+        "small" uses CIFAR-10 (JPEG); most architectures have a separate configuration for it.
         """
         if variant == "small":
             variants = tuple(name for name in self.variants if name != "cifar10")
@@ -70,13 +71,13 @@ class ClassifierModel:
         return self.config, (*self.variants, *more)
 
     def load(self, name: str, variants: tuple[str, ...], overrides: tuple[str, ...]) -> ClassifierConfig:
-        """Configuration `name` with variants and overrides."""
+        """Loads configuration `name` with variants and overrides."""
         return load(name, overrides, variants)
 
     def overrides(self, name: str, variants: tuple[str, ...], scale: Scale, shared: tuple[str, ...]) -> tuple[str, ...]:
-        """Overrides of a configuration: the scale's, those of all runs, the model's own.
+        """Overrides of a configuration: the scale's, those of all runs, then the model's.
 
-        The model's factor on the epochs applies after all others.
+        The model's factor on the epochs is applied last.
         """
         train = load(name, (), variants).train
         milestones = [_scaled(epoch, scale.share) for epoch in train.milestones]
@@ -87,11 +88,11 @@ class ClassifierModel:
         return (*given, *self.changes, *((f"train.epochs={_scaled(epochs, self.epochs)}",) if self.epochs != 1 else ()))
 
     def groups(self, metrics: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-        """Metrics by evaluation: each alone; a value without a metric is in the training log."""
+        """Groups of metrics, one per evaluation: each metric alone. Values without a metric are in the training log."""
         return tuple(dict.fromkeys((metric,) for metric in metrics if metric))
 
     def check(self, config: ClassifierConfig, metrics: list[str], device: str) -> None:
-        """Raises UserError or OSError for an unknown name, or if images of training or test are missing."""
+        """Raises UserError or OSError for unknown names or missing training or test images."""
         build_classifier.check_classifier_names(config)
         with one_sentence():
             if metrics:
@@ -100,9 +101,11 @@ class ClassifierModel:
             build_classifier.load_labelled_images(config, split)
 
     def is_trained(self, config: ClassifierConfig, folder: Path, step: int) -> bool:
-        """Whether all epochs are done or the training accuracy to stop at is reached. step: of the newest checkpoint.
+        """Whether all epochs are completed or the training accuracy to stop at is reached.
 
-        Where the log is ahead of the checkpoint, the process was killed and training resumes at the checkpoint.
+        Args:
+            step: step of the newest checkpoint. If the log is ahead of it, the process was killed and training is not
+                complete.
         """
         if not config.train.epochs:
             return True
@@ -112,9 +115,9 @@ class ClassifierModel:
         return last.epoch >= config.train.epochs or has_stopped(config, last)
 
     def logged(self, config: ClassifierConfig, folder: Path) -> Values:
-        """Accuracies and errors in per cent, and their difference, after the last epoch, from the training log.
+        """Accuracies, errors and generalization error in per cent after the last epoch, from the training log.
 
-        Empty for a run that did not reach the training accuracy to stop at.
+        Empty if the run did not reach the training accuracy to stop at.
         """
         last = last_epoch(folder)
         if last is None or (config.train.stop_accuracy and not has_stopped(config, last)):
@@ -134,7 +137,7 @@ class ClassifierModel:
     def conditions(
         self, config: ClassifierConfig, runs: Sequence[MeasuredRun], values: Sequence[Ours]
     ) -> Mapping[str, str]:
-        """Data, settings, seeds and machine behind some values."""
+        """Conditions of some values: data, settings, seeds and machine."""
         count = f", {config.data.num_train:,} training images" if config.data.num_train else ""
         return {
             "data": f"{describe_data(config)}{count}",
@@ -156,7 +159,11 @@ def _scaled(epochs: int, share: float) -> int:
 
 
 class LastEpoch(NamedTuple):
-    """Last complete epoch of a training log. step: completed updates. accuracy: training accuracy in [0, 1]."""
+    """Last complete epoch of a training log.
+
+    step: completed updates.
+    accuracy: training accuracy in [0, 1].
+    """
 
     step: int
     epoch: int
@@ -164,7 +171,7 @@ class LastEpoch(NamedTuple):
 
 
 def last_epoch(folder: Path) -> LastEpoch | None:
-    """Last complete epoch in a run's log, None without one; the last line of a killed run may be half written."""
+    """Last complete epoch in a run's log, None without one; the last line of a killed run may be incomplete."""
     file = folder / JSONL
     if not file.exists():
         return None
@@ -179,12 +186,12 @@ def last_epoch(folder: Path) -> LastEpoch | None:
 
 
 def has_stopped(config: ClassifierConfig, last: LastEpoch) -> bool:
-    """Whether an epoch reached the training accuracy to stop at."""
+    """Whether the last epoch reached the training accuracy to stop at."""
     return 0 < config.train.stop_accuracy <= last.accuracy
 
 
 def _logged_protocol(config: ClassifierConfig) -> dict[str, Any]:
-    """Protocol fields of logged values, besides the network and its training."""
+    """Protocol fields of logged values, other than the network and its training."""
     augmented = "cropped and flipped" if config.train.augment else "as they are"
     return {
         "data": describe_data(config),
@@ -221,7 +228,7 @@ def _recipe(config: ClassifierConfig) -> str:
 
 
 def _epochs(config: ClassifierConfig, runs: Sequence[MeasuredRun]) -> str:
-    """Configured number of epochs; each seed's own where a training accuracy ends training."""
+    """Configured number of epochs, or the numbers of all seeds if training stops at a training accuracy."""
     stop = config.train.stop_accuracy
     if not stop:
         return str(config.train.epochs)
@@ -232,14 +239,14 @@ def _epochs(config: ClassifierConfig, runs: Sequence[MeasuredRun]) -> str:
 
 
 def _seeds(runs: Sequence[MeasuredRun], values: Sequence[Ours]) -> str:
-    """Number of seeds, and how many of them have values."""
+    """Number of seeds and of those with values."""
     count = min((value.spread.num_seeds for value in values), default=0)
     shown = str(len(runs)) if count == len(runs) else f"{count} of {len(runs)}"
     return f"{shown}, no interval" if count == 1 else shown
 
 
 def _measured(value: Ours) -> str:
-    """Images and mode of a measurement."""
+    """Images and mode of the network behind a value."""
     fields = value.fields
     if value.key.startswith("training/"):
         return str(fields["training"])

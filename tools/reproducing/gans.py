@@ -1,4 +1,4 @@
-"""GANs of the paper, trained by gan-train and measured by gan-eval."""
+"""GANs of the paper, trained by gan-train and evaluated by gan-eval."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from reproducing.scales import Scale
 SCORES = ("fid", "is")
 COUNTS = {"num_generated": "generated", "samples": "generated", "num_reference": "real", "num_test": "real"}
 COUNTS |= {"num_generated_per_class": "generated", "pairs": "pairs"}
-"""Protocol fields that count images, with the noun for each."""
+"""Protocol fields that count images, each with a noun for its images."""
 
 load = cache(load_config)
 
@@ -37,9 +37,10 @@ SMALL = {
 
 @dataclass(frozen=True)
 class GanModel:
-    """A GAN.
+    """A GAN of the paper.
 
-    config, variants: configuration of the paper's setting. untrained: measured as initialized.
+    config, variants: configuration of the paper's setting.
+    untrained: whether it is evaluated as initialized.
     """
 
     label: str
@@ -52,11 +53,11 @@ class GanModel:
     note: ClassVar[str] = ""
 
     def reach(self, spread: Spread) -> float:
-        """Number shown behind ±: the standard deviation over seeds."""
+        """Number shown after ±: the standard deviation over seeds."""
         return spread.std
 
     def composed(self, variant: str) -> tuple[str, tuple[str, ...]]:
-        """Configuration and variants with one more, "small" by SMALL; the same ones where it does not apply."""
+        """Configuration and variants with one variant added, "small" by SMALL; unchanged if it does not apply."""
         data = self.config.partition("_")[0]
         if variant == "small":
             more = SMALL[f"{data}_cond" if "_cond_" in self.config else data]
@@ -66,26 +67,26 @@ class GanModel:
         return self.config, (*more, *self.variants)
 
     def load(self, name: str, variants: tuple[str, ...], overrides: tuple[str, ...]) -> Config:
-        """Configuration `name` with variants and overrides."""
+        """Loads configuration `name` with variants and overrides."""
         return load(name, overrides, variants)
 
     def overrides(self, name: str, variants: tuple[str, ...], scale: Scale, shared: tuple[str, ...]) -> tuple[str, ...]:
-        """Overrides of a configuration: the scale's, those of all runs, the model's own."""
+        """Overrides of a configuration: the scale's, those of all runs, then the model's."""
         return (*scale.overrides, *shared, *(("train.steps=0",) if self.untrained else ()))
 
     def groups(self, metrics: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-        """Metrics by evaluation: IS, FID and Intra-FID share generated images, every other metric stands alone."""
+        """Groups of metrics, one per evaluation: IS, FID and Intra-FID share images, other metrics are alone."""
         scores = (*SCORES, "intra_fid") if "_cond_" in self.config else SCORES
         return tuple(dict.fromkeys(scores if metric in scores else (metric,) for metric in metrics))
 
     def check(self, config: Config, metrics: list[str], device: str) -> None:
-        """Raises UserError or OSError if data, weights or extractor of an evaluation are missing or do not fit."""
+        """Raises UserError or OSError if an evaluation's data, weights or extractor are missing or do not fit."""
         if metrics:
             with one_sentence():
                 Evaluation(config, device).ready(metrics)
 
     def is_trained(self, config: Config, folder: Path, step: int) -> bool:
-        """Whether training is complete. step: of the newest checkpoint."""
+        """Whether training is complete, given the step of the newest checkpoint."""
         return step >= config.train.steps
 
     def logged(self, config: Config, folder: Path) -> Values:
@@ -93,7 +94,7 @@ class GanModel:
         return NOTHING
 
     def conditions(self, config: Config, runs: Sequence[MeasuredRun], values: Sequence[Ours]) -> Mapping[str, str]:
-        """Data, settings, counts, seeds and machine behind some values."""
+        """Conditions of some values: data, settings, image counts, seeds and machine."""
         train = config.train
         widths = f"{config.generator.name} {config.generator.channels}/{config.discriminator.channels} channels"
         adam = f"Adam {train.learning_rate:g}, {train.adam_beta1:g}, {train.adam_beta2:g}"
@@ -111,7 +112,7 @@ class GanModel:
 
 
 def _extractor(value: Ours) -> str:
-    """Network between images and a value; "" if that is the discriminator."""
+    """Feature extractor or critics that a value depends on; "" if it depends on the discriminator."""
     if "steps" in value.fields:
         count = value.fields["num_critics"]
         return f"{count} critic{'s' if count > 1 else ''} of {value.fields['steps']:,} updates"
@@ -128,5 +129,5 @@ def _counts(value: Ours) -> str:
 
 
 def _total(count: int | list[int]) -> int:
-    """Number of images, given as one number or by class."""
+    """Total number of images, given as one number or by class."""
     return sum(count) if isinstance(count, list) else count

@@ -1,4 +1,4 @@
-"""Executes the missing commands, several at once, and keeps their times and errors."""
+"""Executes missing commands in parallel and records their times and errors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ class Jobs:
     def __init__(self, at_once: int, devices: Sequence[str]) -> None:
         self.at_once, self.devices = at_once, devices
         self.errors: dict[str, str] = {}
-        self.identities: dict[str, str] = {}  # by the names of run folders
+        self.identities: dict[str, str] = {}  # by name of the run folder
         self.stopped = False
 
     def execute(self, jobs: Sequence[tuple[Path, str, Planned]], at_once: int) -> None:
-        """Executes jobs: folder of the run, name under which the time is recorded, command."""
+        """Executes jobs, each a run folder, a name under which to record the time, and a command."""
         if self.stopped or not jobs:
             return
         ended = run_all([planned for _, _, planned in jobs], at_once, self._say)
@@ -35,7 +35,7 @@ class Jobs:
                 self.errors.setdefault(self.identities[folder.name], f"{planned.module} ended with status {status}")
 
     def usable(self, groups: Mapping[ModelRun, Iterable[Metrics]]) -> dict[ModelRun, Iterable[Metrics]]:
-        """Runs whose data, names and extractors are there, checked before training; the others get an error."""
+        """Returns the runs whose data, names and extractors are available; records an error for each of the others."""
         self.identities |= {run.folder.name: run.identity for run in groups}
         answers: dict[tuple[str, ...], str] = {}
         for run, wanted in groups.items():
@@ -65,7 +65,7 @@ class Jobs:
         self.execute(jobs, self.at_once)
 
     def measure(self, groups: Mapping[ModelRun, Iterable[Metrics]]) -> None:
-        """Evaluates missing metrics; first one run for each group of metrics, which fills the caches for the others."""
+        """Evaluates missing metrics, first of one run per group of metrics to fill the caches, then of all others."""
         alike: dict[Metrics, list[tuple[Path, str, Planned]]] = {}
         for run, wanted in groups.items():
             for metrics in wanted:

@@ -16,10 +16,10 @@ from evaluation.reporting.plots import Curves, read_curves
 from gan.runtime.files import write_atomically
 
 RECORD = "reproduce.json"
-LAST_PART = 0.5  # of a run, over which the steadiness of a loss is measured
+LAST_PART = 0.5  # last share of the steps, over which the steadiness of a loss is measured
 
 Values = Mapping[str, tuple[float, dict[str, Any]]]
-"""Values by key, each with its entry in a report's protocol: "fields" and "hash"."""
+"""Values by key, each with its protocol entry: "fields" and "hash"."""
 NOTHING: Values = {}
 
 
@@ -27,7 +27,7 @@ class MeasuredRun:
     """A trained and evaluated run.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         reports: folders of its reports.
         logged: values from its training log.
     """
@@ -37,7 +37,7 @@ class MeasuredRun:
 
     @cached_property
     def report(self) -> Report:
-        """All reports as one."""
+        """All reports merged into one."""
         parts = [Report.load(folder) for folder in self.reports]
         values = {key: value for part in parts for key, value in part.values.items()}
         entries = {key: entry for part in parts for key, entry in part.protocol["values"].items()}
@@ -53,7 +53,7 @@ class MeasuredRun:
         return {**self.logged, **{key: (value, entries[key]) for key, value in self.report.values.items()}}
 
     def find(self, pattern: str) -> tuple[str, float, dict[str, Any]] | None:
-        """Key, value and protocol entry of the first value whose key matches."""
+        """Key, value and protocol entry of the first value whose key matches; None without a match."""
         key = next((key for key in self.values if re.fullmatch(pattern, key)), None)
         return None if key is None else (key, *self.values[key])
 
@@ -67,32 +67,32 @@ class MeasuredRun:
 
     @property
     def training_seconds(self) -> float:
-        """Wall-clock seconds of training, with start and end of every process it took."""
+        """Wall-clock seconds of training, including start and end of all its processes."""
         return float(sum(read_seconds(self.folder).get("training", ())))
 
     @property
     def evaluation_seconds(self) -> float:
-        """Wall-clock seconds of all evaluations, with start and end of the processes."""
+        """Wall-clock seconds of all evaluations, including start and end of the processes."""
         seconds = read_seconds(self.folder)
         return float(sum(sum(seconds.get(report.name, ())) for report in self.reports))
 
     @cached_property
     def device(self) -> str:
-        """Device and threads of the training."""
+        """Device and number of threads used in training."""
         record = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
         threads = record.get("threads")
         return f"{record['device']}, {threads} thread{'s' if threads != 1 else ''}"
 
 
 def read_seconds(run: Path) -> dict[str, list[float]]:
-    """Seconds of each process by "training" or the name of a report, as recorded by `add_seconds`."""
+    """Seconds of each process as recorded by `add_seconds`, by "training" or the name of a report."""
     file = run / RECORD
     found: dict[str, list[float]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return found
 
 
 def add_seconds(run: Path, name: str, seconds: float) -> None:
-    """Records the seconds of one process. name: "training", or that of a report."""
+    """Records the seconds of one process under "training" or the name of a report."""
     noted = read_seconds(run)
     noted.setdefault(name, []).append(round(seconds, 1))
     write_atomically(run / RECORD, json.dumps(noted, indent=1).encode())
@@ -102,7 +102,7 @@ Measure = Callable[[MeasuredRun], float]
 
 
 def value_of(pattern: str) -> Measure:
-    """Measure that reads the value whose key matches; NaN where there is none."""
+    """Measure that reads the value whose key matches; NaN without a match."""
 
     def measure(run: MeasuredRun) -> float:
         found = run.find(pattern)
@@ -112,13 +112,13 @@ def value_of(pattern: str) -> Measure:
 
 
 def unevenness(run: MeasuredRun) -> float:
-    """|log(p95 of Jacobian norms near real images / p95 near generated images)|."""
+    """Absolute log ratio of the 95th percentiles of Jacobian norms near real and near generated images."""
     real, fake = (value_of(rf"jacobian/{where}_near/p95")(run) for where in ("real", "fake"))
     return abs(math.log(real / fake))
 
 
 def steadiness(run: MeasuredRun) -> float:
-    """Standard deviation of the discriminator's logged losses around a fitted line, in the last half of a run."""
+    """Standard deviation of the discriminator's logged losses around a fitted line over the last half of a run."""
     if "d_loss" not in run.curves:
         return math.nan
     steps, losses = run.curves["d_loss"]

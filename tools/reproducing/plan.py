@@ -1,4 +1,4 @@
-"""Runs and evaluations that tables and figures need, each once."""
+"""Plan of the runs and evaluations that tables and figures need, each once."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ Content = TypeVar("Content")
 
 
 def _in_order(*parts: Mapping[str, Content]) -> dict[str, Content]:
-    """Joined tables or figures in the order of their numbers."""
+    """Joins tables or figures and sorts them by number."""
     joined = {number: content for part in parts for number, content in part.items()}
     return {number: joined[number] for number in sorted(joined, key=int)}
 
@@ -26,7 +26,11 @@ FIGURES: dict[str, PaperFigure] = _in_order(gans.FIGURES, classifiers.FIGURES)
 
 
 class Artefact(NamedTuple):
-    """A table or figure. name: of its file. needs: its models, each with the groups of metrics that it needs."""
+    """A table or figure.
+
+    name: stem of its file names.
+    needs: its models, each with the groups of metrics to evaluate.
+    """
 
     name: str
     content: PaperTable | PaperFigure
@@ -34,7 +38,7 @@ class Artefact(NamedTuple):
 
 
 def artefact(kind: str, number: str) -> Artefact:
-    """Table or figure of a number. kind: "table" or "figure"."""
+    """Table or figure by number; `kind` is "table" or "figure"."""
     content = TABLES[number] if kind == "table" else FIGURES[number]
     wanted: dict[Model, dict[str, None]] = {}
     if isinstance(content, PaperTable | BarFigure):
@@ -48,12 +52,12 @@ def artefact(kind: str, number: str) -> Artefact:
 
 
 class Plan:
-    """Runs that some tables and figures need, each once, and the metrics to evaluate for each.
+    """Runs that some tables and figures need, each once, with the metrics to evaluate.
 
     Args:
-        overrides: of the settings of all runs.
+        overrides: overrides of the settings of all runs.
         root: folder of all runs.
-        architectures: of classifiers; others are left out, unless there is none.
+        architectures: classifier architectures to include; empty: all.
     """
 
     def __init__(
@@ -82,12 +86,12 @@ class Plan:
         return self._runs[model]
 
     def is_left_out(self, model: Model) -> bool:
-        """Whether a model is a classifier of another architecture than those asked for."""
+        """Whether a model is a classifier of an architecture that is not included."""
         classifier = getattr(self.runs_of(model)[0].config, "classifier", None)
         return bool(self.architectures) and classifier is not None and classifier.name not in self.architectures
 
     def describe(self) -> str:
-        """Table of all runs with the training and the metrics that each of them lacks."""
+        """Table of all runs with their state of training and missing metrics."""
         rows = [("run", "training", "metrics")]
         for run, groups in self.groups.items():
             training = "done" if run.is_trained else "" if run.step is None else f"resumes at step {run.step}"

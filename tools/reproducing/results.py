@@ -1,4 +1,4 @@
-"""Values of one model over several seeds: mean, spread, and the one protocol they share."""
+"""Values of one model over several seeds: mean, spread and common protocol."""
 
 import math
 import statistics
@@ -11,11 +11,14 @@ from evaluation.errors import EvaluationError
 from evaluation.reporting.ranking import DIGITS, differences
 from reproducing.measured import Measure, MeasuredRun
 
-CONFIDENCE = 0.75  # of the paper's intervals
+CONFIDENCE = 0.75  # level of the paper's confidence intervals
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation of a number over seeds. std: with n - 1; NaN of one seed."""
+    """Mean and standard deviation over seeds.
+
+    std: sample standard deviation, with n - 1; NaN for one seed.
+    """
 
     mean: float
     std: float
@@ -23,6 +26,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
+        """Spread of some values; the mean of none is NaN."""
         std = statistics.stdev(values) if len(values) > 1 else math.nan
         return cls(statistics.fmean(values) if values else math.nan, std, len(values))
 
@@ -30,14 +34,14 @@ class Spread(NamedTuple):
         return self.text(deviation)
 
     def text(self, reach: "Reach") -> str:
-        """Text such as "8.53 ± 0.12"; the mean alone of one seed."""
+        """Text such as "8.53 ± 0.12"; the mean alone for one seed."""
         if math.isnan(self.mean):
             return "–"
         return f"{self.mean:.4g}" + ("" if math.isnan(reach(self)) else f" ± {reach(self):.2g}")
 
 
 Reach = Callable[[Spread], float]
-"""The number shown behind ±."""
+"""Function that computes the number shown after ±."""
 
 
 def deviation(spread: Spread) -> float:
@@ -46,7 +50,7 @@ def deviation(spread: Spread) -> float:
 
 
 def half_interval(spread: Spread) -> float:
-    """Half of the mean's 75 % confidence interval, t_{0.875, n - 1} std / sqrt(n) by Student's t; NaN of one seed."""
+    """Half of the mean's 75 % confidence interval by Student's t, t_{0.875, n - 1} std / sqrt(n); NaN for one seed."""
     if spread.num_seeds < 2:
         return math.nan
     quantile = float(student.ppf((1 + CONFIDENCE) / 2, spread.num_seeds - 1))
@@ -54,7 +58,12 @@ def half_interval(spread: Spread) -> float:
 
 
 class Seeds(NamedTuple):
-    """Runs of one model. config: theirs but for the seed. runs: the measured ones. reason: why others are not."""
+    """Runs of one model.
+
+    config: their configuration, apart from the seed.
+    runs: the trained and evaluated runs.
+    reason: reason why other runs are missing.
+    """
 
     config: Any
     runs: Sequence[MeasuredRun]
@@ -62,7 +71,11 @@ class Seeds(NamedTuple):
 
 
 class Ours(NamedTuple):
-    """One value over seeds. fields: of its protocol. protocol: first digits of the protocol's hash."""
+    """One value over seeds.
+
+    fields: fields of its protocol.
+    protocol: first digits of the protocol's hash.
+    """
 
     spread: Spread
     values: tuple[float, ...]
@@ -72,10 +85,10 @@ class Ours(NamedTuple):
 
 
 def over_seeds(runs: Sequence[MeasuredRun], pattern: str) -> Ours | None:
-    """Value whose key matches, over all seeds that have it; None if none has.
+    """Value whose key matches, over all seeds that have it; None if no seed has it.
 
     Raises:
-        EvaluationError: seeds measured by different protocols.
+        EvaluationError: seeds were measured by different protocols.
     """
     found = [value for value in (run.find(pattern) for run in runs) if value is not None and not math.isnan(value[1])]
     if not found:
@@ -89,7 +102,7 @@ def over_seeds(runs: Sequence[MeasuredRun], pattern: str) -> Ours | None:
 
 
 def verdict(smaller: Sequence[float], larger: Sequence[float], reach: Reach = deviation) -> str:
-    """Compares the order of two means over seeds with the paper's; the spread is the sum of what follows both ±."""
+    """Compares the order of two means over seeds with the paper's; the spread is the sum of both numbers after ±."""
     one, other = Spread.of(smaller), Spread.of(larger)
     if math.isnan(one.mean) or math.isnan(other.mean):
         return "not measured"
@@ -102,5 +115,5 @@ def verdict(smaller: Sequence[float], larger: Sequence[float], reach: Reach = de
 
 
 def of_all(runs: Sequence[MeasuredRun], measure: Measure) -> list[float]:
-    """A measure of every seed that has it."""
+    """Values of a measure for all runs that have it."""
     return [value for value in map(measure, runs) if not math.isnan(value)]

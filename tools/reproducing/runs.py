@@ -1,4 +1,4 @@
-"""Runs of models: their configuration, folder, results so far, and the commands for the rest."""
+"""Runs of models: configuration, folder, existing results, and commands for the missing ones."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from reproducing.scales import Scale
 
 
 def check_variant(variant: str) -> None:
-    """Raises ConfigError if there is no such variant, neither of GANs nor of classifiers."""
+    """Raises ConfigError if neither GANs nor classifiers have such a variant."""
     known = sorted({*find_variants("gan"), *find_variants("classifier")})
     if variant and variant not in known:
         raise ConfigError(f"--variant: got {variant!r}, expected one of {', '.join(known)}{nearest(variant, known)}")
@@ -29,11 +29,11 @@ def check_variant(variant: str) -> None:
 class ModelRun:
     """A model with a seed and settings, trained or not.
 
-    The name of its folder ends with the identity of its settings, so that tables share runs whatever they call them.
+    The name of its folder ends with the identity of its settings, so tables share runs under different labels.
 
     Args:
-        name, variants: of the configuration.
-        overrides: of its settings.
+        name, variants: configuration and its variants.
+        overrides: overrides of its settings.
         root: folder of all runs.
     """
 
@@ -46,13 +46,13 @@ class ModelRun:
 
     @classmethod
     def of(cls, model: Model, seed: int, scale: Scale, overrides: tuple[str, ...], root: Path) -> "ModelRun":
-        """Run of a model at a scale. overrides: of all runs."""
+        """Run of a model at a scale, with the overrides of all runs."""
         check_variant(scale.variant)
         name, variants = model.composed(scale.variant)
         settings = model.overrides(name, variants, scale, overrides)
         places = {override.partition("=")[0].strip() for override in overrides}
         if places & {"data.name", "data.root"} and "data.title" not in places:
-            settings = (*settings, "data.title=''")  # the configuration's title is that of other data
+            settings = (*settings, "data.title=''")  # the configuration's title names other data
         return cls(model, name, variants, settings, seed, root)
 
     @cached_property
@@ -62,17 +62,18 @@ class ModelRun:
 
     @cached_property
     def identity(self) -> str:
-        """First digits of the identity of its settings."""
+        """First digits of the identity of the settings."""
         return str(self.config.identity()[:8])
 
     @cached_property
     def protocol(self) -> str:
-        """Short hash of the evaluation settings that are not at their defaults; a new setting changes no hash."""
+        """Short hash of the evaluation settings that differ from their defaults; a new setting changes no hash."""
         settings = json.dumps(self.config.eval.model_dump(exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(settings.encode()).hexdigest()[:8]
 
     @property
     def folder(self) -> Path:
+        """Existing or future folder of the run."""
         found = sorted(self.root.glob(f"*-{self.identity}")) or _stored(self.root, self.identity)
         return found[0] if found else self.root / f"{self.config.name}-seed{self.seed}-{self.identity}"
 
@@ -84,14 +85,16 @@ class ModelRun:
 
     @property
     def is_trained(self) -> bool:
+        """Whether training is complete."""
         step = self.step
         return step is not None and self.model.is_trained(self.config, self.folder, step)
 
     def report(self, metrics: Iterable[str]) -> Path:
-        """Folder of the report of some metrics by this configuration's protocol."""
+        """Folder of the report of some metrics with this configuration's evaluation settings."""
         return self.folder / "reports" / f"{'-'.join(sorted(metrics))}-{self.protocol}"
 
     def is_measured(self, metrics: Iterable[str]) -> bool:
+        """Whether the report of some metrics exists."""
         return (self.report(metrics) / "report.json").is_file()
 
     def training(self, device: str) -> Planned:
@@ -103,14 +106,14 @@ class ModelRun:
         return Planned(self.folder, arguments, self.model.training_module)
 
     def evaluation(self, metrics: Iterable[str], device: str) -> Planned:
-        """Command that measures some metrics by the evaluation settings of the present configuration."""
+        """Command that evaluates some metrics with this configuration's evaluation settings."""
         settings = [f"--set={setting}" for setting in _settings("eval", self.config.eval.model_dump())]
         arguments = ["--run", str(self.folder), "--metrics", ",".join(metrics), *settings]
         arguments += ["--out", str(self.report(metrics)), "--device", device]
         return Planned(self.folder, arguments, self.model.evaluation_module)
 
     def measured(self, groups: Iterable[tuple[str, ...]]) -> MeasuredRun | None:
-        """Values of some groups of metrics; None if training or one of the reports is missing."""
+        """Values of some groups of metrics; None if training or a report is missing."""
         groups = list(groups)
         if not self.is_trained or not all(self.is_measured(metrics) for metrics in groups):
             return None
@@ -119,7 +122,7 @@ class ModelRun:
 
 
 def _stored(root: Path, identity: str) -> list[Path]:
-    """Folders whose names end with another identity, as an earlier version computed it, of the same settings."""
+    """Folders of the same settings whose names end with an identity computed by an earlier version."""
     return [folder for folder in sorted(root.glob("*-*")) if _stored_identity(folder)[:8] == identity]
 
 
@@ -129,7 +132,7 @@ def _stored_identity(folder: Path) -> str:
 
 
 def _settings(place: str, values: Mapping[str, Any]) -> Iterable[str]:
-    """Nested settings in the form of --set."""
+    """Yields nested settings as arguments of --set."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _settings(f"{place}.{name}", value)

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 
 class Scale(NamedTuple):
-    """Changes of the configurations of the paper's setting.
+    """Changes to the configurations of the paper's setting.
 
-    variant: part of their names, as "small" in cifar10_small_sn.
-    overrides: of GANs' settings.
-    share: factor on a classifier's epochs and milestones.
+    variant: variant laid over them, such as "small"; "" for none.
+    overrides: overrides of GANs' settings.
+    share: factor on classifiers' epochs and milestones.
     classifiers: overrides of classifiers' settings.
-    memorizing: further overrides where labels are random.
+    memorizing: further overrides for random labels.
     """
 
     variant: str
@@ -21,7 +21,7 @@ class Scale(NamedTuple):
 
 
 ADAM = "train.adam_beta2=0.999"
-"""As Appendix E.1 states; the SN-GAN authors' code, which the configurations follow, has 0.9."""
+"""Value of Appendix E.1; the configurations follow the SN-GAN authors' code, which has 0.9."""
 
 SCALES = {
     "paper": Scale("", (ADAM,)),
@@ -35,6 +35,6 @@ SCALES = {
         share=0.1,
         classifiers=("train.precision=bf16",),
     ),
-    # With crops and flips a network of this size memorizes nothing in so few updates.
+    # With crops and flips, a network of this size memorizes nothing in so few updates.
     "cpu": Scale("small", (ADAM,), memorizing=("train.augment=false",)),
 }

@@ -1,4 +1,4 @@
-"""Bars of means with their intervals, as in Figures 2, 3 and 6 to 11 of the paper."""
+"""Bar charts of means with their intervals, as in Figures 2, 3 and 6 to 11 of the paper."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from evaluation.reporting.plots import colour_of, plain
 
-MARGIN = 0.15  # of what is shown, below the lowest interval and above the highest
+MARGIN = 0.15  # share of the range of all intervals, added below and above
 
 
 class Bar(NamedTuple):
-    """A mean over seeds, half of its interval, and the seeds themselves."""
+    """A mean over seeds, half of its interval, and the values of all seeds."""
 
     label: str
     mean: float
@@ -21,8 +21,11 @@ class Bar(NamedTuple):
 
 
 def bars_figure(panels: Mapping[str, Sequence[Bar]], *, axis: str) -> Figure:
-    """A panel for each name. What labels begin with, up to a comma, has its colour in all of them; what follows in the
-    first label is solid, anything else is hatched."""
+    """Bar chart with one panel per name.
+
+    The part of a label before its comma determines the colour, in all panels. Bars are solid if the part after it
+    equals the first label's, otherwise hatched.
+    """
     labels = dict.fromkeys(bar.label for bars in panels.values() for bar in bars)
     order = list(dict.fromkeys(label.partition(",")[0] for label in labels))
     solid = next(iter(labels)).partition(",")[2]
@@ -58,7 +61,7 @@ def bars_figure(panels: Mapping[str, Sequence[Bar]], *, axis: str) -> Figure:
 
 
 def _limits(bars: Sequence[Bar]) -> tuple[float, float]:
-    """Around all intervals and seeds; never below 0 where nothing is."""
+    """Axis limits around all intervals and seeds; not below 0 unless one of them is."""
     lows = [min(bar.mean - bar.reach, *bar.values) for bar in bars]
     highs = [max(bar.mean + bar.reach, *bar.values) for bar in bars]
     low, high = min(lows), max(highs)

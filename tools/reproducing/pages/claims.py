@@ -1,4 +1,4 @@
-"""Orders that the paper claims, compared with our runs."""
+"""Comparison of the orders that the paper claims with our runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,12 +8,12 @@ from reproducing.paper.content import Claim, Model
 from reproducing.results import Reach, Seeds, Spread, of_all, verdict
 
 Panels = Mapping[str, Mapping[Model, Seeds]]
-"""Panels of a figure or sections of a table: their models with our runs."""
+"""Models with our runs, by panel of a figure or section of a table."""
 HEADS = ("panel", "the paper says", "smaller there", "ours", "larger there", "ours", "here")
 
 
 class Checked(NamedTuple):
-    """A claim in one panel. smaller, larger: our values of its two models."""
+    """A claim checked in one panel; `smaller` and `larger` are our values of its two models."""
 
     panel: str
     claim: Claim
@@ -23,7 +23,7 @@ class Checked(NamedTuple):
 
 
 def claims_markdown(claims: Sequence[Claim], panels: Panels) -> list[str]:
-    """Table of claims and how many of the repeated ones hold; empty if nothing was run."""
+    """Table of claims, and for repeated claims how often they hold; empty without runs."""
     found = check(claims, panels)
     if not found:
         return []
@@ -38,9 +38,9 @@ def claims_markdown(claims: Sequence[Claim], panels: Panels) -> list[str]:
 
 
 def check(claims: Sequence[Claim], panels: Panels) -> list[Checked]:
-    """Each panel with the claims whose two models it has; models of other panels may have the same labels.
+    """Checks each claim in every panel that has both of its models.
 
-    Panels without any run are left out.
+    Labels are unique within a panel only. Panels without runs are left out.
     """
     found = []
     for title, members in panels.items():
@@ -62,7 +62,7 @@ def _checked(panel: str, claim: Claim, seeds: Mapping[str, Seeds], reach: Reach)
 
 
 def _tally(found: Sequence[Checked]) -> list[str]:
-    """Number of agreements with the paper for each text that was measured more than once."""
+    """Sentences with the number of agreements with the paper, for each claim measured more than once."""
     sentences = []
     for text in dict.fromkeys(one.claim.text for one in found):
         verdicts = [one.verdict for one in found if one.claim.text == text and one.verdict != "not measured"]

@@ -1,4 +1,4 @@
-"""Conditions of numbers, such as data, settings, seeds and machine: described, and shown once where they are equal."""
+"""Conditions of numbers, such as data, settings, seeds and machine; those equal in all rows are shown once."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,13 +14,13 @@ VARIES = "see the rows"
 
 
 def describe_data(config: Config | ClassifierConfig) -> str:
-    """Name of a configuration's data; of a folder or archive without a title, its path too."""
+    """Name of a configuration's data, with the path of a folder or archive that has no title."""
     data = config.data
     return data.title or (f"{data.name} {data.root}" if data.name == "folder" else data.name)
 
 
 def describe_time(runs: Sequence[MeasuredRun]) -> str:
-    """Mean minutes of training, over runs that this tool has trained, and of evaluation."""
+    """Mean minutes of training and of evaluation; training is averaged over the runs that this tool trained."""
     training = Spread.of([run.training_seconds / 60 for run in runs if run.training_seconds]).mean
     evaluation = Spread.of([run.evaluation_seconds / 60 for run in runs]).mean
     return f"{'not noted' if math.isnan(training) else f'{training:.1f} min'} + {evaluation:.1f} min"
@@ -37,10 +37,10 @@ def joined(texts: Iterable[str], separator: str) -> str:
 
 
 class Conditions:
-    """Conditions of a table's rows, split into those that are equal in all rows and those of single rows.
+    """Conditions of a table's rows, split into those equal in all rows and those that vary.
 
     Args:
-        rows: conditions by name of every row, of the paper's rows and of ours.
+        rows: conditions of every row by name, for the paper's side and ours.
     """
 
     def __init__(self, rows: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
@@ -50,7 +50,7 @@ class Conditions:
         }
 
     def cell(self, side: str, row: Mapping[str, str]) -> str:
-        """Conditions of one row that are not equal in all rows of its side."""
+        """Conditions of one row that vary between the rows of its side."""
         own = [f"{name}: {row[name]}" for name in row if row[name] and len(self._values[side][name]) > 1]
         return "<br>".join(own)
 

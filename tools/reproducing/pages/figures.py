@@ -1,4 +1,4 @@
-"""Figures of the paper from our runs: histograms, losses over the steps, samples, bars."""
+"""Figures of the paper drawn from our runs: histograms, losses over the steps, samples, bars."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +25,11 @@ DRAWN = "Drawn are the means and their intervals; dots are seeds; the axis does 
 FIRST_SEED = "Drawn is the first seed of each; no curve is shifted, as the paper's of SRN-70 is (by 0.2)."
 
 PictureFile = Callable[[str], Path]
-"""PNG file of a panel, by its letter, or "" if there is one panel."""
+"""Function that returns the PNG file of a panel by its letter, which is "" for a single panel."""
 
 
 def figure_markdown(figure: PaperFigure, panels: Panels, file: PictureFile) -> str:
-    """Draws the figure's panels into PNG files; returns them and their numbers as Markdown."""
+    """Draws the figure's panels into PNG files; returns Markdown with the pictures and their numbers."""
     drawers: dict[type, Callable[..., list[str]]] = {
         HistogramFigure: _histograms,
         CurveFigure: _curves,
@@ -38,7 +38,7 @@ def figure_markdown(figure: PaperFigure, panels: Panels, file: PictureFile) -> s
     }
     parts = drawers[type(figure)](figure, panels, file)
     parts += claims_markdown(getattr(figure, "claims", ()), panels)
-    if not isinstance(figure, BarFigure):  # the rows of its table say it themselves
+    if not isinstance(figure, BarFigure):  # a bar chart's table has rows for missing runs
         parts += sorted(
             {
                 f"{model.label} ({seeds.config.name}): not run: {seeds.reason}"
@@ -51,18 +51,18 @@ def figure_markdown(figure: PaperFigure, panels: Panels, file: PictureFile) -> s
 
 
 def _one_of(panels: Panels) -> Model:
-    """Any model; all models of a figure are GANs, or all are classifiers."""
+    """First model of a figure, whose models are either all GANs or all classifiers."""
     return next(model for members in panels.values() for model in members)
 
 
 def _table(
     names: Sequence[str], rows: Sequence[tuple[Sequence[str], Mapping[str, str]]], paper: Mapping[str, str]
 ) -> str:
-    """Conditions that are equal in all rows, and a table of our rows with the other conditions.
+    """Table of conditions equal in all rows, and table of our rows with the varying conditions.
 
     Args:
-        names: columns.
-        rows: our cells and conditions.
+        names: names of the columns.
+        rows: cells and conditions of our rows.
         paper: conditions of the paper's numbers.
     """
     conditions = Conditions({PAPER: [paper], OURS: [own for _, own in rows if own]})
@@ -71,7 +71,7 @@ def _table(
 
 
 def _histograms(figure: HistogramFigure, panels: Panels, file: PictureFile) -> list[str]:
-    """Pictures, and a table over all seeds of the percentiles and scores that belong to them."""
+    """Pictures of the first seeds, and a table of percentiles and scores over all seeds."""
     pictures: list[str] = []
     rows, letters = [], iter(ascii_lowercase)
     patterns = _patterns(figure)
@@ -92,7 +92,7 @@ def _histograms(figure: HistogramFigure, panels: Panels, file: PictureFile) -> l
 
 
 def _histogram(figure: HistogramFigure, title: str, members: Mapping[Model, Seeds], kind: str, file: Path) -> str:
-    """Draws one kind of histogram of a panel's models; "" if no run has it."""
+    """Draws one kind of histogram for a panel's models; returns its Markdown, "" if no run has it."""
     omitted = figure.omitted.get((title, kind), ())
     reports = {
         model.label: seeds.runs[0].report
@@ -107,14 +107,14 @@ def _histogram(figure: HistogramFigure, title: str, members: Mapping[Model, Seed
 
 
 def _patterns(figure: HistogramFigure) -> dict[str, str]:
-    """Keys of the values in a figure's table, by the names of their columns."""
+    """Keys of the values in a figure's table, by column name."""
     patterns = {_line_name(figure, kind): line_of(kind) for kind in figure.kinds}
     scores = {name: column.key for name, column in COLUMNS.items() if column.metric in figure.metrics}
     return patterns | {name: key for name, key in scores.items() if key not in patterns.values()}
 
 
 def _line_name(figure: HistogramFigure, kind: str) -> str:
-    """Name of the percentile that is marked in a histogram."""
+    """Column name for the percentile marked in a histogram."""
     name = FAMILIES[kind.partition("/")[0]].line_name
     return f"{NAMES[kind]}, {name}" if len(figure.kinds) > 1 else name
 
@@ -170,7 +170,7 @@ def _grid(run: MeasuredRun, file: Path) -> None:
 
 
 def _bars(figure: BarFigure, panels: Panels, file: PictureFile) -> list[str]:
-    """A picture for each column, with a panel for each section; a table with a row for each line."""
+    """One picture per column with one panel per section, and a table with one row per line."""
     rows = rows_of([(line, panels[line.section][line.model]) for line in figure.lines], figure.columns)
     pictures = []
     for letter, name in zip(ascii_lowercase, figure.columns, strict=False):

@@ -1,4 +1,4 @@
-"""A table of the paper with our values beside the paper's, as Markdown and as JSON."""
+"""Tables of the paper with our values beside the paper's, as Markdown and JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ VARYING = "conditions of the row"
 
 
 class ModelRow(NamedTuple):
-    """A line of the paper with our values by column."""
+    """A line of a table with our values by column."""
 
     line: Line
     seeds: Seeds
@@ -26,16 +26,16 @@ class ModelRow(NamedTuple):
 
     @property
     def conditions(self) -> Mapping[str, str]:
-        """Conditions of our values; empty if there are no runs."""
+        """Conditions of our values; empty without runs."""
         return conditions_of(self.line.model, self.seeds, list(self.ours.values()))
 
     def text(self, column: str) -> str:
-        """Our value of a column with its spread."""
+        """Our value in a column with its spread."""
         return self.ours[column].spread.text(self.line.model.reach) if column in self.ours else MISSING
 
 
 def rows_of(lines: Sequence[tuple[Line, Seeds]], columns: Sequence[str]) -> list[ModelRow]:
-    """Lines with our values of some columns."""
+    """Table lines with our values in some columns."""
     found = ({name: over_seeds(seeds.runs, COLUMNS[name].key) for name in columns} for _, seeds in lines)
     return [
         ModelRow(line, seeds, {name: value for name, value in ours.items() if value})
@@ -44,17 +44,17 @@ def rows_of(lines: Sequence[tuple[Line, Seeds]], columns: Sequence[str]) -> list
 
 
 def conditions_of(model: Model, seeds: Seeds, values: Sequence[Ours]) -> Mapping[str, str]:
-    """Conditions of some values by name; empty if there are no runs."""
+    """Conditions of some values by name; empty without runs."""
     return model.conditions(seeds.config, seeds.runs, values) if seeds.runs else {}
 
 
 def head(column: str) -> str:
-    """Name of a column with an arrow towards better values."""
+    """Name of a column with an arrow in the direction of better values."""
     return f"{column} {ARROWS[COLUMNS[column].better]}"
 
 
 def table_markdown(table: PaperTable, lines: Sequence[tuple[Line, Seeds]]) -> str:
-    """Conditions; two rows for each line, the paper's and ours; the order of the lines in both; claims."""
+    """Conditions, a table with the paper's row and ours for each line, comparison of their orders, and claims."""
     rows = rows_of(lines, table.columns)
     printed = [{**table.protocol, **row.line.protocol} for row in rows]
     conditions = Conditions({PAPER: printed, OURS: [row.conditions for row in rows if row.seeds.runs]})
@@ -83,7 +83,7 @@ def _our_cells(table: PaperTable, row: ModelRow) -> list[str]:
 
 
 def _orders(rows: Sequence[ModelRow], reach: Reach) -> list[str]:
-    """For each section and column a sentence on how many pairs of lines are in the paper's order."""
+    """Sentences with the number of pairs of lines in the paper's order, one per section and column."""
     sentences = []
     for section in dict.fromkeys(row.line.section for row in rows):
         members = [row for row in rows if row.line.section == section]
@@ -110,7 +110,7 @@ def _number(printed: str) -> float:
 
 
 def table_document(columns: Sequence[str], lines: Sequence[tuple[Line, Seeds]]) -> list[dict[str, Any]]:
-    """JSON document of a table or bar chart: every seed's values, keys, protocol fields and run folders."""
+    """JSON document of a table or bar chart: values of all seeds, keys, protocol fields and run folders."""
     return [
         {
             "model": row.line.model.label,

@@ -1,6 +1,6 @@
-"""Numbers and claims that Sanyal et al. 2020 print of classifiers: sections 3, 5.1 and 5.2, appendix D.
+"""Numbers and claims about classifiers in Sanyal et al. 2020: sections 3, 5.1 and 5.2, appendix D.
 
-Most bar charts have no printed numbers. An order that the text claims is a `Claim`, to be compared with our runs.
+Most bar charts have no printed numbers. Orders of models that the text claims are `Claim`s, compared with our runs.
 """
 
 import itertools
@@ -40,9 +40,9 @@ RANDOM = "data.labels=random"
 SLOWLY = "train.learning_rate=0.01"
 FAST = "train.learning_rate=0.1"
 DECAYS = {"WD": "train.weight_decay=0.0005", "no WD": "train.weight_decay=0.0"}
-TWICE = 2  # times the epochs for the given labels: footnote 7
-EARLY = 200 / 300  # footnote 8: Table 1 is of 200 epochs; the recipes of ResNet-110 and AlexNet have 300
-SOON = 50 / 200  # of WideResNet's epochs, in Table 6
+TWICE = 2  # factor on the epochs of clean labels, footnote 7
+EARLY = 200 / 300  # Table 1 has 200 epochs, footnote 8; the recipes of ResNet-110 and AlexNet have 300
+SOON = 50 / 200  # Table 6 has 50 epochs; the recipe of WideResNet has 200
 
 Changes = tuple[str, ...]
 NOTHING: Mapping[str, str] = {}
@@ -67,7 +67,7 @@ def _lines(
     """Lines for every method, with a section for each architecture.
 
     Args:
-        changes: of the recipe, by architecture.
+        changes: overrides of the recipe, by architecture.
         resnet: printed test accuracies of ResNets, by method.
     """
     return tuple(
@@ -100,7 +100,7 @@ def _section(
     epochs: float = 1,
     protocol: Mapping[str, str] = NOTHING,
 ) -> tuple[Line, ...]:
-    """Section of a table. printed: values of all columns, by method."""
+    """Lines of a table's section; `printed` has the values of all columns, by method."""
     return tuple(
         Line(
             _model(architecture, method, changes, epochs),
@@ -113,14 +113,14 @@ def _section(
 
 
 def _with(decay: str, *methods: str) -> list[str]:
-    """Labels of `_decayed`."""
+    """Labels that `_decayed` gives to methods."""
     return [f"{method}, {decay}" for method in methods]
 
 
 def _orders(
     text: str, columns: str | Iterable[str], smaller: Sequence[str], larger: Sequence[str], *panels: str
 ) -> tuple[Claim, ...]:
-    """Claims that each of the models `smaller` is below each of `larger`."""
+    """Claims that each model of `smaller` is below each model of `larger`."""
     return tuple(
         Claim(text, value_of(COLUMNS[column].key), one, other, panels, column)
         for column in ((columns,) if isinstance(columns, str) else columns)
@@ -180,13 +180,13 @@ LARGE_RATE = (
 
 
 def _networks(*architectures: str) -> dict[str, str]:
-    """Protocol entry that names networks, a single one with its number of parameters."""
+    """Protocol entry with the names of networks; a single one has its number of parameters."""
     names = [NETWORKS[name] for name in architectures]
     return {"network": names[0] if len(names) == 1 else ", ".join(name.partition(",")[0] for name in names)}
 
 
 def _stopping(alexnet: float, *architectures: str) -> dict[str, Changes]:
-    """Recipes that stop at a training accuracy of 0.99; AlexNet at another, which it reaches with SRN-30."""
+    """Recipes that stop at training accuracy 0.99, for AlexNet at `alexnet`, which it reaches with SRN-30."""
     accuracies = dict.fromkeys(architectures, 0.99) | {"AlexNet": alexnet}
     return {name: (f"train.stop_accuracy={accuracies[name]}",) for name in architectures}
 
@@ -338,7 +338,7 @@ FIGURES: dict[str, PaperFigure] = {
         ("complexity",),
         {
             (name, f"complexity/{measure}"): (VANILLA,)
-            for name in ("ResNet", "DenseNet")  # the paper draws it for WideResNet
+            for name in ("ResNet", "DenseNet")  # the paper draws Vanilla for WideResNet
             for measure in ("spec_l1", "spec_fro")
         },
         "Drawn is the first seed of each, without Vanilla where the paper leaves it out as too far to the right. "

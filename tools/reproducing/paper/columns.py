@@ -6,7 +6,8 @@ from typing import NamedTuple
 class Column(NamedTuple):
     """One value of a model.
 
-    metric: evaluated for it; "" if the training log holds the value. key: regular expression of its key in a report.
+    metric: metric to evaluate; "" if the training log has the value.
+    key: regular expression of its key in a report.
     better: "higher" or "lower".
     """
 

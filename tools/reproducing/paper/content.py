@@ -1,4 +1,4 @@
-"""Parts of tables and figures. paper.py holds those of the paper's GANs, paper_classifiers.py of its classifiers."""
+"""Types of tables, figures and their parts; gans.py and classifiers.py have the paper's."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,7 +11,11 @@ Model = GanModel | ClassifierModel
 
 
 class Line(NamedTuple):
-    """One line of a table. printed: by column. protocol: conditions that differ from the table's, by name."""
+    """One line of a table.
+
+    printed: printed values by column.
+    protocol: conditions that differ from the table's, by name.
+    """
 
     model: Model
     printed: Mapping[str, str]
@@ -22,7 +26,9 @@ class Line(NamedTuple):
 class Claim(NamedTuple):
     """Statement of the paper that one model's measure is smaller than another's.
 
-    smaller, larger: labels of models. panels: titles it applies to; none: all. of: the column, where there are several.
+    smaller, larger: labels of models.
+    panels: titles of the panels that the claim is about; empty: all.
+    of: column, if there are several.
     """
 
     text: str
@@ -34,7 +40,7 @@ class Claim(NamedTuple):
 
 
 class PaperTable(NamedTuple):
-    """A table. protocol: conditions of the paper's numbers, by name, as far as they are stated."""
+    """A table; `protocol` has the stated conditions of the paper's numbers, by name."""
 
     title: str
     columns: tuple[str, ...]
@@ -47,7 +53,9 @@ class PaperTable(NamedTuple):
 class HistogramFigure(NamedTuple):
     """Histograms.
 
-    kinds: keys of evaluation.reporting.histograms.NAMES. panels: models by panel title. metrics: evaluated for it.
+    kinds: keys of evaluation.reporting.histograms.NAMES.
+    panels: models by panel title.
+    metrics: metrics to evaluate.
     omitted: labels that the paper does not draw, by panel and kind.
     """
 
@@ -62,7 +70,7 @@ class HistogramFigure(NamedTuple):
 
 
 class CurveFigure(NamedTuple):
-    """A loss over the steps, from training logs. key: name of the loss there."""
+    """A loss over the steps, from training logs; `key` is its name there."""
 
     title: str
     key: str
@@ -72,7 +80,7 @@ class CurveFigure(NamedTuple):
 
 
 class SampleFigure(NamedTuple):
-    """Grids of generated images, unselected. paper: how the paper selected its images."""
+    """Grids of unselected generated images; `paper` says how the paper selected its images."""
 
     title: str
     panels: Mapping[str, tuple[Model, ...]]
@@ -80,7 +88,7 @@ class SampleFigure(NamedTuple):
 
 
 class BarFigure(NamedTuple):
-    """Bar chart: a bar for each line, a panel for each section and column."""
+    """Bar chart with one bar per line and one panel per section and column."""
 
     title: str
     columns: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""What Sanyal et al. 2020 print of their GAN experiments: section 5.3, appendices E and F.
+"""Numbers and claims about GANs in Sanyal et al. 2020: section 5.3, appendices E and F.
 
-Numbers stand here as they are printed. Orders that a text claims are `Claim`s, which our runs confirm or not.
+Numbers are given as printed. Orders of models that the text claims are `Claim`s, compared with our runs.
 """
 
 import itertools
@@ -33,14 +33,14 @@ INCEPTION = {
     "seeds": "not stated",
 }
 UNSTATED_C = {"networks": f"{INCEPTION['networks']}, c not stated"}
-"""Of lines that say "SRN-GAN" only."""
+"""Conditions of lines that say only "SRN-GAN"."""
 ON_CIFAR10 = {"data": "CIFAR-10"} | INCEPTION
 QUOTED = {
     "iterations": "not stated there; quoted from Miyato et al. 2018",
     "networks": "of Miyato et al. 2018, not trained anew",
     "images": "of Miyato et al. 2018, who print FID 21.7 for SN-GAN",
 }
-"""Of the lines that a footnote of Table 2 says are not the paper's own."""
+"""Conditions of the lines in Table 2 that its footnote marks as quoted."""
 DIVERGENCE = INCEPTION | {
     "extractor": "critic of 100,000 updates",
     "images": "10,000 real (test; CelebA: train), 1,000,000 generated",
@@ -88,7 +88,7 @@ TABLES = {
 
 
 def _orders(text: str, measure: Measure, *models: GanModel) -> tuple[Claim, ...]:
-    """Each model's measure is smaller than the next one's."""
+    """Claims that each model's measure is smaller than the next one's."""
     pairs = itertools.pairwise(models)
     return tuple(Claim(text, measure, smaller.label, larger.label) for smaller, larger in pairs)
 
