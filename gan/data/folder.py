@@ -123,7 +123,9 @@ def arrange(paths: Iterable[str], where: str) -> dict[str, list[Entry]]:
         return {"train": _arrange_split(images, where)}
     for path, names in images.items():
         if names[0] not in found or len(names) == 1:
-            raise DataError(f"data.root: {where} has the split folder {min(found)}/, but {path} is outside of it; move this image")
+            raise DataError(
+                f"data.root: {where} has the split folder {min(found)}/, but {path} is outside of it; move this image"
+            )
     if {"val", "valid"} <= found:
         raise DataError(f"data.root: {where} has val/ and valid/; keep one of them")
     if "test" in found:
@@ -171,7 +173,7 @@ def _in_outer_folder(images: Collection[tuple[str, ...]]) -> bool:
 
 def _missing_split(where: Path, split: str, entries: dict[str, list[Entry]]) -> str:
     present = " and ".join(sorted(entries, reverse=True))
-    return f"data.root: {where} has no {split} split, only {present}; sort the images into train/<class>/ and test/<class>/"
+    return f"data.root: {where} has no {split} split, only {present}; put the images into train/<class>/, test/<class>/"
 
 
 def _find_reader(where: Path) -> Reader:

@@ -71,7 +71,7 @@ def normalize(network: nn.Module, choice: str, **settings: float | int | str) ->
     unknown = set(settings) - {*normalization.settings, "update"}
     if unknown:
         accepted = ", ".join((*normalization.settings, "update"))
-        raise ValueError(f"normalization {choice}: unknown setting {', '.join(sorted(unknown))}, expected only {accepted}")
+        raise ValueError(f"normalization {choice}: unknown {', '.join(sorted(unknown))}, expected only {accepted}")
     if normalization.apply is None:
         return network
     undo: list[Callable[[], None]] = []

@@ -109,7 +109,7 @@ def test_classes_without_splits_are_train(kind: str, tmp_path: Path) -> None:
     assert (data.classes, values(data), data.labels.tolist()) == (("a", "b"), [2, 1], [0, 1])
     with pytest.raises(DataError) as error:
         read(root, "test")
-    assert "has no test split, only train; sort the images into train/<class>/ and test/<class>/" in str(error.value)
+    assert "has no test split, only train; put the images into train/<class>/, test/<class>/" in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["directory", ".zip", ".tar.xz"])
@@ -139,7 +139,7 @@ def test_layouts_that_are_read(case: str, tmp_path: Path) -> None:
 def test_only_a_test_split(tmp_path: Path) -> None:
     root = store({"test/b/1.png": png(1), "test/a/2.png": png(2)}, tmp_path, "directory")
     assert read(root, "test").classes == ("a", "b")
-    with pytest.raises(DataError, match=r"has no train split, only test; sort the images into train/"):
+    with pytest.raises(DataError, match=r"has no train split, only test; put the images into train/"):
         read(root)
 
 

@@ -657,7 +657,7 @@ WRONG = {
     "c nan": (lambda: stable_rank_norm(nn.Linear(3, 3), c=float("nan")), "c: got nan"),
     "scale inf": (lambda: bidirectional_spectral_norm(nn.Linear(3, 3), scale=float("inf")), "scale: got inf"),
     "scale nan": (lambda: spectral_norm(nn.Linear(3, 3), scale=float("nan")), "scale: got nan"),
-    "setting of another": (lambda: normalize(nn.Linear(3, 3), "wgan_gp", c=0.5), "wgan_gp: unknown setting c, expected only"),
+    "setting of another": (lambda: normalize(nn.Linear(3, 3), "wgan_gp", c=0.5), "wgan_gp: unknown c, expected only"),
 }
 
 
