@@ -1,4 +1,4 @@
-"""The commands, called in this process, and what their results are to be."""
+"""Calls of the commands in this process, and checks of their results."""
 
 from click.testing import CliRunner, Result
 
@@ -18,16 +18,18 @@ COMMANDS = {
 
 
 def call(command: str, *arguments: object) -> Result:
+    """Calls a command with arguments."""
     return CliRunner().invoke(COMMANDS[command], [str(argument) for argument in arguments], prog_name=command)
 
 
 def done(result: Result) -> Result:
+    """Asserts that a command succeeded."""
     assert result.exit_code == 0, result.output
     return result
 
 
 def refused(result: Result, *parts: str) -> None:
-    """Exit status 2 and an error that holds these parts; no traceback."""
+    """Asserts exit status 2 and an error that contains these parts, without a traceback."""
     assert result.exit_code == 2, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output

@@ -1,4 +1,4 @@
-"""Small configurations and runs for the tests."""
+"""Fixtures: small configurations, data and runs."""
 
 import shutil
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from gan.data.packed import pack
 
 Train = Callable[..., Result]
 
-# The same examples in every run: a failure is about the change at hand. `--hypothesis-profile=thorough` explores.
+# The same examples in every run, so that a failure comes from the change at hand; "thorough" searches for new ones.
 settings.register_profile(
     "repeatable",
     derandomize=True,
@@ -30,7 +30,7 @@ settings.load_profile("repeatable")
 
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's caches, or finds weights that happen to lie on the machine."""
+    """Hides the user's caches and any weights on the machine from every test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.getbasetemp() / "torch"))
     monkeypatch.delenv("INCEPTION_WEIGHTS", raising=False)
@@ -39,7 +39,7 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 
 @pytest.fixture(scope="session")
 def small_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """600 training and 300 test images of `shapes`, drawn once and packed."""
+    """Packed data set of 600 training and 300 test images of `shapes`."""
     splits = {}
     for split, count in (("train", 600), ("test", 300)):
         drawn = load_images("shapes", root="", split=split, image_size=32, crop=0, resize="none", download=False)
@@ -50,17 +50,18 @@ def small_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def smoke(small_shapes: Path) -> Callable[..., Config]:
-    """configs/smoke.yaml on few images, with overrides."""
+    """Loads configs/smoke.yaml on few images, with overrides."""
     return lambda *overrides: load_config("smoke", [f"data.root={small_shapes}", *overrides])
 
 
 @pytest.fixture
 def train(tmp_path: Path, small_shapes: Path) -> Train:
-    """Runs gan-train on the smoke configuration in `tmp_path / run`; further arguments as on the command line."""
+    """Runs gan-train on the smoke configuration in `tmp_path / run`; further arguments are the command's."""
     return lambda run, *arguments: train_smoke(small_shapes, tmp_path / run, *arguments)
 
 
 def train_smoke(small_shapes: Path, run: Path, *arguments: object) -> Result:
+    """Runs gan-train on the smoke configuration."""
     return call(
         "gan-train", "--config=smoke", f"--set=data.root={small_shapes}", "--device=cpu", f"--run={run}", *arguments
     )
@@ -68,9 +69,9 @@ def train_smoke(small_shapes: Path, run: Path, *arguments: object) -> Result:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Callable[..., Path]:
-    """A run of the smoke configuration with these settings, trained when first asked for; tests only read it.
+    """Returns a run of the smoke configuration with these settings, trained at the first call; must not be changed.
 
-    Ask before patching anything that trains: others get the same run.
+    Call it before patching anything that affects training, because the run is shared.
     """
     made: dict[tuple[str, ...], Path] = {}
 
@@ -86,5 +87,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Cal
 
 @pytest.fixture
 def copied(trained: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
-    """A copy of a trained run in `tmp_path / run`, to be changed or added to."""
+    """Copies a trained run to `tmp_path / run`, where a test may change it."""
     return lambda run, *settings: shutil.copytree(trained(*settings), tmp_path / run)

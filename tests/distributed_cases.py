@@ -1,6 +1,6 @@
-"""What test_distributed.py computes alone and in two processes: `torchrun ... distributed_cases.py FOLDER`.
+"""Computations that test_distributed.py runs alone and in two processes: `torchrun ... distributed_cases.py FOLDER`.
 
-Each process writes what it got in each case to FOLDER/<case>-<rank>.pt.
+Each process writes its result of each case to FOLDER/<case>-<rank>.pt.
 """
 
 import copy
@@ -38,8 +38,8 @@ COUNTS = (3, 4, 9, 20)
 
 
 def make_trainer(case: str, data: Path, processes: Processes, *overrides: str) -> Trainer:
-    """The smoke configuration with averaging and flips."""
-    d_steps = 2 if case == "sn" else 1  # the time is limited
+    """Trainer of the smoke configuration with averaging and flips."""
+    d_steps = 2 if case == "sn" else 1  # keeps the test short
     fixed = [f"data.root={data}", "train.ema_decay=0.9", "train.flip=true", f"train.d_steps={d_steps}"]
     config = load_config("smoke", [*fixed, *CASES[case], *overrides])
     state = build.build_state(config)
@@ -51,7 +51,7 @@ def make_trainer(case: str, data: Path, processes: Processes, *overrides: str) -
 
 @contextmanager
 def in_float64() -> Iterator[None]:
-    """Inside, what is float32 in training is float64, so that rounding hides no error."""
+    """Context in which training uses float64 in place of float32, so that rounding hides no error."""
     torch.set_default_dtype(torch.float64)
     try:
         with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
@@ -61,7 +61,7 @@ def in_float64() -> Iterator[None]:
 
 
 def first_gradients(trainer: Trainer) -> dict[str, Any]:
-    """Results of the first step of both networks: logged values and every parameter's gradient."""
+    """Logged values and gradients of all parameters in the first step of both networks."""
     state, mean = trainer.state, trainer.processes.mean
     scalars = [mean(generator_step(trainer, 0)).view(1)]
     gradients = {f"generator.{name}": value.grad for name, value in state.generator.named_parameters()}
@@ -72,14 +72,14 @@ def first_gradients(trainer: Trainer) -> dict[str, Any]:
 
 
 def train(trainer: Trainer, until: int) -> dict[str, Any]:
-    """The state after so many steps, a copy."""
+    """Trains to step `until`; returns a copy of the state."""
     while trainer.state.step < until:
         trainer.train_step()
     return copy.deepcopy(trainer.state.state_dict())
 
 
 def resume(case: str, data: Path, processes: Processes, half: dict[str, Any]) -> dict[str, Any]:
-    """The state at the end, from one half-way; in float64."""
+    """Resumes from the state `half` in float64; returns the final state."""
     with in_float64():
         trainer = make_trainer(case, data, processes)
         trainer.state.load_state_dict(half)
@@ -87,11 +87,11 @@ def resume(case: str, data: Path, processes: Processes, half: dict[str, Any]) ->
 
 
 IN_FLOAT32 = ("srn-conditional-r1", "wgan_gp-conditional")
-"""Cases that train to the end in float32, too: one of each kind, for the time is limited."""
+"""Cases that also train to the end in float32: one of each kind, to keep the test short."""
 
 
 def run(case: str, data: Path, processes: Processes) -> dict[str, Any]:
-    """First gradients, and the state at the end; in float64 that half-way, too."""
+    """First gradients and final states in float32 and float64, and the float64 state half-way."""
     result = {"float32": first_gradients(make_trainer(case, data, processes))}
     if case in IN_FLOAT32:
         result["end in float32"] = train(make_trainer(case, data, processes), STEPS)
@@ -104,7 +104,7 @@ def run(case: str, data: Path, processes: Processes) -> dict[str, Any]:
 
 
 def batch_norms(processes: Processes) -> dict[str, dict[str, Any]]:
-    """Three kinds of batch norm over a batch of 8: this process's outputs, gradients, and running statistics."""
+    """This process's outputs, gradients and running statistics of three kinds of batch norm over a batch of 8."""
     x, weights = torch.randn(2, 8, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
     labels, share, found = torch.arange(8) % 2, processes.share, {}
     for norm in (BatchNorm(3), ConditionalBatchNorm(3, 2), nn.BatchNorm2d(3, momentum=None, affine=False)):
@@ -126,7 +126,7 @@ def batch_norms(processes: Processes) -> dict[str, dict[str, Any]]:
 
 
 def raised(call: Callable[[], object]) -> str:
-    """The sentence that a call ends with."""
+    """Type and text of the error that a call raises, "" if it raises none."""
     try:
         call()
     except (UserError, EvaluationError) as error:
@@ -135,11 +135,12 @@ def raised(call: Callable[[], object]) -> str:
 
 
 def refuse(error: Exception) -> None:
+    """Raises the error."""
     raise error
 
 
 def answers(processes: Processes) -> dict[str, Any]:
-    """Results in this process of `Processes` and from evaluation's sharing."""
+    """This process's results of `Processes` and of evaluation's shared functions."""
     rank, first = processes.rank, processes.first
     stop = processes.agreed(lambda step: "signal 15" if step == 3 and rank else "")
     return {
@@ -161,7 +162,7 @@ def answers(processes: Processes) -> dict[str, Any]:
 
 
 def equalized(data: Path, processes: Processes) -> dict[str, Any]:
-    """A state after a step that all but the first process had spoilt before it was made equal."""
+    """State after `Processes.equalize_`, which all processes but the first had overwritten before."""
     trainer = make_trainer("srn-conditional-r1", data, processes)
     trainer.train_step()
     if not processes.is_first:
@@ -172,7 +173,7 @@ def equalized(data: Path, processes: Processes) -> dict[str, Any]:
 
 
 def diverged(data: Path, processes: Processes) -> str:
-    """The end of a run in which the last process alone has a loss that is not finite."""
+    """Error of a step in which only the last process has a loss that is not finite."""
     trainer = make_trainer("sn", data, processes)
     if processes.rank == processes.count - 1:
         loss = trainer.iteration.loss
@@ -184,6 +185,7 @@ def diverged(data: Path, processes: Processes) -> str:
 
 
 def main(folder: Path) -> None:
+    """Runs all cases in this process and writes the results."""
     data = folder / "data"
     with started(torch.device("cpu")) as processes:
         for case in CASES:

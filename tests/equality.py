@@ -1,4 +1,4 @@
-"""Equal states, logs and networks of two runs."""
+"""Comparison of states and logs of two runs."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def same(one: Any, other: Any, place: str = "state") -> None:
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl, without what depends on the clock."""
+    """Lines of metrics.jsonl without the values that depend on the clock."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     clock = {"images_per_second", "data_share"}
     return [{key: value for key, value in record.items() if key not in clock} for record in records]

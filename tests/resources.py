@@ -1,4 +1,4 @@
-"""Trains in its own process and prints the resources used as JSON; see test_resources.py."""
+"""Trains in a new process and prints the resources used as JSON; see test_resources.py."""
 
 import gc
 import json
@@ -23,18 +23,18 @@ from gan.training.state import TrainState
 from gan.training.trainer import Trainer
 
 NUM_IMAGES = 50_000
-"""As CIFAR-10."""
+"""Number of training images of CIFAR-10."""
 
 
 def memory(what: str) -> int:
-    """VmRSS, now, or VmHWM, at most so far, of this process in bytes."""
+    """Memory of this process in bytes: VmRSS is the current, VmHWM the peak value."""
     found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
 
 
 def size_of_outputs(network: nn.Module, *inputs: Tensor) -> int:
-    """Bytes of what every layer of one forward pass returns."""
+    """Total bytes of the outputs of all layers in one forward pass."""
     sizes: list[int] = []
     handles = [
         module.register_forward_hook(lambda module, given, output: sizes.append(output.nbytes))
@@ -62,7 +62,7 @@ def arithmetic(state: TrainState, data: ImageData, z_dim: int, fakes: int) -> di
 
 
 def train_cifar(folder: Path, device: str, channels: str, steps: str) -> dict[str, Any]:
-    """Some steps and a checkpoint of configs/cifar10_srn70.yaml at a width, on noise; bytes."""
+    """Memory in bytes of some steps and a checkpoint of configs/cifar10_srn70.yaml at a width, on noise."""
     if device == "cpu":
         keep_freed_memory()
     overrides = [f"generator.channels={channels}", f"discriminator.channels={int(channels) // 2}"]
@@ -87,16 +87,16 @@ def train_cifar(folder: Path, device: str, channels: str, steps: str) -> dict[st
 
 
 def open_files() -> list[str]:
-    """Names of the files that this process has open, except TensorBoard's, which its thread opens for every write."""
+    """Names of the open files of this process, without TensorBoard's, which its thread opens for every write."""
     found = []
     for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # that of the listing itself, which is closed by now
+        with suppress(OSError):  # the descriptor of the listing itself is closed by now
             found.append(str(descriptor.readlink()))
     return sorted(name for name in found if not Path(name).name.startswith("events."))
 
 
 def train_long(folder: Path, root: str, steps: str) -> list[dict[str, Any]]:
-    """The smoke configuration with evaluations; memory, tensors, open files, threads after each fifth of the steps."""
+    """Trains the smoke configuration with evaluations; returns the resources in use after each fifth of the steps."""
     counts: list[dict[str, Any]] = []
     write = Logger.line
 

@@ -1,4 +1,4 @@
-"""Rules of docs/design.md on which module may import which, checked by reading the imports."""
+"""Tests of the import rules in docs/design.md and of limits on the size of modules and functions."""
 
 import ast
 import subprocess

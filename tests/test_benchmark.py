@@ -1,4 +1,4 @@
-"""tools/benchmark.py: every command runs and writes what it says; no time is compared with anything."""
+"""Tests of tools/benchmark.py: every command runs and reports its variants; no times are compared."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""keep_best: the best checkpoint of a run by a named value, across interruptions, of one protocol only."""
+"""Tests of train.keep_best: the best checkpoint by a named value, across interruptions, within one protocol."""
 
 import json
 from collections.abc import Callable

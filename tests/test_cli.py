@@ -1,4 +1,4 @@
-"""The commands as people type them: help, dry runs, errors in one sentence."""
+"""Tests of the command lines: help, dry runs, outputs, error messages."""
 
 import json
 import shutil

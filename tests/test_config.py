@@ -1,4 +1,4 @@
-"""gan.config: strict, typed, and telling people where they went wrong."""
+"""Tests of gan.config: strict types, and errors that name the place and the expected value."""
 
 import re
 import subprocess

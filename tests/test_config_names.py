@@ -1,4 +1,4 @@
-"""The 134 names of configurations from when every combination was a file: each is still there, under some form."""
+"""Tests that the 134 configuration names of earlier versions still exist in some form, with the same settings."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""Every installed configuration and variant, narrowed: it trains ten steps, resumes bit for bit, evaluates, samples."""
+"""Tests of all installed configurations and variants with narrow networks: training, resuming, evaluation, samples."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""What ends a run ends it with one sentence, and what it had is whole: kills, full disks, lost folders, damage, two at
-once. tools/torture.py does the same at random."""
+"""Tests of crashes: kills, full disks, lost folders, damaged files, concurrent runs. Each ends with a one-line error
+and intact files. tools/torture.py does the same at random."""
 
 import copy
 import errno

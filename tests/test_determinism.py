@@ -1,4 +1,4 @@
-"""--deterministic: the flags it sets and restores, its errors, and equal bits of two runs on a GPU."""
+"""Tests of --deterministic: flags set and restored, errors, and bitwise equal runs on a GPU."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Several processes are one: losses, gradients, states, evaluations; and how they end. CPU and gloo only."""
+"""Tests that several processes train and evaluate as one does, and of their termination. CPU and gloo only."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Examples in README and docs run as shown, and the pages list every setting and name."""
+"""Tests that the examples in README and docs run, and that the pages list every setting and name."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The run engine from Python, and what both kinds of runs share."""
+"""Tests of the run engine from Python, and of parts shared by GANs and classifiers."""
 
 import json
 from collections.abc import Callable

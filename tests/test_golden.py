@@ -1,4 +1,4 @@
-"""Files of earlier versions are read, forever."""
+"""Tests that files of earlier versions remain readable."""
 
 import json
 import shutil

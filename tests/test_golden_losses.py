@@ -1,4 +1,4 @@
-"""The losses of ten steps per normalization are what they were: tests/golden/losses.json."""
+"""Tests that the losses of ten steps per normalization equal tests/golden/losses.json."""
 
 import importlib.util
 import json

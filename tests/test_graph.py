@@ -1,8 +1,8 @@
-"""gan.training.graph: the fast step has the inputs and the results of the plain step.
+"""Tests of gan.training.graph: the fast step has the inputs and results of the plain step.
 
-On a CPU the operations that a CUDA graph would hold run one by one. With the plain step's optimizers fused and its
-weights normalized together, as a graph has them, both run the same operations, so states are equal bit for bit;
-without, they differ by rounding. The learning rate of EXACT is a power of two, exact in float32, as a graph reads it.
+On a CPU the operations that a CUDA graph would replay run eagerly. If the plain step uses fused optimizers and batched
+normalization as the graph does, both run the same operations and states are equal bit for bit; otherwise they differ by
+rounding. The learning rate of EXACT is a power of two, exact in float32, because the graph reads it as float32.
 """
 
 import copy

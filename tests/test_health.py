@@ -1,4 +1,4 @@
-"""gan.training.health and what follows it: signs of a collapse, alarms, and another attempt after a divergence."""
+"""Tests of gan.training.health: signs of a collapse, alarms, and retries after a divergence."""
 
 import json
 from collections.abc import Callable

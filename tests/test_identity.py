@@ -1,4 +1,4 @@
-"""Settings without effect: left out of identities and differences, never refused, and as the registries say."""
+"""Tests that settings without effect are left out of identities and differences, but never refused."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""gan.runs.logger: what a run leaves behind and tells."""
+"""Tests of gan.runs.logger: log files and printed lines."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""gan.losses in closed form."""
+"""Tests of gan.losses against closed forms."""
 
 import math
 

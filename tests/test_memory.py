@@ -1,4 +1,4 @@
-"""gan.runtime.memory keeps freed memory where glibc allows it."""
+"""Tests that gan.runtime.memory keeps freed memory with glibc."""
 
 import os
 import platform

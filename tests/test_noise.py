@@ -1,4 +1,4 @@
-"""gan.noise and gan.pixels."""
+"""Tests of gan.noise and gan.pixels."""
 
 import math
 

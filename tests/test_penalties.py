@@ -1,4 +1,4 @@
-"""Penalties in training: the value added to the discriminator's loss, its inputs, and the state it leaves unchanged."""
+"""Tests of penalties in training: the value added to the discriminator's loss, their inputs, unchanged state."""
 
 from collections.abc import Callable
 from dataclasses import replace

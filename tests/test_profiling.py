@@ -1,4 +1,4 @@
-"""--profile: a trace is written, its top is told, and the run stays what it was."""
+"""Tests of --profile: a trace is written, its most expensive parts are printed, and the run is unchanged."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""tools/reproduce.py: what tables and figures need, nothing twice, paper and ours side by side."""
+"""Tests of tools/reproduce.py on GANs: planned runs, no repeated work, the paper's values beside ours."""
 
 import importlib
 import json

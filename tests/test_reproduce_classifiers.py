@@ -1,4 +1,4 @@
-"""tools/reproduce.py on classifiers: the paper's settings at every scale, nothing twice, intervals, claims."""
+"""Tests of tools/reproduce.py on classifiers: settings at every scale, no repeated work, intervals, claims."""
 
 import importlib
 import json

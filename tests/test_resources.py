@@ -1,4 +1,4 @@
-"""A run of CIFAR-10's size stays within its memory, long runs do not grow, and no run leaves threads or processes."""
+"""Tests of resources: memory at CIFAR-10's size, no growth in long runs, no leftover threads or processes."""
 
 import json
 import os

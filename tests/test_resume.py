@@ -1,4 +1,4 @@
-"""Interrupted and resumed equals uninterrupted, tensor by tensor; and what happens to damaged checkpoints."""
+"""Tests that resumed runs equal uninterrupted ones, tensor by tensor, and of damaged checkpoints."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Sampling policies: labels, truncation, standing statistics and what they leave behind; paths between latents."""
+"""Tests of sampling: labels, truncation, standing statistics and their restoration, paths between latents."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Several runs at once: what is planned, that each is the run it would be alone, and how they end."""
+"""Tests of several parallel runs: the plan, equality with single runs, and termination."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""Help and errors that need no registry come before torch, numpy and matplotlib are loaded."""
+"""Tests that help and errors that need no registry load neither torch, numpy nor matplotlib."""
 
 import subprocess
 import sys

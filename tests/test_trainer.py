@@ -1,4 +1,4 @@
-"""gan.training.trainer and gan.build: the recipe, step by step."""
+"""Tests of gan.training.trainer and gan.build: the training recipe, step by step."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""gan-train-classifier and gan-eval-classifier as people type them: runs, resumption, reports, refusals."""
+"""Tests of gan-train-classifier and gan-eval-classifier: runs, resuming, reports, errors."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""evaluation.generalization on gan.models.classifiers: what normalization fixes, the measures see."""
+"""Tests of evaluation.generalization on gan.models.classifiers: measures reflect each normalization's constraint."""
 
 import math
 

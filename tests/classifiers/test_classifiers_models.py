@@ -1,4 +1,4 @@
-"""gan.models.classifiers: parameter counts, blocks against torchvision, normalization of every layer."""
+"""Tests of gan.models.classifiers: parameter counts, blocks against torchvision, normalization of every layer."""
 
 import copy
 

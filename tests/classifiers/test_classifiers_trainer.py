@@ -1,4 +1,4 @@
-"""Training of classifiers: the paper's recipes, one update by hand, exact resume, what it can learn."""
+"""Tests of classifier training: the paper's recipes, one update by hand, exact resume, memorization."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Random crops and random labels."""
+"""Tests of random crops and random labels."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Batch k is a function of (seed, k)."""
+"""Tests that batch k is a function of (seed, k)."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Directories, zips and tars, in every layout that is read and every one that is refused."""
+"""Tests of reading folders, zip and tar archives: supported and refused layouts."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Decoding an image file's bytes into a square of uint8."""
+"""Tests of decoding an image file into a square of uint8 pixels."""
 
 import io
 import warnings

@@ -1,4 +1,4 @@
-"""ImageData's checks and fingerprint, and the registry."""
+"""Tests of ImageData's checks and fingerprint, and of the registry."""
 
 import hashlib
 import inspect

@@ -1,4 +1,4 @@
-"""Packing, mapping, and every way in which a packed data set can be wrong; the command that packs."""
+"""Tests of packed data sets: packing, memory mapping, damage, and the command."""
 
 import importlib.util
 import json

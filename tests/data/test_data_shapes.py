@@ -1,4 +1,4 @@
-"""Drawn shapes: pure in (seed, index), in the picture, in contrast, told apart."""
+"""Tests of drawn shapes: functions of (seed, index), inside the image, with contrast, distinguishable."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""CIFAR and CelebA: small files of the published layout, and every way in which they can be absent."""
+"""Tests of CIFAR and CelebA on small files of the published layout, and of missing files."""
 
 import hashlib
 import io

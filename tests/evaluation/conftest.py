@@ -1,4 +1,4 @@
-"""Small data: drawn images of two kinds, a trained classifier, and Inception weights from a seed."""
+"""Fixtures: drawn images of two classes, a trained classifier, and random Inception weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from evaluation import Sources, build_extractor
 
 
 def draw_images(count: int, seed: int, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
-    """A bright square on a dark ground (class 0) or a dark one on a bright ground (class 1), with noise, uint8."""
+    """Noisy uint8 images of a bright square on dark ground, class 0, or a dark square on bright ground, class 1."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 2
     images = torch.randint(0, 60, (count, 3, side, side), generator=generator)
@@ -58,7 +58,7 @@ def pixels():
 
 @pytest.fixture(scope="session")
 def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of torch-fidelity's own network, He-initialised so that features neither vanish nor explode."""
+    """File of He-initialized weights for torch-fidelity's network, with which features neither vanish nor explode."""
     file = tmp_path_factory.mktemp("weights") / "random-inception.pth"
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *_, **__: {})

@@ -1,4 +1,4 @@
-"""Pages as a parser and as a real browser see them; the browser has no window and is spoken to through a pipe."""
+"""HTML pages read by a parser and by a headless browser, which is controlled through a pipe."""
 
 import fcntl
 import itertools
@@ -18,7 +18,7 @@ HOSTILE = "</code><script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;$
 
 
 class Visit(NamedTuple):
-    """What happened while a page was open: the answer to a question, addresses asked for, messages of the console."""
+    """Record of an open page: value of the evaluated expression, requested addresses, console messages."""
 
     answer: Any
     requests: list[str]
@@ -26,16 +26,17 @@ class Visit(NamedTuple):
 
 
 def find_browser() -> str | None:
+    """Path of an installed Chromium or Chrome, None without one."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
 class Browser:
-    """One process; pages are opened one after the other."""
+    """Browser process that opens pages one after the other."""
 
     def __init__(self, path: str, profile: Path) -> None:
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
-        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_browser, from_browser)]  # out of the way of 3 and 4
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_browser, from_browser)]  # not 3 and 4
         os.close(to_browser)
         os.close(from_browser)
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
@@ -75,6 +76,7 @@ class Browser:
         return Visit(result["result"]["value"], [request["url"] for request in sent], [json.dumps(one) for one in said])
 
     def close(self) -> None:
+        """Ends the browser process."""
         os.close(self._out)
         os.close(self._in)
         self.process.terminate()
@@ -93,16 +95,16 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            assert select.select([self._in], [], [], PATIENCE)[0], f"the browser said nothing for {PATIENCE} s"
+            assert select.select([self._in], [], [], PATIENCE)[0], f"no answer from the browser within {PATIENCE} s"
             more = os.read(self._in, 1 << 16)
-            assert more, "the browser has gone"
+            assert more, "the browser has ended"
             self._buffer += more
         text, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(text)
 
 
 class Parts(HTMLParser):
-    """Tags, addresses and handlers of a page, as a parser sees them."""
+    """Tags, addresses, event handlers and text of a parsed page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

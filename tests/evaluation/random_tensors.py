@@ -1,4 +1,4 @@
-"""Random features, images and networks that depend on a seed alone."""
+"""Random features, images and networks, determined by a seed."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def noise(count: int, seed: int, low: int = 0, high: int = 256, side: int = 8) -
 
 
 def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
-    """A network whose weights depend on the seed alone."""
+    """Network whose random weights are determined by the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()

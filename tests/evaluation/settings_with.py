@@ -1,4 +1,4 @@
-"""Settings with some of them changed."""
+"""Changed copies of settings."""
 
 from typing import Any, TypeVar
 
@@ -8,7 +8,7 @@ Some = TypeVar("Some", bound=Section)
 
 
 def settings_with(settings: Some, **changes: Any) -> Some:
-    """Returns settings with others, checked; "nd__steps" stands for nd.steps."""
+    """Returns a validated copy with changes; "nd__steps" stands for nd.steps."""
     content = settings.model_dump()
     for name, value in changes.items():
         section, _, field = name.rpartition("__")

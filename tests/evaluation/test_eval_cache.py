@@ -1,4 +1,4 @@
-"""The cache of features of real images: content-addressed, checksummed, safe between processes."""
+"""Tests of the cache of real images' features: content addresses, checksums, concurrent processes."""
 
 import multiprocessing
 from dataclasses import replace

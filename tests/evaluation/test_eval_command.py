@@ -1,4 +1,4 @@
-"""python -m evaluation: in a process where gan cannot be imported, on folders, and on wrong input."""
+"""Tests of python -m evaluation: without gan installed, on folders, and on wrong input."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Runs side by side: the best by direction, and a sentence where protocols differ."""
+"""Tests of run comparison: the best by direction, and an error if protocols differ."""
 
 import json
 import math

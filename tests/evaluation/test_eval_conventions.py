@@ -1,4 +1,4 @@
-"""Each metric of features reacts to the degradations it claims to see, on drawn images with a trained classifier."""
+"""Tests that each feature metric reacts to the degradations it claims to detect, on drawn images with a classifier."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A critic's update as a CUDA graph: the plain update's numbers, from the same draws in the same order."""
+"""Tests of critic updates in a CUDA graph: the plain update's numbers, from the same draws in the same order."""
 
 import copy
 from collections.abc import Iterator

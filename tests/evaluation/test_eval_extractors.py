@@ -1,4 +1,4 @@
-"""Extractors: Inception's weights and their failures, the classifier's training and cache, pixels."""
+"""Tests of extractors: Inception's weights and failures, the classifier's training and cache, pixels."""
 
 import hashlib
 import re

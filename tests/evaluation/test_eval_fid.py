@@ -1,4 +1,4 @@
-"""FID with its floor, FID-infinity, and statistics in place of images."""
+"""Tests of FID with its floor, FID-infinity, and statistics in place of images."""
 
 from dataclasses import replace
 

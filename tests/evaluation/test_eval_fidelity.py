@@ -1,4 +1,4 @@
-"""CLIP and DINOv2 through torch-fidelity, on tiny networks in the published forms."""
+"""Tests of CLIP and DINOv2 through torch-fidelity, with tiny networks of the published forms."""
 
 import os
 import warnings

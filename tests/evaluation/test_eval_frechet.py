@@ -1,4 +1,4 @@
-"""Fréchet distance: closed forms, invariances, and torch-fidelity's formula as oracle."""
+"""Tests of the Fréchet distance: closed forms, invariances, and torch-fidelity as oracle."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Measures of generalization: toy values, closed forms, finite differences, invariances, refusals."""
+"""Tests of generalization measures: toy values, closed forms, finite differences, invariances, errors."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Reports of classifiers: every measure's values, what decides them, files, figures, comparisons, refusals."""
+"""Tests of classifier reports: every measure's values and protocol, files, figures, comparisons, errors."""
 
 import json
 import math

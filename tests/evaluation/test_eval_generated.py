@@ -1,4 +1,4 @@
-"""Generated images from files: shuffled by the seed, classes matched by name."""
+"""Tests of generated images from files: shuffled by the seed, with classes matched by name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Figures of several runs: what is drawn where, what is refused, what a report's own figures show."""
+"""Tests of histograms of several runs and of single reports: contents and errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""report.html: self-contained, with all text escaped, and complete in a real browser."""
+"""Tests of report.html: self-contained, with escaped text, and complete in a real browser."""
 
 import json
 import re

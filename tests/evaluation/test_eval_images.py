@@ -1,4 +1,4 @@
-"""Images and labels of folders and .npz files: order, formats, refusals, fingerprints."""
+"""Tests of images and labels from folders and .npz files: order, formats, errors, fingerprints."""
 
 from contextlib import suppress
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Inception Score: closed forms and torch-fidelity's function as oracle."""
+"""Tests of the Inception Score: closed forms, and torch-fidelity as oracle."""
 
 import pytest
 import torch

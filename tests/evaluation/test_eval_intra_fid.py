@@ -1,4 +1,4 @@
-"""Intra-FID, Intra-KID, precision and recall by class: uneven and missing classes, what is recorded."""
+"""Tests of Intra-FID, Intra-KID and per-class precision and recall: uneven and missing classes, recorded fields."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""KID: torch-fidelity on the same subsets, sums written out, unbiasedness, and what is refused."""
+"""Tests of KID: torch-fidelity on the same subsets, explicit sums, unbiasedness, errors."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Empirical Lipschitz constants and Jacobian norms: closed forms, mean value theorem, traces, the metric."""
+"""Tests of empirical Lipschitz constants and Jacobian norms: closed forms, mean value theorem, traces, the metric."""
 
 import copy
 from dataclasses import replace

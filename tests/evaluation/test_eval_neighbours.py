@@ -1,4 +1,4 @@
-"""Nearest reference images: brute force, copies, and what they cost (no pass)."""
+"""Tests of nearest reference images: brute force, exact copies, and no additional feature pass."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Neural Divergence: closed forms, bounds and directions, presets, what critics learn by heart, interrupted runs."""
+"""Tests of Neural Divergence: closed forms, bounds and directions, presets, memorization by critics, interruptions."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Grids of images and curves of training: positions, values, refusals, no pyplot."""
+"""Tests of image grids and training curves: positions, values, errors, no use of pyplot."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Precision, recall, density, coverage: drawn by hand, torch-fidelity, loops, direction, ties."""
+"""Tests of precision, recall, density, coverage: drawn examples, torch-fidelity, explicit loops, direction, ties."""
 
 from dataclasses import replace
 from functools import partial

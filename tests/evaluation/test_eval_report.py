@@ -1,4 +1,4 @@
-"""report.json: its structure, older and newer schemas; the terminal table."""
+"""Tests of report.json, older and newer schemas, and of the terminal table."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The ResNet of a file: the classifier's own numbers, its name, damaged files, and the tool that writes it."""
+"""Tests of the ResNet extractor: the classifier's own numbers, its name, damaged files, tools/make_extractor.py."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""evaluate(): torch-fidelity as oracle, protocols and their hashes, what is left untouched, what is refused."""
+"""Tests of evaluate(): torch-fidelity as oracle, protocols and hashes, unchanged inputs, errors."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Reference statistics as others publish them, in place of reference images."""
+"""Tests of published reference statistics in place of reference images."""
 
 from dataclasses import replace
 from pathlib import Path

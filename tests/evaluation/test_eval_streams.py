@@ -1,4 +1,4 @@
-"""evaluation.images.streams, and the passes of images through extractors that queue their work with it."""
+"""Tests of evaluation.images.streams, and of feature passes of extractors that use it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,9 +1,9 @@
-"""Writes losses.json beside this file: both losses of ten training steps of every normalization.
+"""Writes losses.json beside this file: both losses of ten training steps for every normalization.
 
     python tests/golden/make_losses.py
 
-Run it after a change of the numbers that is meant, and say in the commit what changed them. The images are noise, so
-that no data set, drawing or decoding library is part of the numbers.
+Run it after an intended change of the numbers, and name the cause in the commit. The images are noise, so the numbers
+depend on no data set, drawing or decoding library.
 """
 
 import json
@@ -27,11 +27,11 @@ CASES: dict[str, tuple[str, ...]] = {
     "srn conditional": ("discriminator.normalization=srn", "conditional=true"),
     "srn bf16": ("discriminator.normalization=srn", "train.precision=bf16"),
 }
-"""Settings on top of configs/smoke.yaml. Without their scale, ssn and bssn would be sn and bsn."""
+"""Overrides of configs/smoke.yaml. With the default scale, ssn and bssn would equal sn and bsn."""
 
 TOLERANCES = {"wgan_gp": 5e-3, "srn bf16": 2e-2}
 TOLERANCE = 1e-4
-"""How far losses may lie apart: relative above 1, absolute below. Adam turns the rounding of small gradients into
+"""Maximum difference of losses: relative above 1, absolute below. Adam turns the rounding of small gradients into
 steps, so differences grow with the steps. Measured over the ten, as the largest difference between 1 and 2 threads,
 weights with channels last and contiguous, normalized one by one and together, and kernels with AVX-512, AVX2 and
 neither: 1.6e-5; with the gradient penalty, whose gradient goes through a square root and second derivatives, 5e-4; with
@@ -40,11 +40,12 @@ bfloat16, whose numbers have 8 bits, 1.6e-3. Each bound is about six to ten time
 
 
 def config_of(case: str) -> Config:
+    """Configuration of a case."""
     return load_config("smoke", [*CASES[case], "train.flip=true", "train.log_every=1"])
 
 
 def noise_images() -> ImageData:
-    """40 images of 3 classes: two batches and a half, so that an epoch ends within a batch."""
+    """Noise images in 3 classes: 40, or two and a half batches, so that an epoch ends within a batch."""
     random = random_generator(0, "golden images")
     pixels = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8, generator=random)
     classes = tuple(f"class {number}" for number in range(CLASSES))

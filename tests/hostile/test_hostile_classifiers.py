@@ -1,4 +1,4 @@
-"""Configurations of classifiers that nobody means: each is taken as it is written, or refused by one sentence."""
+"""Tests of hostile classifier configurations: each is read as written, or refused with a one-line error."""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Command lines that nobody means: exit status 0, 1 or 2, and never a traceback."""
+"""Tests of hostile command lines: exit status 0, 1 or 2, and never a traceback."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""Configurations that nobody means: each is taken as it is written, or refused by one sentence, and at once."""
+"""Tests of hostile configurations: each is read as written, or quickly refused with a one-line error."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Checkpoints, statistics, caches, records and reports from strangers: no code is run, and damage is one sentence."""
+"""Tests of hostile checkpoints, statistics, caches, records and reports: no code is run, damage is a one-line error."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Folders and archives of images that nobody means: both readers refuse them by name, quickly, and write nothing."""
+"""Tests of hostile folders and archives of images: both readers refuse them by name, quickly, and write nothing."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""gan.models: the papers' architectures, exactly."""
+"""Tests that the ResNets of gan.models have the papers' architectures."""
 
 import math
 

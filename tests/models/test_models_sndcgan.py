@@ -1,4 +1,4 @@
-"""gan.models.sndcgan: Table 3 of Miyato et al. 2018."""
+"""Tests of gan.models.sndcgan against Table 3 of Miyato et al. 2018."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Algorithm 2 of Sanyal et al. 2020 as a parametrization: identities, gradients, limits, drift in training."""
+"""Tests of Algorithm 2 of Sanyal et al. 2020 as a parametrization: identities, gradients, limits, drift in training."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""gan.normalization.batched: all weights at once equals the weights one by one."""
+"""Tests that gan.normalization.batched computes all weights at once as it does one by one."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""torch.compile and DistributedDataParallel around normalized networks."""
+"""Tests of normalized networks under torch.compile and DistributedDataParallel."""
 
 import copy
 import subprocess

@@ -1,4 +1,4 @@
-"""docs/normalizations.md: the example runs, and what it states about convolutions holds."""
+"""Tests of docs/normalizations.md: its example and its statements about convolutions."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Normalized layers of every kind: oracles, checkpoints of others, memory layouts, copies, precision, refusals."""
+"""Tests of normalized layers: oracles, others' checkpoints, memory layouts, copies, precision, errors."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""A normalization that a user adds: one class, one function, one line in NORMALIZATIONS; on the batched path too."""
+"""Tests of a user-defined normalization: one class, one function, one entry in NORMALIZATIONS, also when batched."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

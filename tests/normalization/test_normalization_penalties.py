@@ -1,4 +1,4 @@
-"""WGAN-GP, R1 and orthonormal regularization, alone and with normalized weights."""
+"""Tests of WGAN-GP, R1 and orthonormal regularization, alone and with normalized weights."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Theorem 1, Algorithm 1 and Algorithm 3 of Sanyal et al. 2020: closed forms, properties, brute force."""
+"""Tests of Theorem 1, Algorithm 1 and Algorithm 3 of Sanyal et al. 2020: closed forms, properties, brute force."""
 
 import math
 from itertools import pairwise
