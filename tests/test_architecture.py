@@ -34,13 +34,13 @@ MOST_IMPORTS = 15
 
 @cache
 def imports_of(name: str) -> set[str]:
-    """Modules of this project, torch and numpy that a module imports, anywhere in it."""
+    """Modules of this project, torch and numpy that a module imports, inside functions included."""
     return _imports(name, ast.walk(ast.parse(FILES[name].read_text())))
 
 
 @cache
 def top_imports_of(name: str) -> set[str]:
-    """Modules that are imported as soon as this one is."""
+    """Modules that are loaded when this one is imported."""
     return _imports(name, ast.iter_child_nodes(ast.parse(FILES[name].read_text())))
 
 
@@ -57,12 +57,12 @@ def _imports(name: str, nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def package_of(name: str) -> str:
-    """The package directly below `gan` or `evaluation` that a module belongs to."""
+    """Package directly below `gan` or `evaluation` that contains a module."""
     return ".".join(name.split(".")[:2])
 
 
 def imports_of_package(importer: str, imported: str) -> dict[str, set[str]]:
-    """Modules of one package that import from another, with what they import."""
+    """Modules of one package that import from another, with the imported modules."""
     names = (name for name in FILES if name.split(".")[0] == importer)
     found = {name: {one for one in imports_of(name) if one.split(".")[0] == imported} for name in names}
     return {name: modules for name, modules in found.items() if modules}
@@ -77,10 +77,10 @@ def test_evaluation_never_imports_gan() -> None:
 
 
 def test_only_the_bridge_imports_evaluation() -> None:
-    """Networks, data and runs know no metrics, so that each half can be used and changed without the other.
+    """Networks, data and runs do not depend on metrics, so each half can be used and changed alone.
 
-    gan.measuring is the bridge between them; commands and tools may import both. Two exceptions need no torch and know
-    no networks: the settings of evaluation are a section of the configuration, and one reader serves both halves.
+    gan.measuring connects them; commands and tools may import both. Two exceptions depend on neither torch nor
+    networks: the evaluation settings are a section of the configuration, and both halves share one image reader.
     """
     exceptions = {"gan.config": "evaluation.settings", "gan.data": "evaluation.images.reader"}
     offenders = {}
@@ -92,7 +92,7 @@ def test_only_the_bridge_imports_evaluation() -> None:
 
 
 def test_nothing_below_imports_a_command() -> None:
-    """Commands stand side by side: what two of them share is in the library, and what one does, Python can do too."""
+    """Commands do not import each other: shared code is in the library, where Python callers can use it."""
     assert not {name: imports_of(name) & COMMANDS for name in FILES if imports_of(name) & COMMANDS}
 
 
@@ -103,7 +103,7 @@ def test_the_library_does_not_import_the_command_line() -> None:
 
 
 def test_commands_load_torch_only_when_they_work() -> None:
-    """What a command imports at the top answers --help: click, the configuration and what is free of torch itself."""
+    """Top-level imports of a command suffice for --help: click, the configuration and other modules without torch."""
     seen, left = set(), [*COMMANDS]
     while left:
         name = left.pop()
@@ -118,7 +118,7 @@ def test_commands_load_torch_only_when_they_work() -> None:
 
 @pytest.mark.parametrize("package", ["gan", "evaluation"])
 def test_there_are_no_circular_imports(package: str) -> None:
-    """Imports for type checkers only and inside functions count, too."""
+    """Imports inside functions and for type checkers are counted too."""
     below = {name: imports_of(name) & FILES.keys() for name in FILES if name.split(".")[0] == package}
     while free := {name for name, imported in below.items() if not imported & below.keys()}:
         below = {name: imported for name, imported in below.items() if name not in free}
@@ -156,21 +156,21 @@ def test_config_imports_no_torch() -> None:
 
 
 def test_training_is_handed_finished_objects() -> None:
-    """And a log to write to: it knows neither run folders nor how objects are built."""
+    """Training receives built objects and a log; it depends on neither run folders nor builders."""
     found = {name: imports_of(name) for name in FILES if name.startswith("gan.training")}
     above = ("gan.build", "gan.models", "gan.runs", "gan.launch")
     assert not {name: modules for name, modules in found.items() if any(one.startswith(above) for one in modules)}
 
 
 def test_nothing_below_imports_build() -> None:
-    """Objects are made from names for runs of each kind, for samples and for evaluation; nobody else knows names."""
+    """Only runs, sampling and evaluation build objects from names."""
     users = {name for name in FILES if {"gan.build", "gan.build_classifier"} & imports_of(name)}
     allowed = {"gan.runs.kinds.gan", "gan.runs.kinds.classifier", "gan.runs.samples", "gan.build_classifier"}
     assert {name for name in users if package_of(name) != "gan.measuring"} <= allowed
 
 
 def definitions(kind: type[ast.FunctionDef] | type[ast.ClassDef]) -> Iterator[tuple[str, int]]:
-    """Name with its file, and number of lines, of every function or class."""
+    """Number of lines of every function or class, by name and file."""
     for path in (path for package in ("gan", "evaluation", "tools") for path in (ROOT / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, kind):
@@ -178,12 +178,12 @@ def definitions(kind: type[ast.FunctionDef] | type[ast.ClassDef]) -> Iterator[tu
 
 
 def test_functions_fit_a_screen() -> None:
-    """Options of commands count: they stand in the signature."""
+    """Command options count, because they are in the signature."""
     assert not {name: length for name, length in definitions(ast.FunctionDef) if length > LONGEST_FUNCTION}
 
 
 def test_a_public_class_has_a_name_of_its_own() -> None:
-    """Settings are evaluation's and, until both have one schema, the sections of a configuration."""
+    """Exception: `Settings`, of evaluation and of sections of a configuration."""
     times = Counter(name.rpartition(" ")[2] for name, _ in definitions(ast.ClassDef))
     assert not {name for name, count in times.items() if count > 1 and not name.startswith("_")} - {"Settings"}
 
@@ -196,7 +196,7 @@ def test_every_file_is_in_a_listed_package() -> None:
 
 
 def test_metrics_need_no_pages_and_no_plots() -> None:
-    """Values are data: whoever returns one imports neither matplotlib nor the writers of reports."""
+    """Modules that return values import neither matplotlib nor report writers."""
     found = imports_of("evaluation.reporting.value")
     assert not {module for module in found if module.startswith("evaluation.reporting")}
 

@@ -23,7 +23,7 @@ TOOLS = Path(__file__).resolve().parent.parent / "tools"
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module, with the number of threads given back afterwards."""
+    """Module of tools/benchmark.py; the number of threads is restored afterwards."""
     monkeypatch.syspath_prepend(str(TOOLS))
     threads = torch.get_num_threads()
     yield importlib.import_module("benchmark")
@@ -32,7 +32,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 @pytest.fixture
 def measure(benchmark: ModuleType, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Runs a command and returns its record; its table is checked against it."""
+    """Runs a command and returns its record, which must agree with the printed table."""
 
     def call(*arguments: str) -> dict[str, Any]:
         file = tmp_path / "record.json"
@@ -78,7 +78,7 @@ def test_classify_measures_every_variant_beside_the_usual_loop(measure: Callable
 
 
 def test_a_gpu_is_measured_with_both_steps(benchmark: ModuleType) -> None:
-    """A step that is chosen is measured alone; in all of them the arithmetic is counted with the plain step."""
+    """With --set train.fast only the chosen step is timed. Arithmetic is always counted on the plain step."""
     training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
 
     def fast(*overrides: str) -> dict[str, list[str]]:
@@ -124,7 +124,7 @@ def test_several_calls_between_two_readings_of_the_clock(benchmark: ModuleType) 
 
 
 def test_the_arithmetic_of_an_iteration_is_counted(benchmark: ModuleType) -> None:
-    """1,184 billion multiplications in the full recipe with its rewrites, by hand; here at one 64th of the width."""
+    """By hand, the full recipe with its rewrites has 1,184 billion multiplications; here at 1/64 of the width."""
     counting, sizes = sys.modules["benchmarks.counting"], sys.modules["benchmarks.sizes"]
     size = sizes.Size(2, 32, 16)
     counted = counting.count_flops(sizes.make_trainer(sizes.configure(size), "cpu").train_step)
@@ -133,7 +133,7 @@ def test_the_arithmetic_of_an_iteration_is_counted(benchmark: ModuleType) -> Non
 
 
 def test_techniques_change_the_time_alone(benchmark: ModuleType) -> None:
-    """Three iterations with each technique give the losses of three without, up to rounding in float32."""
+    """Three iterations with each technique give the losses of three without, up to float32 rounding."""
     training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
     config = sizes.configure(sizes.SIZES["small"], ["discriminator.normalization=srn", "train.d_steps=2"])
 
@@ -151,12 +151,12 @@ def test_techniques_change_the_time_alone(benchmark: ModuleType) -> None:
 
     expected = totals(None)
     for technique in training.TECHNIQUES:
-        if technique != "compiled":  # minutes, and tested with the normalizations
+        if technique != "compiled":  # takes minutes; tested with the normalizations
             torch.testing.assert_close(totals(technique), expected, rtol=1e-3, atol=1e-4, msg=technique)
 
 
 def test_peak_memory_is_that_of_a_process_of_its_own(benchmark: ModuleType) -> None:
-    """Memory of this process, 300 MB here, does not count."""
+    """The memory of this process, 300 MB here, is not included."""
     training, sizes = sys.modules["benchmarks.training"], sys.modules["benchmarks.sizes"]
     held = torch.ones(75_000_000)
     make = partial(training._ours, sizes.SIZES["small"], [], "cpu")
@@ -200,7 +200,7 @@ def test_normalize_compares_with_torch(measure: Callable[..., dict[str, Any]]) -
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.filterwarnings("ignore")  # warnings of the compiler
 def test_normalize_measures_compiled_forms(measure: Callable[..., dict[str, Any]]) -> None:
     rows = measure("normalize", "--repeats=3", "--size=small", "--compiled")["forward"]
     eager = ["torch", "sn", "srn", "bsn", "sn_batched", "srn_batched"]
@@ -209,7 +209,7 @@ def test_normalize_measures_compiled_forms(measure: Callable[..., dict[str, Any]
 
 
 def test_operations_are_counted_as_a_gpu_would_launch_them(benchmark: ModuleType) -> None:
-    """By hand: views, allocation and a number read are free, inside autograd too."""
+    """Expected counts are by hand: views, allocations and reading a number are free, in autograd too."""
     count_launches = sys.modules["benchmarks.counting"].count_launches
     x = torch.ones(4, 6, requires_grad=True)
 
@@ -219,12 +219,12 @@ def test_operations_are_counted_as_a_gpu_would_launch_them(benchmark: ModuleType
 
     def work() -> None:
         y = x.t() @ x  # a product
-        z = torch.cat([y, y]).contiguous().exp_()  # joined, nothing, one in place
-        z.sum().item()  # one
+        z = torch.cat([y, y]).contiguous().exp_()  # a concatenation, no copy, one in place
+        z.sum().item()  # a sum
         y.t().contiguous()  # a copy
 
     def backward() -> None:
-        torch.autograd.grad(x * 2, x, torch.ones_like(x))  # two products, ones
+        torch.autograd.grad(x * 2, x, torch.ones_like(x))  # two products and a fill
 
     counts = [count_launches(run, "cpu") for run in (views, work, backward)]
     assert counts == [{"operations": 0}, {"operations": 5}, {"operations": 3}]
@@ -234,7 +234,7 @@ def test_operations_are_counted_as_a_gpu_would_launch_them(benchmark: ModuleType
 def test_evaluate_measures_features_values_and_critics(
     benchmark: ModuleType, measure: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Networks of Inception's size run once each, and only ours."""
+    """Networks of Inception's size run once each, torch-fidelity's not at all."""
 
     def once(variants: dict[str, Callable[[], Any]], **_: Any) -> dict[str, list[float]]:
         for name, run in variants.items():
@@ -269,7 +269,7 @@ def test_data_reads_each_form_of_a_data_set(measure: Callable[..., dict[str, Any
 def test_scale_covers_sizes_threads_and_processes(
     benchmark: ModuleType, measure: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The processes are threads here: starting them takes longer than all they do."""
+    """Threads stand in for processes, which would take longer to start than to run."""
     scale = sys.modules["benchmarks.scale"]
     monkeypatch.setattr(scale, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
     monkeypatch.setattr(scale.multiprocessing, "get_context", lambda how: Threads())
@@ -284,7 +284,7 @@ def test_scale_covers_sizes_threads_and_processes(
 
 
 class Threads:
-    """The part of multiprocessing's context that the benchmark uses."""
+    """Stand-in for the parts of multiprocessing's context that the benchmark uses."""
 
     @contextmanager
     def Manager(self) -> Iterator[ModuleType]:

@@ -23,7 +23,7 @@ def best_of(run: Path, metric: str, step: int, back_to: Callable[[], list[int]] 
 
 
 def consider(run: Path, best: Best, step: int, value: float, **changes: Any) -> bool:
-    """One evaluation at a step."""
+    """Reports one evaluation at a step."""
     return best.consider({"fid/x": value}, {"fid/x": FID | changes}, step, lambda: save_best(run, {}, {"step": step}))
 
 
@@ -65,14 +65,14 @@ def test_nan_is_never_the_best(tmp_path: Path) -> None:
 
 
 def test_a_best_that_comes_again_is_forgotten(tmp_path: Path) -> None:
-    """A run that was interrupted after step 4 and resumes from step 3 will find step 4 again."""
+    """A run that was interrupted after step 4 and resumes from step 3 will evaluate step 4 again."""
     consider(tmp_path, best_of(tmp_path, "fid", 0), 4, 1.0)
     assert best_of(tmp_path, "fid", 3).found is None
     assert best_of(tmp_path, "fid", 4).found is not None
 
 
 def test_a_best_that_a_retry_may_need_stays_as_long_as_its_checkpoint(tmp_path: Path) -> None:
-    """Bests at 1, 3, 4 and 6: at step 2, which a retry may go back to, that of 1 was the best, at step 5 that of 4."""
+    """Best values at steps 1, 3, 4 and 6: a retry from step 2 needs that of 1, from step 5 that of 4."""
     steps = [2]
     best = best_of(tmp_path, "fid", 0, lambda: steps)
     for step, value in ((1, 9.0), (3, 8.0), (4, 7.0)):
@@ -93,7 +93,7 @@ def test_a_best_that_a_retry_may_need_stays_as_long_as_its_checkpoint(tmp_path: 
 
 
 def test_a_resumed_run_has_the_best_of_its_checkpoint(tmp_path: Path) -> None:
-    """A retry that was killed before it had written anything; the later best is found again, or is not."""
+    """Case of a retry that was killed before it had written anything: the later best is dropped."""
     best = best_of(tmp_path, "fid", 0, lambda: [2])
     assert consider(tmp_path, best, 1, 2.0)
     assert consider(tmp_path, best, 3, 1.0)

@@ -46,7 +46,7 @@ def test_dry_run_builds_without_data(name: str) -> None:
 
 @pytest.mark.slow
 def test_every_configuration_builds(small_shapes: Path) -> None:
-    """A conditional one whose data only the files can count the classes of is given files."""
+    """Configurations of the data set `folder` get existing files, from which classes are counted."""
     for name in available_configs():
         folder = load_config(name).data.name == "folder"
         given = ["--set=data.name=shapes", f"--set=data.root={small_shapes}"] if folder else []
@@ -116,7 +116,7 @@ def test_memory_that_is_refused_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_decay_that_never_begins_is_said(small_shapes: Path) -> None:
-    """A shortened run of a recipe whose decay begins later is what it says, but not what one may think."""
+    """A shortened run of a recipe with a late decay keeps a constant learning rate, which is printed."""
     result = call("gan-train", "--config", "smoke", "--set=train.lr_decay_start=30", "--dry-run")
     assert (
         "the learning rate stays as it is: train.lr_decay_start, 30, is not before the last step, 30" in result.output
@@ -175,7 +175,7 @@ def test_the_newest_run_is_the_default(train: Train, tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("bn_mode", ["eval", "standing"])
 def test_evaluation_does_not_change_training(train: Train, copied: Copied, tmp_path: Path, bn_mode: str) -> None:
-    """Bit-equal with and without, and the checkpoint of an evaluated run is the same file's content."""
+    """The networks with and without evaluations are equal bit for bit."""
     copied("without", "train.steps=6")
     train("with", "--set=train.steps=6", "--set=train.eval_every=2", f"--set=eval.bn_mode={bn_mode}")
     states = [torch.load(list_checkpoints(tmp_path / run)[-1])["state"] for run in ("without", "with")]
@@ -216,7 +216,7 @@ def pixels_of(file: Path) -> np.ndarray:
 
 
 def _make_classes_differ(checkpoint: Path) -> None:
-    """Random class embeddings in a generator: those of the first steps are all alike."""
+    """Sets random class embeddings in a generator; those of the first steps are nearly equal."""
     content, random = torch.load(checkpoint), torch.Generator().manual_seed(0)
     embeddings = [tensor for tensor in content["state"]["generator"].values() if tensor.shape[:1] == (len(SHAPES),)]
     assert embeddings
@@ -237,7 +237,7 @@ def test_paths_begin_at_the_images_of_the_same_seed(copied: Copied, tmp_path: Pa
     files = [f"star/00000{i}.png" for i in range(3)] + [f"circle/00000{i}.png" for i in range(3, 6)]
     for row, file in enumerate(files):
         first = grid[1 + 33 * row : 33 + 33 * row, 1:33].astype(int)
-        assert np.abs(first - pixels_of(tmp_path / "images" / file)).max() <= 1  # another batch, rounded otherwise
+        assert np.abs(first - pixels_of(tmp_path / "images" / file)).max() <= 1  # another batch size rounds differently
     last = grid[1:33, 1 + 4 * 33 : 33 + 4 * 33].astype(int)
     assert np.abs(last - grid[1:33, 1:33]).max() > 1
 
@@ -265,7 +265,7 @@ def test_ways_of_sampling_change_the_images(copied: Copied, tmp_path: Path) -> N
 
 
 def test_truncation_is_part_of_the_protocol(copied: Copied, tmp_path: Path) -> None:
-    """Without it the protocol is what it was before there was such a setting, so that old hashes hold."""
+    """Without truncation the protocol has no such field, so hashes from before the setting remain valid."""
     copied("run", "train.steps=1")
     entries = []
     for bound in ("0", "0.5"):
@@ -281,7 +281,7 @@ def test_truncation_is_part_of_the_protocol(copied: Copied, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("untrained", [("--set", "train.steps=0"), ("--stop-after", "1")])
 def test_a_random_gan_is_the_checkpoint_of_step_0(train: Train, tmp_path: Path, untrained: tuple[str, str]) -> None:
-    """Figure 5b of the SRN paper has an untrained discriminator and the images of an untrained generator."""
+    """Figure 5b of the SRN paper uses an untrained discriminator and images of an untrained generator."""
     done(train("run", *untrained))
     first = tmp_path / "run" / "checkpoints" / "step-00000000.pt"
     small = ["--metrics", "elhist", "--set=eval.lipschitz.pairs=20", "--device", "cpu"]
@@ -295,7 +295,7 @@ def test_a_random_gan_is_the_checkpoint_of_step_0(train: Train, tmp_path: Path, 
 
 
 def test_samples_can_be_evaluated(copied: Copied, tmp_path: Path, small_shapes: Path) -> None:
-    """gan-eval reads what gan-sample writes, with classes or without."""
+    """gan-eval reads the output of gan-sample, with and without classes."""
     common = ["--config", "smoke", f"--set=data.root={small_shapes}", "--set=eval.num_fid=40", "--metrics", "fid"]
     for conditional in ("true", "false"):
         run, out = tmp_path / f"run-{conditional}", tmp_path / f"samples-{conditional}"
@@ -306,7 +306,7 @@ def test_samples_can_be_evaluated(copied: Copied, tmp_path: Path, small_shapes: 
 
 
 def test_samples_by_class_keep_the_classes_of_the_data(copied: Copied, tmp_path: Path, small_shapes: Path) -> None:
-    """Folders are sorted by name, the data set counts circle, ring, ... otherwise: the names decide."""
+    """Folders are sorted by name, unlike the data set's classes (circle, ring, ...): classes are matched by name."""
     copied("run", "train.steps=1", "conditional=true")
     out, report = tmp_path / "samples", tmp_path / "report"
     call("gan-sample", "--run", tmp_path / "run", "--num", 40, "--out", out)
@@ -326,7 +326,7 @@ def test_samples_by_class_keep_the_classes_of_the_data(copied: Copied, tmp_path:
 
 
 def test_both_commands_read_a_folder_alike(tmp_path: Path, small_shapes: Path) -> None:
-    """The same files, protocol and real images: the same value under the same hash."""
+    """gan-eval and python -m evaluation give the same value under the same hash for the same files and protocol."""
     pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "generated.npz", images=pixels)
     np.savez(tmp_path / "real.npz", images=np.load(small_shapes / "train-images.npy"))
@@ -384,7 +384,7 @@ def test_wrong_evaluation_is_one_sentence(copied: Copied, tmp_path: Path, monkey
 
 @pytest.mark.slow
 def test_a_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
-    """Built, unpacked beside the installed dependencies, and run from an empty folder."""
+    """The wheel is built, unpacked beside the installed dependencies, and used from an empty folder."""
     source = tmp_path / "source"
     for name in ("gan", "evaluation", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -465,7 +465,7 @@ def test_lipschitz_constants_are_logged_during_training(train: Train, tmp_path: 
 
 
 def test_every_metric_of_a_conditional_run(copied: Copied, tmp_path: Path) -> None:
-    """The whole report: values by class, distributions, neighbours, training curves; the run folder is left tidy."""
+    """The report has values by class, distributions, neighbours and training curves; no temporary files are left."""
     copied("run", "conditional=true", "train.steps=2")
     small = ["num_intra=40", "kid_subset_size=50", "kid_subsets=5", "lipschitz.pairs=20"]
     small += ["nd.steps=3", "nd.num_samples=50"]

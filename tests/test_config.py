@@ -24,7 +24,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 def test_defaults_are_the_sn_gan_recipe() -> None:
-    """Miyato et al. 2018's configuration file for CIFAR-10, value by value."""
+    """Values are those of Miyato et al. 2018's configuration file for CIFAR-10."""
     config = Config()
     train = config.train
     assert (config.data.name, config.data.image_size, config.conditional) == ("cifar10", 32, False)

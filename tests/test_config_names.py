@@ -24,7 +24,7 @@ def load(*arguments: Any, **more: Any) -> Experiment:
 
 
 def by_form(form: str) -> Experiment:
-    """The configuration of "--config NAME --with VARIANT --set SETTING ..."."""
+    """Configuration given by "--config NAME --with VARIANT --set SETTING ..."."""
     option, name, *rest = shlex.split(form)
     assert option == "--config"
     assert set(rest[::2]) <= {"--with", "--set"}
@@ -33,7 +33,7 @@ def by_form(form: str) -> Experiment:
 
 
 def changed(config: Experiment) -> dict[str, Any]:
-    """Settings other than the name that differ from the defaults, as JSON has them."""
+    """Settings other than the name that differ from the defaults, in JSON types."""
     defaults = {place: value for place, _, value in leaves(type(config)())}
     found = {place: value for place, _, value in leaves(config) if value != defaults[place] and place != "name"}
     return dict(json.loads(json.dumps(found)))

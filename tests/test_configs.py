@@ -21,7 +21,7 @@ from gan.train import main as gan_train
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Random images of a size in three classes, 24 to train and 24 to test."""
+    """Packed random images of a size in three classes: 24 for training and 24 for testing."""
     found: dict[int, Path] = {}
 
     def make(size: int) -> Path:

@@ -52,17 +52,17 @@ EVALUATING += ("--set=train.log_every=1", "--set=train.keep_best=fid", "--set=tr
 
 
 class Killed(BaseException):
-    """Ends a run at once, as a kill would, but for what `finally` does."""
+    """Exception that ends a run at once, like a kill except for `finally` blocks."""
 
 
 def fails(times: int, error: BaseException, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, that raises from its `times`-th call on."""
+    """Wraps a function so that it raises from its `times`-th call on."""
     left = [times]
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         left[0] -= 1
         if left[0] <= 0:
-            raise copy.copy(error)  # an error that was caught knows of its file
+            raise copy.copy(error)  # a copy, because a caught error keeps its file name
         return function(*arguments, **keywords)
 
     return call
@@ -77,7 +77,7 @@ def one_sentence(result: Result, *words: str) -> None:
 
 @pytest.fixture
 def whole(trained: Callable[..., Path]) -> Path:
-    """A run with the settings EVALUATING that nothing has disturbed."""
+    """Uninterrupted run with the settings EVALUATING."""
     return trained(*(setting.removeprefix("--set=") for setting in EVALUATING))
 
 
@@ -97,7 +97,7 @@ def whole(trained: Callable[..., Path]) -> Path:
 def test_what_a_kill_left_undone_is_done(
     train: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, times: int
 ) -> None:
-    """At the evaluation of a checkpoint, also the last, before and after its report and the record of the best."""
+    """Kills before and after writing the report and the record of the best, also at the last checkpoint."""
     with monkeypatch.context() as patch:
         module, _, name = place.rpartition(".")
         patch.setattr(place, fails(times, Killed(), getattr(sys.modules[module], name)))
@@ -153,7 +153,7 @@ def test_a_best_that_was_not_removed_in_time_is(tmp_path: Path) -> None:
 
 
 def test_a_cut_event_file_does_not_disturb_the_next(train: Train, tmp_path: Path) -> None:
-    """Steps that come again are shown once."""
+    """Repeated steps are shown once."""
     settings = ["--set=train.steps=10", "--set=train.log_every=1", "--set=train.checkpoint_every=5"]
     done(train("run", *settings))
     list_checkpoints(tmp_path / "run")[-1].unlink()
@@ -167,7 +167,7 @@ def test_a_cut_event_file_does_not_disturb_the_next(train: Train, tmp_path: Path
 def test_events_are_on_the_disk_before_the_checkpoint(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a slow disk."""
+    """Event writes are slowed down."""
     seen: list[int] = []
     write = RecordWriter.write
 
@@ -208,7 +208,7 @@ def test_events_are_on_the_disk_before_the_checkpoint(
 def test_a_full_disk_is_one_sentence_whoever_writes(
     train: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, times: int, words: str
 ) -> None:
-    """Then the run goes on as if nothing had been."""
+    """Afterwards the run resumes and equals the uninterrupted one."""
     with monkeypatch.context() as patch:
         patch.setattr(place, fails(times, FULL, _resolved(place)))
         one_sentence(train("parts", *EVALUATING), "No space left on device", words)
@@ -267,7 +267,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(train: Train, tmp_path:
 
 @pytest.mark.parametrize("limit", [20_000, 150_000])
 def test_a_real_limit_of_file_sizes(train: Train, tmp_path: Path, small_shapes: Path, limit: int) -> None:
-    """The system refuses to write on: first TensorBoard's events or metrics.jsonl, or a checkpoint."""
+    """The system refuses writes beyond the limit, first to TensorBoard's events, metrics.jsonl or a checkpoint."""
     command = [sys.executable, "-m", "gan.train", "--config=smoke", "--device=cpu", "--run", str(tmp_path / "parts")]
     command += [f"--set=data.root={small_shapes}", "--set=train.checkpoint_every=5"]
     process = subprocess.run(
@@ -308,7 +308,7 @@ def test_keep_last_is_read_by_its_old_name(smoke: Callable[..., Any], tmp_path: 
 
 
 def test_every_flipped_bit_is_recognised(tmp_path: Path) -> None:
-    """In 600 places, among them the whole end, where the digest and the archive's directory are."""
+    """Flips 600 bits, including the whole end of the file with the digest and the archive's directory."""
     state = {"step": 1, "weights": torch.arange(40.0), "names": ["a", "b"]}
     path = save_checkpoint(tmp_path, {"name": "x"}, state, keep_last=1)
     content = path.read_bytes()
@@ -419,7 +419,7 @@ def test_a_file_system_without_locks_is_said(
 
 @pytest.mark.slow
 def test_torture(tmp_path: Path) -> None:
-    """A handful of interruptions; `python tools/torture.py --interruptions 100` for more."""
+    """Runs four interruptions; `python tools/torture.py --interruptions 100` does more."""
     command = [sys.executable, str(Path(torture.__file__)), "--interruptions", "4", "--set=train.steps=40"]
     process = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True)
     assert process.returncode == 0, process.stdout + process.stderr

@@ -30,7 +30,7 @@ def flags() -> tuple[bool, bool, bool]:
 
 @pytest.fixture(autouse=True)
 def no_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set and removed, so that it is removed again after the test."""
+    """Unsets the variable, and again after the test."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
 
@@ -75,7 +75,7 @@ def test_training_evaluation_and_samples_take_it_and_the_run_records_it(train: T
 
 
 def test_an_operation_without_a_deterministic_version_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    """max_unpool2d has none, on a CPU either."""
+    """max_unpool2d has no deterministic version, on a CPU either."""
     pooled, where = torch.nn.functional.max_pool2d(torch.rand(1, 1, 4, 4), 2, return_indices=True)
     monkeypatch.setattr(Trainer, "train_step", lambda self: torch.nn.functional.max_unpool2d(pooled, where, 2))
     result = train("run", "--deterministic")
@@ -88,7 +88,7 @@ def test_an_operation_without_a_deterministic_version_is_named(train: Train, mon
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("fast", ["off", "on"])
 def test_two_runs_on_a_gpu_are_equal(tmp_path: Path, small_shapes: Path, fast: str) -> None:
-    """Each run has its own process, since cuBLAS reads its variable once."""
+    """Each run has a process of its own, because cuBLAS reads its variable only once."""
     for run in ("one", "two"):
         command = [sys.executable, "-m", "gan.train", "--config", "smoke", "--device", "cuda", "--deterministic"]
         settings = [f"--set=data.root={small_shapes}", f"--set=train.fast={fast}", "--run", str(tmp_path / run)]

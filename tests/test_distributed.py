@@ -28,7 +28,7 @@ Results = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """One thread, as torchrun's processes have: other numbers of threads sum in another order."""
+    """Sets one thread as torchrun does; the number of threads changes the order of summation."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -37,7 +37,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def torchrun(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Two processes, with what they print in one pipe; none of them is left at the end."""
+    """Context with two processes whose outputs share one pipe; both are ended at exit."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     with subprocess.Popen(
         [*launcher, *map(str, arguments)],
@@ -53,7 +53,7 @@ def torchrun(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def ended(process: subprocess.Popen[str], *, well: bool = True) -> str:
-    """All that a process prints."""
+    """Waits for a process and returns its output."""
     output, _ = process.communicate(timeout=240)
     assert (process.returncode == 0) == well, output
     return output
@@ -65,7 +65,7 @@ def run_to_the_end(*arguments: object, well: bool = True) -> str:
 
 
 def same(one: Any, other: Any, tolerance: float, place: str = "state") -> None:
-    """Every number of nested containers, up to tolerance * (1 + its size); 0: bit for bit."""
+    """Asserts that numbers in nested containers agree up to tolerance * (1 + size); 0: bit for bit."""
     if isinstance(one, dict):
         assert one.keys() == other.keys(), place
         for key in one:
@@ -81,13 +81,13 @@ def same(one: Any, other: Any, tolerance: float, place: str = "state") -> None:
 
 @pytest.fixture(scope="module")
 def alone(small_shapes: Path) -> Results:
-    """Every case in this process."""
+    """Results of every case in this process."""
     return {case: cases.run(case, small_shapes, ALONE) for case in cases.CASES}
 
 
 @pytest.fixture(scope="module")
 def two(alone: Results, small_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
-    """Every case in two processes, by rank."""
+    """Results of every case in two processes, by rank."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "data").symlink_to(small_shapes)
     for case, result in alone.items():
@@ -99,11 +99,12 @@ def two(alone: Results, small_shapes: Path, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.slow
 @pytest.mark.parametrize("case", cases.CASES)
 def test_losses_and_gradients_are_one_processs(alone: Results, two: list[Results], case: str) -> None:
-    """In float64 far below 1e-6; in float32 as far as its rounding allows.
+    """Equal far below 1e-6 in float64, and up to rounding in float32.
 
-    A float32 gradient is compared network by network: biases before a batch norm have none but rounding's. Measured:
-    5e-7 to 9e-7 in the discriminators, 2.2e-6 to 3.1e-6 in the generators. That is the order of summation: where one
-    process reads an unconditional batch backwards, its generator's gradient changes by 2.6e-6 to 3.2e-6.
+    A float32 gradient is compared relative to its network's, because biases before a batch norm have gradients of
+    rounding errors only. Measured: 5e-7 to 9e-7 in discriminators, 2.2e-6 to 3.1e-6 in generators. This is the effect
+    of summation order: reversing an unconditional batch in one process changes the generator's gradient by 2.6e-6 to
+    3.2e-6.
     """
     same(two[0][case]["float64"], alone[case]["float64"], 1e-10)
     ours, theirs = two[0][case]["float32"], alone[case]["float32"]
@@ -119,10 +120,10 @@ def test_losses_and_gradients_are_one_processs(alone: Results, two: list[Results
 @pytest.mark.slow
 @pytest.mark.parametrize("case", cases.CASES)
 def test_the_state_after_twenty_steps_is_one_processs(alone: Results, two: list[Results], case: str) -> None:
-    """Parameters, singular vectors, running statistics, moments of Adam, average, sums for the log.
+    """Compares parameters, singular vectors, running statistics, Adam's moments, average and log totals.
 
-    In float64: Adam makes steps of the same length of gradients that are rounding errors, so in float32 the biases
-    before a batch norm, which nothing depends on, go apart by 1e-3 in twenty steps, and running means with them.
+    In float64, because Adam turns gradients that are rounding errors into full steps: in float32 the biases before a
+    batch norm, which have no effect, differ by 1e-3 after twenty steps, and running means with them.
     """
     same(two[0][case]["end"], alone[case]["end"], 1e-6)
     same(two[1][case], two[0][case], 0)
@@ -133,11 +134,11 @@ def test_the_state_after_twenty_steps_is_one_processs(alone: Results, two: list[
 def test_the_float32_networks_after_twenty_steps_are_nearly_one_processs(
     alone: Results, two: list[Results], case: str
 ) -> None:
-    """Discriminators to 1e-5, generators to 2e-4, without what nothing but rounding moves.
+    """Discriminators agree to 1e-5 and generators to 2e-4, apart from tensors that only rounding changes.
 
-    That is what the test above names, 3e-3 to 7e-3 here. Measured of the rest: 2e-8 to 4.3e-7 in discriminators with
-    normalization or orthogonal regularization, 7.9e-5 in that of wgan_gp, 2.1e-5 to 7.5e-5 in generators, most in the
-    linear layer: of small gradients Adam's steps depend on rounding, too.
+    Those differ by 3e-3 to 7e-3, see the previous test. Measured otherwise: 2e-8 to 4.3e-7 in discriminators with
+    normalization or orthogonal regularization, 7.9e-5 in wgan_gp's, 2.1e-5 to 7.5e-5 in generators, most in the linear
+    layer, because Adam's steps of small gradients depend on rounding too.
     """
     ours, theirs = two[0][case]["end in float32"], alone[case]["end in float32"]
     for network in ("discriminator", "generator", "average"):
@@ -146,7 +147,7 @@ def test_the_float32_networks_after_twenty_steps_are_nearly_one_processs(
 
 
 def determined(network: dict[str, Any]) -> dict[str, Any]:
-    """Without biases of the generator right before a batch norm, and running means, which follow them."""
+    """Tensors without the generator's biases right before a batch norm and without running means, which follow them."""
     moved_by_rounding = re.compile(r"blocks\.\d+\.(conv\d|shortcut)\.bias|.*running_mean")
     normalized = any(name.endswith("running_mean") for name in network)
     return {name: value for name, value in network.items() if not (normalized and moved_by_rounding.fullmatch(name))}
@@ -155,14 +156,14 @@ def determined(network: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", cases.CASES)
 def test_another_number_of_processes_goes_on(alone: Results, two: list[Results], case: str, small_shapes: Path) -> None:
-    """From one process to two half-way, and from two to one."""
+    """Resumes half-way from one process with two, and from two with one."""
     same(two[0][case]["resumed"], alone[case]["end"], 1e-6)
     same(cases.resume(case, small_shapes, ALONE, two[0][case]["half"]), alone[case]["end"], 1e-6)
 
 
 @pytest.mark.slow
 def test_batch_norm_is_over_the_whole_batch(two: list[Results]) -> None:
-    """The same outputs, gradients and running statistics as torch's over all eight images."""
+    """Outputs, gradients and running statistics equal torch's over all eight images."""
     for name, expected in cases.batch_norms(ALONE).items():
         parts = [rank["answers"]["norms"][name] for rank in two]
         for key in ("output", "gradient"):
@@ -222,7 +223,7 @@ SMALL = ("--config=smoke", "--device=cpu", "--set=train.steps=40", "--set=train.
 
 @pytest.fixture(scope="module")
 def uninterrupted(small_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of two processes, evaluated at its end."""
+    """Folder of an uninterrupted run of two processes, evaluated at its end."""
     run = tmp_path_factory.mktemp("uninterrupted")
     settings = ["--set=train.eval_every=40", "--set=eval.metrics=fid,nd", f"--set=data.root={small_shapes}"]
     output = run_to_the_end("-m", "gan.train", *SMALL, *settings, "--run-folder", run)
@@ -233,7 +234,7 @@ def uninterrupted(small_shapes: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.slow
 def test_an_evaluation_while_training_is_one_processs(uninterrupted: Path, small_shapes: Path, tmp_path: Path) -> None:
-    """Generated and measured in parts, and Neural Divergence by the first process: value for value, hash for hash."""
+    """Values and hashes are equal, although images are split and only the first process trains critics."""
     arguments = ["--metrics=fid,nd", f"--run={uninterrupted}", "--device=cpu", "--out"]
     done(CliRunner().invoke(gan_eval, [*arguments, str(tmp_path / "one")]))
     during, after = (
@@ -246,7 +247,7 @@ def test_an_evaluation_while_training_is_one_processs(uninterrupted: Path, small
 
 @pytest.mark.slow
 def test_gan_eval_in_two_processes_is_gan_eval_in_one(uninterrupted: Path, tmp_path: Path) -> None:
-    """200 images in batches of 24: nine batches, four and five, the last of them not full."""
+    """200 images in batches of 24 make nine batches, split into four and five, the last one smaller."""
     checkpoint = list_checkpoints(uninterrupted)[-1]
     arguments = ["--metrics=fid,prdc", "--set=eval.batch_size=24", "--device=cpu", f"--checkpoint={checkpoint}"]
     done(CliRunner().invoke(gan_eval, [*arguments, f"--out={tmp_path / 'one'}"]))
@@ -260,11 +261,11 @@ def test_gan_eval_in_two_processes_is_gan_eval_in_one(uninterrupted: Path, tmp_p
 def test_a_run_that_is_stopped_and_killed_resumes_by_itself(
     uninterrupted: Path, small_shapes: Path, tmp_path: Path
 ) -> None:
-    """The second of two processes gets SIGTERM, then another SIGKILL; torchrun starts all again, with --resume.
+    """The second of two processes gets SIGTERM, then another one SIGKILL; torchrun restarts all with --resume.
 
-    The signal stops all at one step, which is saved. Whoever is left of the killed says so in one sentence, although
-    torchrun sends it SIGTERM, too. The end is bit for bit that of the run nobody disturbed. Both signals come when some
-    thirty steps are left, so that a busy machine does not send them to a run that is done.
+    After SIGTERM all stop at one step, which is saved. After SIGKILL the remaining processes print a one-line error,
+    although torchrun sends them SIGTERM. The final state equals the uninterrupted run's bit for bit. Both signals are
+    sent some thirty steps before the end, so that the run is not over before they arrive on a busy machine.
     """
     launch = ["--max-restarts=3", "--monitor-interval=0.1", "-m", "gan.train", *SMALL, "--resume"]
     with torchrun(*launch, f"--set=data.root={small_shapes}", "--run-folder", tmp_path) as process:
@@ -298,7 +299,7 @@ def test_what_a_person_can_mend_is_torchruns_reason(small_shapes: Path, tmp_path
 
 
 def when_told(process: subprocess.Popen[str], pattern: str) -> tuple[list[int], str]:
-    """Waits for a line that begins so; returns the processes' ids by rank, and what was read."""
+    """Waits for a line that matches a pattern; returns the process ids by rank, and the output so far."""
     assert process.stdout is not None
     read = ""
     for line in process.stdout:
@@ -309,7 +310,7 @@ def when_told(process: subprocess.Popen[str], pattern: str) -> tuple[list[int], 
 
 
 def workers(launcher: int) -> list[int]:
-    """Children of a process, by RANK in their environment."""
+    """Ids of a process's children, by RANK in their environment."""
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     environments = {int(child): Path(f"/proc/{child}/environ").read_text().split("\0") for child in children}
     ranks = {

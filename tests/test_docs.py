@@ -32,7 +32,7 @@ def test_the_python_of_the_readme_runs(
 
 
 def test_the_training_commands_of_the_readme_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every gan-train line without --resume builds with --dry-run, those of the tables too."""
+    """Every gan-train line without --resume is accepted with --dry-run, in tables too."""
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"gan-train (--config [^`#\n]*)", README)
     assert len(lines) >= 5
@@ -43,7 +43,7 @@ def test_the_training_commands_of_the_readme_are_accepted(tmp_path: Path, monkey
 
 
 def test_every_setting_is_documented() -> None:
-    """Each leaf's last name, or a dotted form of it, is in the table of docs/configuration.md."""
+    """The table of docs/configuration.md has each setting's last name or a dotted form of it."""
     text = (ROOT / "docs" / "configuration.md").read_text()
     missing = [
         place for place, _, _ in leaves(Config()) if f".{place.split('.')[-1]}`" not in text and place not in text
@@ -52,7 +52,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_every_setting_of_classifiers_is_documented() -> None:
-    """docs/classifiers.md lists them, except settings of data, which GANs share."""
+    """docs/classifiers.md lists all settings except those of data, which GANs share."""
     text = (ROOT / "docs" / "classifiers.md").read_text()
     shared = {place for place, _, _ in leaves(Config()) if place.startswith("data.")}
     places = {place for place, _, _ in leaves(ClassifierConfig())} - shared

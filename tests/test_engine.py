@@ -59,7 +59,7 @@ def test_a_classifier_in_several_processes_is_refused(tmp_path: Path, monkeypatc
 def test_a_classifier_that_diverges_is_retried(
     tmp_path: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first attempt is broken in the second epoch; the second attempt draws other batches from the first on."""
+    """The first attempt diverges in the second epoch; the second attempt draws other batches from the start."""
     step = ClassifierTrainer.train_step
 
     def train_step(self: ClassifierTrainer) -> None:

@@ -22,7 +22,7 @@ LABELS = torch.tensor([0, 1])
 
 @pytest.fixture
 def gradients(tmp_path: Path) -> Path:
-    """The images that the golden checkpoint was trained on: pixel (n, c, y, x) is (37 n + 85 c + 7 y + 3 x) mod 256."""
+    """Training images of the golden checkpoint: pixel (n, c, y, x) is (37 n + 85 c + 7 y + 3 x) mod 256."""
     n, c, y, x = (torch.arange(size) for size in (16, 3, 32, 32))
     images = 37 * n[:, None, None, None] + 85 * c[:, None, None] + 7 * y[:, None] + 3 * x
     data = ImageData((images % 256).to(torch.uint8), n % 2, ("even", "odd"), "shapes", "train")
@@ -54,7 +54,7 @@ def test_format_1_loads() -> None:
 def test_format_1_generates_what_it_did(
     ema: bool, means: list[float], pixels: list[float], logits: list[float]
 ) -> None:
-    """Computed by the same revision. Tolerance: float32 in another order of summation, as on another processor."""
+    """Expected images are from the same revision. Tolerance: float32 summation order on another processor."""
     images = load_generator(GOLDEN, ema=ema)(LATENTS, LABELS)
     assert images.mean((1, 2, 3)).tolist() == pytest.approx(means, abs=1e-5)
     assert images[:, 1, 5, 7].tolist() == pytest.approx(pixels, abs=1e-4)
@@ -62,7 +62,7 @@ def test_format_1_generates_what_it_did(
 
 
 def test_format_1_resumes(tmp_path: Path, gradients: Path) -> None:
-    """Four steps more give the losses they gave then, of steps 7 and 8."""
+    """Four more steps give the losses that this revision gave in steps 7 and 8."""
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     shutil.copy(GOLDEN, run / "checkpoints" / "step-00000004.pt")

@@ -29,7 +29,7 @@ def test_every_normalization_has_its_losses() -> None:
 
 @pytest.mark.parametrize("case", golden.CASES)
 def test_the_losses_of_ten_steps_are_what_they_were(case: str) -> None:
-    """Tolerances and how they were measured: make_losses.py."""
+    """make_losses.py defines the tolerances and says how they were measured."""
     expected = json.loads(golden.FILE.read_text())[case]
     tolerance = golden.TOLERANCES.get(case, golden.TOLERANCE)
     for name, losses in golden.losses_of(case).items():

@@ -35,7 +35,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 def make_plain(config: Config, *, alike: bool, device: str = "cpu") -> Trainer:
-    """alike: optimizers fused and weights normalized together, as the fast step has them."""
+    """Trainer with the plain step; `alike` fuses optimizers and batches normalization as the fast step does."""
     state = build.build_state(config, device)
     if alike:
         for group in (*state.g_optimizer.param_groups, *state.d_optimizer.param_groups):
@@ -55,7 +55,7 @@ def fast_from(plain: Trainer, **options: bool) -> FastStep:
 
 
 def tensors(state: Any, place: str = "") -> dict[str, Tensor]:
-    """Every tensor of a state dict, by its place."""
+    """Every tensor of a state dict by its place."""
     if isinstance(state, Tensor):
         return {place: state}
     items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
@@ -84,7 +84,7 @@ def assert_close(one: Any, other: Any, *, rtol: float, atol: float) -> None:
     ],
 )
 def test_twenty_steps_equal_the_plain_ones_bit_for_bit(smoke: Smoke, normalization: str, conditional: str) -> None:
-    """Weights, singular vectors, running statistics, averages, optimizers and sums for the log."""
+    """Compares weights, singular vectors, running statistics, averages, optimizers and log totals."""
     config = smoke(
         f"discriminator.normalization={normalization}", f"conditional={conditional}", "train.ema_decay=0.9", *EXACT
     )
@@ -127,9 +127,9 @@ def test_every_setting_equals_the_plain_step(smoke: Smoke, overrides: tuple[str,
     ("normalization", "conditional"), [*((name, "true") for name in NORMALIZATIONS), ("srn", "false")]
 )
 def test_losses_and_gradients_equal_the_default_plain_step(smoke: Smoke, normalization: str, conditional: str) -> None:
-    """Weights normalized one by one, so sums in another order: 1e-5 of the network's largest gradient, in float32.
+    """Weights are normalized one by one, so summation orders differ: 1e-5 of the network's largest gradient.
 
-    A bias before a batch normalization has no gradient but rounding, so each tensor's own largest is no measure.
+    Tolerances are not per tensor, because a bias before a batch norm has a gradient of rounding errors only.
     """
     config = smoke(f"discriminator.normalization={normalization}", f"conditional={conditional}")
     plain, fast = make_plain(config, alike=False), make_fast(config)
@@ -147,7 +147,7 @@ def test_losses_and_gradients_equal_the_default_plain_step(smoke: Smoke, normali
 
 
 def test_only_the_discriminators_updates_stay_outside_the_graph(smoke: Smoke) -> None:
-    """With second derivatives, the captured part moves the generator alone."""
+    """With second derivatives, the captured part updates only the generator."""
     fast = make_fast(smoke("discriminator.normalization=wgan_gp", "train.ema_decay=0.9"))
     fast.train_step()
     before = copy.deepcopy(fast.state.state_dict())
@@ -175,7 +175,7 @@ def test_the_learning_rate_is_the_plain_steps_in_float32(smoke: Smoke) -> None:
 
 
 def reload(state: Any) -> Any:
-    """The entries of a state after writing and reading a checkpoint."""
+    """State after writing and reading a checkpoint."""
     content = io.BytesIO()
     torch.save(state.state_dict(), content)
     content.seek(0)
@@ -184,7 +184,7 @@ def reload(state: Any) -> Any:
 
 @pytest.mark.parametrize("order", ["fast, plain", "plain, fast", "fast, fast"])
 def test_runs_resume_across_both_steps(smoke: Smoke, order: str) -> None:
-    """Three steps of one, three of the other after a checkpoint: the state of six plain steps, bit for bit."""
+    """Three steps of one kind and, after a checkpoint, three of the other equal six plain steps bit for bit."""
     config = smoke("train.ema_decay=0.9", "conditional=true", *EXACT)
     whole = make_plain(config, alike=True)
     for _ in range(6):
@@ -201,7 +201,7 @@ def test_runs_resume_across_both_steps(smoke: Smoke, order: str) -> None:
 
 
 def test_a_checkpoint_does_not_tell_which_step_made_it(smoke: Smoke) -> None:
-    """The optimizers' settings are those of the configuration: no tensor in the place of a number, no fused flag."""
+    """Saved optimizer settings are the configuration's: numbers, no tensors, and no fused flag."""
     config = smoke()
     plain, fast = make_plain(config, alike=False), make_fast(config)
     plain.train_step()
@@ -218,7 +218,7 @@ def test_a_checkpoint_does_not_tell_which_step_made_it(smoke: Smoke) -> None:
 
 
 class Recorded(TorchDispatchMode):
-    """The names of all operations that run inside."""
+    """Records the names of all operations in its context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ DRAWING = ("rand", "normal_", "uniform_", "bernoulli", "multinomial", "dropout")
     ("normalization", "conditional"), [*((name, "true") for name in NORMALIZATIONS), ("srn", "false")]
 )
 def test_an_iteration_reads_no_number_and_draws_none(smoke: Smoke, normalization: str, conditional: str) -> None:
-    """No operation would break a capture or freeze a random number in it; checked on a CPU, one by one."""
+    """No operation would break a capture or capture a fixed random number; checked eagerly on a CPU."""
     config = smoke(
         f"discriminator.normalization={normalization}",
         f"conditional={conditional}",
@@ -274,7 +274,7 @@ def test_a_state_loaded_under_a_graph_is_refused(smoke: Smoke) -> None:
 
 
 class StandIns:
-    """Stand-ins for torch.cuda on a CPU: captured operations run, are undone, and run again at each replay."""
+    """CPU stand-ins for torch.cuda: captured operations run, are undone, and run again at each replay."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, failure: str = "") -> None:
         self.fast: FastStep | None = None
@@ -342,7 +342,7 @@ def test_obstacles_have_names(smoke: Smoke) -> None:
 def test_what_is_captured_has_a_name(
     smoke: Smoke, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], name: str
 ) -> None:
-    """Captured and replayed with stand-ins, it gives the plain step's state."""
+    """A capture and replays with stand-ins give the plain step's state."""
     StandIns(monkeypatch)
     monkeypatch.setattr(graph, "obstacle", lambda trainer: "")
     config = smoke(*overrides, *EXACT)
@@ -356,7 +356,7 @@ def test_what_is_captured_has_a_name(
 
 
 def test_a_failed_capture_falls_back_or_is_one_sentence(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state is as it was, and the plain step goes on from it as if nothing had been tried."""
+    """The state is unchanged, and the plain step continues from it."""
     StandIns(monkeypatch, failure="operation not permitted when stream is capturing\nand more")
     monkeypatch.setattr(graph, "obstacle", lambda trainer: "")
     config = smoke("train.ema_decay=0.9")
@@ -386,8 +386,11 @@ def test_the_choice_is_printed_and_recorded(train: Callable[..., Result], tmp_pa
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_a_replayed_graph_equals_its_operations_one_by_one(smoke: Smoke, normalization: str, precision: str) -> None:
-    """cuDNN may add in another order each time, and Adam's first steps turn a gradient's sign into a whole step: means
-    of losses and logits are compared, to 2e-3; counts exactly. The plain step is held to the same."""
+    """Compares means of losses and logits to 2e-3, and counts exactly; the plain step is held to the same.
+
+    cuDNN may change the order of summation at each call, and Adam's first steps turn a gradient's sign into a whole
+    step.
+    """
     config = smoke(
         f"discriminator.normalization={normalization}",
         f"train.precision={precision}",
@@ -427,7 +430,7 @@ def test_a_capture_leaves_the_state_as_it_was(smoke: Smoke, steps_before: int) -
 @needs_gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_nothing_waits_for_the_device_between_two_lines_of_the_log(smoke: Smoke) -> None:
-    """Through the end of an epoch; and no step needs memory that the one before did not."""
+    """Covers the end of an epoch; no step may allocate more memory than the one before."""
     fast = make_fast(smoke("train.flip=true", "conditional=true"), device="cuda", captured=True)
     fast.train_step()
     torch.cuda.synchronize()

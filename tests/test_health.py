@@ -52,7 +52,7 @@ def test_which_losses_have_bounds() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_bounds_stand_between_a_constant_discriminator_and_a_certain_one(loss: str) -> None:
-    """A constant and a certain discriminator, by the losses themselves, lie on either side of the bounds."""
+    """Losses of a constant and of a perfect discriminator lie on either side of the bounds."""
     ones = torch.ones(8)
     constant = float(LOSSES[loss].discriminator(0.3 * ones, 0.3 * ones))
     certain = float(LOSSES[loss].discriminator(5 * ones, -5 * ones))
@@ -107,7 +107,7 @@ def test_a_healthy_run_raises_no_alarm(trained: Callable[..., Path]) -> None:
 
 
 def test_a_huge_learning_rate_raises_alarms(train: Train, tmp_path: Path) -> None:
-    """Dead layers: a constant discriminator, no gradients, one image; each told once, and on from then on."""
+    """Dead layers: constant discriminator, no gradients, equal images. Each alarm is reported once and stays active."""
     result = done(train("run", "--set=train.steps=40", "--set=train.learning_rate=1"))
     assert sorted(alarms(tmp_path / "run")) == [
         (name, True) for name in ("discriminator_indifferent", "identical_samples", "no_gradient", "spectral_norm")
@@ -122,7 +122,7 @@ def test_a_huge_learning_rate_raises_alarms(train: Train, tmp_path: Path) -> Non
 def test_a_discriminator_far_ahead_raises_an_alarm(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The generator stands still, as with a learning rate of 0."""
+    """The generator does not change, as with a learning rate of 0."""
     monkeypatch.setattr(Iteration, "update_generator", lambda self, inputs: torch.zeros(()))
     settings = ["--set=train.d_steps=10", "--set=train.learning_rate=0.002", "--set=train.steps=60"]
     train("run", *settings, "--set=discriminator.normalization=none")
@@ -130,7 +130,7 @@ def test_a_discriminator_far_ahead_raises_an_alarm(
 
 
 def test_an_alarm_stops_the_run_if_asked(train: Train, tmp_path: Path) -> None:
-    """Two grids without spread; the last one with is of step 0."""
+    """Two grids have no spread; the last one with spread is that of step 0."""
     settings = ["--set=train.steps=40", "--set=train.learning_rate=1", "--set=train.on_alarm=stop"]
     refused(
         train("run", *settings),
@@ -142,7 +142,7 @@ def test_an_alarm_stops_the_run_if_asked(train: Train, tmp_path: Path) -> None:
 
 @pytest.fixture
 def diverging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The generator's weights become NaN in step 14 of the first attempt."""
+    """Makes the generator's weights NaN in step 14 of the first attempt."""
     step = Trainer.train_step
 
     def diverge(self: Trainer) -> None:
@@ -173,7 +173,7 @@ def test_a_divergence_before_the_first_interval_has_a_checkpoint_too(train: Trai
 
 @pytest.mark.usefixtures("diverging")
 def test_a_retry_goes_on_with_other_numbers_and_resumes_bit_exactly(train: Train, tmp_path: Path) -> None:
-    """Interrupted before the divergence, and in the second attempt, in the middle of a window of the log."""
+    """Interruptions before the divergence and in the second attempt, between two log lines."""
     settings = ["--set=train.retries=1", "--set=train.steps=25"]
     result = done(train("whole", *settings))
     assert "retry 1 of 1, from" in result.output
@@ -224,7 +224,7 @@ def test_a_run_that_diverges_in_every_attempt_ends_with_the_sentence(
 
 
 def test_a_retry_after_an_alarm_goes_back_to_before_its_first_sign(train: Train, tmp_path: Path) -> None:
-    """Newer checkpoints, of the collapse, are gone."""
+    """Newer checkpoints, written during the collapse, are deleted."""
     settings = ["--set=train.learning_rate=1", "--set=train.on_alarm=stop", "--set=train.keep_checkpoints=9"]
     refused(train("run", *settings, "--set=train.retries=1"), "retry 1 of 1, from", "last checkpoint from before is")
     (retry,) = read_checkpoint(tmp_path / "run").state["retries"]
@@ -232,7 +232,7 @@ def test_a_retry_after_an_alarm_goes_back_to_before_its_first_sign(train: Train,
 
 
 def test_what_a_retry_gives_up_is_removed(tmp_path: Path) -> None:
-    """Reports, sample grids and the best checkpoint of later steps; nothing else, such as gan-eval's reports."""
+    """Reports, sample grids and the best checkpoint of later steps are deleted; gan-eval's reports are kept."""
     kept = ["reports/00000004/report.json", "samples/step-00000004.png", "samples/final.png", "best.json"]
     kept += ["reports/00000004-12/report.json", "reports/mine-12/report.json", "samples/mine-12.png"]
     later = ["reports/00000008/report.json", "samples/step-00000008.png", "checkpoints/best-00000008.pt"]
@@ -249,7 +249,7 @@ def test_what_a_retry_gives_up_is_removed(tmp_path: Path) -> None:
 def test_a_retry_keeps_the_best_from_before(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int
 ) -> None:
-    """Evaluations at 4, 8 and 12 find 3, 9 and 1: the last is given up by the retry from 10, and never found again."""
+    """Evaluations at steps 4, 8 and 12 give 3, 9 and 1; the retry from step 10 deletes the last for good."""
     found = {4: 3.0, 8: 9.0, 12: 1.0}
     measure = Best.consider
 
@@ -267,7 +267,7 @@ def test_a_retry_keeps_the_best_from_before(
 
 
 def test_a_checkpoint_without_health_still_continues(train: Train, tmp_path: Path) -> None:
-    """Written before alarms and retries existed."""
+    """Checkpoint written before alarms and retries existed."""
     train("run", "--stop-after", "10")
     path = list_checkpoints(tmp_path / "run")[-1]
     stored = torch.load(path, weights_only=True)

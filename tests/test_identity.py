@@ -92,7 +92,7 @@ def test_differences_name_every_setting_that_counts_in_either_configuration() ->
 
 
 def test_the_newest_run_is_found_by_its_stored_settings(tmp_path: Path) -> None:
-    """run.json of earlier versions holds an identity that was computed by another rule."""
+    """run.json of earlier versions holds an identity computed by another rule."""
     config = load_config("smoke")
     for name, one in (("same", config), ("other", override_config(config, ["train.seed=1"], "test"))):
         (tmp_path / name / "checkpoints").mkdir(parents=True)

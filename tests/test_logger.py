@@ -65,7 +65,7 @@ def test_a_resumed_run_drops_what_comes_again(tmp_path: Path) -> None:
 
 
 def test_pauses_do_not_count_as_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """2 seconds of training and 98 of something else for 5 steps of 4 images."""
+    """5 steps of 4 images take 2 seconds of training and 98 of other work."""
     clock = [0.0]
     monkeypatch.setattr("gan.runs.logger.time.perf_counter", lambda: clock[0])
     log = logger(tmp_path)

@@ -34,7 +34,7 @@ print(faults() - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
 def test_memory_that_was_freed_is_not_mapped_again() -> None:
-    """64 MiB are 16,384 pages of 4 KiB, or 32 of 2 MiB; pages that stay cost no fault."""
+    """64 MiB are 16,384 pages of 4 KiB or 32 of 2 MiB; kept pages cause no page faults."""
     environment = {name: value for name, value in os.environ.items() if name not in memory.CHOSEN_BY_USER}
 
     def faults(how: str) -> int:

@@ -37,7 +37,7 @@ def test_the_global_generator_is_left_alone() -> None:
 def test_truncated_latents_have_the_moments_of_a_truncated_normal(bound: float) -> None:
     """Variance 1 - 2 T phi(T) / (2 Phi(T) - 1), fourth moment by the same integration by parts."""
     latents = draw_truncated_latents(50_000, 4, random_generator(0, "z"), bound).double()
-    assert latents.abs().max() <= bound * (1 + 1e-7)  # float32 of the bound itself
+    assert latents.abs().max() <= bound * (1 + 1e-7)  # the bound rounds to float32
     edge = 2 * math.exp(-(bound**2) / 2) / math.sqrt(2 * math.pi) / math.erf(bound / math.sqrt(2))
     second = 1 - bound * edge
     fourth = 3 * second - bound**3 * edge
@@ -59,7 +59,7 @@ def test_truncated_latents_do_not_depend_on_how_many_are_drawn() -> None:
 
 
 def test_no_two_steps_of_a_stream_share_a_seed() -> None:
-    """An odd multiplier is a bijection modulo 2**32; here on the first and on far steps."""
+    """An odd multiplier is a bijection modulo 2**32; checked on the first steps and on distant ones."""
     steps = [*range(5000), *range(2**31, 2**31 + 5000)]
     assert len({random_generator(3, "x", step).initial_seed() for step in steps}) == len(steps)
 
@@ -94,7 +94,7 @@ def test_network_range_to_pixels() -> None:
 
 @given(st.integers(0, 255))
 def test_rounding_inverts_its_own_scale(level: int) -> None:
-    """A generator that outputs level / 127.5 - 1 is written as that level, by both rules."""
+    """Both rules convert an output of level / 127.5 - 1 back to that level."""
     x = torch.tensor([level / 127.5 - 1], dtype=torch.float64).float()
     assert abs(int(to_uint8(x)) - level) == 0
     assert abs(int(to_uint8(x, "truncate")) - level) <= 1  # float32 may fall just short of the level

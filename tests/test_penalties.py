@@ -27,7 +27,7 @@ def make_trainer(config: Config) -> Trainer:
 
 
 class Recorder:
-    """A penalty of 5 that remembers what it was called with."""
+    """Constant penalty of 5 that records its arguments."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Tensor, Tensor, Tensor | None, Tensor, bool]] = []
@@ -50,7 +50,7 @@ def recorded(config: Config, steps: int = 2) -> tuple[Trainer, Recorder]:
 
 @pytest.mark.parametrize("conditional", ["true", "false"])
 def test_the_penalty_sees_both_halves_and_the_real_labels(smoke: Smoke, conditional: str) -> None:
-    """Images float32 whatever the precision, outside autocast; other numbers at every step."""
+    """Images are float32 outside autocast at any precision; random numbers differ at every step."""
     config = smoke(f"conditional={conditional}", "train.precision=bf16", "discriminator.normalization=sn")
     trainer, recorder = recorded(config)
     assert len(recorder.calls) == 4, "two steps of two discriminator steps"
@@ -81,7 +81,7 @@ def test_a_constant_penalty_moves_the_loss_and_nothing_else(smoke: Smoke) -> Non
 
 @pytest.mark.parametrize("name", ["wgan_gp", "ortho"])
 def test_the_coefficient_is_the_settings(smoke: Smoke, name: str) -> None:
-    """The first step's loss(c) is loss(0) + c * penalty."""
+    """In the first step, loss(c) = loss(0) + c * penalty."""
     setting = {"wgan_gp": "gp_coefficient", "ortho": "ortho_coefficient"}[name]
     losses = []
     for coefficient in (0, 1, 3):
@@ -99,7 +99,7 @@ def test_the_coefficient_is_the_settings(smoke: Smoke, name: str) -> None:
 def test_a_penalty_is_added_to_a_weight_normalization(
     smoke: Smoke, normalization: str, penalty: str, conditional: str
 ) -> None:
-    """The first step's loss(c) is the loss without + c * penalty; two steps train to finite and other weights."""
+    """In the first step, loss(c) = loss without + c * penalty; two steps give finite and different weights."""
     config = smoke(f"discriminator.normalization={normalization}", f"conditional={conditional}")
     plain = make_trainer(config)
     losses, coefficient = [float(discriminator_step(plain, 0)[0])], PENALTIES[penalty].coefficient
@@ -120,7 +120,7 @@ def test_a_penalty_is_added_to_a_weight_normalization(
 
 
 def test_the_normalizations_own_penalty_and_the_added_one_are_summed(smoke: Smoke) -> None:
-    """wgan_gp with orthogonal: what the two add alone. The same one twice is refused before anything is built."""
+    """wgan_gp with orthogonal adds the sum of both. The same penalty twice is refused before building."""
     losses = {}
     for normalization in ("none", "wgan_gp"):
         for penalty in ("none", "orthogonal"):

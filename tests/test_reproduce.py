@@ -42,7 +42,7 @@ def reproduce(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 class InProcess:
-    """Stands in for run_all of gan.launch.several: commands in this process; `statuses` are returned in turn."""
+    """Stand-in for gan.launch.several.run_all that runs commands in this process; returns `statuses` in turn."""
 
     def __init__(self) -> None:
         self.commands: list[Planned] = []
@@ -71,14 +71,14 @@ def processes(reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> InProce
 
 @pytest.fixture
 def call(reproduce: ModuleType, processes: InProcess, tmp_path: Path, small_shapes: Path) -> Callable[..., Result]:
-    """Runs the tool at the scale of a CPU, made tiny, on drawn shapes."""
+    """Runs the tool at scale cpu, reduced further, on drawn shapes."""
     settings = [f"--set={setting}" for setting in (*TINY, f"data.root={small_shapes}")]
     shared = ["--scale=cpu", "--device=cpu", "--seeds=0,1", f"--folder={tmp_path / 'out'}", *settings]
     return lambda *arguments: CliRunner().invoke(reproduce.main, [*shared, *map(str, arguments)])
 
 
 def tables_of(text: str) -> list[list[dict[str, str]]]:
-    """Tables of a page; a row's cells by the heads of the columns."""
+    """Tables of a page as rows of cells by column name."""
     tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
     cells = [[[cell.strip() for cell in row.split("|")[1:-1]] for row in table] for table in tables]
     return [[dict(zip(rows[0], row, strict=True)) for row in rows[2:]] for rows in cells]
@@ -110,7 +110,7 @@ def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
 
 
 def test_lines_that_the_paper_quotes_say_so(reproduce: ModuleType) -> None:
-    """A footnote of Table 2: two of its lines are Miyato et al.'s."""
+    """A footnote of Table 2 marks two lines as quoted from Miyato et al."""
     tables = importlib.import_module("reproducing.pages.tables")
     table = reproduce.TABLES["2"]
     lines = [(line, tables.Seeds(None, [], "not now")) for line in table.lines]
@@ -127,7 +127,7 @@ def test_every_claim_has_a_panel_with_both_its_models(reproduce: ModuleType) -> 
 
 
 def test_a_claim_is_checked_in_each_panel_on_its_own_models(reproduce: ModuleType) -> None:
-    """Labels of conditional and unconditional models are equal; their runs are not."""
+    """Conditional and unconditional models have equal labels but different runs."""
     claims, content = (importlib.import_module(f"reproducing.{name}") for name in ("pages.claims", "paper.content"))
     claimed = (
         content.Claim("less", lambda run: run.value, "SN-GAN", "WGAN-GP"),
@@ -172,7 +172,7 @@ def test_other_data_do_not_keep_the_title(reproduce: ModuleType, overrides: tupl
 
 
 def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Path) -> None:
-    """Table 2 trains eight models; Figure 5 needs five of them and four more; Figure 20 none that is new."""
+    """Table 2 trains eight models; Figure 5 needs five of them and four more; Figure 20 needs no more."""
 
     def runs(*wanted: tuple[str, str]) -> int:
         artefacts = [reproduce.artefact(*each) for each in wanted]
@@ -185,7 +185,7 @@ def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Pa
 
 
 def test_settings_that_are_equal_are_one_run_under_any_name(reproduce: ModuleType, tmp_path: Path) -> None:
-    """CIFAR-100's configurations on the images of CIFAR-10's, which Table 2 has trained, are Table 2's."""
+    """CIFAR-100's configurations on CIFAR-10's images equal runs of Table 2."""
     other = load_config("cifar10_sn", variants=["jpeg"]).data
     data = (f"data.name={other.name}", f"data.root={other.root}", "eval.num_intra=500")
     plan = reproduce.Plan(
@@ -260,7 +260,7 @@ def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InP
 def test_a_stopped_evaluation_that_stands_alone_stops_all(
     call: Callable[..., Result], processes: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends with click's status 1, as after an error; the next kind of evaluation must not begin."""
+    """It ends with click's status 1, as after an error; no further evaluation may start."""
     monkeypatch.setattr("reproducing.runs.ModelRun.is_trained", True)
     processes.statuses, processes.stopped = [1] * 9, True
     assert call("--figure=13", "--table=4").exit_code == 130
@@ -270,7 +270,7 @@ def test_a_stopped_evaluation_that_stands_alone_stops_all(
 def test_a_process_that_dies_without_a_sentence_is_named(
     call: Callable[..., Result], processes: InProcess, tmp_path: Path
 ) -> None:
-    """A process that the kernel killed for its memory, or one with a traceback, is no interruption."""
+    """A process that was killed for its memory, or ended with a traceback, does not count as an interruption."""
     processes.statuses = [-9, -9, 1, 1]
     assert call("--figure=22").exit_code == 1
     text = (tmp_path / "out" / "figure-22-cpu.md").read_text()
@@ -299,7 +299,7 @@ def test_a_dry_run_lists_what_would_run(call: Callable[..., Result], processes: 
 
 
 def test_equal_conditions_stand_once(reproduce: ModuleType) -> None:
-    """A row shows what is not equal in all rows of its side."""
+    """A row shows only conditions that vary between the rows of its side."""
     conditions = importlib.import_module("reproducing.pages.conditions")
     ours = [{"data": "shapes", "seeds": "2", "device": ""}, {"data": "shapes", "seeds": "3", "device": ""}]
     paper = [{"data": "CIFAR-10"}, {"data": "CIFAR-100"}]
@@ -337,7 +337,7 @@ def test_a_page_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> No
 def test_what_is_wrong_is_one_sentence(
     reproduce: ModuleType, processes: InProcess, arguments: list[str], parts: list[str], tmp_path: Path
 ) -> None:
-    processes.statuses = [1] * 99  # nothing is trained, whatever is understood
+    processes.statuses = [1] * 99  # prevents training, however the options are read
     result = CliRunner().invoke(reproduce.main, [*arguments, "--folder", str(tmp_path), "--scale=cpu"])
     assert result.exit_code == 2
     assert all(part in result.output for part in parts), result.output
@@ -386,7 +386,7 @@ def test_seeds_of_different_protocols_have_no_mean(reproduce: ModuleType) -> Non
 
 
 def test_a_seed_without_a_value_has_no_part_in_a_mean(reproduce: ModuleType) -> None:
-    """For example a complexity where no image is classified rightly: NaN in its report."""
+    """For example a complexity without correctly classified images, which is NaN in the report."""
     results = importlib.import_module("reproducing.results")
     entry = {"hash": "0" * 64, "fields": {}}
 
@@ -400,7 +400,7 @@ def test_a_seed_without_a_value_has_no_part_in_a_mean(reproduce: ModuleType) -> 
 
 
 def test_a_loss_around_its_line(reproduce: ModuleType, tmp_path: Path) -> None:
-    """A line has no spread whatever its slope; an alternation of ±1 around one has 1."""
+    """A line has steadiness 0 at any slope; alternating deviations of ±1 have 1."""
     measured = importlib.import_module("reproducing.measured")
 
     def steadiness(loss: Callable[[int], float]) -> float:

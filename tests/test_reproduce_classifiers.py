@@ -28,7 +28,7 @@ SETTINGS = (
 
 @pytest.fixture
 def call(reproduce: ModuleType, processes: InProcess, tmp_path: Path, small_shapes: Path) -> Callable[..., Result]:
-    """Runs the tool at the scale of a CPU on drawn shapes and ResNets of eight layers, of four channels."""
+    """Runs the tool at scale cpu on drawn shapes, with ResNets of eight layers and four channels."""
     settings = [f"--set={setting}" for setting in (*SETTINGS, f"data.root={small_shapes}")]
     shared = ["--scale=cpu", "--device=cpu", "--seeds=0,1", f"--folder={tmp_path / 'out'}", "--architecture=resnet"]
     return lambda *arguments: CliRunner().invoke(reproduce.main, [*shared, *settings, *map(str, arguments)])
@@ -41,7 +41,7 @@ def module(name: str) -> ModuleType:
 def runs_of(
     reproduce: ModuleType, kind: str, number: str, scale: str, *overrides: str
 ) -> dict[tuple[str, str], object]:
-    """Runs of a table or figure with seed 1, by section and label of its lines."""
+    """Runs of a table or figure with seed 1, by section and label."""
     content = reproduce.artefact(kind, number).content
     run_of = module("runs").ModelRun.of
     return {
@@ -66,7 +66,7 @@ def test_every_classifier_has_a_configuration_at_every_scale(reproduce: ModuleTy
 
 
 def test_runs_at_the_scale_of_a_cpu_are_those_that_are_made_by_hand(reproduce: ModuleType) -> None:
-    """gan-train-classifier with these settings and no others makes runs that the tool finds."""
+    """gan-train-classifier with exactly these settings makes runs that the tool finds."""
     methods = {"Vanilla": (), "SN": ("sn",), "SRN-50": ("srn50",), "SRN-30": ("srn30",)}
     clean, shattered = (runs_of(reproduce, "figure", number, "cpu") for number in ("2", "3"))
     memorizing = ("data.labels=random", "train.augment=false", "train.epochs=40")
@@ -85,8 +85,11 @@ def test_runs_at_the_scale_of_a_cpu_are_those_that_are_made_by_hand(reproduce: M
 
 
 def test_an_interval_is_student_t(reproduce: ModuleType) -> None:
-    """For two seeds the distribution is Cauchy's, whose 0.875 quantile is tan(3 pi / 8) = 1 + sqrt(2); of three, by
-    Student's own closed form for two degrees of freedom, (2 p - 1) / sqrt(2 p (1 - p))."""
+    """Closed forms of Student's t quantiles.
+
+    For two seeds the distribution is Cauchy's, with 0.875 quantile tan(3 pi / 8) = 1 + sqrt(2). For three seeds, two
+    degrees of freedom, the quantile is (2 p - 1) / sqrt(2 p (1 - p)).
+    """
     results = module("results")
     half = results.half_interval
     assert half(results.Spread.of([1.0, 3.0])) == pytest.approx((1 + math.sqrt(2)) * math.sqrt(2) / math.sqrt(2))
@@ -99,7 +102,7 @@ def test_an_interval_is_student_t(reproduce: ModuleType) -> None:
 
 
 def test_intervals_that_overlap_decide_nothing(reproduce: ModuleType) -> None:
-    """Means 1 apart, deviations of 0.1 and 0.2 of two seeds: their intervals reach 0.171 and 0.341."""
+    """Means differ by 1; two seeds with deviations 0.1 and 0.2 have half intervals of 0.171 and 0.341."""
     results = module("results")
     small, large = [0.0, 0.2 / math.sqrt(2)], [0.5, 0.5 + 0.4 / math.sqrt(2)]
     assert results.verdict(small, large) == "as in the paper"
@@ -134,13 +137,13 @@ def test_intervals_that_overlap_decide_nothing(reproduce: ModuleType) -> None:
 def test_settings_are_the_papers_at_every_scale(
     reproduce: ModuleType, artefact: tuple[str, str], line: tuple[str, str], scale: str, expected: dict[str, object]
 ) -> None:
-    """Epochs are shares of the configuration's, milestones stay those of the recipe."""
+    """Epochs are shares of the configuration's; milestones stay those of the recipe."""
     run = runs_of(reproduce, *artefact, scale)[line]
     assert {name: getattr(run.config.train, name) for name in expected} == expected
 
 
 def test_what_a_model_changes_it_changes_of_what_is_set(reproduce: ModuleType) -> None:
-    """--set train.epochs=3 leaves twice as many for random labels, and no learning rate replaces Table 1's."""
+    """--set train.epochs=3 gives twice as many for random labels; a learning rate does not replace Table 1's."""
     shattered = runs_of(reproduce, "figure", "3", "cpu", "train.epochs=3", "train.augment=true")["ResNet", "SN"]
     assert (shattered.config.train.epochs, shattered.config.train.augment) == (6, True)
     slow = runs_of(reproduce, "table", "1", "gpu-hour", "train.epochs=3", "train.learning_rate=1.0")
@@ -149,8 +152,10 @@ def test_what_a_model_changes_it_changes_of_what_is_set(reproduce: ModuleType) -
 
 
 def test_tables_and_figures_share_classifiers(reproduce: ModuleType, tmp_path: Path) -> None:
-    """Table 5, Figures 1, 2 and 4 are of the same clean runs, Figure 7 has those of Table 1; at the scale of a CPU
-    Figures 10 and 11, which are on CIFAR-10, add nothing to Figures 2 and 3."""
+    """Table 5 and Figures 1, 2 and 4 share clean runs; Figure 7 uses those of Table 1.
+
+    At scale cpu Figures 10 and 11, on CIFAR-10, add no runs to Figures 2 and 3.
+    """
 
     def count(scale: str, *wanted: tuple[str, str]) -> int:
         artefacts = [reproduce.artefact(*each) for each in wanted]
@@ -176,7 +181,7 @@ def test_only_what_is_not_logged_is_measured(reproduce: ModuleType) -> None:
 
 
 def test_claims_are_about_what_is_shown(reproduce: ModuleType) -> None:
-    """Each names models and panels that are there, and a column, or a kind of histogram, of its table or figure."""
+    """Each claim names existing models and panels, and a column or kind of histogram of its table or figure."""
     paper, claimed = module("paper.classifiers"), 0
     for content in (*paper.TABLES.values(), *paper.FIGURES.values()):
         panels: dict[str, set[str]] = {}
@@ -199,7 +204,7 @@ def test_claims_are_about_what_is_shown(reproduce: ModuleType) -> None:
 
 
 def log(folder: Path, *epochs: float, tested: float | None = None) -> Path:
-    """A run's log of training accuracies, ten updates to an epoch, with a test after the last; half a line follows."""
+    """Writes a training log with ten updates per epoch, a test after the last, and an incomplete last line."""
     lines: list[dict[str, object]] = [{"step": 0, "layers": []}]
     lines += [{"step": 10 * n, "epoch": float(n), "accuracy": accuracy} for n, accuracy in enumerate(epochs, start=1)]
     lines += [{"step": 10 * len(epochs), "metrics": {"test_accuracy": tested}}] if tested is not None else []
@@ -251,7 +256,7 @@ def test_accuracies_are_read_from_the_log(reproduce: ModuleType, tmp_path: Path)
 
 
 def test_what_stops_at_an_accuracy_says_where(reproduce: ModuleType, tmp_path: Path) -> None:
-    """Two seeds, of which one did not get there: its accuracy is none of the figure's."""
+    """One of two seeds does not reach the accuracy; its test accuracy is not used."""
     classifiers, results = module("classifiers").ClassifierModel("", "classifier_smoke"), module("results")
     config = load_classifier_config("classifier_smoke", ["train.stop_accuracy=0.9"])
     runs = []
@@ -321,7 +326,7 @@ def test_bars_are_made_once(
 def test_complexities_and_noise_are_measured_once(
     call: Callable[..., Result], processes: InProcess, tmp_path: Path
 ) -> None:
-    """Table 5 and Figure 4 are of the same reports; Figure 1 takes its accuracies from the log."""
+    """Table 5 and Figure 4 share reports; Figure 1 takes accuracies from the log."""
     done(call("--table=5", "--figure=1,4", "--seeds=0"))
     modules = [run.module for run in processes.commands]
     assert modules.count("gan.train_classifier") == 3
@@ -348,7 +353,7 @@ def test_complexities_and_noise_are_measured_once(
 def test_what_was_begun_by_hand_goes_on(
     call: Callable[..., Result], processes: InProcess, reproduce: ModuleType, tmp_path: Path, small_shapes: Path
 ) -> None:
-    """A run of these settings in a folder whose name ends with its identity, stopped within its second epoch."""
+    """A run with these settings, in a folder named with its identity, was stopped within the second epoch."""
     overrides = (*SETTINGS, f"data.root={small_shapes}")
     run = module("runs").ModelRun.of(
         reproduce.artefact("table", "7").content.lines[0].model, 0, reproduce.SCALES["cpu"], overrides, tmp_path

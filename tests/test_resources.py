@@ -24,23 +24,28 @@ MIB = 2**20
 
 
 def measured(*arguments: object) -> Any:
-    """JSON printed by tests/resources.py, run with one thread."""
+    """JSON printed by tests/resources.py with one thread."""
     command = [sys.executable, str(ROOT / "tests" / "resources.py"), *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # tests/ has an evaluation/, too
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # tests/ also has a folder evaluation/
     result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=900)
     return json.loads(result.stdout.splitlines()[-1])
 
 
 def arithmetic_bound(taken: dict[str, int]) -> int:
-    """Bytes. Three times the layers' outputs: as many are returned by the operations between layers (ReLU, resampling,
-    sums), and gradients of both live for a while. Twice the checkpoint: it is written into memory first."""
+    """Upper bound on memory in bytes.
+
+    Layer outputs count three times: operations between layers (ReLU, resampling, sums) return as many, and gradients of
+    both exist for a while. The checkpoint counts twice, because it is first written to memory.
+    """
     return taken["data"] + taken["weights"] + 3 * taken["activations"] + 2 * taken["checkpoint"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_the_memory_of_a_cifar10_run_on_a_cpu(tmp_path: Path) -> None:
-    """An eighth of the width. What is there before, libraries mostly, is measured; 100 MiB are for what they load and
-    allocate when they are first used."""
+    """Width is an eighth. Memory used before, mostly by libraries, is measured.
+
+    100 MiB are for parts that libraries load and allocate at their first use.
+    """
     taken = measured("cifar", tmp_path, "cpu", 32, 2)
     assert taken["peak"] < taken["before"] + arithmetic_bound(taken) + 100 * MIB, taken
 
@@ -49,7 +54,7 @@ def test_the_memory_of_a_cifar10_run_on_a_cpu(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_memory_of_a_cifar10_run_on_a_gpu(tmp_path: Path) -> None:
-    """Full width, without libraries: only what torch allocates, cuDNN's workspaces of at most 1 GiB among it."""
+    """Full width. Counts only torch's allocations, including cuDNN workspaces of at most 1 GiB, and no libraries."""
     taken = measured("cifar", tmp_path, "cuda", 256, 5)
     assert taken["peak"] < arithmetic_bound(taken) + 1024 * MIB, taken
 
@@ -57,12 +62,11 @@ def test_the_memory_of_a_cifar10_run_on_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_nothing_grows_over_1000_steps_with_evaluation(tmp_path: Path, small_shapes: Path) -> None:
-    """Memory, tensors, files and threads do not grow from step 600 on, when 12 of 20 evaluations have been.
+    """Memory, tensors, files and threads do not grow from step 600 on, after 12 of 20 evaluations.
 
-    Resident memory then gained 0.0, 0.0, 1.7 and 2.4 MiB until step 1,000, and 1.7 to 10.9 MiB from step 200 on (four
-    runs on one thread of a busy machine). One float32 batch of 8 images kept per step would be 37 MiB, of which the
-    bound is about half; kept tensors of any size show in their count. Of files only new ones count: one that is closed
-    in between is no growth.
+    Measured growth of resident memory until step 1,000: 0.0, 0.0, 1.7 and 2.4 MiB, and 1.7 to 10.9 MiB from step 200 on
+    (four runs on one thread of a busy machine). Keeping one float32 batch of 8 images per step would add 37 MiB, about
+    twice the bound; kept tensors of any size change their count. Only new files count, not files closed in between.
     """
     *_, early, _, late = measured("long", tmp_path, small_shapes, 1000)
     assert late["memory"] < early["memory"] + 20 * MIB
@@ -72,7 +76,7 @@ def test_nothing_grows_over_1000_steps_with_evaluation(tmp_path: Path, small_sha
 
 
 def threads() -> set[threading.Thread]:
-    """Running threads, without tqdm's monitor, a daemon that the first progress bar starts."""
+    """Running threads without tqdm's monitor, a daemon that the first progress bar starts."""
     return {thread for thread in threading.enumerate() if type(thread).__name__ != "TMonitor"}
 
 
@@ -80,7 +84,7 @@ def threads() -> set[threading.Thread]:
 def test_no_thread_is_left_however_a_run_ends(
     train: Callable[..., Result], ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TensorBoard's writer has one."""
+    """TensorBoard's writer starts a thread."""
     settings = ["--set", "train.steps=6", "--set", "train.eval_every=3", "--set", "train.log_every=1"]
     step = Trainer.train_step
 
@@ -104,14 +108,14 @@ def test_no_thread_is_left_however_a_run_ends(
 
 
 def processes_with(mark: str) -> list[int]:
-    """Ids of those that inherited a variable of the environment: children of children, in any session."""
+    """Ids of all processes that inherited an environment variable, in any session."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             content = (folder / "environ").read_bytes()
             alive = (folder / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
         except OSError:
-            continue  # it has ended in the meantime, or is somebody else's
+            continue  # it has ended or belongs to another user
         if alive and mark.encode() in content:
             found.append(int(folder.name))
     return found
@@ -121,7 +125,7 @@ def processes_with(mark: str) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("ending", ["done", "failed", "interrupted"])
 def test_no_process_is_left_however_runs_end(tmp_path: Path, small_shapes: Path, ending: str) -> None:
-    """Two runs at once, each in a session of its own; one cannot start where "failed"."""
+    """Two runs at once, each in its own session; in case "failed" one of them cannot start."""
     mark = f"GAN_TEST_MARK={uuid.uuid4()}"
     name, _, value = mark.partition("=")
     steps = 100_000 if ending == "interrupted" else 2

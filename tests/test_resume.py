@@ -36,7 +36,7 @@ Copied = Callable[..., Path]
     ],
 )
 def test_resumed_equals_uninterrupted(train: Train, tmp_path: Path, settings: tuple[str, ...]) -> None:
-    """Stopped in the middle of a window of the log, and again, with averaging on."""
+    """Stopped twice between two log lines, with averaging on."""
     always = ("train.steps=12", "train.ema_decay=0.9", "train.flip=true")
     options = [f"--set={setting}" for setting in (*settings, *always)]
     done(train("whole", *options))
@@ -52,7 +52,7 @@ def test_resumed_equals_uninterrupted(train: Train, tmp_path: Path, settings: tu
 
 
 def test_steps_after_the_last_checkpoint_are_trained_and_logged_again(train: Train, tmp_path: Path) -> None:
-    """A killed run has logged more than its checkpoint knows."""
+    """The log of a killed run is ahead of its checkpoint."""
     settings = ["--set=train.steps=15"]
     train("whole", *settings)
     train("parts", *settings)
@@ -106,7 +106,7 @@ def test_networks_load_from_a_checkpoint(copied: Copied, tmp_path: Path) -> None
 
 
 def stored(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    """Changes the content of a checkpoint, which is stored again without its seal."""
+    """Changes the content of a checkpoint and stores it without its digest."""
 
     def damage(path: Path) -> None:
         content = torch.load(path, weights_only=True)
@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_is_one_sentence(train: Train, copied: Copied, tmp_
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_really_full_disk(copied: Copied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same through a file whose writes fail: /dev/full in the place of the file beside."""
+    """The temporary file is a link to /dev/full, whose writes fail."""
     copied("run", "train.steps=1")
     path = list_checkpoints(tmp_path / "run")[0]
     before = path.read_bytes()
@@ -174,7 +174,7 @@ def test_a_run_is_not_overwritten(train: Train, copied: Copied) -> None:
 def test_a_job_script_can_repeat_one_command(
     tmp_path: Path, small_shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--resume without --run: a new run at first, that same run from then on."""
+    """--resume without --run starts a new run at first, and later resumes it."""
     monkeypatch.chdir(tmp_path)
     settings = ["--config", "smoke", f"--set=data.root={small_shapes}", "--set=train.steps=4", "--device", "cpu"]
     for _ in range(3):

@@ -85,7 +85,7 @@ def test_standing_statistics_are_put_back_after_an_error(conditional: tuple[Conf
 
 
 def test_truncation_reaches_samples_and_standing_statistics(conditional: tuple[Config, TrainState]) -> None:
-    """The largest component that the generator is shown; both latents as they were where there is no truncation."""
+    """Checks the largest latent component that the generator receives; without truncation latents are unchanged."""
     config, state = conditional
     seen: list[torch.Tensor] = []
     state.generator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))

@@ -41,7 +41,7 @@ def test_every_configuration_with_every_seed_and_devices_take_turns() -> None:
 
 @pytest.fixture
 def half_the_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Half of the machine's threads, as each of two runs at once has. Other numbers of threads sum in another order."""
+    """Sets half of the machine's threads, as for two runs at once; it determines the order of summation."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
@@ -113,7 +113,7 @@ def test_a_signal_lets_all_save_and_starts_no_more(tmp_path: Path, small_shapes:
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_a_cluster_trains_every_configuration_with_every_seed(tmp_path: Path, small_shapes: Path) -> None:
-    """By submitit's executor that runs jobs in this process, when they are asked for their result."""
+    """Uses submitit's executor that runs jobs in this process when their results are requested."""
     pytest.importorskip("submitit")
     planned = plan(
         [("smoke", "smoke")],
@@ -193,7 +193,7 @@ def test_a_run_gets_its_arguments_and_its_lines_are_told(monkeypatch: pytest.Mon
 
 
 def test_a_process_that_a_signal_ended_is_told_from_one_that_failed(tmp_path: Path) -> None:
-    """The exit status does not decide: one without a handler, such as timeit here, ends with 1."""
+    """The exit status does not tell: a process without a signal handler, such as timeit here, ends with 1."""
     sleeping = Planned(tmp_path, ["-n1", "-r1", "-simport time", "time.sleep(60)"], "timeit")
     timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()

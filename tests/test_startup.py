@@ -37,7 +37,7 @@ GIVEN = {
 
 
 def loaded(module: str, arguments: tuple[str, ...]) -> tuple[int, str, list[str]]:
-    """Exit status, output, and which of HEAVY a command has loaded at its end."""
+    """Exit status and output of a command, and the modules of HEAVY that it has loaded at its end."""
     code = LOADED.format(heavy=HEAVY, module=module, arguments=list(arguments))
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     output, _, names = ended.stdout.rpartition("loaded:")

@@ -27,7 +27,7 @@ def make_trainer(config: Config, *, batched: bool = False) -> Trainer:
 
 
 def test_learning_rate_is_linear_from_the_start_and_zero_after_the_end() -> None:
-    """LinearShift of the original: a (1 - t / T) after t updates."""
+    """LinearShift of the original code: a (1 - t / T) after t updates."""
     settings = TrainSettings(steps=10)
     assert learning_rate(settings, 0) == 2e-4
     assert learning_rate(settings, 5) == pytest.approx(1e-4)
@@ -80,7 +80,7 @@ def test_the_discriminator_step_moves_the_generator_only_in_its_running_statisti
     ("normalization", "conditional"), [*((name, "true") for name in NORMALIZATIONS), ("srn", "false")]
 )
 def test_every_normalization_trains(smoke: Callable[..., Config], normalization: str, conditional: str) -> None:
-    """Ten steps: losses finite, every trainable tensor moved."""
+    """After ten steps losses are finite and every trainable tensor has changed."""
     trainer = make_trainer(smoke(f"discriminator.normalization={normalization}", f"conditional={conditional}"))
     networks = (trainer.state.generator, trainer.state.discriminator)
     before = [copy.deepcopy(dict(network.named_parameters())) for network in networks]
@@ -101,7 +101,7 @@ def test_every_normalization_trains(smoke: Callable[..., Config], normalization:
 def test_weights_computed_together_train_the_same(
     smoke: Callable[..., Config], normalization: str, penalty: str
 ) -> None:
-    """The batched path, which CUDA devices take, against the weights one by one: float32 rounding apart."""
+    """The batched path, used on CUDA devices, equals weights normalized one by one up to float32 rounding."""
     config = smoke(f"discriminator.normalization={normalization}", f"discriminator.penalty={penalty}")
     plain, batched = make_trainer(config), make_trainer(config, batched=True)
     for _ in range(4):
@@ -122,7 +122,7 @@ def test_every_loss_trains(smoke: Callable[..., Config], loss: str) -> None:
 
 
 def test_the_discriminator_overfits_one_batch(smoke: Callable[..., Config]) -> None:
-    """Against a frozen generator and the same images the hinge loss falls far below 2, indifference."""
+    """With a frozen generator and fixed images the hinge loss falls far below 2, its value at constant output 0."""
     trainer = make_trainer(smoke("train.learning_rate=0.01", "discriminator.normalization=none"))
     trainer.state.generator.train()
     losses = [float(discriminator_step(trainer, 0)[0]) for _ in range(40)]
@@ -196,7 +196,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(smoke: Callable[..., Config]) -
 def test_weights_that_are_not_finite_at_a_line_of_the_log_stop_the_run(
     smoke: Callable[..., Config], normalization: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The losses are of before the last update; spectra of NaN are not."""
+    """The losses precede the last update, so only the check of weights can detect NaN before spectra are computed."""
     trainer = make_trainer(smoke("train.log_every=1", f"discriminator.normalization={normalization}"))
     step = trainer.train_step
 
