@@ -60,8 +60,8 @@ def load_splits(
     Folders that enclose everything else are ignored. Below them the layout is `train/<class>/...` and
     `test/<class>/...` (val/ or valid/ stand in for a missing test/), or `<class>/...`, or images only, one class.
     Without split folders everything is "train". The class is the first folder; deeper folders are part of the image's
-    name. Classes and paths are sorted by code points. Hidden files, __MACOSX and files without an
-    image suffix are skipped. Nothing is extracted to disk. `download` has no effect.
+    name. Classes and paths are sorted by code points. Hidden files, __MACOSX and files without an image suffix are
+    skipped. Nothing is extracted to disk. `download` has no effect.
 
     Raises:
         DataError: no such path, an unreadable archive or image, no images, a missing split, or a mixture of layouts.
@@ -284,7 +284,7 @@ def _tar_paths(root: Path) -> list[str]:
 
 
 def _read_tar(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Reads in the archive's order, which compression requires; among members of equal name the last one counts."""
+    """Reads in the archive's order, since seeking in compressed data is slow; of equal names the last member counts."""
     with tarfile.open(root) as archive:
         for member in archive:
             if member.isreg() and member.name in wanted:

@@ -18,7 +18,7 @@ RESIZES = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-"""Resize filters. Pillow's widen with the reduction factor and so do not alias. FID depends on the filter."""
+"""Resize filters by name. They widen with the reduction factor, so they do not alias. FID depends on the filter."""
 
 
 class Framing(NamedTuple):

@@ -115,7 +115,7 @@ class DataSource(NamedTuple):
     load: reads one split.
     num_classes: None if it depends on the files.
     splits: splits that `load` accepts.
-    load_splits: reads several splits, for sources that keep them in one slow archive.
+    load_splits: reads several splits, for sources that keep them in one file that is slow to read.
     """
 
     load: Load

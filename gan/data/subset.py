@@ -11,7 +11,7 @@ from gan.noise import random_generator
 
 
 def balanced_rows(data: ImageData, count: int, seed: int) -> Tensor:
-    """Returns the positions, ascending int64 (count,), of a subset whose class counts differ by at most one.
+    """Returns ascending positions, int64 (count,), of a subset whose class counts differ by at most one.
 
     The subset holds the first images of each class in an order drawn from the seed, so a smaller subset is part of a
     larger one.

@@ -96,8 +96,8 @@ def upsample_then_convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalization that accepts labels and ignores them.
 
-    The running variance starts at 1, as in PyTorch. Chainer's starts at 0, which makes the output of an
-    untrained generator explode in eval mode.
+    The running variance starts at 1, as in PyTorch. Chainer's starts at 0, which makes the output of an untrained
+    generator explode in eval mode.
     """
 
     def __init__(self, channels: int) -> None:

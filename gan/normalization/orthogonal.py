@@ -16,8 +16,8 @@ def orthogonal_penalty(network: nn.Module, *, coefficient: float = 1.0) -> Tenso
     rank normalization.
 
     Args:
-        coefficient: neither Miyato et al. 2018 nor the SRN paper state it: sweep it, for instance over 1e-4, 1e-3, ...,
-            1, and report it. Brock et al.'s code has 1e-3 for sums of absolute values. BigGAN's 1e-4 omits the
+        coefficient: neither Miyato et al. 2018 nor the SRN paper states it. Sweep it, for instance over 1e-4, 1e-3,
+            ..., 1, and report it. Brock et al.'s code has 1e-3 for sums of absolute values. BigGAN's 1e-4 omits the
             diagonal and adds half the gradient, so it corresponds to 0.5e-4 here.
 
     Returns:

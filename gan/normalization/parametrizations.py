@@ -41,7 +41,7 @@ def stable_rank_norm(
 def bidirectional_spectral_norm(
     module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
 ) -> nn.Module:
-    """Divides `module.name` by two spectral norms' mean; returns the module. See `BidirectionalSpectralNorm`."""
+    """Divides `module.name` by the mean of two spectral norms; returns it. See `BidirectionalSpectralNorm`."""
     make = partial(BidirectionalSpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
     return register(module, name, make)
 

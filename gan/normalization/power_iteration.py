@@ -68,7 +68,7 @@ class Reading:
     def as_weight(self, matrix: Tensor) -> Tensor:
         """Reshapes a matrix in the order of `matrix` to the shape and strides of the weight."""
         if self._order is None:
-            # No needless view: its gradient cannot be sparse, an embedding's can.
+            # No needless view: the gradient of a view cannot be sparse, as an embedding's may be.
             weight = matrix if matrix.shape == self._shape else matrix.view(self._shape)
         else:
             inverse = [self._order.index(d) for d in range(len(self._order))]

@@ -112,7 +112,7 @@ class StableRankNorm(SpectralNorm):
 def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
     """Lowers the stable rank of a matrix W (rows, columns) to limit + 1, by Algorithm 2.
 
-    Returns W / (sigma / gamma) + (1 - gamma) u v^T, which for gamma = 1 is W / sigma bit for bit.
+    Returns W / (sigma / gamma) + (1 - gamma) u v^T, equal to W / sigma bit for bit if gamma = 1.
     """
     sigma, energy = _sigma_and_energy(matrix, u, v)
     gamma = _gamma(sigma, energy, limit)
