@@ -30,7 +30,7 @@ def flags() -> tuple[bool, bool, bool]:
 
 @pytest.fixture(autouse=True)
 def no_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unsets the variable, and again after the test."""
+    """Unsets CUBLAS_WORKSPACE_CONFIG, which is restored after the test even if the test sets it."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
 

@@ -35,7 +35,7 @@ def last_state(run: Path) -> dict:
 
 
 def train_small(small_shapes: Path, run: Path, *arguments: object) -> Result:
-    """gan-train-classifier on a smaller smoke configuration."""
+    """Runs gan-train-classifier on a reduced smoke configuration."""
     small = ["data.num_train=100", f"data.root={small_shapes}", "train.batch_size=20", "train.epochs=2"]
     small += ["classifier.channels=4", "train.milestones=[1]"]
     start = ["--config", "classifier_smoke", *(f"--set={setting}" for setting in small), "--device", "cpu"]
@@ -49,7 +49,7 @@ def train(tmp_path: Path, small_shapes: Path) -> Train:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
-    """A run of two epochs, only to be read."""
+    """Read-only run of two epochs."""
     run = tmp_path_factory.mktemp("finished") / "run"
     done(train_small(small_shapes, run))
     return run
@@ -57,7 +57,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Pa
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Path:
-    """A run of no epochs, only to be read."""
+    """Read-only run of zero epochs."""
     run = tmp_path_factory.mktemp("untrained") / "run"
     done(train_small(small_shapes, run, "--set=train.epochs=0"))
     return run
@@ -374,7 +374,7 @@ def test_a_divergence_is_told_with_what_may_help(train: Train) -> None:
 
 
 def test_a_changed_state_is_refused(train: Train, tmp_path: Path) -> None:
-    """Tensors of another shape or type, texts that are none: none is loaded, all in one sentence."""
+    """Tensors of wrong shape or type and invalid texts are refused with a one-line error."""
     done(train("run", "--stop-after=2"))
     checkpoint = read_checkpoint(tmp_path / "run")
     config = build_classifier.classifier_config(checkpoint)
@@ -413,7 +413,7 @@ def test_the_defaults_are_the_papers_resnet() -> None:
 
 
 def test_a_signal_saves_and_the_run_goes_on_in_the_same_bits(train: Train, tmp_path: Path, small_shapes: Path) -> None:
-    """SIGTERM to a process of its own; status 128 + 15."""
+    """SIGTERM to a separate process gives status 128 + 15."""
     done(train("whole", "--set=train.epochs=60"))
     config = tmp_path / "whole" / "config.yaml"
     command = [sys.executable, "-m", "gan.train_classifier", "--config", str(config), "--run", str(tmp_path / "parts")]

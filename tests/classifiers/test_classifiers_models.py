@@ -49,12 +49,12 @@ def count(name: str, num_classes: int, **settings: int) -> int:
     ],
 )
 def test_parameters_of_the_papers_networks(name: str, hundred: int, ten: int) -> None:
-    """The defaults are the SRN paper's architectures: their counts with 100 and with 10 classes."""
+    """Parameter counts of the SRN paper's architectures, the defaults, with 100 and with 10 classes."""
     assert (count(name, 100), count(name, 10)) == (hundred, ten)
 
 
 def test_counts_printed_in_the_paper() -> None:
-    """docs/classifiers.md says what they are counts of; ResNet-110's has no known explanation."""
+    """docs/classifiers.md explains the printed counts, except ResNet-110's, which has no known explanation."""
     assert count("densenet", 100) == 800_032
     assert count("wide_resnet", 100, shortcut_bn=True) == 36_539_124
     assert count("vgg", 1000) == 20_548_392
@@ -81,7 +81,7 @@ def test_parameters_of_smaller_members(name: str, settings: dict[str, int], expe
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_what_the_depths_count(name: str) -> None:
-    """Convolutions and linear layers: WRN counts shortcuts and no linear layer, VGG two linear layers more."""
+    """Depths count convolutions and linear layers; WRN counts shortcuts and no head, VGG two more linear layers."""
     with torch.device("meta"):
         network = CLASSIFIERS[name]()
     layers = [one for one, module in network.named_modules() if isinstance(module, NORMALIZED_LAYERS)]
@@ -120,7 +120,7 @@ def test_what_is_not_there_is_refused(name: str, settings: dict[str, int], messa
 
 
 def filled(network: nn.Module, other: nn.Module) -> nn.Module:
-    """A network with another's parameters and buffers, drawn anew, matched in their order."""
+    """Network with another's parameters and buffers, drawn at random and matched in order."""
     generator = torch.Generator().manual_seed(1)
     for tensor in other.state_dict().values():
         if tensor.is_floating_point():
@@ -159,7 +159,7 @@ def test_the_convolutions_of_vgg_are_torchvisions(depth: int) -> None:
 
 @pytest.mark.parametrize("shortcut_bn", [False, True])
 def test_the_wide_block_is_the_papers_written_plainly(shortcut_bn: bool) -> None:
-    """Zagoruyko & Komodakis: where the width changes, the shortcut too sees the activated input."""
+    """Zagoruyko & Komodakis: where the width changes, the shortcut also takes the activated input."""
     x = torch.randn(2, 4, 8, 8, dtype=torch.float64)
     block = PreActivationBlock(4, 6, 2, shortcut_bn=shortcut_bn).double()
     a = F.relu(block.bn1(x))
@@ -183,7 +183,7 @@ def test_resolution_falls_by_four_in_three_stages() -> None:
 
 
 def test_initialization_is_he_by_fan_out() -> None:
-    """A sample of n normal numbers has a standard deviation within 5 / sqrt(2 n) of the truth, relatively."""
+    """The standard deviation of n normal samples is within a relative 5 / sqrt(2 n) of the true value."""
     for network in (WideResNet(10, 10, 2), DenseNet(10, 10, 12), ResNet(10, 8, 32), VGG(10, 11, 16)):
         for place, module in network.named_modules():
             if isinstance(module, nn.Conv2d):
@@ -197,7 +197,7 @@ def test_initialization_is_he_by_fan_out() -> None:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 @pytest.mark.parametrize("choice", ["none", "sn", "srn", "bsn"])
 def test_every_layer_can_be_normalized(name: str, choice: str) -> None:
-    """Forward, backward and update; the state in a fresh network; plain weights of the same function."""
+    """Covers forward, backward, update, loading into a new network, and baked weights of the same function."""
     settings = {"c": 0.3} if choice == "srn" else {}
     network, x = normalize(small(name), choice, **settings), images()
     expected = [one for one, module in network.named_modules() if isinstance(module, NORMALIZED_LAYERS)]

@@ -24,7 +24,7 @@ SHORT = ClassifierTrainSettings(epochs=3, milestones=(1, 2), batch_size=8)
 
 
 def drawn(count: int = 20, num_classes: int = 2) -> ImageData:
-    """Class k is brighter in its own colour."""
+    """Images in which class k is brighter in its own colour."""
     images = torch.randint(0, 100, (count, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     labels = torch.arange(count) % num_classes
     images[torch.arange(count), labels] += 100
@@ -48,7 +48,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def epochs(one: ClassifierTrainer) -> Iterator[Epoch]:
-    """Trains to the end and yields the record of each epoch."""
+    """Trains to the end; yields the record of each epoch."""
     while not one.is_done:
         one.train_step()
         if one.at_epochs_end:
@@ -85,7 +85,7 @@ def test_a_cosine_after_a_warmup() -> None:
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_one_update_by_hand(augment: bool) -> None:
-    """w - rate * (gradient + decay * w), at the images of batch 0; then the second one, with momentum."""
+    """w - rate * (gradient + decay * w) on the images of batch 0, then a second update with momentum."""
     one = trainer("none", seed=5, augment=augment)
     network = classifier("none").train()
     batches = Batches(drawn(), 8, seed=5, device="cpu", flip=augment)
@@ -208,7 +208,7 @@ def test_bf16_rounds_the_forward_pass() -> None:
 
 
 def batched(choice: str, device: str = "cpu", settings: ClassifierTrainSettings = SHORT) -> ClassifierTrainer:
-    """The trainer of `trainer` on a device, all normalized weights computed together as on a GPU."""
+    """Variant of `trainer` that computes all normalized weights together, as on a GPU."""
     network = classifier(choice).to(device)
     return ClassifierTrainer(ClassifierState.begin(network, settings, 2), drawn(), settings, batched=True)
 

@@ -12,7 +12,7 @@ from gan.errors import ConfigError
 
 
 def numbered(count: int, size: int = 2) -> ImageData:
-    """Image i has i in its first two pixels of the red channel and label i % 3."""
+    """Image i has value i in the first two red pixels, and label i % 3."""
     images = torch.zeros(count, 3, size, size, dtype=torch.uint8)
     images[:, 0, 0, 0], images[:, 0, 0, 1] = torch.arange(count) % 256, torch.arange(count) // 256
     return ImageData(images, torch.arange(count) % 3, ("a", "b", "c"), "folder", "train")
@@ -89,7 +89,7 @@ def test_flips_mirror_half_of_the_images_left_to_right() -> None:
 
 
 def test_flips_differ_between_batches() -> None:
-    """The same 64 images in every batch, but not the same ones mirrored."""
+    """Batches of the same 64 images flip different ones."""
     column = torch.arange(4, dtype=torch.uint8).expand(64, 3, 4, 4).clone()
     data = ImageData(column, torch.zeros(64, dtype=torch.int64), ("a",), "folder", "train")
     batches = Batches(data, 64, seed=0, device="cpu", flip=True)

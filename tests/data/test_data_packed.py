@@ -243,7 +243,7 @@ def tool():
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Two classes, five training images and two test images, 8x8."""
+    """Archive of two classes with five training and two test images of 8x8."""
     path = tmp_path / "images.tar.xz"
     with tarfile.open(path, "w:xz") as tar:
         for i, name in enumerate(

@@ -67,7 +67,7 @@ def test_uniform_numbers_are_uniform_and_uncorrelated() -> None:
 
 @pytest.mark.parametrize("label", range(10))
 def test_distances_are_signed_and_in_units_of_the_radius(label: int) -> None:
-    """Centre of mass near the middle, nothing beyond 1.06 radii, slope 1 across the outline."""
+    """The centre of mass is near the middle, no point lies beyond 1.06 radii, and the slope across the outline is 1."""
     shape = list(shapes.SHAPES.values())[label]
     axis = np.linspace(-1.6, 1.6, 401)
     x, y = np.broadcast_to(axis, (1, 401, 401)), np.broadcast_to(-axis[:, None], (1, 401, 401))
@@ -95,7 +95,7 @@ def test_circle_covers_its_area() -> None:
 
 
 def _ground_and_shape(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The border's mean colour and the colour farthest from it, each (3, 1, 1)."""
+    """Mean colour of the border, and the colour farthest from it, each (3, 1, 1)."""
     border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], 1).mean(1)[:, None, None]
     away = np.square(image - border).sum(0)
     row, column = np.unravel_index(away.argmax(), away.shape)
@@ -116,7 +116,7 @@ def test_shapes_contrast_with_their_background(train) -> None:
 
 
 def test_the_whole_shape_is_in_the_picture(train) -> None:
-    """The border's colours vary by no more than the gradient of the background."""
+    """The border's colours vary no more than the background's gradient."""
     images = train.images.numpy().astype(int)
     border = np.concatenate([images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]], 2)
     spread = (border.max(2) - border.min(2)).max(1)  # (N,)
@@ -136,7 +136,7 @@ def test_another_size_shows_the_same_scene(image_size: int) -> None:
 
 
 def test_a_person_could_tell_the_classes_apart(train, test) -> None:
-    """A linear map of centred, scaled silhouettes already does: 10 % would be chance."""
+    """A linear classifier of centred, scaled silhouettes suffices; chance is 10 %."""
 
     def silhouettes(images: torch.Tensor) -> torch.Tensor:
         images = images.float()
@@ -173,9 +173,9 @@ def test_refuses(change: dict, says: str) -> None:
 
 
 def test_pixels_stay_what_they_were(test) -> None:
-    """Golden value: changing the drawing changes every number measured on `shapes`, so it must be meant.
+    """Golden value, since a changed drawing changes every number measured on `shapes`.
 
-    A mean is used, not the fingerprint, because the last digit of cos and sin may differ between processors.
+    A mean, not the fingerprint, because the last digit of cos and sin may differ between processors.
     """
     means = test.images.float().mean((0, 2, 3))
     assert means.tolist() == pytest.approx(GOLDEN_MEANS, abs=1e-3)

@@ -25,7 +25,7 @@ def md5(path: Path) -> str:
 
 
 def write_cifar(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    """Five images per file as the published pickles hold them; torchvision is told their MD5s."""
+    """Writes pickles of the published form with five images each, and patches torchvision's MD5s."""
     dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     key, num_classes = ("labels", 10) if name == "cifar10" else ("fine_labels", 100)
     folder = root / dataset.base_folder
@@ -136,7 +136,7 @@ PARTITION = [0, 0, 0, 1, 1, 2, 2, 0]
 
 
 def write_celeba(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """Eight 178x218 pictures as PNG data under the published names, and the lists that go with them."""
+    """Writes eight 178x218 images as PNG data under the published names, and the published lists."""
     folder = root / datasets.CelebA.base_folder
     (folder / "img_align_celeba").mkdir(parents=True)
     names = [f"{i + 1:06}.jpg" for i in range(len(PARTITION))]
@@ -194,7 +194,7 @@ def test_celeba_pictures_missing_or_damaged_are_named(tmp_path: Path, monkeypatc
 
 
 class Quota(Exception):
-    """gdown's errors are of no standard type either."""
+    """Stand-in for gdown's errors, which have no standard type."""
 
 
 class FakeGdown:

@@ -15,7 +15,7 @@ HOW = Pass(batch_size=16, device="cpu")
 
 
 class Counting:
-    """Pixel means, and how many images were looked at."""
+    """Extractor of pixel means that counts its images."""
 
     name, fingerprint, has_logits = "means", "means-1", False
     protocol, record = {"extractor": "means"}, {}
@@ -47,7 +47,7 @@ def test_features_are_found_again_and_a_longer_prefix_computes_the_rest_only(cac
 
 
 def test_other_images_under_the_same_name_give_other_features(cache: Cache, drawn, pixels):
-    """torch-fidelity 0.4's cache returns the old distance here: its key knows neither content nor counts."""
+    """torch-fidelity 0.4's cache returns the old distance here, because its key has neither content nor counts."""
     generated, first, second = (drawn(60, seed=seed)[0] for seed in (1, 2, 3))
     settings = Settings(num_real=50, num_fid=50)
 

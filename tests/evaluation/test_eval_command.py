@@ -20,7 +20,7 @@ ALL = ["--num-real", "all", "--num-fid", "all", "--num-is", "all", "--splits", "
 
 @pytest.fixture
 def folders(tmp_path: Path, drawn) -> tuple[Path, Path]:
-    """Generated images as class sub-folders, real ones as .npz with labels."""
+    """Generated images in class sub-folders, and real images with labels in an .npz file."""
     images, labels = drawn(20, seed=40)
     for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
         file = tmp_path / "generated" / str(label) / f"{index}.png"
@@ -81,7 +81,7 @@ def test_generated_images_are_permuted(folders: tuple[Path, Path], tmp_path: Pat
 
 
 def write_classes(folder: Path, images: torch.Tensor, classes: dict[str, int]) -> Path:
-    """Images of class `classes[name]` in a sub-folder of that name; class 0 is bright on dark, 1 dark on bright."""
+    """Writes images of class `classes[name]` to sub-folder `name`; 0 is bright on dark, 1 dark on bright."""
     for name, kind in classes.items():
         (folder / name).mkdir(parents=True)
         for index, image in enumerate(images[kind::2]):
@@ -90,7 +90,7 @@ def write_classes(folder: Path, images: torch.Tensor, classes: dict[str, int]) -
 
 
 def test_classes_are_matched_by_name(tmp_path: Path, drawn):
-    """ "dog" is the first folder of one side and the second of the other: by position, bright would meet dark."""
+    """Folder "dog" is the first of one side and the second of the other, so positions would mix up the classes."""
     reference = write_classes(tmp_path / "reference", drawn(40, seed=41)[0], {"cat": 0, "dog": 1})
     same = write_classes(tmp_path / "same", drawn(40, seed=42)[0], {"cat": 0, "dog": 1})
     wrong = write_classes(tmp_path / "wrong", drawn(40, seed=42)[0], {"cat": 1, "dog": 0})
@@ -168,7 +168,7 @@ def test_statistics_stand_for_reference_images(folders: tuple[Path, Path], tmp_p
 
 
 def test_images_win_over_statistics_unless_these_are_asked_for(folders: tuple[Path, Path], tmp_path: Path, drawn):
-    """A file of both, as ADM publishes it: every metric sees the same reference."""
+    """ADM publishes images and statistics in one file; every metric must use the same reference."""
     generated, real = folders
     pixels = drawn(30, seed=41)[0].permute(0, 2, 3, 1).numpy()
     both = tmp_path / "both.npz"

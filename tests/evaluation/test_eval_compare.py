@@ -150,7 +150,7 @@ def test_best_refuses_what_cannot_be_ranked(reports: list[Report], key: str, mes
 
 @pytest.fixture(scope="module")
 def saved_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two run folders with reports at three steps; the newest is the one measured last, not that of the last step."""
+    """Two run folders with reports at three steps; the newest is the one written last, not that of the last step."""
     parent = tmp_path_factory.mktemp("runs")
     for number, folder in enumerate([parent / "sn", parent / "srn70"]):
         for step, fid, time in ((1, 30.0, "01"), (2, 20.0 - number, "03"), (3, 25.0, "02")):
@@ -182,7 +182,7 @@ def test_run_folders_give_their_newest_report_tables_and_plots(runs: list[Path],
 
 
 def test_a_run_keeps_its_colour_in_all_figures(runs: list[Path], tmp_path: Path):
-    """The first run has no training log, the second no histogram: others would move up in their figures."""
+    """The first run has no training log and the second no histogram; the other runs' colours must not shift."""
     third = tmp_path / "runs" / "wgan"
     a_report(30.0, step=1).save(third / "reports" / "1")
     a_report(30.0, step=2).save(third / "reports" / "2")

@@ -34,7 +34,7 @@ def blurred(images: Tensor, side: int) -> Tensor:
 
 
 def repeated(images: Tensor, kept: int) -> Tensor:
-    """The first few images over and over: both classes stay, what varies within them does not."""
+    """Repeats the first few images: both classes remain, without variation within them."""
     return images[torch.arange(len(images)) % kept]
 
 

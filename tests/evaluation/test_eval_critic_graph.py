@@ -34,7 +34,7 @@ def training(preset: Preset, *, steps: int = 10, device: torch.device = CPU) -> 
 
 
 def run(one: Training, count: int, *, chunk: int = 3) -> None:
-    """Runs `count` steps, in chunks with a noise stream each; batches depend on the step."""
+    """Runs `count` steps in chunks, each with its own noise stream; batches depend on the step."""
     end = one.step + count
     while one.step < end:
         size = 8 * min(chunk, end - one.step)
@@ -43,7 +43,7 @@ def run(one: Training, count: int, *, chunk: int = 3) -> None:
 
 
 def tensors(one: Training) -> list[torch.Tensor]:
-    """All that an update changes."""
+    """Every tensor that an update changes."""
     entries = chain.from_iterable(entry.values() for entry in one.optimizer.state.values())
     return [*one.critic.parameters(), *one.average.parameters(), *entries]
 
@@ -56,7 +56,7 @@ def assert_same(one: Training, other: Training) -> None:
 
 
 class StandIns:
-    """torch.cuda's part in a capture, on a CPU: what is recorded runs, is undone, and runs again at each replay."""
+    """CPU stand-ins for torch.cuda in a capture: recorded operations run, are undone, and run again at each replay."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, failure: str = "") -> None:
         self.one: Training | None = None
@@ -73,7 +73,7 @@ class StandIns:
             monkeypatch.setattr(torch.cuda, name, value)
 
     def captured(self, one: Training) -> Training:
-        """The same training, updated as on a CUDA device."""
+        """The same training with updates as on a CUDA device."""
         self.one, one.update = one, CapturedUpdate(one.plain_update, CPU)
         return one
 
@@ -95,7 +95,7 @@ class StandIns:
 
 @BOTH
 def test_replayed_updates_equal_plain_ones_bit_for_bit(preset: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replays equal plain updates through several chunks with own noise streams and a falling learning rate."""
+    """Covers several chunks with their own noise streams and a decaying learning rate."""
     stand_ins = StandIns(monkeypatch)
     plain, captured = training(preset), stand_ins.captured(training(preset))
     for one in (plain, captured):
@@ -129,7 +129,7 @@ def test_a_failed_capture_goes_on_plainly_and_says_so(preset: Preset, monkeypatc
 
 
 def test_the_operation_that_a_capture_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch reports the end of a broken capture, and what broke it as that error's context."""
+    """torch reports the end of a broken capture; the cause is that error's context."""
     stand_ins = StandIns(monkeypatch)
     one = stand_ins.captured(training(PRESETS["srn2020"]))
 
@@ -156,7 +156,7 @@ def test_the_operation_that_a_capture_refuses_is_named(monkeypatch: pytest.Monke
 @BOTH
 @pytest.mark.parametrize("done", [WARMUP, 6])
 def test_a_restored_training_goes_on_bit_by_bit(preset: Preset, done: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Saved before and after the capture; taken up by a plain and by a captured training."""
+    """Saves before and after the capture, and resumes with plain and with captured updates."""
     stand_ins = StandIns(monkeypatch)
     through = training(preset)
     run(through, 10)
@@ -171,7 +171,7 @@ def test_a_restored_training_goes_on_bit_by_bit(preset: Preset, done: int, monke
 
 
 def as_on_a_gpu(one: Training, monkeypatch: pytest.MonkeyPatch) -> Training:
-    """The optimizer of a CUDA device, on the CPU."""
+    """Optimizer of a CUDA device, on the CPU."""
     with monkeypatch.context() as patch:
         patch.setattr(critic.torch, "tensor", lambda value, dtype, device: torch.full((), value, dtype=dtype))
         one.optimizer = critic.adam(one.critic, one.preset, torch.device("cuda"))
@@ -180,7 +180,7 @@ def as_on_a_gpu(one: Training, monkeypatch: pytest.MonkeyPatch) -> Training:
 
 @BOTH
 def test_a_gpus_optimizer_computes_the_cpus_up_to_rounding(preset: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fused, the learning rate in float32: 5 steps of 2e-4 within 1e-6."""
+    """Fused, with the learning rate in float32: 5 steps of 2e-4 agree within 1e-6."""
     plain, device = training(preset), as_on_a_gpu(training(preset), monkeypatch)
     address = device.optimizer.param_groups[0]["lr"].data_ptr()
     for _ in range(5):
@@ -199,7 +199,7 @@ def test_a_gpus_optimizer_computes_the_cpus_up_to_rounding(preset: Preset, monke
 
 
 class Recorded(TorchDispatchMode):
-    """The names of all operations that run inside."""
+    """Records the names of all operations in its context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,8 +218,7 @@ DRAWING = ("rand", "normal_", "uniform_", "bernoulli", "multinomial", "dropout")
 def test_an_update_reads_no_number_draws_none_and_stays_where_it_is(
     preset: Preset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An update does nothing that breaks a capture, freezes a random number in it or leaves its record with old
-    tensors."""
+    """An update neither breaks a capture, nor captures a random number, nor replaces its tensors."""
     one = as_on_a_gpu(training(preset), monkeypatch)
     run(one, 1)
     addresses = [tensor.data_ptr() for tensor in tensors(one)]
@@ -254,7 +253,7 @@ def test_how_critics_were_updated_is_recorded_but_decides_no_hash(monkeypatch: p
 @needs_gpu
 @BOTH
 def test_on_a_gpu_replayed_updates_equal_plain_ones(preset: Preset) -> None:
-    """The same kernels on the same numbers, cuDNN deterministic: bit for bit."""
+    """Equal bit for bit with deterministic cuDNN, because the kernels and inputs are the same."""
     with isolated():
         device = torch.device("cuda")
         plain, captured = (training(preset, steps=40, device=device) for _ in range(2))
@@ -270,7 +269,7 @@ def test_on_a_gpu_replayed_updates_equal_plain_ones(preset: Preset) -> None:
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @BOTH
 def test_on_a_gpu_training_waits_for_nothing(preset: Preset) -> None:
-    """Neither moving a chunk's images from a pool on the CPU nor updates synchronize with the device."""
+    """Neither copying a chunk's images from the CPU nor updates synchronize with the device."""
     with isolated():
         device = torch.device("cuda")
         one = training(preset, steps=1000, device=device)
@@ -290,8 +289,7 @@ def test_on_a_gpu_training_waits_for_nothing(preset: Preset) -> None:
 @needs_gpu
 @BOTH
 def test_on_a_gpu_a_restored_training_goes_on_bit_by_bit(preset: Preset) -> None:
-    """A restored training equals the first one, although its first updates are plain where the first replayed its
-    graph."""
+    """A restored training runs plain updates first where the original replayed its graph; both are equal."""
     with isolated():
         device = torch.device("cuda")
         first, second = (training(preset, steps=40, device=device) for _ in range(2))

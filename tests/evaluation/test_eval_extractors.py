@@ -19,14 +19,14 @@ from evaluation.images.features import extract
 
 @pytest.fixture
 def short(drawn, tmp_path: Path) -> Sources:
-    """Enough for a classifier that is trained in a moment and knows little."""
+    """Settings for a classifier that trains quickly and poorly."""
     images, labels = drawn(40, seed=1)
     return Sources(images=images, labels=labels, cache=tmp_path / "cache", classifier_steps=3)
 
 
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine without weights, whose downloads fail; returns where they would be looked for."""
+    """Simulates a machine without weights on which downloads fail; returns the path that is searched."""
 
     def refuse(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no network")
@@ -64,7 +64,7 @@ def test_inception_offline_says_what_to_fetch_and_where_to_put_it(no_weights: Pa
 
 
 class Answer:
-    """A response of urlopen: its bytes, once."""
+    """Response of urlopen that returns its bytes once."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content

@@ -70,7 +70,7 @@ def test_the_floor_of_too_few_images_is_scaled_by_its_law(context: Context):
 
 
 def test_the_law_of_the_floor_holds_for_gaussians():
-    """d(n, m) (1/n + 1/m)^-1 is the same at every n, m well above the dimension, to the spread of 20 draws."""
+    """d(n, m) (1/n + 1/m)^-1 is constant for n, m well above the dimension, up to the spread of 20 draws."""
     constants = []
     for n, m in ((400, 200), (1600, 800)):
         distances = [

@@ -25,7 +25,7 @@ def dinov2_vitl14(**settings):
 
 
 class _Clip(nn.Module):
-    """The form of a published archive: the image network and a projection for texts."""
+    """Published form of a CLIP archive: an image network and a text projection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def clip_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub folder with the repository in it, as a machine without a network is given it."""
+    """Hub folder with the repository, as prepared for a machine without network access."""
     repository = tmp_path / "torch" / "hub" / "facebookresearch_dinov2_main"
     repository.mkdir(parents=True)
     (repository / "hubconf.py").write_text(HUBCONF)

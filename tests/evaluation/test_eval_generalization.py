@@ -32,7 +32,7 @@ from evaluation.generalization import (
 
 
 def linear(matrix: list[list[float]] | Tensor) -> nn.Linear:
-    """x -> W x, in float64."""
+    """Float64 classifier x -> W x."""
     weight = torch.as_tensor(matrix, dtype=torch.float64)
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False).double()
     layer.weight.data = weight
@@ -44,7 +44,7 @@ def identities(size: int, layers: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """A smooth classifier with a shortcut, batch normalization and two layers that share their input; float64."""
+    """Smooth float64 classifier with a shortcut, batch normalization and two layers that share their input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ LABELS = torch.tensor([0, 1, 2, 3, 4, 0, 1])
 
 
 def right(network: nn.Module, images: Tensor) -> Tensor:
-    """Labels that the network gives itself, so that all margins are positive."""
+    """Labels predicted by the network, so that all margins are positive."""
     training = network.training
     found = network.eval()(images).argmax(1)
     network.train(training)
@@ -187,7 +187,7 @@ def test_the_percentile_is_numpys_over_the_images_with_a_value() -> None:
 
 
 def test_jac_norm_is_that_of_finite_differences(network: Residual) -> None:
-    """Hidden layers: what the second convolution and the shortcut share, and what the head sees."""
+    """Hidden layers are the inputs shared by the second convolution and the shortcut, and the head's input."""
     images = points(3)
     labels = right(network, images)
     found = log_jac_norm(network, images, labels).exp()
@@ -204,7 +204,7 @@ def test_jac_norm_is_that_of_finite_differences(network: Residual) -> None:
 
 
 def finite_differences(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, labels: Tensor) -> Tensor:
-    """Central, entry by entry: the gradient of function(x, labels) (N,) by x (N, ...)."""
+    """Gradient (N, ...) of function(x, labels) (N,) by x from central differences, entry by entry."""
     slope, step = torch.zeros_like(x), 1e-5
     for place in np.ndindex(*x.shape[1:]):
         rows = (slice(None), *place)
@@ -216,7 +216,7 @@ def finite_differences(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, 
 
 
 class InPlace(nn.Module):
-    """Activations that overwrite what a layer has seen, which autograd allows where weights are frozen."""
+    """Activations that overwrite a layer's input, which autograd allows with frozen weights."""
 
     def __init__(self, inplace: bool) -> None:
         super().__init__()
@@ -341,7 +341,7 @@ def test_the_local_constant_is_the_global_one_of_a_small_step(network: Residual)
 
 
 def test_a_margin_is_a_critic_of_evaluation(network: Residual) -> None:
-    """Prop. B.1: the ratio of a pair is at most the largest gradient on the segment between."""
+    """Prop. B.1: the ratio of a pair is at most the largest gradient on the segment between them."""
     x, labels = points(3), LABELS[:3]
     y = x + 0.01 * points(3, seed=1)
     ratios = empirical_lipschitz(Margin(network), x, y, labels)
@@ -451,7 +451,7 @@ def test_histograms_are_written_to_a_file(tmp_path: Path) -> None:
 
 
 def test_groups_are_blocks_of_one_matrix() -> None:
-    """Grouped convolutions, forward and transposed, equal the block-diagonal matrix written out."""
+    """Grouped convolutions, forward and transposed, equal explicit block-diagonal matrices."""
     torch.manual_seed(0)
     for layer in (nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(4, 6, 3, groups=2), nn.Conv2d(4, 4, 3, groups=4)):
         weight = layer.weight.detach().double()

@@ -45,7 +45,7 @@ LOG = """{"step": 10, "loss": 2.0, "accuracy": 0.5, "epoch": 1}
 
 
 def a_network(seed: int = 0) -> nn.Module:
-    """Smooth, with batch normalization and a parametrization that iterates in training mode; float64."""
+    """Smooth float64 network with batch normalization and a parametrization that iterates in training mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = nn.Sequential(
@@ -62,7 +62,7 @@ def a_network(seed: int = 0) -> nn.Module:
 
 
 def labels_of(network: nn.Module, images: Tensor) -> Tensor:
-    """The network's own answers, but for the first three images."""
+    """The network's own predictions, except for the first three images."""
     with torch.no_grad():
         labels = network.eval()(images).argmax(1)
     network.train()
@@ -86,7 +86,7 @@ def labels(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def whole_report(title: str = "drawn") -> Report:
-    """Every measure of a network, a class of which is called as the data."""
+    """Report with every measure of a network; a class has the name of the data."""
     network, images = a_network(), points(13)
     names = {"data_name": title, "split": "train", "class_names": [title, *"bcd"]}
     return measure(list(MEASURES), network, images, labels_of(network, images), settings=SMALL, **names)
@@ -99,7 +99,7 @@ def report() -> Report:
 
 @pytest.fixture(scope="module")
 def folder(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report's folder, only to be read."""
+    """Read-only folder of the report."""
     return report.save(tmp_path_factory.mktemp("report") / "report")
 
 
@@ -108,7 +108,7 @@ def hashes(report: Report) -> dict[str, str]:
 
 
 def measures_of(keys: set[str]) -> set[str]:
-    """The measures behind keys of values."""
+    """Names of the measures with the given keys."""
     return {"accuracy" if key == "loss" else key.split("/")[0] for key in keys}
 
 
@@ -249,7 +249,7 @@ def test_values_are_those_of_the_functions_behind_them(
 
 
 def test_pairs_are_of_different_images_and_use_all(network: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Six pairs of twelve images: each image is in one, as its distance tells."""
+    """Six pairs cover all twelve images once, as their distances show."""
     found = measure(["global"], network, images[:12], labels[:12], settings=settings_with(SMALL, num_pairs=6))
     every = torch.cdist(images[:12].flatten(1), images[:12].flatten(1))
     members = [(every - distance).abs().argmin() for distance in found.arrays["global/distance"]]
@@ -376,7 +376,7 @@ def test_the_curves_of_a_classifiers_log_are_read(tmp_path: Path) -> None:
 
 
 def test_what_has_no_value_says_so(tmp_path: Path) -> None:
-    """A single layer has no hidden one; a wrong image no complexity; equal images no ratio; zero logits no Phi."""
+    """Cases: no hidden layer, no correctly classified image, equal images, zero logits."""
     network = nn.Linear(2, 2, bias=False)
     network.weight.data = torch.eye(2)
     x = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 1.0]])

@@ -18,7 +18,7 @@ SCALES = {"elhist/real_fake": 0.1, "elhist/real_real": 0.05, "jacobian/real": 4.
 
 
 def made(factor: float, *, score: float | None = None, pairs: int = 500, title: str = "") -> Report:
-    """A report with gamma-distributed values."""
+    """Report with gamma-distributed values."""
     values = []
     for number, (kind, scale) in enumerate(SCALES.items()):
         array = np.random.default_rng(number).gamma(3, factor * scale, pairs).astype(np.float32)

@@ -17,7 +17,7 @@ LOG = "\n".join(json.dumps({"step": step, "d_loss": 1 / (step + 1), "g_loss": 0.
 
 
 def a_report(title: str = "CIFAR-10 (JPEG)", name: str = "cat", side: int = 32) -> Report:
-    """Something in every section of a page."""
+    """Report with content in every section of the page."""
     rng = np.random.default_rng(0)
 
     def pixels(*shape: int) -> np.ndarray:

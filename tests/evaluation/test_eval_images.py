@@ -123,7 +123,7 @@ def test_other_npz_files_are_refused(tmp_path: Path, arrays: dict, message: str)
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_damaged_npz_file_is_refused(tmp_path: Path, save):
-    """Any byte may be wrong: the file is read, or refused in one sentence, and nothing else is raised."""
+    """With any byte changed, the file is either read or refused with a one-line error."""
     pixels = np.arange(9 * 8 * 8 * 3, dtype=np.uint8).reshape(9, 8, 8, 3)
     save(tmp_path / "a.npz", images=pixels)
     whole = (tmp_path / "a.npz").read_bytes()

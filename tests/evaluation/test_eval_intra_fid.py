@@ -75,7 +75,7 @@ def test_a_set_against_itself_is_zero_also_with_fewer_images_than_dimensions():
 
 
 def test_classes_that_are_mixed_up_are_seen():
-    """Marginal FID cannot see labels that were permuted; Intra-FID is there for that."""
+    """Permuted labels change Intra-FID, not the marginal FID."""
     wrong = (LABELS + 1) % 3
     assert intra_fid(FAKE, wrong, REAL, REAL_LABELS)[0] > 5 * intra_fid(FAKE, LABELS, REAL, REAL_LABELS)[0]
     assert intra_kid(FAKE, wrong, REAL, REAL_LABELS).mean > intra_kid(FAKE, LABELS, REAL, REAL_LABELS).mean

@@ -14,7 +14,7 @@ from evaluation.statistics.intervals import NORMAL_95
 
 
 def written_out(x: torch.Tensor, y: torch.Tensor) -> float:
-    """The unbiased squared MMD, one kernel at a time."""
+    """Unbiased squared MMD, computed one kernel value at a time."""
 
     def kernel(a: torch.Tensor, b: torch.Tensor) -> float:
         return float((a @ b / len(a) + 1) ** 3)

@@ -26,7 +26,7 @@ points = partial(random_tensors.points, dtype=torch.float32)
 
 
 def small_critic() -> nn.Module:
-    """Smooth, so that finite differences and segments say something."""
+    """Smooth critic, so that finite differences and segments are meaningful."""
     return seeded(
         lambda: nn.Sequential(
             nn.Conv2d(3, 8, 3), nn.Softplus(), nn.Conv2d(8, 8, 3, 2), nn.SiLU(), nn.Flatten(), nn.Linear(32, 1)
@@ -35,7 +35,7 @@ def small_critic() -> nn.Module:
 
 
 class Linear(nn.Module):
-    """f(x) = w . x + b."""
+    """Critic f(x) = w . x + b."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class MinibatchStddev(nn.Module):
 
 
 class Projection(nn.Module):
-    """f(x, y) = e[y] . x."""
+    """Critic f(x, y) = e[y] . x."""
 
     def __init__(self, num_classes: int, shape: tuple[int, ...] = SHAPE) -> None:
         super().__init__()

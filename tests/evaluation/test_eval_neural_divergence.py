@@ -127,7 +127,7 @@ def test_dequantisation_adds_less_than_a_grey_level():
 
 
 class Plane(nn.Module):
-    """f(x) = w . x, whose gradient is w everywhere."""
+    """Critic f(x) = w . x, whose gradient is w everywhere."""
 
     def __init__(self, slope: float) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ def test_terms_of_constant_logits():
 
 
 def test_logistic_terms_of_two_coins_are_their_divergences_from_the_mixture():
-    """All-black and all-white images, white with probability 0.05 and 0.6: the best critic is known."""
+    """The best critic of all-black and all-white images, white with probability 0.05 and 0.6, is known."""
 
     def coin(count: int, seed: int) -> tuple[torch.Tensor, None]:
         white = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.05
@@ -246,7 +246,7 @@ def test_disjoint_sets_go_to_zero():
 
 @pytest.mark.slow
 def test_the_references_toy_is_between_4_and_7():
-    """Uniform pixels 0 to 245 against 10 to 255, 100 steps of 64 with an average of 0.9: the reference's own test."""
+    """The reference's own test: uniform pixels 0 to 245 against 10 to 255, 100 steps of 64 with averaging at 0.9."""
     preset = replace(PRESETS["gulrajani2019"], average_decay=0.9)
     settings = {"preset": preset, "steps": 100, "batch_size": 64, "samples": 256, "num_critics": 1}
     result = neural_divergence(fresh(high=246, side=32), noise(2000, 0, low=10, side=32), **settings)
@@ -314,7 +314,7 @@ def test_a_pool_gives_no_more_samples_than_it_holds():
 
 
 class Recorder:
-    """A sampler that remembers what it was asked for, and fails on request."""
+    """Sampler that records its calls and fails on request."""
 
     def __init__(self, fails_at: int | None = None, side: int = 16) -> None:
         self.asked: list[tuple[int, int]] = []
@@ -423,7 +423,7 @@ LONG = {"steps": 6, "samples": 100, "batch_size": 32, "num_critics": 2, "critic_
 
 @pytest.fixture
 def often_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small chunks, and a state after each."""
+    """Settings with small chunks and a saved state after each."""
     monkeypatch.setattr("evaluation.metrics.neural_divergence.images.CHUNK", 64)
     monkeypatch.setattr("evaluation.metrics.neural_divergence.divergence.CHUNK", 64)
     monkeypatch.setattr("evaluation.metrics.neural_divergence.unfinished.SECONDS_BETWEEN_SAVES", 0.0)

@@ -31,7 +31,7 @@ def test_four_points_on_a_line():
 
 
 def written_out(real: torch.Tensor, fake: torch.Tensor, k: int) -> tuple[float, float, float, float]:
-    """Precision, recall, density, coverage, one distance at a time."""
+    """Precision, recall, density and coverage, computed one distance at a time."""
 
     def radius(rows: torch.Tensor, i: int) -> float:
         return sorted(float((rows[i] - rows[j]).norm()) for j in range(len(rows)) if j != i)[k - 1]

@@ -45,7 +45,7 @@ def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def classifier(depth: int = 8, channels: int = 4, num_classes: int = 3) -> ResNet:
-    """Random weights, and batch norms as after training: neither means nor variances nor scales are trivial."""
+    """Classifier with random weights and batch norms with non-trivial means, variances and scales."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = ResNet(num_classes, depth, channels)
@@ -60,7 +60,7 @@ def classifier(depth: int = 8, channels: int = 4, num_classes: int = 3) -> ResNe
 
 
 def representable(network: ResNet) -> ResNet:
-    """Every folded weight is a float16 number: scales are powers of two, all else has few digits."""
+    """Classifier whose folded weights are exact in float16: scales are powers of two, the rest has few digits."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 2**-10
@@ -75,7 +75,7 @@ def representable(network: ResNet) -> ResNet:
 
 
 def own_answers(network: ResNet, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What a classifier feeds to its last layer, after the mean, and its logits."""
+    """Inputs of a classifier's last layer, and its logits."""
     fed: list[Tensor] = []
     handle = network.linear.register_forward_pre_hook(lambda _, given: fed.append(given[0]))
     with torch.inference_mode():
@@ -85,7 +85,7 @@ def own_answers(network: ResNet, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def deviation(one: Tensor, other: Tensor) -> float:
-    """Largest difference, relative to the largest value."""
+    """Largest difference relative to the largest value."""
     return float((one - other).abs().max() / other.abs().max())
 
 
@@ -384,7 +384,7 @@ def test_export_writes_what_the_classifier_says(tool: ModuleType, test_images: I
 
 @pytest.fixture
 def run(tmp_path: Path, small_shapes: Path) -> Callable[..., Path]:
-    """A run folder whose classifier has made no step."""
+    """Run folder of an untrained classifier."""
 
     def make(title: str = "Shapes", **settings: Any) -> Path:
         data = {"name": "shapes", "root": str(small_shapes), "title": title}

@@ -372,7 +372,7 @@ def test_a_report_that_cannot_be_written_is_one_sentence(context: Context, tmp_p
 
 
 def test_extractors_of_one_name_are_told_apart(context: Context, pixels):
-    """By their fingerprints, in hashes and in what is kept; two of one name at once are refused."""
+    """Fingerprints distinguish them in hashes and stored features; two of one name at once are refused."""
 
     class Scaled:
         name, has_logits, protocol, record = "mine", False, {}, {}

@@ -21,7 +21,7 @@ def moments(drawn, pixels) -> Moments:
 
 @pytest.fixture
 def file(tmp_path: Path, moments: Moments) -> Path:
-    """A file of statistics in the form of pytorch-fid and clean-fid."""
+    """Statistics file in the form of pytorch-fid and clean-fid."""
     np.savez(tmp_path / "reference.npz", mu=moments.mean.numpy(), sigma=moments.covariance.numpy())
     return tmp_path / "reference.npz"
 

@@ -18,7 +18,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 class Streams:
-    """torch.cuda's streams on a CPU, and in `log` the order in which things are queued on which of them."""
+    """CPU stand-in for torch.cuda's streams that logs the order in which work is queued on each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.log: list[str] = []
@@ -58,7 +58,7 @@ def made(streams: Streams, count: int) -> Iterator[torch.Tensor]:
 
 
 def test_a_batch_is_made_while_the_one_before_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batch b + 1 waits for what was queued before batch b is used, and for nothing later."""
+    """Batch b + 1 waits for the work queued before batch b is used, and for no later work."""
     streams = Streams(monkeypatch)
     for batch in ahead(made(streams, 3), torch.device("cuda")):
         streams.note(f"use {int(batch)}")
@@ -117,7 +117,7 @@ def test_features_of_images_as_they_are_made_are_those_of_the_made_images(
 
 
 def test_images_seen_as_they_are_made_give_the_report_of_made_images(drawn: Any, classifier: Any) -> None:
-    """Values and hashes are the same, and no image goes through the extractor twice."""
+    """Values and hashes are equal, and no image passes through the extractor twice."""
     seen: list[int] = []
 
     class Counting:
@@ -146,7 +146,7 @@ def test_images_seen_as_they_are_made_give_the_report_of_made_images(drawn: Any,
 @pytest.mark.gpu
 @needs_gpu
 def test_on_a_gpu_batches_arrive_whole(drawn: Any, pixels: Any) -> None:
-    """Made on another stream by slow kernels, and their memory given back as soon as they are used."""
+    """Batches are made by slow kernels on another stream, and their memory is freed after use."""
     images = drawn(400, seed=7)[0]
 
     def batches() -> Iterator[torch.Tensor]:

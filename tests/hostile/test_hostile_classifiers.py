@@ -18,7 +18,7 @@ PLACES = dict(places(ClassifierConfig))
 
 
 def check_whole(config: ClassifierConfig, folder: Path) -> None:
-    """An accepted configuration is written and read back equal, and every name in it is known or refused."""
+    """Asserts that an accepted configuration survives writing and reading, and that its names are known or refused."""
     file = folder / "again.yaml"
     file.write_text(config.to_yaml(), encoding="utf-8")
     assert load_classifier_config(file) == config

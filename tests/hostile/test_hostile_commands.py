@@ -36,14 +36,14 @@ PASSED_OVER = ("--help", "--list", "--seeds", "--at-once")
 
 
 def options_of(command: click.Command) -> list[tuple[str, bool]]:
-    """(name, whether it takes a value), but for those that only print or start processes."""
+    """Options of a command as (name, whether it takes a value), without those that only print or start processes."""
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     return [(option.opts[0], not option.is_flag) for option in options if option.opts[0] not in PASSED_OVER]
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Relative names mean nothing outside: "folder" is one, "file" is one, and there are no runs."""
+    """Working folder with entries "folder" and "file" and no runs, so that relative names stay inside."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
@@ -59,7 +59,7 @@ def ends_well(command: click.Command, arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_option_takes_nonsense(name: str) -> None:
-    """Each option with each wrong value, in place of and beside a right one."""
+    """Each option gets each wrong value, instead of and beside a valid one."""
     command = COMMANDS[name]
     for option, valued in options_of(command):
         for value in WRONG if valued else [""]:

@@ -22,7 +22,7 @@ from gan.measuring.checks import check_evaluation
 
 
 def places(settings: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(place, default) of every setting."""
+    """Yields (place, default) of every setting."""
     for name, field in settings.model_fields.items():
         if isinstance(field.default, BaseModel):
             yield from places(type(field.default), f"{prefix}{name}.")
@@ -54,7 +54,7 @@ VALUES = st.recursive(
 
 
 def refusal(error: UserError) -> str:
-    """The text of a refusal: one line of at most 1,500 characters."""
+    """Text of a refusal: one line of at most 1,500 characters."""
     text = str(error)
     assert len(text.splitlines()) == 1, text
     assert len(text) < 1500, text
@@ -62,7 +62,7 @@ def refusal(error: UserError) -> str:
 
 
 def taken(load: Callable[[], Config]) -> Config | None:
-    """The loaded configuration; None where it is refused by one sentence."""
+    """Loaded configuration, or None if it is refused with a one-line error."""
     try:
         return load()
     except ConfigError as error:
@@ -71,7 +71,7 @@ def taken(load: Callable[[], Config]) -> Config | None:
 
 
 def check_whole(config: Config, folder: Path) -> None:
-    """An accepted configuration is written and read back equal, and every name in it is known or refused."""
+    """Asserts that an accepted configuration survives writing and reading, and that its names are known or refused."""
     file = folder / "again.yaml"
     file.write_text(config.to_yaml(), encoding="utf-8")
     again = load_config(file)
@@ -111,7 +111,7 @@ def test_any_value_of_any_setting_is_taken_as_it_is_or_refused(folder: Path, pla
 
 @given(st.sampled_from(list(PLACES)), VALUES)
 def test_files_hold_what_they_say_or_are_refused(folder: Path, place: str, value: Any) -> None:
-    """Written by PyYAML in whatever style, tags and aliases included, and read by the command's own door."""
+    """Files are written by PyYAML in any style, with tags and aliases, and read as the commands do."""
     content = value
     for name in reversed(place.split(".")):
         content = {name: content}
@@ -146,7 +146,7 @@ def test_every_setting_withstands_every_trap() -> None:
 
 
 def check_reading(place: str, text: str, found: Any) -> None:
-    """A number is the number that is written, in decimal digits where it is a whole one; true is true."""
+    """Asserts that decimal numbers and booleans are read as written."""
     written = text.split(" #")[0].strip().removeprefix("&a ").removeprefix("- ")
     if isinstance(found, bool):
         assert written.lower() == str(found).lower()
@@ -178,7 +178,7 @@ FACTORS = st.one_of(
     st.sampled_from(["skip", "error", "floor"]),
 )
 def test_what_is_accepted_can_be_built(place: str, value: float, normalization: str, infeasible: str) -> None:
-    """At tiny sizes, as with --dry-run: networks, optimizers and losses, or a sentence."""
+    """Builds networks, optimizers and losses at tiny sizes, as with --dry-run, or fails with a one-line error."""
     changes = [f"discriminator.normalization={normalization}", f"discriminator.infeasible={infeasible}"]
     try:
         config = load_config("smoke", [*TINY, *changes, f"{place}={value!r}"])
@@ -209,7 +209,7 @@ def test_absurd_sizes_are_refused_by_their_bound(override: str) -> None:
 
 @pytest.mark.parametrize("text", ["0x10", "010", "1_000", "1:30", "1e3", "1000.0", "true", "'30'", "!!int 0x10", "٣"])
 def test_only_decimal_digits_are_a_whole_number(text: str) -> None:
-    """YAML 1.1 reads 010 as 8, 1:30 as 90 and 0x10 as 16: a run of other length than was written."""
+    """YAML 1.1 reads 010 as 8, 1:30 as 90 and 0x10 as 16, which would change the length of a run."""
     with pytest.raises(ConfigError, match=r"train\.steps"):
         load_config("smoke", [f"train.steps={text}"])
 
@@ -284,7 +284,7 @@ def test_bases_in_a_ring_are_refused(tmp_path: Path) -> None:
 
 
 def test_bases_that_multiply_are_refused(tmp_path: Path) -> None:
-    """Twenty files, each based twice on the next one, are a million."""
+    """Twenty files with the next one as base twice each would load a million files."""
     for number in range(20):
         (tmp_path / f"{number}.yaml").write_text(f"base: [{number + 1}.yaml, {number + 1}.yaml]\n")
     (tmp_path / "20.yaml").write_text("")

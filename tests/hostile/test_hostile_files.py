@@ -39,7 +39,7 @@ from gan.sample import main as gan_sample
 
 
 class Touch:
-    """Unpickled, it makes a file."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -147,7 +147,7 @@ ODD = [None, -1, "x", [[]], {"state": 3}, torch.zeros(3)]
 
 
 def test_entries_of_another_kind_are_refused(state: dict[str, Any], tmp_path: Path) -> None:
-    """Every entry of a checkpoint's state replaced by every odd value: loaded as it is, or one sentence."""
+    """Replaces every entry of a checkpoint's state by every odd value: it loads unchanged or with a one-line error."""
     for name in state["state"]:
         for value in ODD:
             file = save_checkpoint(tmp_path, state["config"], {**state["state"], "step": 1}, keep_last=1)
@@ -195,7 +195,7 @@ def test_a_checkpoint_that_would_be_converted_is_refused(case: str, state: dict[
 
 
 def test_moments_of_another_shape_are_refused(state: dict[str, Any], tmp_path: Path) -> None:
-    """torch loads them, and fails, or spreads them over the weights, in the first step."""
+    """torch loads them, and fails or broadcasts them in the first step."""
     config = load_config("smoke", ["data.name=shapes"])
     made = build.build_state(config)
     for parameter in made.generator.parameters():
@@ -209,7 +209,7 @@ def test_moments_of_another_shape_are_refused(state: dict[str, Any], tmp_path: P
 
 
 def test_a_compressed_checkpoint_is_refused_unread(state: dict[str, Any], tmp_path: Path) -> None:
-    """torch stores without compression; a terabyte of zeros would be unpacked to compare its checksum."""
+    """torch stores without compression; checking the checksum of a terabyte of zeros would unpack it."""
     file = save_checkpoint(tmp_path, state["config"], state["state"], keep_last=1)
     with zipfile.ZipFile(file) as stored:
         members = {name: stored.read(name) for name in stored.namelist()}
@@ -318,7 +318,7 @@ def test_arrays_of_another_kind_are_refused(name: str, array: np.ndarray, tmp_pa
 
 
 class Tags(HTMLParser):
-    """Names and attributes of all elements, and whether each is closed."""
+    """Names and attributes of all elements of a page, and whether each is closed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_of_size(width: int, height: int, pixels: bytes = b"", *more: bytes) -> bytes:
-    """A PNG whose header promises these pixels, 1 bit each."""
+    """PNG with 1-bit pixels whose header declares the given size."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
     body = [header, *more, chunk(b"IDAT", zlib.compress(pixels)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
@@ -81,7 +81,7 @@ def test_a_hostile_image_is_refused_by_name(reader: str, case: str, tmp_path: Pa
 
 @pytest.mark.parametrize("reader", READERS)
 def test_other_than_files_are_refused_by_name(reader: str, tmp_path: Path) -> None:
-    """A pipe would be waited for, a device read without end."""
+    """Reading a pipe would block, and reading a device would not end."""
     special: dict[str, Callable[[Path], object]] = {
         "pipe": os.mkfifo,
         "device": lambda path: path.symlink_to("/dev/zero"),
@@ -123,7 +123,7 @@ def test_links_in_a_ring_end(reader: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"a\nb", b"\x1b[31mred"])
 def test_classes_that_cannot_be_printed_are_refused(reader: str, name: bytes, tmp_path: Path) -> None:
-    """Such names would break the lines of a table, and no report can hold half a character."""
+    """Such names would break the lines of a table, or cannot be encoded in a report."""
     folder = os.fsencode(tmp_path) + b"/" + name
     Path(os.fsdecode(folder)).mkdir()
     Path(os.fsdecode(folder + b"/one.png")).write_bytes(png())
@@ -174,7 +174,7 @@ PACKERS = {"data.zip": zipped, "data.tar.gz": tarred}
     "name", ["../../evil.png", "/evil.png", "/tmp/evil/evil.png", "good/../../evil.png", "..\\evil.png"]
 )
 def test_members_cannot_leave_their_archive(packer: str, name: str, tmp_path: Path) -> None:
-    """Nothing is unpacked to the disk, and no class is called as a folder outside."""
+    """Nothing is unpacked to disk, and no class gets the name of a folder outside."""
     archive = PACKERS[packer](tmp_path / packer, {name: png(), "good/one.png": png()})
     before = sorted(tmp_path.parent.rglob("*"))
     try:
@@ -257,6 +257,6 @@ def test_an_npz_file_out_of_proportion_is_refused(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("label", [2**62, 2**20, -1])
 def test_labels_without_end_are_refused(label: int, tmp_path: Path) -> None:
-    """A name is made for each class up to the largest: 2**62 would fill the memory."""
+    """Every class up to the largest label gets a name: 2**62 would fill the memory."""
     np.savez(tmp_path / "images.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, label]))
     refused("evaluation", tmp_path / "images.npz", str(label))

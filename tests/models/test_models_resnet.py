@@ -27,7 +27,7 @@ def count(network: nn.Module) -> int:
 
 @pytest.mark.parametrize(("num_classes", "expected"), [(0, 4_276_739), (10, 4_304_387), (100, 4_580_867)])
 def test_generator_parameters(num_classes: int, expected: int) -> None:
-    """Counts of the original code; the one with 10 classes is printed in StudioGAN's log."""
+    """Counts are those of the original code; StudioGAN's log prints the one with 10 classes."""
     assert count(ResNetGenerator(num_classes=num_classes)) == expected
 
 
@@ -92,7 +92,7 @@ def test_the_rewrites_have_the_plain_gradients() -> None:
 
 
 def test_generator_block_is_the_original_written_plainly() -> None:
-    """BN, ReLU, up, conv, BN, ReLU, conv, plus conv1x1(up(x)): the shortcut sees x itself."""
+    """BN, ReLU, up, conv, BN, ReLU, conv, plus conv1x1(up(x)): the shortcut takes x unchanged."""
     block, x = GeneratorBlock(4, 3, 0).double(), torch.randn(5, 4, 4, 4, dtype=torch.float64)
     h = block.conv1(upsample(F.relu(block.bn1(x))))
     expected = block.conv2(F.relu(block.bn2(h))) + block.shortcut(upsample(x))
@@ -117,7 +117,7 @@ def test_first_discriminator_block_is_the_original_written_plainly() -> None:
 
 
 def test_features_are_summed_not_averaged() -> None:
-    """If the head is zero but for one channel, the logit is that channel's sum over the 8x8 positions."""
+    """With a head that is zero except for one channel, the logit is that channel's sum over the 8x8 positions."""
     network = ResNetDiscriminator(channels=4)
     images = torch.randn(3, 3, 32, 32)
     h = images

@@ -13,7 +13,7 @@ def count(network: nn.Module) -> int:
 
 
 def test_parameters_by_hand() -> None:
-    """Weights and biases of the table's layers, and two numbers per channel of each batch norm."""
+    """Counts weights and biases of the table's layers, and two numbers per channel of each batch norm."""
     ups = [(512, 256), (256, 128), (128, 64)]
     generator = 129 * 512 * 16 + sum(16 * a * b + 3 * b for a, b in ups) + 9 * 64 * 3 + 3
     assert count(SNDCGANGenerator()) == generator == 3_812_355

@@ -44,7 +44,7 @@ def normalizer(layer: nn.Module) -> nn.Module:
 
 
 def known_gap(rows: int, columns: int, seed: int = 0) -> Tensor:
-    """Singular values 1, 0.7, 0.49, ...: power iteration converges at a known pace."""
+    """Matrix with singular values 1, 0.7, 0.49, ..., so that power iteration converges at a known rate."""
     left = torch.linalg.qr(torch.randn(rows, rows, dtype=torch.float64, generator=generator(seed))).Q
     right = torch.linalg.qr(torch.randn(columns, columns, dtype=torch.float64, generator=generator(seed + 1))).Q
     side = min(rows, columns)
@@ -122,7 +122,7 @@ def test_residual_form_of_the_paper(c: float) -> None:
 def test_where_nothing_binds_it_is_spectral_normalization_bit_for_bit(
     update: str, layout: torch.memory_format, case: str
 ) -> None:
-    """Values and gradients equal those of spectral normalization."""
+    """Values and gradients equal those of spectral normalization if the bound is not active."""
     channels, c = {"c = 1": (16, 1.0), "slack": (16, 0.99), "one row": (1, 0.7), "r <= 1": (3, 0.3)}[case]
     layers = []
     for norm in (spectral_norm, lambda layer, update: stable_rank_norm(layer, c=c, update=update)):
@@ -142,7 +142,7 @@ def test_where_nothing_binds_it_is_spectral_normalization_bit_for_bit(
 
 
 def test_with_c_of_one_it_is_spectral_normalization_at_any_vectors() -> None:
-    """An orthogonal matrix far from convergence, where |W|_F^2 / sigma^2 exceeds r = min(rows, columns)."""
+    """Case: an orthogonal matrix far from convergence, where |W|_F^2 / sigma^2 exceeds r = min(rows, columns)."""
     weight = torch.linalg.qr(torch.randn(8, 8, generator=generator())).Q
     plain, bounded = spectral_norm(linear_with(weight)), stable_rank_norm(linear_with(weight), c=1)
     for layer in (plain, bounded):
@@ -156,7 +156,7 @@ def test_with_c_of_one_it_is_spectral_normalization_at_any_vectors() -> None:
     [("skip", 3, None, "skip"), ("floor", 3, 1.5, "floor"), ("floor", 1, None, "skip"), ("error", 5, 1.5, "bound")],
 )
 def test_policies_where_r_is_at_most_one(policy: str, rows: int, target: float | None, recorded: str) -> None:
-    """Each policy applies and records its bound and leaves a gradient."""
+    """Each policy applies and records its bound and keeps a gradient."""
     weight = torch.randn(rows, 8, dtype=torch.float64, generator=generator())
     layer = stable_rank_norm(linear_with(weight), c=0.3, infeasible=policy)
     refresh_(layer)
@@ -173,7 +173,7 @@ def test_policies_where_r_is_at_most_one(policy: str, rows: int, target: float |
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 8])
 def test_the_floor_is_a_floor(rows: int) -> None:
-    """The bound never falls as c grows, whatever side of 1 the product c * min(rows, columns) lies on."""
+    """The bound does not fall as c grows, below and above c * min(rows, columns) = 1."""
     weight = torch.randn(rows, 8, dtype=torch.float64, generator=generator())
     layers = [stable_rank_norm(linear_with(weight), c=c, infeasible="floor") for c in (0.1, 0.3, 0.4, 0.45, 0.6, 1.0)]
     ranks = [normalizer(layer).bound() for layer in layers]
@@ -187,7 +187,7 @@ def test_the_floor_is_a_floor(rows: int) -> None:
 
 
 def test_the_error_policy_names_the_layer_and_leaves_the_network_as_it_was() -> None:
-    """Layers that were normalized before the failing one are plain again."""
+    """Layers that were normalized before the failing one are restored."""
     network = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ValueError, match=r"2: r = c \* min\(rows, columns\) = 0.5 \* 1 is at most 1"):
@@ -228,9 +228,9 @@ def test_first_and_second_derivatives(c: float, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("on_cpu", [True, False])
 @pytest.mark.parametrize("c", [0.3, 0.8])
 def test_the_closed_form_of_the_gradient_is_autograds(c: float, on_cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The eager backward is written out; compiled and double-differentiated code uses autograd's.
+    """The eager backward pass is written by hand; compiled and double-differentiated code uses autograd's.
 
-    What other devices compute is tried here too, on tensors that say they are elsewhere.
+    The code for other devices is also tested here, on tensors that report another device.
     """
     weight = torch.randn(10, 14, dtype=torch.float64, generator=generator(), requires_grad=True)
     formula = fixed(c, weight.detach())
@@ -275,7 +275,7 @@ def small_network() -> nn.Module:
 
 
 def train(network: nn.Module, steps: int) -> None:
-    """Hinge steps on noise with Adam at the paper's rate."""
+    """Trains with hinge steps on noise, with Adam at the paper's learning rate."""
     random = generator()
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.0, 0.9))
     for _ in range(steps):

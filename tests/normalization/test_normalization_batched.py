@@ -31,7 +31,7 @@ def discriminator(choice: str, dtype: torch.dtype) -> nn.Module:
 
 
 def mixed(dtype: torch.dtype) -> nn.Module:
-    """Different normalizations, shapes, policies and numbers of iterations in one network."""
+    """Network with different normalizations, shapes, policies and numbers of iterations."""
     torch.manual_seed(0)
     network = nn.Sequential(
         stable_rank_norm(nn.Conv2d(3, 16, 3), c=0.2),
@@ -92,7 +92,7 @@ def test_equal_to_the_weights_one_by_one(choice: str, dtype: torch.dtype, tolera
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_the_network_uses_them_inside_and_its_own_after(choice: str) -> None:
-    """Two forwards and one backward inside; a plain twin called with the same weights agrees."""
+    """Outputs with batched weights equal those of the network's own weights and of a plain copy with these weights."""
     network = discriminator(choice, torch.float32)
     batched = BatchedNormalization(network)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -140,7 +140,7 @@ REPLACED = {
 
 @pytest.mark.parametrize("case", REPLACED)
 def test_tensors_that_were_replaced_are_refused(case: str) -> None:
-    """An update of tensors that the network no longer holds would have no effect."""
+    """Updates of tensors that the network no longer holds would have no effect."""
     network = bidirectional_spectral_norm(nn.Conv2d(3, 4, 3))
     batched = BatchedNormalization(network)
     network.load_state_dict(copy.deepcopy(network).state_dict())
@@ -155,7 +155,7 @@ def test_tensors_that_were_replaced_are_refused(case: str) -> None:
 
 @pytest.mark.parametrize("choice", ["srn", "bssn"])
 def test_another_memory_layout_is_followed(choice: str) -> None:
-    """The vectors are stored in the order of dimensions, the stacks lie in that of memory."""
+    """Vectors follow the order of dimensions, stacks that of memory."""
     network = discriminator(choice, torch.float64)
     twin = copy.deepcopy(network)
     batched = BatchedNormalization(network)
@@ -170,7 +170,7 @@ def test_another_memory_layout_is_followed(choice: str) -> None:
 
 
 def test_weights_outlive_the_next_update() -> None:
-    """Gradients of weights use the vectors that the weights were computed with."""
+    """Gradients of weights use the singular vectors that the weights were computed with."""
     network = discriminator("srn", torch.float64)
     batched = BatchedNormalization(network)
     weights = batched.weights()

@@ -26,14 +26,14 @@ WEIGHT_NORMALIZATIONS = [name for name, entry in NORMALIZATIONS.items() if entry
 
 @pytest.fixture(autouse=True)
 def fresh_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No cache of an earlier run; the compiler's own warnings are not ours to fail on."""
+    """Clears the compiler's cache and ignores its warnings."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch.compiler.reset()
     warnings.simplefilter("ignore")
 
 
 def network(choice: str, update: str = "step") -> nn.Module:
-    """The network whose first layer's gradient torch's spectral_norm gets wrong under inductor, vectors cold."""
+    """Network with unconverged vectors whose first gradient torch's spectral_norm gets wrong under inductor."""
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 16))
     if choice == "sn and srn":
@@ -71,7 +71,7 @@ def test_gradients_under_inductor_equal_eager() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["sn and srn", *WEIGHT_NORMALIZATIONS])
 def test_gradients_of_vectors_that_move_in_the_forward_pass(choice: str) -> None:
-    """update="forward" under inductor from cold vectors, one and two forwards: gradients to 1e-5, u and v to 1e-6."""
+    """update="forward" under inductor, unconverged, one and two forwards: gradients to 1e-5, u and v to 1e-6."""
     for forwards in (1, 2):
         torch.compiler.reset()
         eager = network(choice, "forward")
@@ -87,7 +87,7 @@ def test_gradients_of_vectors_that_move_in_the_forward_pass(choice: str) -> None
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_one_graph_without_breaks(choice: str) -> None:
-    """Every normalization traces whole, with the gradients of eager (no code is generated here)."""
+    """Every normalization traces as one graph with eager gradients; no code is generated."""
     eager = network(choice)
     twin = copy.deepcopy(eager)
     compiled = torch.compile(twin, fullgraph=True, backend="aot_eager")
@@ -96,7 +96,7 @@ def test_one_graph_without_breaks(choice: str) -> None:
 
 
 def test_weights_computed_together_and_a_compiled_network() -> None:
-    """The batched weights are delivered from outside the graph."""
+    """The compiled graph takes the batched weights as inputs."""
     eager = network("srn")
     twin = copy.deepcopy(eager)
     compiled = torch.compile(twin, backend="aot_eager")
@@ -112,7 +112,7 @@ def test_weights_computed_together_and_a_compiled_network() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["sn", "srn", "bsn", "sn and srn"])
 def test_weights_computed_together_and_compiled(choice: str) -> None:
-    """Three updates under inductor from cold vectors equal eager: vectors and weights to 1e-6, gradients to 1e-5."""
+    """Three updates under inductor, unconverged, equal eager ones: vectors and weights to 1e-6, gradients to 1e-5."""
     eager = network(choice)
     twin = copy.deepcopy(eager)
     one_by_one, compiled = BatchedNormalization(eager), BatchedNormalization(twin)

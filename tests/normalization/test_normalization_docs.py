@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "normalizations.md"
 
 
 def test_the_example_on_a_residual_network_runs() -> None:
-    """A ResNet-18 of torchvision: every layer normalized, the plain copy free of parametrizations and equal."""
+    """In torchvision's ResNet-18 every layer is normalized; the plain copy has no parametrizations and is equal."""
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert code is not None
     names: dict[str, object] = {}
@@ -37,7 +37,7 @@ def test_every_name_is_on_the_page() -> None:
 
 
 def operator_norm(kernel: Tensor, size: int) -> float:
-    """Norm of the zero-padded convolution on size x size images, by power iteration on its normal operator."""
+    """Norm of the zero-padded convolution on images of side `size`, by power iteration on its normal operator."""
     x = torch.randn(1, kernel.shape[1], size, size, generator=torch.Generator().manual_seed(0), dtype=kernel.dtype)
     for _ in range(100):
         y = F.conv2d(x / x.norm(), kernel, padding=kernel.shape[2] // 2)

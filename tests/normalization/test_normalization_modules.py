@@ -52,7 +52,7 @@ def rows_first(module: nn.Module, weight: Tensor) -> np.ndarray:
 
 
 def norms(module: nn.Module, weight: Tensor) -> tuple[float, float]:
-    """sigma_out and sigma_in, by NumPy."""
+    """sigma_out and sigma_in, computed by NumPy."""
     array = rows_first(module, weight)
     swapped = np.moveaxis(array, 1, 0)
     out, into = (np.linalg.svd(a.reshape(len(a), -1), compute_uv=False)[0] for a in (array, swapped))
@@ -99,7 +99,7 @@ def test_stable_rank_norm_is_algorithm_2_in_numpy(layer: str) -> None:
 @pytest.mark.parametrize("layer", ["linear", "conv2d 1x1", "embedding", "head"])
 @pytest.mark.parametrize("update", ["step", "forward"])
 def test_of_one_matrix_both_directions_are_one(layer: str, update: str) -> None:
-    """For linear, embedding and 1x1 layers BSN is SN, at every state of the power iteration."""
+    """For linear, embedding and 1x1 layers BSN equals SN at every state of the power iteration."""
     torch.manual_seed(0)
     plain = LAYERS[layer]()
     other = copy.deepcopy(plain)
@@ -143,9 +143,9 @@ def test_derivatives_of_the_bidirectional_norm() -> None:
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_only_the_size_of_entries_changes_not_their_place(layer: str, choice: str) -> None:
-    """The weight stays a multiple of itself plus, for SRN, a multiple of u v^T read back the same way.
+    """The result is a multiple of the weight plus, for SRN, a multiple of u v^T in the same layout.
 
-    With the layout of a transposed convolution mixed up, as in the SRN authors' published layer, neither holds.
+    A mixed-up layout of transposed convolutions, as in the SRN authors' published layer, violates this.
     """
     module = LAYERS[layer]().double()
     before = module.weight.detach().clone()
@@ -166,7 +166,7 @@ def test_only_the_size_of_entries_changes_not_their_place(layer: str, choice: st
 @pytest.mark.parametrize("layer", ["conv2d", "conv2d 1x1", "grouped", "transposed2d", "conv3d"])
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_channels_last_changes_the_layout_and_nothing_else(layer: str, choice: str) -> None:
-    """Weight, vectors and gradient are those of the contiguous layer, up to the order of sums."""
+    """Weight, vectors and gradient equal those of the contiguous layer up to summation order."""
     torch.manual_seed(0)
     plain = LAYERS[layer]()
     other = copy.deepcopy(plain)
@@ -188,7 +188,7 @@ def test_channels_last_changes_the_layout_and_nothing_else(layer: str, choice: s
 
 
 def in_memory_order(tensor: Tensor, order: list[int]) -> Tensor:
-    """The same values; dimension order[0] has the largest stride, order[-1] stride 1."""
+    """Tensor with the same values in which dimension order[0] has the largest stride and order[-1] stride 1."""
     return tensor.permute(order).contiguous().permute([order.index(d) for d in range(tensor.ndim)])
 
 
@@ -196,7 +196,7 @@ def in_memory_order(tensor: Tensor, order: list[int]) -> Tensor:
 @pytest.mark.parametrize("update", ["step", "forward"])
 @pytest.mark.parametrize("choice", ["sn", "srn", "bsn"])
 def test_any_order_of_dimensions_in_memory_is_kept(choice: str, update: str, layer: str) -> None:
-    """Strides are kept as division by a number keeps them; those of dimensions of size 1 do not matter."""
+    """Strides equal those of the weight divided by a number, except in dimensions of size 1."""
     torch.manual_seed(0)
     plain = LAYERS[layer]()
     settings = {"c": 0.5} if choice == "srn" else {}
@@ -263,7 +263,7 @@ def test_checkpoints_of_torch_load_and_the_other_way_round(norm: object) -> None
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_vectors_move_only_when_told(choice: str) -> None:
-    """Two forwards, a backward, eval mode and reading the weight leave u and v alone; update_ moves them."""
+    """Forward and backward passes, eval mode and reading the weight keep u and v; update_ changes them."""
     network = normalize(nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)), choice)
     before = copy.deepcopy(network.state_dict())
     x = torch.randn(3, 6)
@@ -316,7 +316,7 @@ def test_a_deep_copy_is_independent(choice: str) -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_two_forwards_and_one_backward_in_forward_mode(choice: str) -> None:
-    """The vectors move between the forward passes; tensors saved for the backward pass do not."""
+    """The forward passes change the vectors, but not the tensors saved for the backward pass."""
     network = normalize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), choice, update="forward")
     x = torch.randn(2, 3, 6, 6)
     (network(x).sum() - network(-x).sum()).backward()
@@ -381,7 +381,7 @@ def test_checkpoints_of_the_old_hook_load(layer: str, norm: Callable[..., nn.Mod
 
 @pytest.mark.parametrize("layer", ["linear", "conv2d 1x1", "embedding"])
 def test_a_checkpoint_of_spectral_norm_brings_both_directions_of_one_matrix(layer: str) -> None:
-    """SN has no _u2 and _v2, which follow from _u and _v: strict=False must not leave the old ones."""
+    """SN has no _u2 and _v2; they follow from _u and _v, so strict=False must not keep old ones."""
     theirs, ours = torch_parametrizations.spectral_norm(LAYERS[layer]()), bidirectional_spectral_norm(LAYERS[layer]())
     network = nn.Sequential(ours)
     missing, unexpected = network.load_state_dict(nn.Sequential(theirs).state_dict(), strict=False)
@@ -394,7 +394,7 @@ def test_a_checkpoint_of_spectral_norm_brings_both_directions_of_one_matrix(laye
 
 
 def test_a_baked_copy_loads_its_own_keys() -> None:
-    """The renaming of old keys ends with the parametrization."""
+    """Old keys are renamed only while the parametrization exists."""
     baked = bake(spectral_norm(nn.Linear(3, 3)))
     baked.load_state_dict(nn.Linear(3, 3).state_dict(), strict=True)
     with pytest.raises(RuntimeError, match=r'Unexpected key.*"weight_orig"'):
@@ -403,7 +403,7 @@ def test_a_baked_copy_loads_its_own_keys() -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_casting_never_narrows_the_vectors(choice: str) -> None:
-    """bfloat16 weights are bfloat16 and right to its rounding, with float32 vectors; float64 widens the vectors too."""
+    """bfloat16 weights have float32 vectors and are correct up to bfloat16 rounding; float64 widens the vectors too."""
     torch.manual_seed(0)
     network = normalize(nn.Conv2d(8, 16, 3), choice)
     reference = copy.deepcopy(network)
@@ -421,7 +421,7 @@ def test_casting_never_narrows_the_vectors(choice: str) -> None:
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_no_product_runs_under_autocast(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU's autocast would make matrix-vector products bfloat16; a CPU's happens to leave them alone."""
+    """Autocast on a GPU would compute matrix-vector products in bfloat16; on a CPU it does not."""
     seen, multiply = [], torch.mv
 
     def record(*arguments: Tensor, **options: Tensor) -> Tensor:
@@ -478,7 +478,7 @@ def test_sparse_gradients_of_an_embedding(choice: str) -> None:
 
 
 def picture(network: nn.Module) -> dict[str, object]:
-    """Everything that normalizing touches, with the identity of what must stay the same object."""
+    """Everything that normalizing changes, and the identity of objects that must remain."""
     return {
         name: (
             type(module),
@@ -514,7 +514,7 @@ UNFIT: dict[str, tuple[Callable[[], nn.Module], str]] = {
 @pytest.mark.parametrize("case", UNFIT)
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_a_later_layer_that_is_unfit_leaves_the_earlier_as_they_were(choice: str, case: str) -> None:
-    """Order of parameters and keys, classes, hooks and the objects themselves; handles of hooks still work."""
+    """Compares the order of parameters and keys, classes, hooks and object identities; hook handles still work."""
     make, message = UNFIT[case]
     network = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(2, 2, 2), make())
     handle = network[0].register_load_state_dict_pre_hook(lambda *arguments: None)
@@ -584,7 +584,7 @@ def test_baking_keeps_the_order_of_parameters(order: tuple[str, str]) -> None:
 @pytest.mark.parametrize("choice", ["none", *WEIGHT_NORMALIZATIONS])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_became_infinite_are_named(choice: str, value: float) -> None:
-    """The layer is named, instead of LAPACK's error of an eigenvalue problem."""
+    """The error names the layer, unlike LAPACK's error of an eigenvalue problem."""
     network = normalize(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), choice)
     with torch.no_grad():
         (network[1].weight if choice == "none" else network[1].parametrizations.weight.original)[0, 0] = value
@@ -597,7 +597,7 @@ def test_weights_that_became_infinite_are_named(choice: str, value: float) -> No
 @pytest.mark.parametrize("update", ["step", "forward"])
 @pytest.mark.parametrize("size", [1e-14, 1e-30, 1e38])
 def test_weights_of_extreme_size_are_refused(choice: str, update: str, size: float) -> None:
-    """Singular vectors of such weights would be NaN or not of length 1; a thousand times EPS is fine."""
+    """Singular vectors of such weights would be NaN or not of unit length; a thousand times EPS is accepted."""
     torch.manual_seed(0)
     weights = torch.rand(8, 8) + 0.1
     network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
@@ -627,7 +627,7 @@ def test_spectra_report_before_and_after() -> None:
 
 
 def test_the_spectrum_of_zero() -> None:
-    """NaN is no number of JSON, in which spectra are logged."""
+    """Spectra are logged as JSON, which has no NaN."""
     layer = nn.Linear(4, 3)
     nn.init.zeros_(layer.weight)
     (row,) = spectra(layer)

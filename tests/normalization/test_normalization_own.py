@@ -25,7 +25,7 @@ class SoftNorm(SpectralNorm):
 
 
 class SoftNormInStacks(SoftNorm):
-    """`SoftNorm` with its formula for several weights at once."""
+    """`SoftNorm` with a batched formula."""
 
     @classmethod
     def stacked(cls, norms: Sequence[SpectralNorm]) -> Callable[..., Tensor]:
@@ -33,7 +33,7 @@ class SoftNormInStacks(SoftNorm):
 
 
 class SoftNormAgain(SoftNormInStacks):
-    """Inherits a formula for stacks that is not its own."""
+    """Subclass that inherits a batched formula of another class."""
 
     def sigma(self, weight: Tensor) -> Tensor:
         return 2 * super().sigma(weight)
@@ -59,7 +59,7 @@ def trainer(config: Config, *, batched: bool) -> Trainer:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_together_equal_weights_one_by_one(monkeypatch: pytest.MonkeyPatch, kind: type[SpectralNorm]) -> None:
-    """In float64: values and gradients, after power iteration of both."""
+    """Compares values and gradients in float64, after power iteration of both."""
     register(monkeypatch, kind)
     torch.manual_seed(0)
     network = normalize(nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 4, 1), nn.Linear(7, 2)), "soft").double()
@@ -80,7 +80,7 @@ def test_weights_together_equal_weights_one_by_one(monkeypatch: pytest.MonkeyPat
 def test_it_trains_to_equal_results_on_both_paths(
     smoke: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, kind: type[SpectralNorm]
 ) -> None:
-    """Bit for bit if the same operations run, up to rounding in stacks; its singular vectors move with every update."""
+    """Equal bit for bit with the same operations and up to rounding with stacks; every update changes the vectors."""
     register(monkeypatch, kind)
     config = smoke("discriminator.normalization=soft")
     plain, batched = trainer(config, batched=False), trainer(config, batched=True)

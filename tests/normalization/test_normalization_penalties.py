@@ -35,7 +35,7 @@ def test_gradient_penalty_of_a_linear_critic() -> None:
 
 
 def test_mixtures_are_drawn_per_sample_from_the_given_generator() -> None:
-    """D(x) = |x|^2 / 2 has slope |x| at the mixture: computed here with one weight per sample."""
+    """D(x) = |x|^2 / 2 has slope |x|, computed here at mixtures with one weight per sample."""
     real, fake = images(0), images(1)
 
     def critic(x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def test_mixtures_are_drawn_per_sample_from_the_given_generator() -> None:
 
 
 def test_a_flat_critic_has_finite_gradients() -> None:
-    """The norm's derivative at 0 is not: the epsilon is inside the root."""
+    """The norm has no finite derivative at 0, so the epsilon is inside the root."""
     critic = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, 1), nn.Flatten(0))
     nn.init.zeros_(critic[1].weight)
     penalty = gradient_penalty(critic, images(0), images(1))
@@ -62,7 +62,7 @@ def test_a_flat_critic_has_finite_gradients() -> None:
 
 
 def test_penalties_are_float32_outside_autocast_and_touch_no_image() -> None:
-    """Autocast to bfloat16 does not change the values, and images need no gradient afterwards."""
+    """Autocast to bfloat16 does not change the values, and images do not require gradients afterwards."""
     torch.manual_seed(0)
     critic = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(288, 1), nn.Flatten(0))
     real, fake = images(0), images(1)
@@ -81,7 +81,7 @@ def test_penalties_are_float32_outside_autocast_and_touch_no_image() -> None:
 
 @pytest.mark.parametrize("double", ["real", "fake", "both"])
 def test_penalties_of_a_float64_critic(double: str) -> None:
-    """A float64 critic does not take float32 images; its penalty is right to 1e-12."""
+    """A float64 critic rejects float32 images; its penalty is correct to 1e-12."""
     critic, _ = linear_critic(0)
     assert gradient_penalty(critic, images(0).bfloat16(), images(1)).dtype == torch.float32
     critic.double()
@@ -113,7 +113,7 @@ def test_labels_reach_the_critic() -> None:
 
 
 def test_r1_of_a_linear_critic() -> None:
-    """coefficient / 2 * |a|^2."""
+    """R1 is coefficient / 2 * |a|^2."""
     critic, norm = linear_critic(0)
     torch.testing.assert_close(r1_penalty(critic, images(0), coefficient=3.0), 1.5 * norm.square())
 
@@ -125,7 +125,7 @@ def test_images_of_two_shapes_are_refused() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 7), (7, 4), (5, 5)])
 def test_orthogonal_penalty_and_its_gradient(shape: tuple[int, int]) -> None:
-    """Gradient 4 (W W^T - I) W; both Grams have it, their values differ by |rows - columns|."""
+    """Both Gram matrices give the gradient 4 (W W^T - I) W; their values differ by |rows - columns|."""
     layer = nn.Linear(shape[1], shape[0], dtype=torch.float64)
     weight, identity = layer.weight, [torch.eye(side, dtype=torch.float64) for side in shape]
     penalty = orthogonal_penalty(layer)
@@ -139,7 +139,7 @@ def test_orthogonal_penalty_and_its_gradient(shape: tuple[int, int]) -> None:
 
 
 def test_orthogonal_penalty_is_zero_at_orthonormal_weights() -> None:
-    """Every kind of layer, rows taken along the output; a sum over layers."""
+    """Covers every kind of layer, with rows along the output; the penalty is summed over layers."""
     layers = [nn.Linear(6, 4), nn.Conv2d(3, 5, 3), nn.ConvTranspose2d(8, 4, 2), nn.Embedding(9, 4)]
     for layer in layers:
         rows = layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
@@ -156,7 +156,7 @@ def test_orthogonal_penalty_is_zero_at_orthonormal_weights() -> None:
 
 
 def test_the_penalty_is_on_the_weight_the_network_uses() -> None:
-    """Under spectral normalization, scaling the unnormalized weight changes nothing."""
+    """Under spectral normalization, scaling the unnormalized weight does not change the penalty."""
     layer = spectral_norm(nn.Linear(4, 4))
     before = orthogonal_penalty(layer)
     with torch.no_grad():

@@ -30,7 +30,7 @@ def srank(weight: Tensor) -> float:
 
 
 class Case(NamedTuple):
-    """One line of closed-form values: the spectrum of W, r, k, and what comes out."""
+    """Closed-form case: the spectrum of W, r, k, and the expected results."""
 
     spectrum: list[float]
     rank: float
@@ -65,7 +65,7 @@ CLOSED_FORMS = [
 
 @pytest.mark.parametrize("case", CLOSED_FORMS, ids=lambda case: f"{case.spectrum}-r{case.rank}-k{case.preserve}")
 def test_closed_forms(case: Case) -> None:
-    """Diagonal matrices, worked out by hand."""
+    """Diagonal matrices, computed by hand."""
     got = stable_rank_projection(diagonal(*case.spectrum), case.rank, case.preserve)
     assert got.preserved == case.preserve
     assert abs(got.gamma1 - case.gamma1) < 1e-12
@@ -114,7 +114,7 @@ SPECTRA = {
 
 @st.composite
 def matrices(draw: st.DrawFn) -> Tensor:
-    """U diag(s) V^T with sides 1 to 12, one of SPECTRA, at a scale from 1e-4 to 1e4."""
+    """Matrices U diag(s) V^T with sides 1 to 12, a spectrum of SPECTRA and a scale from 1e-4 to 1e4."""
     rows, columns = draw(st.integers(1, 12)), draw(st.integers(1, 12))
     values = SPECTRA[draw(st.sampled_from(sorted(SPECTRA)))](min(rows, columns))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -169,14 +169,14 @@ def test_projection_is_equivariant(weight: Tensor, t: float, preserve: int, seed
 
 
 def retract(matrix: Tensor, rank: float) -> Tensor:
-    """A matrix of stable rank `rank` from any other of a larger one: shrink what is not the leading triple."""
+    """Matrix of stable rank `rank` from one of a larger stable rank, by shrinking all but the leading triple."""
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     factor = math.sqrt(rank - 1) * values[0] / values[1:].norm()
     return values[0] * torch.outer(left[:, 0], right[0]) + factor * (left[:, 1:] * values[1:]) @ right[1:]
 
 
 def test_no_feasible_matrix_is_nearer() -> None:
-    """600 matrices of the same stable rank, near and far."""
+    """Tries 600 matrices of the same stable rank, near and far."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(5, 7, dtype=torch.float64, generator=generator)
     rank = 1.9
@@ -239,7 +239,7 @@ def test_preserving_more_moves_further() -> None:
 
 
 def test_cases_the_pseudo_code_leaves_out() -> None:
-    """Stable rank low enough already, k beyond the rank, ties, r = 1."""
+    """Stable rank already low enough, k beyond the rank, ties, r = 1."""
     low = diagonal(1, 0.5, 0.25)
     for rank in (1.3125, 2.5, 100):
         got = stable_rank_projection(low, rank, 2)
@@ -275,7 +275,7 @@ def test_any_floating_type_and_convolutions(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 @pytest.mark.parametrize("rank", [2.5, 100])
 def test_projections_keep_the_order_of_memory(rank: float, dtype: torch.dtype) -> None:
-    """Channels-last, and a transposed matrix; also where nothing is to do."""
+    """Channels-last and transposed matrices, also if nothing has to change."""
     convolution = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
     for weight in (convolution.to(memory_format=torch.channels_last), convolution.flatten(1).t()):
         plain = weight.contiguous()
@@ -322,7 +322,7 @@ def test_spectral_projection_by_hand() -> None:
 
 
 def test_extreme_scales() -> None:
-    """Squares of these leave the range of float64; ratios do not."""
+    """Squares of these values are out of float64's range; ratios are not."""
     for scale in (1e-200, 1e200):
         got = stable_rank_projection(scale * diagonal(5, 4, 3), 1.36)
         assert got.gamma2 == pytest.approx(0.6)
