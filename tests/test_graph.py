@@ -386,7 +386,7 @@ def test_the_choice_is_printed_and_recorded(train: Callable[..., Result], tmp_pa
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_a_replayed_graph_equals_its_operations_one_by_one(smoke: Smoke, normalization: str, precision: str) -> None:
-    """Compares means of losses and logits to 2e-3, and counts exactly; the plain step is held to the same.
+    """Compares means of losses and logits to 2e-3, and counts exactly, with the plain step as well.
 
     cuDNN may change the order of summation at each call, and Adam's first steps turn a gradient's sign into a whole
     step.

@@ -67,7 +67,7 @@ def write(each: Artefact, plan: Plan, errors: Mapping[str, str], folder: Path, s
 
 
 def _seeds(plan: Plan, model: Model, groups: Iterable[Metrics], errors: Mapping[str, str]) -> Seeds:
-    """Measured runs of a model, or the reason why there are none."""
+    """Trained and evaluated runs of a model, and the reason why others are missing."""
     runs, groups = plan.runs_of(model), list(groups)
     if plan.is_left_out(model):
         return Seeds(runs[0].config, [], "left out by --architecture")

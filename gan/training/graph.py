@@ -113,7 +113,7 @@ class FastStep:
     def train_step(self) -> None:
         """Runs one iteration without waiting for the device."""
         held = zip(self._optimizers, self._optimizer_states, strict=True)
-        assert all(optimizer.state is state for optimizer, state in held), "Adam's state moved: make a new FastStep"
+        assert all(optimizer.state is state for optimizer, state in held), "Adam's state changed: make a new FastStep"
         self.rate.fill_(self.iteration.set_learning_rate())
         self.draw_(self.state.step)
         self._launch()

@@ -1,4 +1,4 @@
-"""Early stopping of a run by a step, a time limit or a signal."""
+"""Reasons to end a run before its last step: a step, a time limit or a signal."""
 
 import signal
 import time

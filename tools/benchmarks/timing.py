@@ -95,7 +95,7 @@ def interleave(
 
 
 def add_whole_run(rows: Rows, iterations: int, calls: int = 1) -> None:
-    """Adds to each row the minutes of a run of `iterations` at its median time for `calls` iterations."""
+    """Adds to each row the minutes of `iterations` iterations, `calls` of which take its median time."""
     for row in rows.values():
         row[f"minutes_for_{iterations:,}_iterations"] = round(row["median_ms"] / calls * iterations / 60_000, 1)
 
