@@ -15,40 +15,40 @@ from evaluation.settings.presets import PROTOCOLS
 from evaluation.settings.schema import leaves, places
 
 EXAMPLES = """
-Measures generated images against real ones. A set of images is a folder (plain, or one sub-folder per class) or an
-.npz file (uint8 images or arr_0, and labels where there are any); for fid the reference may be an .npz file of
-statistics (mu and sigma, as pytorch-fid, clean-fid and ADM publish them), whose images are taken where it holds both.
-Every number is printed with the hash of the protocol that decides it; only numbers of equal hash may be compared.
+Measures generated images against real ones. A set of images is a folder, with or without one sub-folder per class, or
+an .npz file with uint8 images (or arr_0) and optional labels. For fid the reference may be an .npz file of statistics
+(mu and sigma, as published by pytorch-fid, clean-fid and ADM); if it also holds images, the images are used.
+Every number is printed with the hash of its protocol; only numbers with equal hashes may be compared.
 
 \b
 Examples:
   The published protocol: 10,000 real against 5,000 generated images for FID, 50,000 for IS
     python -m evaluation --generated samples/ --reference cifar10/train --metrics fid,is
-  Whatever is there, with weights from a file
+  All given images, with weights from a file
     python -m evaluation --generated samples/ --reference real.npz --metrics fid,is \\
       --num-real all --num-fid all --num-is all --inception-weights weights-inception-2015-12-05-6726825d.pth
-  Without Inception: a small classifier learnt from the class sub-folders of the reference
+  Without Inception: a small classifier trained on the class sub-folders of the reference
     python -m evaluation --generated samples/ --reference train/ --test test/ --metrics fid,is,nd \\
       --extractor classifier --num-real all --num-fid all --num-is all --nd-steps 2000 --out report/
 """
 
 
 OPTIONS = {
-    "metrics": "Comma-separated names, see --list.",
-    "extractor": "Comma-separated networks for features, see --list.",
-    "inception_weights": "Weights file; else $INCEPTION_WEIGHTS.",
-    "clip_weights": "Weights file; else $CLIP_WEIGHTS.",
-    "classifier_weights": "Weights file for resnet; else $CLASSIFIER_WEIGHTS, else the bundled one.",
-    "reference_statistics": "An .npz file of mu and sigma, for fid in place of the images of --reference.",
-    "protocol": f"Numbers of images, out of {', '.join(PROTOCOLS)}.",
-    "num_real": "Reference images for fid, or all; the protocol's if not given.",
-    "num_fid": "Generated images for fid, or all; the protocol's if not given.",
-    "num_is": "Generated images for is, or all; the protocol's if not given.",
-    "is_splits": "Parts for the spread of is; the protocol's if not given.",
-    "nd.steps": "Critic updates; fewer than the preset's are nd_short.",
-    "nd.num_critics": "Critics, for the spread of nd; the preset's if not given.",
-    "batch_size": "Images at a time; decides speed only.",
-    "seed": "Draws the reference images and the critics.",
+    "metrics": "Comma-separated metrics; see --list.",
+    "extractor": "Comma-separated feature extractors; see --list.",
+    "inception_weights": "Weights file; default: $INCEPTION_WEIGHTS.",
+    "clip_weights": "Weights file; default: $CLIP_WEIGHTS.",
+    "classifier_weights": "Weights file for resnet; default: $CLASSIFIER_WEIGHTS, else the bundled one.",
+    "reference_statistics": "An .npz file with mu and sigma, used by fid instead of the images of --reference.",
+    "protocol": f"Published numbers of images: {', '.join(PROTOCOLS)}.",
+    "num_real": "Reference images for fid, or all; default: the protocol's number.",
+    "num_fid": "Generated images for fid, or all; default: the protocol's number.",
+    "num_is": "Generated images for is, or all; default: the protocol's number.",
+    "is_splits": "Splits for the standard deviation of is; default: the protocol's number.",
+    "nd.steps": "Critic updates; with fewer than the preset's, keys begin with nd_short.",
+    "nd.num_critics": "Critics for the standard deviation of nd; default: the preset's number.",
+    "batch_size": "Images per forward pass; affects speed only.",
+    "seed": "Random seed of the drawn reference images and of the critics.",
 }
 """Help texts of the settings that have a command-line option."""
 SHORT = {"is_splits": "--splits", "nd.num_critics": "--nd-critics"}
@@ -76,14 +76,18 @@ def _print_names(context: click.Context, parameter: click.Parameter, wanted: boo
 
 @click.command(help=EXAMPLES, context_settings={"max_content_width": 120})
 @click.option("--generated", type=click.Path(path_type=Path), required=True, help="Generated images.")
-@click.option("--reference", type=click.Path(path_type=Path), help="Real images, for fid; the classifier learns them.")
-@click.option("--test", type=click.Path(path_type=Path), help="Real images the generator never saw, for nd.")
+@click.option(
+    "--reference", type=click.Path(path_type=Path), help="Real images, for fid and for training the classifier."
+)
+@click.option("--test", type=click.Path(path_type=Path), help="Real images not used in training, for nd.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json, arrays.npz and plots.")
 @_options
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
-@click.option("--cache/--no-cache", default=True, help="Keep features of real images for the next time.")
-@click.option("--device", default="cpu", show_default=True, help="Such as cpu, cuda or cuda:1.")
-@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_print_names, help="Print all names.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Sets any other setting; may be repeated.")
+@click.option("--cache/--no-cache", default=True, help="Keep features of real images on disk.")
+@click.option("--device", default="cpu", show_default=True, help="Device, such as cpu, cuda or cuda:1.")
+@click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_print_names, help="Print all names and exit."
+)
 def main(
     generated: Path,
     reference: Path | None,
@@ -119,7 +123,7 @@ def _settings(changes: Sequence[str]) -> Settings:
     for change in changes:
         place, equals, text = change.partition("=")
         if place not in known or not equals:
-            raise EvaluationError(f"--set: got {change!r}, expected NAME=VALUE with a name out of {', '.join(known)}")
+            raise EvaluationError(f"--set: got {change!r}, expected NAME=VALUE with a name from {', '.join(known)}")
         section, _, name = place.rpartition(".")
         values = nested.setdefault(section, {}) if section else nested
         values[name] = "0" if text == "all" and name.startswith("num_") else text

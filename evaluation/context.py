@@ -115,7 +115,7 @@ class Context:
         """
         fixed = {"settings", "cache", *ROLES, *(f"{role}_labels" for role in ROLES)} & changes.keys()
         if fixed:
-            raise EvaluationError(f"context: got other {', '.join(sorted(fixed))}, expected a new Context for those")
+            raise EvaluationError(f"context: got a change of {', '.join(sorted(fixed))}; make a new Context for it")
         sets = {role: images for role, images in self._sets.items() if role != "generated"}
         changed = self._with(_sets=sets, generated=generated, generated_labels=labels, **changes)
         if generated is not None:
@@ -126,10 +126,11 @@ class Context:
     def of_batches(
         self, batches: Iterable[Tensor], labels: Tensor | None = None, *, count: int, **changes: Any
     ) -> "Context":
-        """Returns `of` for images generated batch by batch, with their features from all extractors.
+        """Returns this context with images generated batch by batch, and their features from all extractors.
 
         Args:
             batches: uint8 (B, 3, H, W) on the device, `count` images in all.
+            labels, changes: see `of`.
 
         Raises:
             EvaluationError: see `of`; or an extractor returns values that are not finite.

@@ -49,8 +49,8 @@ def _check_no_critic(names: list[str]) -> None:
     for name in names:
         if METRICS[name].critic:
             raise EvaluationError(
-                f"metric {name}: needs a discriminator, which files of images do not hold; leave it out here, "
-                "or measure it from Python by Context(critic=...)"
+                f"metric {name}: needs a discriminator, but only images are given; leave the metric out, "
+                "or measure it in Python with Context(critic=...)"
             )
 
 
@@ -115,7 +115,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise EvaluationError(f"--device: got {name!r}, expected such as cpu, cuda or cuda:1") from error
+        raise EvaluationError(f"--device: got {name!r}, expected a device such as cpu, cuda or cuda:1") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise EvaluationError(
             f"--device: got {name}, but PyTorch sees {torch.cuda.device_count()} CUDA devices; use cpu"

@@ -284,7 +284,7 @@ def test_what_cannot_be_measured_is_not_trained(
     assert call("--table=3", "--set=eval.num_real=100").exit_code == 1
     assert processes.commands == []
     assert (
-        "not run: metric is: extractor pixels gives no class probabilities"
+        "not run: metric is: extractor pixels returns no class probabilities"
         in (tmp_path / "out" / "table-3-cpu.md").read_text()
     )
 

@@ -162,7 +162,7 @@ def _write(file: Path, key: str, network: SmallClassifier) -> None:
             torch.save({"key": key, "sha256": weights_sha256(state), "state": state}, beside)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         print(
-            f"extractor classifier: cannot write its cache file {file} ({error}); it is trained anew the next time; "
-            "set XDG_CACHE_HOME to a folder with space that can be written",
+            f"extractor classifier: cannot write its cache file {file} ({error}); the next run trains it again; "
+            "set XDG_CACHE_HOME to a writable folder with free space",
             file=sys.stderr,
         )

@@ -35,8 +35,8 @@ def load_clip(sources: Sources) -> NetworkExtractor:
         EvaluationError: no file, or one that is not a CLIP model.
     """
     location = clip_location()
-    named = f"name it by eval.clip_weights or ${CLIP_VARIABLE}"
-    advice = f"fetch {MODEL_URLS[CLIP]} and save it as {location}, or {named}"
+    named = f"give its path with eval.clip_weights or ${CLIP_VARIABLE}"
+    advice = f"download {MODEL_URLS[CLIP]} and save it as {location}, or {named}"
     path = find_file(sources.clip_weights, CLIP_VARIABLE, location, name="CLIP weights", advice=advice)
     with _built("clip", f"{path} is not a CLIP model as OpenAI publishes it"):
         network = FeatureExtractorCLIP(CLIP, ["clip"], feature_extractor_weights_path=str(path))

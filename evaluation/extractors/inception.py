@@ -91,12 +91,12 @@ def _download(location: Path) -> None:
             if not _sha256(beside).startswith(OFFICIAL_PREFIX):
                 raise EvaluationError(
                     f"Inception weights: the download from {URL_INCEPTION_V3} is damaged (its SHA-256 does not begin "
-                    f"with {OFFICIAL_PREFIX}); try again, or fetch it elsewhere and save it as {location}"
+                    f"with {OFFICIAL_PREFIX}); try again, or download it on another machine and save it as {location}"
                 )
     except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
         raise EvaluationError(
-            f"Inception weights: not found and not downloadable here ({error}); fetch {URL_INCEPTION_V3} on a machine "
-            f"with a network and save it as {location}, or give its path with --inception-weights or ${VARIABLE}"
+            f"Inception weights: not found, and the download failed ({error}); download {URL_INCEPTION_V3} elsewhere "
+            f"and save it as {location}, or give its path with --inception-weights or ${VARIABLE}"
         ) from error
 
 

@@ -93,14 +93,14 @@ def shapes(depth: int, channels: int, num_classes: int) -> dict[str, tuple[int, 
 
 def _check_state(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]]) -> None:
     if state.keys() != expected.keys():
-        raise EvaluationError(f"state: got other names, expected the {len(expected)} tensors of such a network")
+        raise EvaluationError(f"state: got wrong names, expected the {len(expected)} tensors of this network")
     for name, shape in expected.items():
         tensor = state[name]
         if tensor.dtype != torch.float16 or tensor.shape != shape:
             got = f"{tensor.dtype} {tuple(tensor.shape)}"
             raise EvaluationError(f"state: {name}: got {got}, expected torch.float16 {shape}")
         if not bool(tensor.isfinite().all()):
-            raise EvaluationError(f"state: {name}: got values that float16 does not hold, expected finite ones")
+            raise EvaluationError(f"state: {name}: got values that are not finite in float16, expected finite ones")
 
 
 def _check_record(record: dict[str, str | int | float]) -> None:
@@ -186,8 +186,8 @@ def load_resnet(sources: Sources) -> ResNetExtractor:
     Raises:
         EvaluationError: no file, a damaged one, or one of another format.
     """
-    named = f"name it by --classifier-weights, eval.classifier_weights or ${VARIABLE}"
-    advice = f"make one from a classifier of your own by tools/make_extractor.py, and {named}"
+    named = f"give its path with --classifier-weights, eval.classifier_weights or ${VARIABLE}"
+    advice = f"make one from your own classifier with tools/make_extractor.py, and {named}"
     path = find_file(sources.classifier_weights, VARIABLE, BUNDLED, name="ResNet weights", advice=advice)
     extractor = ResNetExtractor(load_weights(path), sources.device)
     extractor.record["weights_file"] = str(path)
@@ -204,7 +204,7 @@ def load_weights(path: Path) -> Weights:
         return _read_format_1(path) if zipfile.is_zipfile(path) else _read(path)
     except EvaluationError as error:
         raise EvaluationError(
-            f"ResNet weights: {path} is not a file of tools/make_extractor.py ({error}); make it again, or take another"
+            f"ResNet weights: {path} is not a file of tools/make_extractor.py ({error}); make it again, or use another"
         ) from error
 
 
@@ -219,10 +219,10 @@ def _read(path: Path) -> Weights:
     except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise EvaluationError("it is damaged, or not a safetensors file of that tool") from error
     if version != FORMAT:
-        raise EvaluationError(f"format: got {_short(version)}, expected {FORMAT}, which this version reads")
+        raise EvaluationError(f"format: got {_short(version)}, expected {FORMAT}, the one that this version reads")
     names = Weights.__dataclass_fields__.keys() - {"state"}
     if header.keys() != names:
-        raise EvaluationError(f"got other entries, expected {', '.join(sorted(names))}")
+        raise EvaluationError(f"got wrong entries, expected {', '.join(sorted(names))}")
     weights = Weights(**header, state=state)
     if checksum != _checksum(header, state):
         raise EvaluationError("its checksum is wrong: it is damaged")

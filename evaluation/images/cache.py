@@ -47,7 +47,7 @@ class Cache:
         except OSError as error:
             if not self._complained:
                 print(
-                    f"cache: {file} cannot be written ({error.strerror or error}); no features are kept",
+                    f"cache: {file} cannot be written ({error.strerror or error}); features are not cached",
                     file=sys.stderr,
                 )
             self._complained = True

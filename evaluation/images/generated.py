@@ -46,7 +46,7 @@ def name_classes(labels: Tensor | None, class_names: tuple[str, ...]) -> tuple[s
 def match_classes(
     labels: Tensor | None, class_names: tuple[str, ...], known: Sequence[str], where: str | Path, *, needed: bool = True
 ) -> Tensor | None:
-    """Renumbers labels to match the real classes, `known`: their names by number.
+    """Renumbers labels to match the real classes; `known` holds the names of these by number.
 
     Sub-folders are numbered in the order of their names, which is wrong if a class is missing or the data set numbers
     its classes in another order. Labels without names keep their numbers, unless the real classes are named by numbers
@@ -74,7 +74,7 @@ def match_classes(
             shown = ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "")
             raise EvaluationError(
                 f"{where}: got images of class {names[label]!r}, but the reference has the classes {shown}; "
-                "call the classes as the reference does"
+                "use the reference's class names"
             )
         matched[label] = numbers[names[label]]
     return matched[labels]

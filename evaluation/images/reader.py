@@ -35,7 +35,7 @@ def check_images(images: Tensor, name: str) -> None:
     if images.dtype != torch.uint8:
         raise EvaluationError(
             f"{name} images: got dtype {_plain(images.dtype)}, expected uint8; "
-            "quantise network outputs first, because the rounding is part of the protocol"
+            "quantize network outputs first, because the rounding is part of the protocol"
         )
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
         raise EvaluationError(f"{name} images: got shape {tuple(images.shape)}, expected (N, 3, H, W)")
@@ -87,7 +87,7 @@ def check_same_size(images: Tensor, name: str, other: Tensor, other_name: str) -
         sizes = ["{}x{}".format(*tensor.shape[2:]) for tensor in (images, other)]
         raise EvaluationError(
             f"{name} images are {sizes[0]} and {other_name} images are {sizes[1]}, expected one size; "
-            "resize one set beforehand, because the way of resizing changes the value"
+            "resize one set beforehand, because the resizing method changes the value"
         )
 
 
@@ -167,7 +167,7 @@ def _read_files(files: list[Path]) -> Tensor:
     except MemoryError:
         raise EvaluationError(
             f"{files[0].parent}: {len(files)} images of {first.shape[1]}x{first.shape[2]} do not fit into memory; "
-            "measure fewer, or smaller ones"
+            "use fewer or smaller images"
         ) from None
     with progress(len(files), "reading images", "images") as counter:
         for index, file in enumerate(files):
@@ -185,7 +185,7 @@ def _read_files(files: list[Path]) -> Tensor:
 def _read_image(file: Path) -> np.ndarray:
     try:
         if not file.is_file():
-            raise EvaluationError(f"{file}: got a pipe, a device or a link to nowhere, expected an image file")
+            raise EvaluationError(f"{file}: got a pipe, a device or a broken link, expected an image file")
         if file.stat().st_size > MAX_FILE_BYTES:
             raise EvaluationError(f"{file}: got {file.stat().st_size:,} bytes, expected at most {MAX_FILE_BYTES:,}")
         with warnings.catch_warnings():
@@ -256,7 +256,7 @@ def _check_class_names(names: Iterable[str], where: Path) -> None:
     """Refuses control characters and lone surrogates, which would break reports, tables and figures."""
     for name in names:
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
-            raise EvaluationError(f"{where}: got a class called {name!r}, expected a name that can be printed")
+            raise EvaluationError(f"{where}: got a class called {name!r}, expected a printable name")
 
 
 def _plain(dtype: torch.dtype) -> str:

@@ -36,10 +36,10 @@ def check_needs(name: str, metric: Metric, context: Context, *, real_only: bool 
         if not (real_only and role == "generated") and not context.image_set(role).has_labels:
             raise EvaluationError(f"metric {name}: got {role} images without labels, expected a class for each")
     if metric.extractor and not context.extractors:
-        raise EvaluationError(f"metric {name}: got no extractor, expected one such as inception")
+        raise EvaluationError(f"metric {name}: got no feature extractor, expected one such as inception")
     if metric.extractor == "logits" and not any(extractor.has_logits for extractor in context.extractors):
         raise EvaluationError(
-            f"metric {name}: extractor {context.extractors[0].name} gives no class probabilities; "
+            f"metric {name}: extractor {context.extractors[0].name} returns no class probabilities; "
             "choose inception or classifier, or leave the metric out"
         )
     metric.check(context)
@@ -49,7 +49,7 @@ def _check_count(name: str, context: Context, role: str, setting: str) -> None:
     if not context.has(role):
         if role == "generated" and not setting and context.sampler is not None:
             return
-        raise EvaluationError(f"metric {name}: got no {role} images, expected some; give them or leave it out")
+        raise EvaluationError(f"metric {name}: got no {role} images, expected some; add them or leave the metric out")
     found, wanted = len(context.image_set(role)), context.required(setting, role)
     if found < wanted:
         raise EvaluationError(

@@ -37,7 +37,9 @@ class StoredReport:
             return cls(Report.load(folder), home if folder.resolve().parent.name == "reports" else None)
         found = [file.parent for file in folder.glob("reports/*/report.json")]
         if not found:
-            raise EvaluationError(f"{folder}: got no report, expected report.json or reports/*/report.json; measure it")
+            raise EvaluationError(
+                f"{folder}: got no report, expected report.json or reports/*/report.json; evaluate the run"
+            )
         return cls(Report.load(max(found, key=_written)), folder)
 
     def curves(self) -> plots.Curves:

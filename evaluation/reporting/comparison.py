@@ -12,7 +12,7 @@ from evaluation.reporting.tables import markdown_table, text_table, with_spread
 from evaluation.reporting.value import ReportData
 
 MISSING = "–"
-FOOTNOTE = "± is the standard deviation over splits, subsets or critics of one run, not over trainings."
+FOOTNOTE = "± is the standard deviation over splits, subsets or critics of one run, not over training runs."
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def best(reports: Sequence[ReportData], key: str) -> int:
         raise EvaluationError(f"best: got no value called {key}, expected one of {known or 'some report'}")
     direction = reports[min(found)].protocol["values"][key]["better"]
     if direction not in DIRECTIONS:
-        raise EvaluationError(f"best: got {key}, of which neither higher nor lower is better; name another value")
+        raise EvaluationError(f"best: got {key}, for which neither higher nor lower is better; choose another value")
     return reduce(lambda kept, number: number if is_better(found[number], found[kept], direction) else kept, found)
 
 

@@ -36,9 +36,11 @@ def read_values(folder: str | Path) -> tuple[dict[str, float], dict[str, Any]]:
     except EvaluationError:
         raise
     except FileNotFoundError as error:
-        raise EvaluationError(f"{file}: not found, expected a folder that Report.save wrote") from error
+        raise EvaluationError(f"{file}: not found, expected a folder written by Report.save") from error
     except Exception as error:  # a damaged document raises whatever its content leads to
-        raise EvaluationError(f"{file}: got a damaged report ({error!r}), expected what Report.save wrote") from error
+        raise EvaluationError(
+            f"{file}: got a damaged report ({error!r}), expected one written by Report.save"
+        ) from error
 
 
 def _upgraded(document: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def _check_document(document: dict[str, Any]) -> None:
     _check_kinds(document, title=str, subject=dict, machine=dict, class_names=list, neighbours=dict)
     step = document["subject"].get("step")
     if not all(isinstance(name, str) for name in document["class_names"]) or not isinstance(step, int | None):
-        raise ValueError("class_names or step of another kind")
+        raise ValueError("wrong type of class_names or step")
     for entry in document["values"].values():
         _check_kinds(entry, value=float, count=int, better=str, hash=str, fields=dict, record=dict)
         if entry["interval"] is not None and len(entry["interval"]) != 2:

@@ -226,7 +226,7 @@ def _score_key(runs: Mapping[str, ReportData]) -> str | None:
 
 def _check_protocols(runs: Mapping[str, ReportData], key: str) -> None:
     if mixed := difference(key, runs):
-        raise EvaluationError(f"histograms: {mixed}, expected one protocol; evaluate both alike")
+        raise EvaluationError(f"histograms: {mixed}, expected one protocol; evaluate both with the same settings")
 
 
 def panels_figure(panels: Sequence[Panel], score_axis: str = "") -> Figure:

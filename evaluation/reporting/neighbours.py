@@ -54,10 +54,11 @@ def nearest_neighbours(queries: Tensor, references: Tensor, k: int = NUM_NEIGHBO
 
 
 def copy_ratios(found: Neighbours, references: Tensor) -> Tensor:
-    """Computes copy ratios, float64 (N,): distance to the nearest reference, over that one's own nearest distance.
+    """Computes the copy ratios of queries, float64 (N,).
 
-    About 1 or more for a query drawn from the same distribution, near 0 for a copy. NaN if the nearest reference row
-    has a duplicate.
+    A ratio is the distance of a query to its nearest reference row, over the distance of that row to its own nearest
+    row. It is about 1 or more for a query from the same distribution, near 0 for a copy, and NaN if the nearest
+    reference row has a duplicate.
 
     Args:
         found: `nearest_neighbours` of the queries.

@@ -22,7 +22,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
     first, second = _flat(one["fields"]), _flat(other["fields"])
     names = [name for name in first | second if first.get(name, ...) != second.get(name, ...)]
     if not names:
-        return f"nothing but the hash ({shown(one['hash'])}, {shown(other['hash'])}), so one was changed afterwards"
+        return f"nothing but the hash ({shown(one['hash'])}, {shown(other['hash'])}), so one report was edited"
     parts = [f"{name} ({shown(first.get(name, ...))}, {shown(second.get(name, ...))})" for name in names[:FIELDS]]
     more = [f"{len(names) - FIELDS} more"] if len(names) > FIELDS else []
     return " and ".join(parts + more)

@@ -128,7 +128,9 @@ class Report:
             arrays = {name.replace("|", "/"): array for name, array in stored.items()}
             _check_arrays(arrays)
         except (OSError, ValueError) as error:
-            raise EvaluationError(f"{file}: got a damaged file ({error}), expected what Report.save wrote") from error
+            raise EvaluationError(
+                f"{file}: got a damaged file ({error}), expected one written by Report.save"
+            ) from error
         return cls(values, arrays, protocol)
 
     def table(self) -> str:

@@ -41,7 +41,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _remove_left_over(path: Path) -> None:
-    """Removes temporary files by age; process ids tell nothing, because processes may run on another machine."""
+    """Removes old temporary files. Only age is checked, because their processes may run on another machine."""
     for partial in path.parent.glob(f"{glob.escape(path.stem)}.*.part{glob.escape(path.suffix)}"):
         with suppress(OSError):
             if time.time() - partial.stat().st_mtime > SECONDS_OF_WRITING:

@@ -19,7 +19,7 @@ _PRECISIONS: tuple[Any, ...] = (
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Computes in plain float32 with deterministic cuDNN, without autocast; restores all global settings on exit.
+    """Runs the body in plain float32 with deterministic cuDNN, without autocast; restores global settings on exit.
 
     Torch's global generators, from which constructors of layers draw, are restored too.
     """
@@ -44,7 +44,7 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def still(network: Callable[..., Tensor]) -> Iterator[None]:
-    """Enables gradients and eval mode in addition to `isolated`; restores the modes of all modules on exit.
+    """Runs the body in `isolated`, with gradients and the network in eval mode; restores all modes on exit.
 
     In eval mode power iterations and running statistics are constant.
     """

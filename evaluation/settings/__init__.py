@@ -28,17 +28,15 @@ class NeuralDivergenceSettings(Section):
     """Training of the critics of Neural Divergence. See docs/metrics.md."""
 
     preset: Annotated[str, key_of(PRESETS)] = setting(
-        "srn2020", "published training of the critics; gives the values of settings that are null"
+        "srn2020", "published training of the critics; provides the values of settings that are null"
     )
     steps: Count | None = setting(None, "critic updates")
-    num_samples: Annotated[int, Field(ge=1, le=10**9)] | None = setting(
-        None, "generated images in the means that are reported"
-    )
-    batch_size: Size | None = setting(None, "real images per critic update; as many generated ones")
+    num_samples: Annotated[int, Field(ge=1, le=10**9)] | None = setting(None, "generated images in the reported means")
+    batch_size: Size | None = setting(None, "real images per critic update, and as many generated ones")
     num_critics: Few | None = setting(None, "independent critics; their mean and standard deviation are reported")
-    holdout: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, "share of the test images that critics do not see")
+    holdout: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, "fraction of the test images held out from the critics")
     pool: Draws | None = setting(
-        None, "train critics on a fixed set of this many generated images; null: on new images in each batch"
+        None, "size of a fixed set of generated images to train critics on; null: new images in each batch"
     )
 
 
@@ -47,7 +45,7 @@ class LipschitzSettings(Section):
 
     pairs: Draws = setting(2_000, "pairs of images of each kind, and images at which Jacobian norms are computed")
     noise: Factor = setting(
-        0.1, "standard deviation, in [-1, 1], of the noise that gives points near images; 0: only the images"
+        0.1, "standard deviation of the noise added to images in [-1, 1] for points near them; 0: no such points"
     )
 
 
@@ -62,7 +60,7 @@ class Settings(Section):
     inception_weights: Text = without_effect("", "weights file; empty: $INCEPTION_WEIGHTS, then a download")
     clip_weights: Text = without_effect("", "weights file; empty: $CLIP_WEIGHTS, then torch hub's folder")
     classifier_weights: Text = without_effect(
-        "", "weights file of extractor resnet; empty: $CLASSIFIER_WEIGHTS, then the package's"
+        "", "weights file of extractor resnet; empty: $CLASSIFIER_WEIGHTS, then the bundled one"
     )
     protocol: Annotated[str, key_of(PROTOCOLS)] = setting(
         "srn2020", "published numbers of images, a key of evaluation.PROTOCOLS"
@@ -72,14 +70,14 @@ class Settings(Section):
     num_fid: Images | None = setting(None, "FID, KID, precision, recall: generated images, the first ones")
     num_is: Images | None = setting(None, "IS: generated images, the first ones")
     is_splits: Draws | None = Field(
-        default=None, description="IS: parts, over which mean and deviation are taken", validate_default=True
+        default=None, description="IS: splits for mean and standard deviation", validate_default=True
     )
-    num_intra: Images = setting(5_000, "metrics within classes: generated images of each class, the first ones")
-    kid_subsets: Draws = setting(100, "KID: subsets, over which mean and deviation are taken")
+    num_intra: Images = setting(5_000, "intra metrics: generated images of each class, the first ones")
+    kid_subsets: Draws = setting(100, "KID: subsets for mean and standard deviation")
     kid_subset_size: Annotated[int, Field(ge=2, le=10**7)] = setting(1_000, "KID: images in each subset")
     pr_neighbours: Draws = setting(3, "precision, recall: nearest neighbours")
     dc_neighbours: Draws = setting(5, "density, coverage: nearest neighbours")
-    floor: bool = setting(True, "FID: also measure it between two samples of the reference")
+    floor: bool = setting(True, "FID: also measure it between two samples of reference images")
     batch_size: Size = without_effect(100, "images per forward pass")
     cache: bool = without_effect(True, "keep features of real images on disk")
     seed: Seed = setting(0, "random seed of latents, labels, subsets, pairs and critics")

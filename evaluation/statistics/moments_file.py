@@ -47,13 +47,13 @@ def read_statistics(path: str | Path) -> Statistics:
         raise EvaluationError(f"{path}: got statistics that are not finite, expected numbers")
     skew = float((sigma - sigma.T).abs().max())
     if skew > SYMMETRIC * float(sigma.abs().max()):
-        raise EvaluationError(f"{path}: got a sigma that is no covariance, expected it symmetric")
+        raise EvaluationError(f"{path}: got a sigma that is not a covariance, expected a symmetric matrix")
     symmetric = (sigma + sigma.T) / 2
     eigenvalues = torch.linalg.eigvalsh(symmetric)  # ascending; about a second for D = 2048
     lowest, highest = float(eigenvalues[0]), float(eigenvalues[-1])
     if not lowest >= -SEMIDEFINITE * abs(highest):  # refuses NaN too
         raise EvaluationError(
-            f"{path}: got a sigma that is no covariance, with eigenvalues from {lowest:.3g} to {highest:.3g}, "
+            f"{path}: got a sigma that is not a covariance, with eigenvalues from {lowest:.3g} to {highest:.3g}, "
             "expected none below 0"
         )
     digest = fingerprint(torch.cat([mu[None], sigma]))

@@ -138,7 +138,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(folders: tuple[Path, Path],
         ([*sets, "--num-fid", "-3"], "num_fid: got '-3', expected greater than or equal to 0"),
         ([*sets, "--set", "kid_subset_size=x"], "kid_subset_size: got 'x', expected a valid integer"),
         ([*sets, "--set", "floor=perhaps"], "floor: got 'perhaps', expected a valid boolean"),
-        ([*sets, "--set", "nothing=1"], "got 'nothing=1', expected NAME=VALUE with a name out of metrics, extractor"),
+        ([*sets, "--set", "nothing=1"], "got 'nothing=1', expected NAME=VALUE with a name from metrics, extractor"),
         ([*sets, "--set", "kid_subset_size"], "--set: got 'kid_subset_size', expected NAME=VALUE"),
         ([*sets, "--set", "nd.preset=x"], "nd.preset: got 'x', expected 'srn2020' or 'gulrajani2019'"),
     ]:

@@ -76,7 +76,7 @@ def test_clip_weights_are_found_by_variable_and_in_the_hub_folder(
     named = build_extractor("clip", Sources())
     monkeypatch.delenv("CLIP_WEIGHTS")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    with pytest.raises(EvaluationError, match=r"CLIP weights: no file .*; fetch https://"):
+    with pytest.raises(EvaluationError, match=r"CLIP weights: no file .*; download https://"):
         build_extractor("clip", Sources())
     clip_location().parent.mkdir(parents=True)
     clip_location().write_bytes(clip_file.read_bytes())

@@ -447,7 +447,7 @@ def plain(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (plain(names=[]), r"measures: got \[\], expected a list of names out of accuracy, margin, "),
+        (plain(names=[]), r"measures: got \[\], expected a list of names from accuracy, margin, "),
         (plain(names="accuracy"), "measures: got 'accuracy', expected a list"),
         (plain(names=["acuracy"]), "measures: got 'acuracy', .* did you mean accuracy?"),
         (plain(labels=torch.tensor([0, 1, 2])), "labels: got 2 for 2 logits"),

@@ -127,7 +127,7 @@ def test_values_by_class_stand_beside_their_counts():
 
 def test_a_run_without_losses_says_so(tmp_path: Path):
     text = report_page(a_report(), training_log=tmp_path / "metrics.jsonl")
-    assert "The run has logged no losses." in text
+    assert "The training log holds no curves." in text
 
 
 def test_large_images_are_reduced_and_many_rows_cut():

@@ -373,7 +373,7 @@ def test_holdout_splits_the_test_images():
 def test_a_diverged_value_carries_a_note(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("evaluation.metrics.neural_divergence.divergence.WRONG_SIGN", 0.1)
     result = neural_divergence(noise(64, 0), noise(64, 1), **{**SHORT, "steps": 1})
-    assert "do not quote" in result.note
+    assert "do not report" in result.note
 
 
 def test_an_untrained_wgan_gp_critic_carries_a_note():

@@ -201,7 +201,8 @@ def test_weights_are_looked_for_in_order(file: Path, tmp_path: Path, monkeypatch
 def test_weights_that_are_not_there_are_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(resnet, "BUNDLED", tmp_path / "bundled.st")
     advice = (
-        r"make one .* by tools/make_extractor\.py, and name it by --classifier-weights, eval\.classifier_weights or"
+        r"make one .* with tools/make_extractor\.py, and give its path with --classifier-weights, eval\."
+        r"classifier_weights or"
     )
     with pytest.raises(EvaluationError, match=rf"ResNet weights: no file .*bundled.st; {advice}"):
         build_extractor("resnet", Sources())
@@ -251,20 +252,20 @@ NOT_FINITE = torch.tensor([0, float("inf")]).half()
     [
         (_without("format"), "it is damaged, or not"),
         (_with("format", 3), "format: got 3, expected 2"),
-        (_without("record"), "got other entries, expected channels, depth"),
-        (_with("more", 1), "got other entries"),
+        (_without("record"), "got wrong entries, expected channels, depth"),
+        (_with("more", 1), "got wrong entries"),
         (_with("depth", 12), r"depth: got 12, expected 6 n \+ 2"),
         (_with("depth", 2), "depth: got 2, expected a whole number from 8 to 1202"),
         (_with("depth", 2**100), "depth: got 1267650600228229401496703205376, expected"),
         (_with("depth", "8"), "depth: got '8', expected"),
-        (_with("depth", 14), "state: got other names, expected the 32 tensors"),
+        (_with("depth", 14), "state: got wrong names, expected the 32 tensors"),
         (_with("channels", 4), r"state: conv.weight: got torch.float16 \(2, 3, 3, 3\), expected .*\(4, 3, 3, 3\)"),
         (_with("channels", 2**40), "channels: got 1099511627776, expected"),
         (_with("num_classes", 1), "num_classes: got 1, expected"),
         (_with("image_size", True), "image_size: got True, expected"),
-        (_state("more", torch.zeros(3)), "state: got other names"),
+        (_state("more", torch.zeros(3)), "state: got wrong names"),
         (_state("linear.bias", torch.zeros(3)), "state: linear.bias: got torch.float32"),
-        (_state("conv.bias", NOT_FINITE), "state: conv.bias: got values that float16 does not hold"),
+        (_state("conv.bias", NOT_FINITE), "state: conv.bias: got values that are not finite in float16"),
         (_with("record", ["a"]), r"record: got \['a'\], expected at most 50"),
         (
             _with("record", {str(index): 1 for index in range(51)}),
@@ -462,7 +463,7 @@ def test_export_counts_answers(tool: ModuleType, test_images: ImageData, monkeyp
 def test_export_refuses_weights_that_float16_does_not_hold(tool: ModuleType, test_images: ImageData, tmp_path: Path):
     network = classifier()
     network.linear.weight.data[0, 0] = 1e5
-    with pytest.raises(EvaluationError, match=r"state: linear\.weight: got values that float16 does not hold"):
+    with pytest.raises(EvaluationError, match=r"state: linear\.weight: got values that are not finite in float16"):
         tool.export(network, test_images, record={}, out=tmp_path / "out.st")
     network = classifier()
     network.linear.weight.data *= 1e-9  # float16 has nothing between 0 and 6e-8

@@ -258,7 +258,7 @@ def test_a_sampler_alone_serves_neural_divergence(context: Context, drawn):
     ("metrics", "message"),
     [
         (["fdi"], "did you mean fid"),
-        (["zzz"], "expected names out of is, fid, fid_infinity, intra_fid, kid, intra_kid, prdc, intra_prdc, nd"),
+        (["zzz"], "expected one of is, fid, fid_infinity, intra_fid, kid, intra_kid, prdc, intra_prdc, nd"),
         ([], "expected a list of names"),
         ("fid", "expected a list of names"),
     ],
@@ -278,7 +278,7 @@ def test_unknown_metrics_are_refused(context: Context, metrics, message: str):
         ("fid", {"generated": None, "generated_labels": None}, "got no generated images"),
         ("nd", {"test": None}, "got no test images"),
         ("nd", {"generated": None, "generated_labels": None}, "got no generated images"),
-        ("fid", {"extractor": None}, "got no extractor"),
+        ("fid", {"extractor": None}, "got no feature extractor"),
         ("fid_infinity", {"settings": settings_with(SMALL, num_fid=29)}, "got 29 generated images, expected at least"),
         ("kid", {"settings": settings_with(SMALL, kid_subset_size=61)}, "got 60 generated images, expected .* = 61"),
         ("kid", {"settings": settings_with(SMALL, kid_subset_size=81)}, "got 80 reference images"),
@@ -295,7 +295,7 @@ def test_a_context_that_lacks_something_is_refused_before_any_work(
 
 
 def test_is_of_an_extractor_without_logits_is_refused(context: Context, pixels):
-    with pytest.raises(EvaluationError, match="extractor pixels gives no class probabilities"):
+    with pytest.raises(EvaluationError, match="extractor pixels returns no class probabilities"):
         evaluate(["is"], replace(context, extractor=pixels))
 
 
@@ -403,5 +403,5 @@ def test_other_images_of_a_context_have_their_own_fingerprint(context: Context, 
 def test_a_context_cannot_be_changed(context: Context):
     with pytest.raises(FrozenInstanceError):
         context.generated = context.test  # type: ignore[misc]
-    with pytest.raises(EvaluationError, match="got other reference, settings, expected a new Context"):
+    with pytest.raises(EvaluationError, match="got a change of reference, settings; make a new Context"):
         context.of(context.generated, settings=SMALL, reference=context.test)

@@ -58,7 +58,7 @@ def test_the_hash_is_of_the_numbers(file: Path, moments: Moments, tmp_path: Path
         ({"mu": np.zeros(3), "sigma": np.eye(4)}, r"sigma float64 \(4, 4\), expected floats mu \(D,\)"),
         ({"mu": np.zeros(3, dtype=np.int64), "sigma": np.eye(3)}, "got mu int64"),
         ({"mu": np.full(3, np.nan), "sigma": np.eye(3)}, "not finite"),
-        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.1, 1.0]])}, "no covariance"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.1, 1.0]])}, "not a covariance"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "eigenvalues from -1 to 3, expected none"),
         ({"mu": np.zeros(2), "sigma": np.diag([1.0, -2e-6])}, "eigenvalues from -2e-06 to 1"),
         ({"mu": np.zeros(3, dtype=complex), "sigma": np.eye(3)}, "got mu complex128"),

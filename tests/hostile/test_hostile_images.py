@@ -127,7 +127,7 @@ def test_classes_that_cannot_be_printed_are_refused(reader: str, name: bytes, tm
     folder = os.fsencode(tmp_path) + b"/" + name
     Path(os.fsdecode(folder)).mkdir()
     Path(os.fsdecode(folder + b"/one.png")).write_bytes(png())
-    refused(reader, tmp_path, "cannot be printed" if reader == "training" else "can be printed")
+    refused(reader, tmp_path, "cannot be printed" if reader == "training" else "printable name")
 
 
 @given(

@@ -285,16 +285,16 @@ class CriticRun:
 
     @property
     def total(self) -> int:
-        """Generated images that training and evaluation take."""
+        """Number of generated images that training and evaluation use."""
         return self.preset.steps * self.preset.batch_size + self.preset.samples
 
     @property
     def done(self) -> int:
-        """Generated images taken so far."""
+        """Number of generated images used so far."""
         return self.training.step * self.preset.batch_size + len(self.fake_logits)
 
     def advance(self) -> int:
-        """Trains or evaluates on the next chunk; returns the number of generated images that it took."""
+        """Trains or evaluates on the next chunk; returns the number of generated images used."""
         before, training = self.done, self.training
         if training.step < self.preset.steps:
             chunk = training.step // steps_per_chunk(self.preset)
@@ -342,7 +342,7 @@ class CriticRun:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Loads the result of `state`."""
+        """Restores a state that `state` returned."""
         self.training.restore(state["training"])
         self.fake_logits = state["fake_logits"].to(self.images.device)
         self.penalties = state["penalties"].to(self.images.device)
@@ -374,10 +374,10 @@ def _note(terms: Terms, preset: Preset) -> str:
     if preset.loss == "logistic" and terms.softplus_fake > WRONG_SIGN:
         reason = f"softplus_fake {terms.softplus_fake:.3f} exceeds 2 log 2 = 1.386"
     elif preset.loss == "wasserstein" and terms.divergence < FAR_BELOW_CHANCE:
-        reason = f"divergence {terms.divergence:.3f} is below 0, which identical sets have"
+        reason = f"divergence {terms.divergence:.3f} is below 0, the value for identical sets"
     else:
         return ""
-    return f"{reason}: the critic has not converged, do not quote it"
+    return f"{reason}: the critic has not converged, do not report this value"
 
 
 def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 
 class PlainUpdate:
-    """An update that runs operation by operation. It returns the loss, a scalar on the device; `name` says why."""
+    """An update that runs operation by operation. It returns the loss on the device; `name` holds the reason."""
 
     def __init__(self, update: Callable[[Batch], Tensor], reason: str) -> None:
         self.update, self.name = update, f"plain updates: {reason}"
@@ -43,7 +43,7 @@ class CapturedUpdate:
 
     def __init__(self, update: Callable[[Batch], Tensor], device: torch.device) -> None:
         self.update, self.device = update, device
-        self.name = "plain updates: too few to record one"
+        self.name = "plain updates: too few to capture one"
         self.warmed_up = 0
         self._stream = torch.cuda.Stream(device)  # also for the warm-up: gradients stay on the stream of their creation
         self._record: Record | None = None

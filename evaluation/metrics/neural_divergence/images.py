@@ -64,7 +64,9 @@ class CriticImages:
 def critic_images(
     generated: Tensor | Sampler, test: Tensor, holdout: float, pool: int | None, seed: int, device: torch.device
 ) -> CriticImages:
-    """Checks and splits the images and moves them to the device; generates a pool of `pool` images if it is given.
+    """Checks and splits the images; generates a pool of `pool` images if a number is given.
+
+    Real images for training are moved to the device.
 
     Raises:
         EvaluationError: invalid images; `holdout` or `pool` out of range.
