@@ -235,8 +235,8 @@ def _penalty_names(config: Config) -> list[str]:
     own = choose(NORMALIZATIONS, wanted.normalization, "discriminator.normalization").penalty
     if own == wanted.penalty != "none":
         raise ConfigError(
-            f"discriminator.penalty: got {own!r}, which discriminator.normalization: {wanted.normalization} adds "
-            "already: leave it out and set its coefficient"
+            f"discriminator.penalty: got {own!r}, which discriminator.normalization={wanted.normalization} already "
+            "adds; expected none or another penalty"
         )
     return [own, wanted.penalty]
 

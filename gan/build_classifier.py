@@ -96,7 +96,8 @@ def build_classifier_state(
     num_classes = load_images(config, "train").num_classes if known is None else known
     if num_classes < 2:
         raise ConfigError(
-            f"data.name: {config.data.name} at {config.data.root} has {num_classes} class; a classifier needs 2"
+            f"data.name: {config.data.name} at {config.data.root} has {num_classes} class, expected at least 2; "
+            "sort the images into folders by class"
         )
     return ClassifierState.begin(placed(build_classifier(config, num_classes), device), config.train, num_classes)
 

@@ -23,10 +23,10 @@ Examples:
 
 @click.command(cls=Command, epilog=EXAMPLES)
 @with_options(*EVALUATION, BEST)
-@click.option("--generated", type=FOLDER, help="A folder of generated images; needs --config.")
-@click.option("--config", "config_name", help="With --generated: names the real images and the protocol.")
+@click.option("--generated", type=FOLDER, help="Folder of generated images; needs --config.")
+@click.option("--config", "config_name", help="With --generated: configuration of the real images and the protocol.")
 @with_options(VARIANTS)
-@click.option("--inception-weights", type=FOLDER, help="The Inception weights' file.")
+@click.option("--inception-weights", type=FOLDER, help="File of the Inception weights.")
 def main(**options: Any) -> None:
     """Measure generated images; every number is stored with its protocol."""
     evaluation_command(Config, EvaluationOptions(**options))

@@ -16,7 +16,7 @@ Examples:
   gan-sample --run runs/cond --class cat --class 7 --num 16
   gan-sample --checkpoint runs/mine/checkpoints/step-00050000.pt --seed 7
   gan-sample --truncation 0.5 --standing-statistics      more typical images, less variety
-  gan-sample --interpolate 10 --num 6                    a picture of 6 paths between two latents, 10 images each
+  gan-sample --interpolate 10 --num 6                    a grid of 6 paths between two latents, 10 images each
 """
 
 
@@ -25,38 +25,38 @@ Examples:
 @click.option(
     "--num",
     type=click.IntRange(1),
-    help=f"Images, or paths; per class where --class is given. [default: {NUM_IMAGES} images, {NUM_PATHS} paths]",
+    help=f"Number of images or paths, of each --class if given. [default: {NUM_IMAGES} images, {NUM_PATHS} paths]",
 )
 @click.option(
-    "--class", "classes", multiple=True, help="Conditional models: a class by name or number; may be repeated."
+    "--class", "classes", multiple=True, help="Name or number of a class of a conditional model; may be repeated."
 )
 @click.option(
     "--out",
     type=FOLDER,
     help="Folder, new or empty. [default: samples/generated-<step> in the run]",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the latents.")
-@click.option("--raw", is_flag=True, help="The raw generator also where an averaged one is kept.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the latents.")
+@click.option("--raw", is_flag=True, help="Use the raw generator, even if there is an averaged one.")
 @click.option(
     "--truncation",
     default=0.0,
     type=click.FloatRange(0, 1e6),
     metavar="T",
-    help="Keep each component of the latents within T standard deviations. [default: no bounds]",
+    help="Truncate the latents to T standard deviations. [default: no truncation]",
 )
 @click.option(
     "--standing-statistics",
     "standing",
     is_flag=True,
-    help="Batch-norm statistics taken anew over such latents, not running ones.",
+    help="Recompute batch-norm statistics from such latents instead of using running ones.",
 )
 @click.option(
     "--interpolate",
     type=click.IntRange(2, 1000),
     metavar="N",
-    help="Instead a grid of paths, each N images from one latent to another, of one class.",
+    help="Write only a grid of paths, each N images from one latent to another, of one class.",
 )
-@click.option("--grid-only", is_flag=True, help="Write the grid only, no single images.")
+@click.option("--grid-only", is_flag=True, help="Write only the grid, no single images.")
 @with_options(*DEVICE)
 def main(
     checkpoint: Path | None,
@@ -76,7 +76,7 @@ def main(
 ) -> None:
     """Write generated images as PNG files into a folder, and a grid of them beside it, as FOLDER.png.
 
-    Images of a conditional model are sorted into one folder per class. With --interpolate there is the grid only.
+    Images of a conditional model are sorted into one folder per class. With --interpolate only the grid is written.
     """
     check_source(checkpoint, run, best)
     from gan.runs.checkpoint import read_checkpoint

@@ -13,13 +13,13 @@ EXAMPLES = """
 Examples:
 
   gan-train --config cifar10_srn70.yaml                    the paper's SRN-70 on CIFAR-10, into runs/
-  gan-train --config shapes_srn70 --run runs/mine          no download: drawn shapes
+  gan-train --config shapes_srn70 --run runs/mine          a data set of drawn shapes, which needs no download
   gan-train --config smoke --set train.steps=20            settings changed from the command line
   gan-train --run runs/mine --resume                       continues bit for bit
-  gan-train --config cifar10_srn70 --resume --max-minutes 55   for machines with a time limit, run again and again
-  gan-train --config celeba_srn70 --dry-run                builds everything, trains nothing
-  gan-train --config cifar10_sn --config cifar10_srn70 --seeds 0,1,2   six runs, several at once on one device
-  tensorboard --logdir runs                                to watch
+  gan-train --config cifar10_srn70 --resume --max-minutes 55   for jobs with a time limit; repeat until done
+  gan-train --config celeba_srn70 --dry-run                builds the networks without training
+  gan-train --config cifar10_sn --config cifar10_srn70 --seeds 0,1,2   six runs, several in parallel on one device
+  tensorboard --logdir runs                                shows the curves
 """
 
 

@@ -14,19 +14,19 @@ Examples:
 
   gan-train-classifier --config classifier_cifar100_resnet_srn30    the paper's ResNet-110 with SRN-30, into runs/
   gan-train-classifier --config classifier_cifar10_small_resnet --run runs/mine     ResNet-20, minutes on a CPU
-  gan-train-classifier --config classifier_cifar10_small_resnet --set data.labels=random   labels that say nothing
+  gan-train-classifier --config classifier_cifar10_small_resnet --set data.labels=random   random labels
   gan-train-classifier --run runs/mine --resume                     continues bit for bit
-  gan-train-classifier --config classifier_smoke --seeds 0,1,2      three runs, several at once on one device
-  gan-train-classifier --config classifier_smoke --set train.stop_accuracy=0.5 --set train.epochs=100   half right
+  gan-train-classifier --config classifier_smoke --seeds 0,1,2      three runs, several in parallel on one device
+  gan-train-classifier --config classifier_smoke --set train.stop_accuracy=0.5 --set train.epochs=100   stops at 50%
   gan-eval-classifier --run runs/mine                               margins, complexities, spectra
-  tensorboard --logdir runs                                         to watch
+  tensorboard --logdir runs                                         shows the curves
 """
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
 @with_options(*TRAINING)
 def main(**options: Any) -> None:
-    """Train an image classifier whose weights are normalized, or not.
+    """Train an image classifier, with or without weight normalization.
 
     The run folder holds its configuration, checkpoints, metrics.jsonl, TensorBoard events and reports.
     """

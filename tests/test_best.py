@@ -148,7 +148,7 @@ def test_training_keeps_the_best(train: Any, tmp_path: Path) -> None:
 
 def test_a_run_without_a_best_is_one_sentence(copied: Callable[..., Path], tmp_path: Path) -> None:
     copied("run", "train.steps=1")
-    refused(call("gan-eval", "--run", tmp_path / "run", "--best", "--metrics=fid"), "has kept no best checkpoint")
+    refused(call("gan-eval", "--run", tmp_path / "run", "--best", "--metrics=fid"), "has no best checkpoint")
 
 
 def test_an_interrupted_run_keeps_the_same_best(train: Any, tmp_path: Path) -> None:

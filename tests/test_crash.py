@@ -119,7 +119,7 @@ def test_a_missing_last_evaluation_is_done_and_then_nothing_is_left_to_do(
     assert torture.compare(whole, tmp_path / "parts") == []
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").rglob("*") if path.name != ".lock"}
     result = done(train("parts", *EVALUATING, "--resume"))
-    assert "all 10 steps are done, nothing is missing" in result.output
+    assert "all 10 steps are done; next:" in result.output
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
@@ -278,7 +278,7 @@ def test_a_real_limit_of_file_sizes(train: Train, tmp_path: Path, small_shapes: 
     )
     assert process.returncode == 2, process.stderr
     assert process.stderr.count("error") == 1
-    assert "File too large; what was saved before is intact" in process.stderr
+    assert "File too large; files saved before are intact" in process.stderr
     assert "Traceback" not in process.stderr
     done(train("parts", "--set=train.checkpoint_every=5", "--resume"))
 
@@ -342,10 +342,10 @@ def test_a_damaged_checkpoint_names_the_intact_one_and_is_skipped(train: Train, 
     for path in damaged:
         path.write_bytes(path.read_bytes()[:-1])
     refused = train("parts", *settings, "--resume")
-    one_sentence(refused, "step-00000008.pt", "step-00000004.pt before it is intact", "--resume --skip-damaged")
+    one_sentence(refused, "step-00000008.pt", "continue from step-00000004.pt", "--resume --skip-damaged")
     skipped = done(train("parts", *settings, "--resume", "--skip-damaged"))
     for path in damaged:
-        assert f"{path}.damaged: a damaged checkpoint, set aside" in skipped.output
+        assert f"damaged checkpoint, renamed to {path}.damaged" in skipped.output
     assert "continuing at step 4" in skipped.output
     assert older.exists()
     assert torture.compare(tmp_path / "whole", tmp_path / "parts") == []
@@ -355,7 +355,7 @@ def test_without_an_intact_checkpoint_a_run_begins_again(train: Train, copied: C
     copied("run", "train.steps=2")
     for path in list_checkpoints(tmp_path / "run"):
         path.write_bytes(b"")
-    one_sentence(train("run", "--set=train.steps=2", "--resume"), "none before it is intact", "begins again")
+    one_sentence(train("run", "--set=train.steps=2", "--resume"), "no earlier one is intact", "start again")
     done(train("run", "--set=train.steps=2", "--resume", "--skip-damaged"))
     assert read_checkpoint(tmp_path / "run").state["step"] == 2
 
@@ -414,7 +414,7 @@ def test_a_file_system_without_locks_is_said(
     monkeypatch.setattr(files.FileLock, "acquire", fails(1, NotImplementedError(), files.FileLock.acquire))
     with locked(tmp_path / "run"):
         pass
-    assert "has no locks" in capsys.readouterr().err
+    assert "does not support locks" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -290,7 +290,7 @@ def test_a_run_that_is_stopped_and_killed_resumes_by_itself(
 def test_what_a_person_can_mend_is_torchruns_reason(small_shapes: Path, tmp_path: Path) -> None:
     settings = [f"--set=data.root={small_shapes}", "--set=train.batch_size=3"]
     output = run_to_the_end("-m", "gan.train", *SMALL, *settings, "--run-folder", tmp_path / "run", well=False)
-    assert "gan-train: error: train.batch_size: got 3, of which 2 processes have no equal shares" in output
+    assert "gan-train: error: train.batch_size: got 3, which 2 processes cannot share equally" in output
     root_cause = output.partition("Root Cause")[2]
     assert "ConfigError: train.batch_size: got 3" in root_cause
     assert "Traceback" not in root_cause
@@ -324,7 +324,7 @@ def workers(launcher: int) -> list[int]:
 
 def test_a_batch_without_equal_shares_names_the_divisors() -> None:
     Processes(count=4).check_batch(12)
-    with pytest.raises(ConfigError, match=r"got 12, of which 5 processes .* start 1, 2, 3, 4, 6, 12 processes"):
+    with pytest.raises(ConfigError, match=r"got 12, which 5 processes .* start 1, 2, 3, 4, 6, 12 processes"):
         Processes(count=5).check_batch(12)
 
 

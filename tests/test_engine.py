@@ -45,7 +45,7 @@ def test_several_classifiers_are_trained_by_one_command(tmp_path: Path, small_sh
     settings = [f"--set={setting}" for setting in (*CLASSIFIER, f"data.root={small_shapes}")]
     shared = ["--config", "classifier_smoke", "--device", "cpu", *settings]
     result = done(call("gan-train-classifier", *shared, "--seeds", "3,1", "--at-once", "2", "--run", tmp_path))
-    assert "2 of 2 runs ended well" in result.output
+    assert "2 of 2 runs succeeded" in result.output
     assert read_checkpoint(tmp_path / "classifier_smoke-seed3").config["train"]["seed"] == 3
 
 

@@ -17,7 +17,7 @@ from gan.noise import attempt_seed
 from gan.normalization import LayerSpectrum
 from gan.runs.best import Best, read_best
 from gan.runs.checkpoint import best_checkpoints, list_checkpoints, read_checkpoint
-from gan.runs.folder import _give_up_after
+from gan.runs.folder import _delete_outputs_after
 from gan.training import health
 from gan.training.health import Health, gradient_size, signs_of_line, signs_of_samples, spread
 from gan.training.iteration import Iteration
@@ -135,7 +135,7 @@ def test_an_alarm_stops_the_run_if_asked(train: Train, tmp_path: Path) -> None:
     refused(
         train("run", *settings),
         "error: step 20: alarm identical_samples: ",
-        f"checkpoint from before is {list_checkpoints(tmp_path / 'run')[0]}",
+        f"last good checkpoint is {list_checkpoints(tmp_path / 'run')[0]}",
     )
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-00000000.pt", "step-00000010.pt"]
 
@@ -160,14 +160,14 @@ def test_a_divergence_names_the_checkpoint_from_before(train: Train, tmp_path: P
     assert result.exit_code == 2
     newest = list_checkpoints(tmp_path / "run")[-1]
     assert newest.name == "step-00000010.pt"
-    assert f"the last checkpoint from before is {newest}" in result.output
+    assert f"the last good checkpoint is {newest}" in result.output
     assert "step 15: a weight of the generator not finite" in result.output or "g_loss" in result.output
 
 
 @pytest.mark.usefixtures("diverging")
 def test_a_divergence_before_the_first_interval_has_a_checkpoint_too(train: Train, tmp_path: Path) -> None:
     result = train("run", "--set=train.checkpoint_every=0")
-    assert f"the last checkpoint from before is {list_checkpoints(tmp_path / 'run')[0]}" in result.output
+    assert f"the last good checkpoint is {list_checkpoints(tmp_path / 'run')[0]}" in result.output
     assert read_checkpoint(tmp_path / "run").state["step"] == 0
 
 
@@ -218,7 +218,7 @@ def test_a_run_that_diverges_in_every_attempt_ends_with_the_sentence(
         train("run", "--set=train.retries=2"),
         "retry 2 of 2",
         "error: step 15: d_loss not finite",
-        "the run has stopped after 2 of 2 retries; the last checkpoint from before is",
+        "the run has stopped after 2 of 2 retries; the last good checkpoint is",
     )
     assert len(read_checkpoint(tmp_path / "run").state["retries"]) == 2
 
@@ -226,7 +226,7 @@ def test_a_run_that_diverges_in_every_attempt_ends_with_the_sentence(
 def test_a_retry_after_an_alarm_goes_back_to_before_its_first_sign(train: Train, tmp_path: Path) -> None:
     """Newer checkpoints, written during the collapse, are deleted."""
     settings = ["--set=train.learning_rate=1", "--set=train.on_alarm=stop", "--set=train.keep_checkpoints=9"]
-    refused(train("run", *settings, "--set=train.retries=1"), "retry 1 of 1, from", "last checkpoint from before is")
+    refused(train("run", *settings, "--set=train.retries=1"), "retry 1 of 1, from", "last good checkpoint is")
     (retry,) = read_checkpoint(tmp_path / "run").state["retries"]
     assert retry["from"] == 0
 
@@ -239,7 +239,7 @@ def test_what_a_retry_gives_up_is_removed(tmp_path: Path) -> None:
     for name in (*kept, *later):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    _give_up_after(tmp_path, 4)
+    _delete_outputs_after(tmp_path, 4)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {*kept} - {"best.json"}, "the record named what is gone"
 

@@ -133,7 +133,7 @@ def test_the_normalizations_own_penalty_and_the_added_one_are_summed(smoke: Smok
     for normalization, penalty in (("wgan_gp", "gradient"), ("ortho", "orthogonal")):
         config = smoke(f"discriminator.normalization={normalization}", f"discriminator.penalty={penalty}")
         for use in (build.check_names, build.build_state, build.build_loss):
-            with pytest.raises(ConfigError, match=f"discriminator.penalty: got '{penalty}', which .* adds already"):
+            with pytest.raises(ConfigError, match=f"discriminator.penalty: got '{penalty}', which .* already adds"):
                 use(config)
     with pytest.raises(ConfigError, match=r"discriminator\.penalty: got 'gradiant', expected one of none, gradient"):
         build.check_names(smoke("discriminator.penalty=gradiant"))

@@ -52,7 +52,7 @@ def half_the_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_each_run_is_the_run_it_would_be_alone(half_the_threads: None, tmp_path: Path, small_shapes: Path) -> None:
     small = (*SMALL, f"--set=data.root={small_shapes}")
     result = done(call("--config", "smoke", "--seeds", "3,1", "--run", tmp_path, "--at-once", 2, *small))
-    assert "2 of 2 runs ended well" in result.output
+    assert "2 of 2 runs succeeded" in result.output
     assert "[smoke-seed3] done: 4 steps" in result.output
     done(call("--config", "smoke", "--run", tmp_path / "alone", "--set=train.seed=3", *small))
     one, other = (read_checkpoint(tmp_path / run) for run in ("smoke-seed3", "alone"))
@@ -68,8 +68,8 @@ def test_one_that_fails_does_not_stop_the_others_and_is_named(tmp_path: Path, sm
     refused(
         call("--config", "smoke", "--seeds", "0,1", "--run", tmp_path, "--at-once", 1, *small),
         "holds a run already",
-        "1 of 2 runs ended well",
-        f"not so: {tmp_path / 'smoke-seed0'} (status 2)",
+        "1 of 2 runs succeeded",
+        f"failed: {tmp_path / 'smoke-seed0'} (status 2)",
     )
     assert list_checkpoints(tmp_path / "smoke-seed1")
 
@@ -106,7 +106,7 @@ def test_a_signal_lets_all_save_and_starts_no_more(tmp_path: Path, small_shapes:
     process.send_signal(signal.SIGTERM)
     _, rest = process.communicate(timeout=120)
     assert process.returncode == 143, rest
-    assert "0 of 3 runs ended well" in rest
+    assert "0 of 3 runs succeeded" in rest
     assert all(list_checkpoints(tmp_path / f"smoke-seed{seed}") for seed in (0, 1))
     assert not (tmp_path / "smoke-seed2").exists()
 

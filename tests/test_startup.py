@@ -27,12 +27,12 @@ GIVEN = {
     "unknown configuration": ("train_classifier", ("--config", "classifier_smok"), 2, "did you mean"),
     "unknown setting": ("train", (*SMOKE, "--set", "train.step=3"), 2, "unknown setting"),
     "wrong type": ("train", (*SMOKE, "--set", "train.steps=x"), 2, "expected a valid integer"),
-    "contradiction": ("train", (*SMOKE, "--skip-damaged"), 2, "goes with --resume"),
-    "several, printed": ("train", (*SMOKE, "--seeds", "0,1", "--print-config"), 2, "prints one configuration"),
+    "contradiction": ("train", (*SMOKE, "--skip-damaged"), 2, "needs --resume"),
+    "several, printed": ("train", (*SMOKE, "--seeds", "0,1", "--print-config"), 2, "needs a single --config"),
     "wrong resources": ("train", (*SMOKE, "--slurm", "partition"), 2, "expected name=value"),
-    "two checkpoints": ("evaluate", ("--run", "a", "--checkpoint", "b"), 2, "give one of them"),
-    "no protocol": ("evaluate", ("--generated", "a"), 2, "add --config"),
-    "best of a file": ("sample", ("--best", "--checkpoint", "b"), 2, "--best: goes with --run"),
+    "two checkpoints": ("evaluate", ("--run", "a", "--checkpoint", "b"), 2, "give only one of them"),
+    "no protocol": ("evaluate", ("--generated", "a"), 2, "needs --config"),
+    "best of a file": ("sample", ("--best", "--checkpoint", "b"), 2, "--best: cannot be combined with --checkpoint"),
 }
 
 

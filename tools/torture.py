@@ -182,7 +182,7 @@ class Torture:
         if refused.status != 2 or "--skip-damaged" not in refused.output:
             self.wrong.append(f"status {refused.status} with a damaged checkpoint: {refused.output}")
         skipped = self.live(run, Fault(), "--skip-damaged", "--max-minutes", "0.0001")
-        if skipped.status or "set aside" not in skipped.output:
+        if skipped.status or "damaged checkpoint, renamed" not in skipped.output:
             self.wrong.append(f"status {skipped.status} of --skip-damaged: {skipped.output}")
         return "detected and skipped"
 

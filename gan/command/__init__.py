@@ -59,10 +59,10 @@ def _explain_runtime(error: MemoryError | RuntimeError) -> str:
     from gan.runtime.distributed import is_connection_lost
 
     if is_out_of_memory(error):
-        return "not enough memory for these settings; smaller batches, fewer channels or another --device help"
+        return "not enough memory for these settings; try smaller batches, fewer channels or another --device"
     assert isinstance(error, RuntimeError)
     if is_connection_lost(error):
-        return "another process of this run has ended, and this one with it; the other one says why"
+        return "another process of this run has ended, so this one stops too; see the message of the other one"
     return explain_nondeterminism(error)
 
 

@@ -32,7 +32,7 @@ def evaluation_command(kind: type[AnyConfig], options: EvaluationOptions) -> Non
 def _compare(options: EvaluationOptions) -> None:
     """Compares reports of several runs, or raises ConfigError if folders are given without --compare."""
     if not options.compare:
-        raise ConfigError(f"{options.runs[0]}: run folders are named by --run, or follow --compare")
+        raise ConfigError(f"{options.runs[0]}: unexpected argument; give a run folder with --run, or use --compare")
     from gan.measuring.checkpoints import compare
     from gan.runs.choice import fresh_folder
 
@@ -45,13 +45,13 @@ def _check(options: EvaluationOptions) -> None:
     """Raises ConfigError if options contradict each other."""
     source = options.checkpoint is not None or options.run is not None or options.best
     if options.generated is not None and source:
-        raise ConfigError("--generated: does not go with --run, --checkpoint or --best")
+        raise ConfigError("--generated: cannot be combined with --run, --checkpoint or --best")
     if options.generated is not None and options.config_name is None:
         raise ConfigError(
-            "--generated: add --config, which names the real images; or use python -m evaluation with --reference"
+            "--generated: needs --config for the real images; or use python -m evaluation with --reference"
         )
     if options.generated is None and (options.config_name is not None or options.variants):
-        raise ConfigError("--config and --with go with --generated; a checkpoint holds its own configuration")
+        raise ConfigError("--config and --with need --generated; a checkpoint contains its own configuration")
     check_source(options.checkpoint, options.run, options.best)
 
 

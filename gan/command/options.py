@@ -28,7 +28,7 @@ def read_seeds(context: click.Context, parameter: click.Parameter, value: str | 
 
 DEVICE = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
-    click.option("--deterministic", is_flag=True, help="The same bits each time, on a GPU too; slower."),
+    click.option("--deterministic", is_flag=True, help="Make results bit-reproducible, also on a GPU; slower."),
 )
 VARIANTS = click.option(
     "--with", "variants", multiple=True, metavar="NAME", help="Apply a variant to --config (see --list)."
@@ -38,7 +38,7 @@ TRAINING = (
         "--config",
         "config_names",
         multiple=True,
-        help="File, or name of an installed configuration (see --list); several are several runs.",
+        help="File, or name of an installed configuration (see --list); repeat it to train several runs.",
     ),
     VARIANTS,
     click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one setting; may be repeated."),
@@ -49,42 +49,54 @@ TRAINING = (
         type=FOLDER,
         help="Folder of the run. [default: runs/<name>-<time>]",
     ),
-    click.option("--resume", is_flag=True, help="Continue the newest checkpoint of --run, or of the newest such run."),
-    click.option("--skip-damaged", is_flag=True, help="With --resume: set damaged checkpoints aside and skip them."),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Continue from the newest checkpoint of --run, or of the newest run with this configuration.",
+    ),
+    click.option("--skip-damaged", is_flag=True, help="With --resume: rename damaged checkpoints and skip them."),
     click.option("--stop-after", type=click.IntRange(1), metavar="STEP", help="Save and exit after this step."),
     click.option("--max-minutes", type=click.FloatRange(0, 1e6, min_open=True), help="Save and exit after this time."),
-    click.option("--seeds", callback=read_seeds, metavar="0,1,2", help="One run for each, in place of train.seed."),
-    click.option("--at-once", type=click.IntRange(1), help="Parallel runs. [default: one per core, or four per GPU]"),
+    click.option(
+        "--seeds", callback=read_seeds, metavar="0,1,2", help="Train one run per seed, instead of with train.seed."
+    ),
+    click.option(
+        "--at-once", type=click.IntRange(1), help="Number of parallel runs. [default: one per core, or four per GPU]"
+    ),
     click.option(
         "--slurm",
         metavar="NAME=VALUE,...",
-        help="Several runs as one array of Slurm jobs: partition=gpu,timeout_min=600,gpus_per_node=1.",
+        help="Submit the runs as a Slurm job array, for example with partition=gpu,timeout_min=600,gpus_per_node=1.",
     ),
     *DEVICE,
-    click.option("--dry-run", is_flag=True, help="Check all names, build the networks, print their sizes, stop."),
-    click.option("--print-config", is_flag=True, help="Print the resolved configuration; names are not looked up."),
-    click.option("--list", "list_names", is_flag=True, help="Print every configuration, data set, model, ..."),
+    click.option("--dry-run", is_flag=True, help="Build the networks and print their sizes, without training."),
+    click.option("--print-config", is_flag=True, help="Print the resolved configuration, without checking names."),
+    click.option(
+        "--list", "list_names", is_flag=True, help="List all configurations, data sets, models and other names."
+    ),
 )
 
 PROFILE = click.option(
-    "--profile", is_flag=True, help="Trace a few iterations into RUN/profile, print what takes their time."
+    "--profile", is_flag=True, help="Trace a few iterations into RUN/profile and print where their time goes."
 )
 
 
 CHECKPOINT = (
-    click.option("--checkpoint", type=FOLDER, help="A checkpoint file."),
-    click.option("--run", type=FOLDER, help="A run folder: its newest checkpoint. [default: newest in ./runs]"),
+    click.option("--checkpoint", type=FOLDER, help="Checkpoint file."),
+    click.option("--run", type=FOLDER, help="Run folder, for its newest checkpoint. [default: newest in ./runs]"),
 )
-BEST = click.option("--best", is_flag=True, help="The best checkpoint of the run, where train.keep_best kept one.")
+BEST = click.option("--best", is_flag=True, help="Use the run's best checkpoint, which train.keep_best keeps.")
 EVALUATION = (
     click.option("--metrics", help="Names separated by commas, see --list. [default: eval.metrics]"),
     *CHECKPOINT,
     click.option("--out", type=FOLDER, help="Folder of the report. [default: reports/<step> in the run]"),
-    click.option("--set", "overrides", multiple=True, metavar="eval.A=B", help="Change one setting of eval."),
+    click.option(
+        "--set", "overrides", multiple=True, metavar="eval.A=B", help="Change one setting of eval; may be repeated."
+    ),
     *DEVICE,
-    click.option("--compare", is_flag=True, help="Compare reports of the run folders, or report folders, that follow."),
+    click.option("--compare", is_flag=True, help="Compare the reports of the given run or report folders."),
     click.option("--skip-mixed", is_flag=True, help="With --compare: leave out values of different protocols."),
-    click.option("--list", "list_names", is_flag=True, help="Print every metric, and names for settings."),
+    click.option("--list", "list_names", is_flag=True, help="List all metrics and other names that settings accept."),
     click.argument("runs", nargs=-1, type=FOLDER, metavar="[RUN ...]"),
 )
 
@@ -137,9 +149,9 @@ class EvaluationOptions:
 def check_source(checkpoint: Path | None, run: Path | None, best: bool) -> None:
     """Raises ConfigError if the options name two checkpoints."""
     if checkpoint is not None and run is not None:
-        raise ConfigError("--checkpoint and --run: give one of them")
+        raise ConfigError("--checkpoint and --run: give only one of them")
     if checkpoint is not None and best:
-        raise ConfigError("--best: goes with --run, not with --checkpoint")
+        raise ConfigError("--best: cannot be combined with --checkpoint; give --run")
 
 
 def with_options(*options: Decorator) -> Decorator:

@@ -30,9 +30,9 @@ def train_several(kind: type[AnyConfig], module: str, options: TrainingOptions) 
     planned = _plan(configs, module, options, devices)
     statuses = [ended.status for ended in run_all(planned, options.at_once or default, _tell)]
     failed = [f"{run.folder} (status {status})" for run, status in zip(planned, statuses, strict=True) if status]
-    _tell(f"{len(planned) - len(failed)} of {len(planned)} runs ended well")
+    _tell(f"{len(planned) - len(failed)} of {len(planned)} runs succeeded")
     if failed:
-        _tell(f"not so: {', '.join(failed)}")
+        _tell(f"failed: {', '.join(failed)}")
         raise SystemExit(max((status for status in statuses if status > 0), default=1))
 
 
@@ -58,12 +58,12 @@ def _configs(kind: type[AnyConfig], options: TrainingOptions) -> list[tuple[str,
         ConfigError: a configuration cannot be used, or none is given.
     """
     if options.print_config:
-        raise ConfigError("--print-config: prints one configuration; leave --seeds and --slurm away, name one --config")
+        raise ConfigError("--print-config: needs a single --config, without --seeds and --slurm")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("--seeds, or several --config: each run is a process of its own; start it without torchrun")
+        raise ConfigError("--seeds, or several --config: each run starts its own process; do not use torchrun")
     configs = [(name, load(kind, name, options.overrides, options.variants)) for name in options.config_names]
     if not configs:
-        raise ConfigError("--seeds, --slurm: need --config, what is to be trained")
+        raise ConfigError("--seeds, --slurm: need --config")
     from gan.runs.engine import kind_of
 
     for _, config in configs:
@@ -94,5 +94,5 @@ def _plan(
     folder = options.run_folder or Path("runs")
     planned = plan(configs, options.seeds, folder, shared, devices, module)
     if len({run.folder for run in planned}) < len(planned):
-        raise ConfigError("--config: two of them have one name, so their runs would share a folder; train them apart")
+        raise ConfigError("--config: two have the same name, so their runs would share a folder; train them separately")
     return planned

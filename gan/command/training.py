@@ -27,7 +27,7 @@ def train_command(kind: type[AnyConfig], command: str, module: str, options: Tra
         click.echo(f"{catalogue(kind.kind)}\n{describe(KINDS[kind.kind].registries())}")
         return
     if options.skip_damaged and not options.resume:
-        raise ConfigError("--skip-damaged: goes with --resume")
+        raise ConfigError("--skip-damaged: needs --resume")
     if options.slurm is not None:
         submit_several(kind, module, options)
         return

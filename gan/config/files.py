@@ -17,7 +17,7 @@ CLASSIFIERS = "classifier_"
 
 
 def find_config(name: str | Path, beside: Path | None = None) -> Path:
-    """Returns a path to an existing file, or the file of that name in ./configs or among the installed configurations.
+    """Returns `name` if it is the path of a file, else the file of that name in ./configs or the installed package.
 
     Args:
         name: path or name, with or without ".yaml".
@@ -51,7 +51,7 @@ def _as_base(config: str, changes: Iterable[str]) -> str:
 
 
 def find_variant(kind: str, name: str | Path) -> Path:
-    """Returns a path to an existing file, or a variant in ./configs/variants/<kind> or among the installed ones.
+    """Returns `name` if it is the path of a file, else the variant of that name for "gan" or "classifier".
 
     Raises:
         ConfigError: there is no such file; the message has the nearest name, or lists all.

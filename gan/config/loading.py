@@ -36,7 +36,7 @@ class Experiment(Section):
     renamed: ClassVar[Mapping[tuple[str, str], str]] = {}
     elsewhere: ClassVar[Mapping[str, str]] = {}
 
-    name: Name = without_effect("", "of the experiment; empty: the file's name")
+    name: Name = without_effect("", "name of the experiment; empty: the file's name")
 
     def identity(self) -> str:
         """Returns the SHA-256 (16 hex digits) of the settings that change the result of training."""
@@ -178,7 +178,7 @@ def _composed(kind: type[Experiment], path: Path) -> dict[str, Any]:
             ring = " -> ".join(each.name for each in [*above[above.index(here) :], here])
             raise ConfigError(f"{path}: base: is based on itself ({ring}); remove one of these bases")
         if num_files > MAX_FILES:
-            raise ConfigError(f"{above[0].name}: base: more than {MAX_FILES} files in all, expected fewer")
+            raise ConfigError(f"{above[0].name}: base: got more than {MAX_FILES} files in all; remove bases")
         content = _with_new_names(kind, read_mapping(path), str(path))
         names = content.pop("base", [])
         names = [names] if isinstance(names, str) else names

@@ -87,7 +87,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes, which no configuration is")
+            raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes; expected a configuration file")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None

@@ -27,12 +27,12 @@ def resolve_config(
     if name is not None:
         return load(kind, name, overrides, variants)
     if variants:
-        raise ConfigError("--with: lays a variant over --config, which is missing")
+        raise ConfigError("--with: needs --config, to which the variant is applied")
     if not (resume and run is not None):
         raise ConfigError("--config is missing: give a file or a name (see --list), or --run DIR --resume")
     stored = run / "config.yaml"
     if not stored.is_file():
-        raise ConfigError(f"{run}: no config.yaml there, so there is no run to resume; start it with --config")
+        raise ConfigError(f"{run}: has no config.yaml, so there is no run to resume; start one with --config")
     return override_config(load(kind, stored), overrides, str(stored))
 
 

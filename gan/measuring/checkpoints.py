@@ -13,7 +13,7 @@ from gan.config import Config
 from gan.config.loading import Experiment, differences, override_config, validated
 from gan.config.stored import AnyConfig
 from gan.errors import ConfigError
-from gan.measuring.checks import check_evaluation, one_sentence, parse_metrics
+from gan.measuring.checks import check_evaluation, parse_metrics, user_errors
 from gan.measuring.classifiers import measure_classifier
 from gan.measuring.gans import Evaluation, finish_gan, measure_gan
 from gan.runs.checkpoint import Checkpoint, read_checkpoint
@@ -63,14 +63,14 @@ def measure_checkpoint(
     config = override_config(trained, overrides, str(path))
     refuse_changes(config, trained, path)
     measuring = KINDS[kind.kind]
-    with one_sentence():
+    with user_errors():
         report = measuring.measure(config, metrics or config.eval.metrics, read, device, processes)
     run = path.parent.parent
 
     def save() -> Path:
         log = run / JSONL
         folder = out or fresh_folder(run / "reports" / f"{report.protocol['subject']['step']:08d}")
-        with one_sentence():
+        with user_errors():
             report.save(folder, training_log=log if log.is_file() else None)
         measuring.finish(path, folder)
         return folder
@@ -93,12 +93,12 @@ def measure_generated(
     """
     names = parse_metrics(metrics or config.eval.metrics)
     check_evaluation(config)
-    with one_sentence():
+    with user_errors():
         report = Evaluation(config, device, processes).of_folder(names, images)
 
     def save() -> Path:
         folder = out or fresh_folder(Path("reports") / images.name)
-        with one_sentence():
+        with user_errors():
             report.save(folder)
         return folder
 
@@ -111,7 +111,7 @@ def compare(runs: Sequence[Path], folder: Path, *, skip_mixed: bool) -> str:
     Raises:
         UserError: a folder holds no report, or values of different protocols would be compared.
     """
-    with one_sentence():
+    with user_errors():
         return compare_folders(runs, folder, skip_mixed=skip_mixed).table()
 
 
@@ -120,5 +120,6 @@ def refuse_changes(config: Experiment, trained: Experiment, path: Path) -> None:
     changed = differences(config, trained)
     if changed:
         raise ConfigError(
-            f"--set: these were fixed when {path} was trained: {'; '.join(changed)}; change eval.* or data.root"
+            f"--set: got settings (now, then) that {path} was trained with: {'; '.join(changed)}; "
+            "expected only eval.* and data.root"
         )

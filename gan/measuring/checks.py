@@ -16,7 +16,7 @@ def registries() -> Mapping[str, Iterable[str]]:
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """Context that turns an EvaluationError into a UserError, whose message commands print without a traceback."""
     try:
         yield
@@ -31,7 +31,7 @@ def parse_metrics(text: str) -> list[str]:
         UserError: a name is unknown or empty, or there is none.
     """
     names = [name.strip() for name in text.split(",")] if text.strip() else []
-    with one_sentence():
+    with user_errors():
         check_metrics(names)
     return names
 
@@ -50,7 +50,7 @@ def _check_best(config: Config, names: list[str]) -> None:
     if not best:
         return
     if not config.train.eval_every:
-        raise ConfigError(f"train.keep_best: got {best!r}, expected evaluations to choose by: set train.eval_every")
+        raise ConfigError(f"train.keep_best: got {best!r}, expected evaluations during training: set train.eval_every")
     directed = {name: METRICS[name].directed for name in names}
     choices = {key: name for name, keys in directed.items() for key in (keys if keys is not None else (name,))}
     found = [key for key in choices if best == key or best.startswith(f"{key}/")]
@@ -59,4 +59,6 @@ def _check_best(config: Config, names: list[str]) -> None:
             f"train.keep_best: got {best!r}, expected one of {', '.join(choices) or 'a metric with a direction'}"
         )
     if several and METRICS[choices[found[0]]].extractor and best == found[0]:
-        raise ConfigError(f"train.keep_best: got {best!r} with several extractors, expected the value's whole name")
+        raise ConfigError(
+            f"train.keep_best: got {best!r} with several extractors, expected the full name, such as {best}/inception"
+        )

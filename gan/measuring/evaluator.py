@@ -10,7 +10,7 @@ from evaluation import Report
 from evaluation.reporting import ranking
 from evaluation.reporting.histograms import histograms
 from gan.config import Config
-from gan.measuring.checks import one_sentence, parse_metrics
+from gan.measuring.checks import parse_metrics, user_errors
 from gan.measuring.gans import Evaluation, evaluate_state
 from gan.runs.best import Best
 from gan.runs.checkpoint import list_checkpoints, save_best, step_of
@@ -40,7 +40,7 @@ def evaluator(
     """
     names = parse_metrics(config.eval.metrics)
     evaluation = Evaluation(config, state.totals.device, processes)
-    with one_sentence():
+    with user_errors():
         evaluation.ready(names)
     best = _best(config, run, state) if config.train.keep_best and processes.is_first else None
 
@@ -55,7 +55,7 @@ def evaluator(
             folder.parent.mkdir(exist_ok=True)
             folder.mkdir(exist_ok=True)
             remove_parts(folder)
-        with one_sentence():
+        with user_errors():
             report.save(folder, training_log=run / JSONL)
         if best is not None:
             save = partial(save_best, run, config.model_dump(), state.state_dict())

@@ -17,7 +17,7 @@ from evaluation.runtime.isolation import isolated
 from evaluation.runtime.processes import own_part
 from gan.build import load_state
 from gan.config import Config
-from gan.measuring.checks import check_evaluation, one_sentence, parse_metrics
+from gan.measuring.checks import check_evaluation, parse_metrics, user_errors
 from gan.measuring.real import RealImages
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.logger import JSONL
@@ -112,8 +112,8 @@ class Evaluation:
             for setting in {"num_fid", "num_is", "num_intra"} & set(METRICS[name].images.values()):
                 if not self.config.eval.number(setting):
                     raise EvaluationError(
-                        f"metric {name}: got eval.{setting}=0, which means all images there are, "
-                        "expected a number, since a generator has no end of them"
+                        f"metric {name}: got eval.{setting}=0, which means all images of a folder, "
+                        "expected a positive number for the images of a generator"
                     )
         return self.real.prepare(metrics)
 
@@ -128,8 +128,8 @@ class Evaluation:
             )
         if self.config.eval.labels != "balanced":
             raise EvaluationError(
-                f"metric {name}: got eval.labels={self.config.eval.labels}, whose class counts are left to chance, "
-                "expected as many images of each class: set eval.labels=balanced"
+                f"metric {name}: got eval.labels={self.config.eval.labels}, which draws random class counts, "
+                "expected equally many images of each class: set eval.labels=balanced"
             )
 
 
@@ -145,7 +145,7 @@ def evaluate_state(names: list[str], evaluation: Evaluation, state: TrainState, 
         digest = evaluation.processes.first(lambda: hashlib.sha256(checkpoint.read_bytes()).hexdigest())
         subject |= {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}
     unfinished = None if checkpoint is None else _unfinished_folder(checkpoint)
-    with one_sentence():
+    with user_errors():
         return evaluation.of_state(names, state, subject, unfinished)
 
 

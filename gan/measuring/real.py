@@ -64,7 +64,7 @@ class RealImages:
             title=title,
             reference_name=f"{title}, {split}",
             test_name=f"{title}, test",
-            class_names=classes if len(classes) > 1 else (),  # a data set without classes has one of any name
+            class_names=classes if len(classes) > 1 else (),  # data without classes have a single one
             cache=Cache(default_folder()) if wanted.cache else None,
         )
 

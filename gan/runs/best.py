@@ -100,8 +100,8 @@ class Best:
         before = self.found
         if before is not None and before["hash"] != entry["hash"]:
             raise UserError(
-                f"train.keep_best: {key} was measured by another protocol at step {before['step']}: they differ "
-                f"in {self.differences(before, entry)}; values of two protocols have no best"
+                f"train.keep_best: {key} was measured with another protocol at step {before['step']}: they differ "
+                f"in {self.differences(before, entry)}; values of different protocols cannot be compared"
             )
         return self.is_better(value, math.nan if before is None else before["value"], entry["better"])
 

@@ -135,7 +135,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     if content["format"] != FORMAT:
-        raise CheckpointError(f"{path}: format {content['format']!r}; this version reads format {FORMAT}")
+        raise CheckpointError(
+            f"{path}: got format {content['format']!r}, expected {FORMAT}; use the version that wrote it"
+        )
     return Checkpoint(path, content["config"], content["state"])
 
 
@@ -173,10 +175,10 @@ def _check_seal(path: Path) -> bool:
         end = file.read()
     if end.startswith(_SEAL):
         if end != _SEAL + digest.hexdigest().encode():
-            raise _damaged(path, "its digest is another")
+            raise _damaged(path, "wrong SHA-256")
         return True
     if end[-22:-18] != _END or end[-2:] != b"\0\0":
-        raise _damaged(path, "its end is missing")
+        raise _damaged(path, "the end of the file is missing")
     return False
 
 
@@ -187,15 +189,15 @@ def _check_archive(path: Path, *, sums: bool) -> None:
     """
     with zipfile.ZipFile(path) as archive:
         if any(member.compress_type for member in archive.infolist()):
-            raise zipfile.BadZipFile("compressed, as no checkpoint is")
+            raise zipfile.BadZipFile("compressed records")
         broken = archive.testzip() if sums else None
     if broken is not None:
-        raise zipfile.BadZipFile(f"checksum of {broken}")
+        raise zipfile.BadZipFile(f"wrong checksum of {broken}")
 
 
 def _damaged(path: Path, reason: str) -> DamagedCheckpointError:
     return DamagedCheckpointError(
-        f"{path}: not readable as a checkpoint: truncated, damaged or another program's file ({reason})"
+        f"{path}: not readable as a checkpoint: truncated, damaged or not from this program ({reason})"
     )
 
 
@@ -206,10 +208,8 @@ def _hint(path: Path) -> str:
         return ""
     for older in reversed(list_checkpoints(run)):
         if step_of(older) < step_of(path) and _is_intact(older):
-            return (
-                f"; {older.name} before it is intact: gan-train --run {run} --resume --skip-damaged goes on from there"
-            )
-    return f"; none before it is intact: gan-train --run {run} --resume --skip-damaged begins again"
+            return f"; continue from {older.name}, which is intact, with gan-train --run {run} --resume --skip-damaged"
+    return f"; no earlier one is intact; start again with gan-train --run {run} --resume --skip-damaged"
 
 
 def _is_intact(path: Path) -> bool:
@@ -257,7 +257,7 @@ def newest_run(runs: Path = Path("runs"), identity: str = "", kind: str = "gan")
     for _, run in sorted(found, reverse=True):
         if kind_of(run) == kind and identity in ("", identity_of(run)):
             return run
-    raise CheckpointError(f"{runs}: no run with a checkpoint there; train one, or name it with --run or --checkpoint")
+    raise CheckpointError(f"{runs}: contains no run with a checkpoint; train one, or give --run or --checkpoint")
 
 
 def _folders(runs: Path) -> list[Path]:

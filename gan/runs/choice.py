@@ -47,7 +47,7 @@ def choose_checkpoint(
 def _best_of(run: Path) -> Path:
     found = read_best(run)
     if found is None:
-        raise ConfigError(f"--best: {run} has kept no best checkpoint; train with train.keep_best and train.eval_every")
+        raise ConfigError(f"--best: {run} has no best checkpoint; train with train.keep_best and train.eval_every")
     click.echo(f"best {found['key']}: {found['value']:.4g} at step {found['step']}")
     return run / FOLDER / str(found["checkpoint"])
 

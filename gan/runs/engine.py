@@ -106,9 +106,7 @@ def _is_done(kind: Kind, folder: Path, checkpoint: Checkpoint, processes: Proces
     state = kind.load_state(checkpoint)
     if not processes.first(partial(kind.is_complete, folder, state)):
         return False
-    done = (
-        f"{folder}: all {state.step} steps are done, nothing is missing; next: {kind.next_commands[0]} --run {folder}"
-    )
+    done = f"{folder}: all {state.step} steps are done; next: {kind.next_commands[0]} --run {folder}"
     processes.first(partial(click.echo, done, err=True))
     return True
 

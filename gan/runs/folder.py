@@ -41,15 +41,15 @@ def write_checkpoint(config: AnyConfig, run: Path, stored: dict[str, Any], state
 def skip_damaged_checkpoints(run: Path) -> None:
     """Renames damaged checkpoints and prints their new names; see gan.runs.checkpoint.set_damaged_aside."""
     for path in set_damaged_aside(run):
-        click.echo(f"{path}: a damaged checkpoint, set aside", err=True)
+        click.echo(f"damaged checkpoint, renamed to {path}", err=True)
 
 
 def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) -> None:
     """Raises CheckpointError if the fingerprint stored in a checkpoint differs from that of the present images."""
     if stored != fingerprint:
         raise CheckpointError(
-            f"{checkpoint}: was trained on other images than {root!r} holds now "
-            f"(fingerprint {stored[:12]}, now {fingerprint[:12]})"
+            f"{checkpoint}: was trained on other images than those in {root!r} (fingerprint {stored[:12]}, "
+            f"now {fingerprint[:12]}); set data.root to the training images"
         )
 
 
@@ -73,7 +73,7 @@ def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkp
     if changed:
         raise CheckpointError(
             f"{checkpoint.path}: trained with other settings (now, then): {'; '.join(changed)}; "
-            "a run continues only as it began; choose another --run"
+            "a run resumes only with the settings it began with; restore them or choose another --run"
         )
     _tidy(config, run)
     return checkpoint
@@ -99,18 +99,18 @@ def checkpoint_to_retry(config: AnyConfig, run: Path, error: DivergenceError) ->
     good = next((checkpoint for checkpoint in read if checkpoint.state["step"] <= error.since), None)
     retries = read_checkpoint(paths[-1]).state.get("retries", []) if paths else []
     if good is None or len(retries) >= config.train.retries:
-        raise DivergenceError(f"{error}; {_last_words(good, len(retries), config)}", since=error.since) from None
-    _give_up_after(run, good.state["step"])
+        raise DivergenceError(f"{error}; {_advice(good, len(retries), config)}", since=error.since) from None
+    _delete_outputs_after(run, good.state["step"])
     for newer in reversed(paths[paths.index(good.path) + 1 :]):
         newer.unlink()
     good.state["retries"] = [*retries, {"from": good.state["step"], "reason": str(error)}]
     write_checkpoint(config, run, good.config, good.state)
     number = f"retry {len(retries) + 1} of {config.train.retries}"
-    click.echo(f"{error}; {number}, from {good.path} with other random numbers", err=True)
+    click.echo(f"{error}; {number}, from {good.path} with a new seed", err=True)
     return good
 
 
-def _give_up_after(run: Path, step: int) -> None:
+def _delete_outputs_after(run: Path, step: int) -> None:
     """Deletes reports/<step>, samples/step-<step>.png and best checkpoints of later steps.
 
     Other reports are kept. The best checkpoint as of this step is restored.
@@ -125,9 +125,9 @@ def _give_up_after(run: Path, step: int) -> None:
     forget_best_after(run, step)
 
 
-def _last_words(good: Checkpoint | None, retries: int, config: AnyConfig) -> str:
+def _advice(good: Checkpoint | None, retries: int, config: AnyConfig) -> str:
     """Returns advice for a run that diverged and stopped: its last good checkpoint, and changes that may help."""
-    saved = f"the last checkpoint from before is {good.path}" if good else "no checkpoint from before is left"
+    saved = f"the last good checkpoint is {good.path}" if good else "no good checkpoint is left"
     tried = f" after {retries} of {config.train.retries} retries" if config.train.retries else ""
     keep = "" if good else "a higher train.keep_last, "
     return f"the run has stopped{tried}; {saved}; {keep}a lower train.learning_rate or another normalization may help"

@@ -169,8 +169,8 @@ class Logger(Log):
         """Logs that an alarm begins or ends."""
         record = {"alarm": alarm.name, "begins": alarm.begins, "text": alarm.text}
         self._append({"step": step, **record})
-        told = f"begins: {alarm.text} (last without at step {alarm.since})" if alarm.begins else "ends"
-        self.say(f"step {step}  alarm {alarm.name} {told}")
+        event = f"begins: {alarm.text} (absent until step {alarm.since})" if alarm.begins else "ends"
+        self.say(f"step {step}  alarm {alarm.name} {event}")
 
     def alarms(self, step: int, active: Mapping[str, bool]) -> None:
         """Adds the states of the alarms, 0 or 1, to TensorBoard."""

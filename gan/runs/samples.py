@@ -104,7 +104,7 @@ def _choose_labels(state: TrainState, classes: tuple[str, ...], num: int) -> Ten
     if not classes:
         return balanced_labels(num, state.num_classes).sort().values if state.num_classes else None
     if not state.num_classes:
-        raise ConfigError("--class: the model is unconditional, it has no classes")
+        raise ConfigError("--class: the model is unconditional and has no classes; leave the option out")
     numbers = []
     for name in classes:
         if name in state.class_names:

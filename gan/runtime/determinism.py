@@ -47,7 +47,7 @@ def explain_nondeterminism(error: RuntimeError) -> str:
     found = re.match(r"(\S+) does not have a deterministic implementation", str(error))
     if not found:
         return ""
-    return f"--deterministic: {found[1]} has no deterministic version on this device; leave the option out, or use cpu"
+    return f"--deterministic: {found[1]} has no deterministic version here; leave the option out, or use --device cpu"
 
 
 __all__ = ["determinism", "explain_nondeterminism"]

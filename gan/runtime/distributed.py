@@ -58,7 +58,7 @@ class Processes:
         if batch_size % self.count:
             divisors = ", ".join(str(count) for count in range(1, batch_size + 1) if batch_size % count == 0)
             raise ConfigError(
-                f"train.batch_size: got {batch_size}, of which {self.count} processes have no equal shares; "
+                f"train.batch_size: got {batch_size}, which {self.count} processes cannot share equally; "
                 f"start {divisors} processes, or choose a multiple of {self.count}"
             )
 
@@ -117,7 +117,7 @@ class Processes:
 
     @contextmanager
     def one_first(self) -> Iterator[None]:
-        """Context that one process of each machine runs first, for example to download files for the others."""
+        """Context whose body one process per machine runs first, for example to download files for the others."""
         if self.count > 1 and self.local_rank:
             dist.barrier()
         try:
@@ -240,7 +240,9 @@ def own_device(name: str) -> str:
     if num_processes() == 1:
         return name
     if name.startswith("cuda:"):
-        raise ConfigError(f"--device {name}: one GPU for {num_processes()} processes; with cuda each has its own")
+        raise ConfigError(
+            f"--device {name}: is one GPU for {num_processes()} processes; use --device cuda, which gives each its own"
+        )
     if name == "cpu" or not torch.cuda.is_available():
         return name
     here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
@@ -260,7 +262,7 @@ def started(device: torch.device) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    warnings.filterwarnings("ignore", message="Grad strides do not match")  # of 1x1 kernels only, harmless
+    warnings.filterwarnings("ignore", message="Grad strides do not match")  # harmless: only for 1x1 kernels
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store, rank, count = next(iter(dist.rendezvous("env://")))
     dist.init_process_group(backend, store=_fresh(store, rank, count), rank=rank, world_size=count, timeout=PATIENCE)

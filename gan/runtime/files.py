@@ -25,7 +25,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(
-            f"{error.filename or path}: cannot be written: {error.strerror or error}; what was saved before is intact"
+            f"{error.filename or path}: cannot be written: {error.strerror or error}; files saved before are intact"
         ) from None
 
 
@@ -89,7 +89,7 @@ def locked(run: Path) -> Iterator[None]:
             f"{run}: another process is training here; wait until it ends, or choose another --run"
         ) from None
     except NotImplementedError:  # network file systems without locks
-        click.echo(f"{run}: the file system has no locks: let no other process train here", err=True)
+        click.echo(f"{run}: the file system does not support locks; do not train here in another process", err=True)
     except OSError as error:
         raise CheckpointError(f"{run}: cannot be written: {error.strerror or error}; choose another --run") from None
     try:

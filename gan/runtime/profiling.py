@@ -63,7 +63,7 @@ def traced(
 
         yield step
     if not reported:
-        say(f"nothing traced: the first {SKIPPED} iterations are left out, and the run had no more")
+        say(f"nothing traced: the trace starts after {SKIPPED} iterations, and the run had no more")
 
 
 def _summary(events: list[FunctionEventAvg], *, on_gpu: bool) -> str:
@@ -90,7 +90,7 @@ def _summary(events: list[FunctionEventAvg], *, on_gpu: bool) -> str:
         [
             f"per iteration (mean of {iterations}): time, share, calls",
             *lines(phases, lambda event: event.device_time_total if on_gpu else event.cpu_time_total),
-            "of which",
+            "operations:",
             *lines(operations, lambda event: own[event.key]),
         ]
     )

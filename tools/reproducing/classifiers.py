@@ -17,7 +17,7 @@ from evaluation.reporting.value import protocol_hash
 from gan import build_classifier
 from gan.config.classifier import ClassifierConfig, load_classifier_config
 from gan.config.files import find_configs, find_variants
-from gan.measuring.checks import one_sentence
+from gan.measuring.checks import user_errors
 from gan.models.classifiers import CLASSIFIERS
 from gan.runs.logger import JSONL
 from reproducing.measured import NOTHING, MeasuredRun, Values
@@ -94,7 +94,7 @@ class ClassifierModel:
     def check(self, config: ClassifierConfig, metrics: list[str], device: str) -> None:
         """Raises UserError or OSError for unknown names or missing training or test images."""
         build_classifier.check_classifier_names(config)
-        with one_sentence():
+        with user_errors():
             if metrics:
                 check_measures(metrics)
         for split in ("train", "test"):

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from gan.config import Config, load_config
 from gan.config.files import find_variants
-from gan.measuring.checks import one_sentence
+from gan.measuring.checks import user_errors
 from gan.measuring.gans import Evaluation
 from reproducing.measured import NOTHING, MeasuredRun, Values
 from reproducing.pages.conditions import describe_data, describe_devices, describe_time, joined
@@ -82,7 +82,7 @@ class GanModel:
     def check(self, config: Config, metrics: list[str], device: str) -> None:
         """Raises UserError or OSError if an evaluation's data, weights or extractor are missing or do not fit."""
         if metrics:
-            with one_sentence():
+            with user_errors():
                 Evaluation(config, device).ready(metrics)
 
     def is_trained(self, config: Config, folder: Path, step: int) -> bool:

@@ -87,7 +87,7 @@ class ClassifierRuns:
             batched=run.device.type == "cuda",  # on a GPU, kernel launches dominate its cost
         )
         note = trainer.arithmetic.note
-        method = f"update by update{note}"
+        method = f"one update at a time{note}"
         reached = f", training accuracy {config.train.stop_accuracy:g} is reached"
 
         def train(log: Log, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
@@ -98,7 +98,7 @@ class ClassifierRuns:
             images_per_step=config.train.batch_size,
             method=method,
             train=train,
-            length=f", {trainer.steps_per_epoch} to an epoch of {len(run.images):,} images,",
+            length=f", {trainer.steps_per_epoch} per epoch of {len(run.images):,} images,",
             remarks=(method,) if note else (),
             ending=lambda: reached if state.reached else "",
         )

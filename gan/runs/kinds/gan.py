@@ -78,7 +78,7 @@ class GanRuns:
         lines = summarize(config, f"{config.data.name} {size}x{size}", networks, classes)
         if train.lr_decay != "none" and train.lr_decay_start >= train.steps:
             lines.append(
-                f"the learning rate stays as it is: train.lr_decay_start, {train.lr_decay_start}, is not before the "
+                f"the learning rate does not decay: train.lr_decay_start, {train.lr_decay_start}, is not before the "
                 f"last step, {train.steps}"
             )
         return "\n".join(lines)
