@@ -1,6 +1,6 @@
 """CLIP and DINOv2 from torch-fidelity: features not limited to ImageNet's classes, without logits.
 
-Both resize by TensorFlow 1's bilinear rule, the only one of torch-fidelity. CMMD (Jayasumana et al. 2024) and FD-DINOv2
+Both resize by TensorFlow 1's bilinear rule, as all of torch-fidelity does. CMMD (Jayasumana et al. 2024) and FD-DINOv2
 (Stein et al. 2023) resize by bicubic interpolation, so their published values differ.
 """
 

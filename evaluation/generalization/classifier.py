@@ -73,7 +73,7 @@ def _checked(logits: object, count: int) -> Tensor:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise EvaluationError(f"classifier: got {got} for {count} images, expected logits ({count}, number of classes)")
     if not bool(logits.isfinite().all()):
-        raise EvaluationError("classifier: got logits that are not finite, expected numbers; did training diverge?")
+        raise EvaluationError("classifier: got logits that are not finite; did training diverge?")
     return logits
 
 

@@ -67,7 +67,7 @@ def float64_rows(features: Tensor, name: str, *, at_least: int = 2) -> Tensor:
     if len(features) < at_least:
         raise EvaluationError(f"{name}: got {len(features)} features, expected at least {at_least}")
     if not bool(features.isfinite().all()):
-        raise EvaluationError(f"{name}: got features that are not finite, expected numbers")
+        raise EvaluationError(f"{name}: got features that are not finite, expected finite values")
     return features.double()
 
 
@@ -187,7 +187,7 @@ class _FeatureBuffer:
         found = Features(self.features.all(), self.logits.all_or_none())
         if not all(bool(part.isfinite().all()) for part in found if part is not None):
             raise EvaluationError(
-                f"extractor {self.extractor.name}: got features that are not finite, expected numbers; "
+                f"extractor {self.extractor.name}: got features that are not finite, expected finite values; "
                 "its weights do not belong to this network or are damaged"
             )
         return found

@@ -17,7 +17,7 @@ from evaluation.runtime.progress import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
 MODES = ("RGB", "L", "P", "1", "RGBA", "LA")
-MAX_FILE_BYTES = 2**28  # of one image file
+MAX_FILE_BYTES = 2**28  # size of an image file
 MAX_CLASSES = 2**20
 
 # Generator that draws its latents and labels and quantizes: (count, seed) -> (uint8 images, labels or None).

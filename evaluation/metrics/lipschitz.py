@@ -148,7 +148,7 @@ def _logits(critic: Callable[..., Tensor], images: Tensor, labels: Tensor | None
             f"critic: got {got} for {len(images)} images, expected one logit for each; pass only its adversarial head"
         )
     if not bool(logits.isfinite().all()):
-        raise EvaluationError("critic: got logits that are not finite, expected numbers; has its training diverged?")
+        raise EvaluationError("critic: got logits that are not finite; has its training diverged?")
     return logits.flatten()
 
 

@@ -66,13 +66,13 @@ class Settings(Section):
         "srn2020", "published numbers of images, a key of evaluation.PROTOCOLS"
     )
     reference_statistics: Text = setting("", "FID: .npz file with mu and sigma that replaces reference images")
-    num_real: Images | None = setting(None, "FID, KID, precision, recall: reference images, drawn by seed")
-    num_fid: Images | None = setting(None, "FID, KID, precision, recall: generated images, the first ones")
-    num_is: Images | None = setting(None, "IS: generated images, the first ones")
+    num_real: Images | None = setting(None, "FID, KID, precision, recall: number of reference images, drawn by seed")
+    num_fid: Images | None = setting(None, "FID, KID, precision, recall: number of generated images")
+    num_is: Images | None = setting(None, "IS: number of generated images")
     is_splits: Draws | None = Field(
         default=None, description="IS: splits for mean and standard deviation", validate_default=True
     )
-    num_intra: Images = setting(5_000, "intra metrics: generated images of each class, the first ones")
+    num_intra: Images = setting(5_000, "metrics by class: number of generated images per class")
     kid_subsets: Draws = setting(100, "KID: subsets for mean and standard deviation")
     kid_subset_size: Annotated[int, Field(ge=2, le=10**7)] = setting(1_000, "KID: images in each subset")
     pr_neighbours: Draws = setting(3, "precision, recall: nearest neighbours")

@@ -35,7 +35,7 @@ class ByClass(NamedTuple):
         """Yields generated and reference features of each class, by ascending class number.
 
         Raises:
-            EvaluationError: labels of another shape, or a class with fewer than `fewest` generated or reference images;
+            EvaluationError: labels of a wrong shape, or a class with fewer than `fewest` generated or reference images;
                 the message starts with the metric's `name`.
         """
         for rows, labels in ((self.features, self.labels), (self.reference, self.reference_labels)):

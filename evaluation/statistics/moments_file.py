@@ -44,7 +44,7 @@ def read_statistics(path: str | Path) -> Statistics:
         raise EvaluationError(f"{path}: got {shapes}, expected floats mu (D,) and sigma (D, D)")
     mu, sigma = torch.from_numpy(mean.astype(np.float64)), torch.from_numpy(covariance.astype(np.float64))
     if not bool(mu.isfinite().all() and sigma.isfinite().all()):
-        raise EvaluationError(f"{path}: got statistics that are not finite, expected numbers")
+        raise EvaluationError(f"{path}: got statistics that are not finite, expected finite values")
     skew = float((sigma - sigma.T).abs().max())
     if skew > SYMMETRIC * float(sigma.abs().max()):
         raise EvaluationError(f"{path}: got a sigma that is not a covariance, expected a symmetric matrix")

@@ -80,7 +80,7 @@ class Unfinished:
             with replacing(file) as beside:
                 torch.save({"key": self._key, "state": state}, beside)
         except (OSError, RuntimeError) as error:
-            raise EvaluationError(f"checkpoint: {file} cannot be written ({error}); free space there") from error
+            raise EvaluationError(f"checkpoint: {file} cannot be written ({error}); free some space") from error
 
 
 def forget_finished(folder: Path) -> None:
