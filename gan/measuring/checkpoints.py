@@ -120,6 +120,6 @@ def refuse_changes(config: Experiment, trained: Experiment, path: Path) -> None:
     changed = differences(config, trained)
     if changed:
         raise ConfigError(
-            f"--set: got settings (now, then) that {path} was trained with: {'; '.join(changed)}; "
-            "expected only eval.* and data.root"
+            f"--set: cannot change settings that {path} was trained with (now, then): {'; '.join(changed)}; "
+            "change only eval.* or data.root"
         )

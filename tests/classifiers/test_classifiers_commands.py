@@ -355,7 +355,7 @@ def test_the_newest_run_is_of_the_right_kind(
 
 WRONG_MEASURING = {
     "unknown metric": (("--metrics", "acuracy"), ["'acuracy'", "accuracy"]),
-    "changed training": (("--set", "classifier.c=0.3"), ["classifier.c", "change eval.*"]),
+    "changed training": (("--set", "classifier.c=0.3"), ["classifier.c", "change only eval.*"]),
     "no points": (("--set", "eval.num_points=0"), ["eval.num_points"]),
     "both": (("--checkpoint", "x.pt"), ["--checkpoint and --run"]),
 }
