@@ -3,6 +3,7 @@
 Classifiers are built by `gan.build_classifier`.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from gan.config import Config, NormalizationSettings, nearest, validate
+from gan.config import Config, NormalizationSettings, TrainSettings, nearest, validate
 from gan.config import load_config as load_config
 from gan.config.classifier import ClassifierConfig
 from gan.data import DATASETS, Batches, ImageData
@@ -115,11 +116,12 @@ def count_classes(config: Config, images: ImageData | None = None) -> int:
 def check_memory(config: Config, num_classes: int) -> None:
     """Raises ConfigError if weights, gradients and Adam's moments exceed this machine's memory."""
     channels, z_dim = (config.generator.channels, config.discriminator.channels), config.generator.z_dim
-    if max(channels) <= WIDE and z_dim <= LONG:
+    widest = max(*channels, channels[0] * max(config.generator.widths or [1]))
+    if widest <= WIDE and z_dim <= LONG:
         return
     size = config.data.image_size
     with torch.device("meta"):
-        generator = choose(GENERATORS, config.generator.name, "generator.name")(size, z_dim, channels[0], num_classes)
+        generator = _make_generator(config, num_classes)
         critic = choose(DISCRIMINATORS, config.discriminator.name, "discriminator.name")(size, channels[1], num_classes)
     settings = f"generator.channels: got {channels[0]}, discriminator.channels: {channels[1]}, generator.z_dim: {z_dim}"
     needed = 16 * sum(parameter.numel() for network in (generator, critic) for parameter in network.parameters())
@@ -136,9 +138,19 @@ def check_fits(needed: int, subject: str, advice: str) -> None:
 
 def build_generator(config: Config, num_classes: int) -> nn.Module:
     """Builds a generator with the initial weights of the run's seed, on the CPU."""
-    make = choose(GENERATORS, config.generator.name, "generator.name")
     with seeded(config, "generator weights"):
-        return make(config.data.image_size, config.generator.z_dim, config.generator.channels, num_classes)
+        return _make_generator(config, num_classes)
+
+
+def _make_generator(config: Config, num_classes: int) -> nn.Module:
+    wanted = config.generator
+    make = choose(GENERATORS, wanted.name, "generator.name")
+    takes_widths = "widths" in inspect.signature(make).parameters
+    further = {"widths": wanted.widths} if takes_widths and wanted.widths is not None else {}
+    try:
+        return make(config.data.image_size, wanted.z_dim, wanted.channels, num_classes, **further)
+    except ValueError as error:
+        raise ConfigError(f"generator: {wanted.name}: {error}") from None
 
 
 def build_discriminator(config: Config, num_classes: int) -> nn.Module:
@@ -194,8 +206,8 @@ def build_state(config: Config, device: torch.device | str = "cpu", num_classes:
         generator=generator,
         discriminator=discriminator,
         average=averaged_copy(generator) if config.train.ema_decay else None,
-        g_optimizer=_optimizer(generator, config),
-        d_optimizer=_optimizer(discriminator, config),
+        g_optimizer=_optimizer(generator, config.train),
+        d_optimizer=_optimizer(discriminator, config.train),
         num_classes=num_classes,
         totals=torch.zeros(len(TOTALS) + 1, dtype=torch.float64, device=device),
     )
@@ -206,9 +218,10 @@ def placed(network: nn.Module, device: torch.device | str) -> nn.Module:
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
-    betas = (config.train.adam_beta1, config.train.adam_beta2)
-    return torch.optim.Adam(network.parameters(), lr=config.train.learning_rate, betas=betas, eps=1e-8)
+def _optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """Builds Adam; the learning rates are those of `gan.training.iteration`, set before each iteration."""
+    betas = (settings.adam_beta1, settings.adam_beta2)
+    return torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=betas, eps=1e-8)
 
 
 def build_loss(config: Config) -> Loss:

@@ -158,19 +158,23 @@ def test_only_the_discriminators_updates_stay_outside_the_graph(smoke: Smoke) ->
     assert moved == {"totals", "generator", "average", "g_optimizer"}
 
 
-def test_the_learning_rate_is_the_plain_steps_in_float32(smoke: Smoke) -> None:
-    config = smoke("train.steps=7")
+def test_the_learning_rates_are_the_plain_steps_in_float32(smoke: Smoke) -> None:
+    config = smoke("train.steps=7", "train.d_learning_rate=3e-4")
     plain, fast = make_plain(config, alike=True), make_fast(config)
     for _ in range(5):
         plain.train_step()
         fast.train_step()
-        rate = plain.state.g_optimizer.param_groups[0]["lr"]
-        assert [
-            group["lr"]
-            for optimizer in (fast.state.g_optimizer, fast.state.d_optimizer)
-            for group in optimizer.param_groups
-        ] == [rate, rate]
-        assert float(fast.rate) == pytest.approx(rate, rel=2**-24)
+        rates, fast_rates = (
+            [
+                group["lr"]
+                for optimizer in (one.state.g_optimizer, one.state.d_optimizer)
+                for group in optimizer.param_groups
+            ]
+            for one in (plain, fast)
+        )
+        assert fast_rates == rates
+        assert rates[1] == pytest.approx(1.5 * rates[0])
+        assert [float(rate) for rate in fast.rates] == pytest.approx(rates, rel=2**-24)
     assert_close(fast.state, plain.state, rtol=1e-4, atol=1e-5)
 
 
@@ -258,7 +262,7 @@ def test_inputs_and_state_keep_their_addresses(smoke: Smoke) -> None:
     fast = make_fast(smoke("train.ema_decay=0.9", "conditional=true", "train.flip=true"))
 
     def addresses() -> list[int]:
-        return [tensor.data_ptr() for tensor in (fast.rate, *fast.inputs.tensors(), *fast.state.tensors())]
+        return [tensor.data_ptr() for tensor in (*fast.rates, *fast.inputs.tensors(), *fast.state.tensors())]
 
     before = addresses()
     for _ in range(3):

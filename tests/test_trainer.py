@@ -40,6 +40,19 @@ def test_learning_rate_waits_for_its_start_or_stays() -> None:
     assert learning_rate(TrainSettings(steps=10, lr_decay="none"), 9) == 2e-4
 
 
+def test_the_discriminator_may_have_its_own_learning_rate(smoke: Callable[..., Config]) -> None:
+    """Its share of the decay is the generator's; unset, it is the generator's rate and no part of the identity."""
+    config = smoke("train.learning_rate=1e-3", "train.d_learning_rate=2e-3", "train.steps=10", "train.lr_decay_start=6")
+    trainer = make_trainer(config)
+    for step, share in ((0, 1), (6, 1), (8, 0.5)):
+        trainer.state.step = step
+        assert trainer.iteration.set_learning_rates() == pytest.approx((1e-3 * share, 2e-3 * share))
+        optimizers = (trainer.state.g_optimizer, trainer.state.d_optimizer)
+        assert [one.param_groups[0]["lr"] for one in optimizers] == pytest.approx([1e-3 * share, 2e-3 * share])
+    assert smoke("train.d_learning_rate=null").identity() == smoke().identity()
+    assert smoke("train.d_learning_rate=2e-4").identity() != smoke().identity()
+
+
 def test_one_step_is_one_generator_and_d_steps_discriminator_updates(smoke: Callable[..., Config]) -> None:
     trainer = make_trainer(smoke("train.d_steps=3"))
     trainer.train_step()

@@ -5,6 +5,7 @@ from functools import partial
 from evaluation.metrics import (
     fid,
     fid_infinity,
+    gan_test,
     inception_score,
     intra_fid,
     intra_kid,
@@ -19,6 +20,7 @@ from evaluation.statistics.classes import check_context
 
 _COMPARED = {"generated": "num_fid", "reference": "num_real"}
 _BY_CLASS = {"generated": "num_intra", "reference": ""}
+_CLASSIFIED = {"generated": "num_is", "test": ""}
 _BOTH = ("generated", "reference")
 
 METRICS: dict[str, Metric] = {
@@ -55,6 +57,8 @@ METRICS: dict[str, Metric] = {
         check=intra_prdc.check,
         directed=tuple(f"intra_{name}" for name in intra_prdc.NAMES),
     ),
+    "gan_test": Metric(gan_test.measure, _CLASSIFIED, "logits", labels=("generated", "test"), check=gan_test.check),
+    "gan_train": Metric(gan_test.measure_train, _CLASSIFIED, labels=("generated", "test")),
     "nd": Metric(divergence.measure, {"generated": "", "test": ""}, directed=divergence.DIRECTED),
     "elhist": Metric(
         lipschitz.measure,

@@ -66,6 +66,12 @@ def setting(default: Any, description: str, *, only_if: Mapping[str, Container[A
     return Field(default=default, description=description, json_schema_extra=extra)
 
 
+def optional(description: str, *, only_if: Mapping[str, Container[Any]] | None = None) -> Any:
+    """A setting that changes the result unless it is None, its default. An identity holds it only if it is set."""
+    extra: Any = {"only_if": only_if, "optional": True}
+    return Field(default=None, description=description, json_schema_extra=extra)
+
+
 class Section(BaseModel):
     """Base class of settings: strict, frozen, without unknown names or values that are not finite.
 
@@ -105,4 +111,5 @@ def has_effect(section: BaseModel, name: str) -> bool:
     found: Mapping[str, Any] = extra if isinstance(extra, Mapping) else {}
     only_if = found.get("only_if")
     chosen = only_if is None or any(getattr(section, other, None) in values for other, values in only_if.items())
-    return bool(found.get("effect", True) and chosen)
+    unset = bool(found.get("optional")) and getattr(section, name) is None
+    return bool(found.get("effect", True) and chosen and not unset)

@@ -24,11 +24,14 @@ from evaluation.settings.schema import (
     Size,
     Text,
     Width,
+    optional,
     setting,
     without_effect,
 )
 from gan.config.files import CLASSIFIERS, find_configs
 from gan.config.loading import Experiment, load, validated
+
+Rate = Annotated[float, Field(gt=0, le=1000)]
 
 
 class DataSettings(Section):
@@ -56,6 +59,10 @@ class GeneratorSettings(Section):
     name: Name = setting("resnet", "architecture, a key of gan.models.GENERATORS")
     channels: Width = setting(256, "channels at full resolution")
     z_dim: Size = setting(128, "dimension of the latent vector")
+    widths: list[Few] | None = optional(
+        "resnet: channels at 4x4, 8x8, ... pixels, in units of `channels`; null: the paper's",
+        only_if={"name": ["resnet"]},
+    )
 
 
 class NormalizationSettings(Section):
@@ -108,7 +115,8 @@ class TrainSettings(Section):
     generator_batch_factor: Few = setting(2, "fake images per generator step, in units of batch_size")
     d_steps: Few = setting(5, "discriminator steps per generator step")
     loss: Name = setting("hinge", "adversarial loss, a key of gan.losses.LOSSES")
-    learning_rate: Annotated[float, Field(gt=0, le=1000)] = setting(2e-4, "learning rate of both networks")
+    learning_rate: Rate = setting(2e-4, "learning rate of both networks")
+    d_learning_rate: Rate | None = optional("learning rate of the discriminator; null: train.learning_rate")
     lr_decay_start: Interval = setting(
         0, "step at which the linear decay to 0 begins", only_if={"lr_decay": ["linear"]}
     )

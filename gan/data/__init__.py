@@ -1,6 +1,7 @@
 """Data sets as two tensors, images and labels."""
 
 import difflib
+from functools import partial
 
 from gan.data import celeba, cifar, folder, shapes
 from gan.data.batches import Batches
@@ -16,7 +17,10 @@ DATASETS: dict[str, DataSource] = {
     "cifar100": DataSource(cifar.load_cifar100, 100, cifar.SPLITS),
     "celeba": DataSource(celeba.load, 1, celeba.SPLITS),
     "folder": DataSource(folder.load, None, folder.SPLITS, folder.load_splits),
-    "shapes": DataSource(shapes.load, len(shapes.SHAPES), tuple(shapes.SPLITS)),
+    **{
+        name: DataSource(partial(shapes.load, name=name), len(shapes.SHAPES), tuple(shapes.SPLITS))
+        for name in shapes.STYLES
+    },
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from gan.models.compact import CompactDiscriminator
 from gan.models.resnet import ResNetDiscriminator, ResNetGenerator
 from gan.models.sndcgan import SNDCGANDiscriminator, SNDCGANGenerator
 
@@ -13,12 +14,14 @@ GENERATORS: dict[str, Callable[..., nn.Module]] = {
 }
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNetDiscriminator,
+    "compact": CompactDiscriminator,
     "sndcgan": SNDCGANDiscriminator,
 }
 
 __all__ = [
     "DISCRIMINATORS",
     "GENERATORS",
+    "CompactDiscriminator",
     "ResNetDiscriminator",
     "ResNetGenerator",
     "SNDCGANDiscriminator",

@@ -4,6 +4,7 @@ Miyato et al. 2018 (SN-GAN) and Miyato & Koyama 2018 (projection discriminator),
 are plain; `gan.normalization.normalize` adds a normalization.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -44,20 +45,35 @@ class ResNetGenerator(nn.Module):
         channels: width at full resolution. At 32x32 every block has this width, 256 in the paper. At 64x64 the widths
             are 16, 8, 4, 2, 1 times this, 64 in the authors' code.
         num_classes: 0 for an unconditional generator.
+        widths: widths at 4x4, 8x8, ... up to full resolution, in units of `channels`; None: those of the papers.
 
     Raises:
-        ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
+        ValueError: an unsupported image size, another number of widths; labels missing if conditional, or given if
+            unconditional.
     """
 
-    def __init__(self, image_size: int = 32, z_dim: int = 128, channels: int = 256, num_classes: int = 0) -> None:
+    def __init__(
+        self,
+        image_size: int = 32,
+        z_dim: int = 128,
+        channels: int = 256,
+        num_classes: int = 0,
+        widths: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         check_settings(image_size, GENERATOR_WIDTHS, num_classes)
+        usual = GENERATOR_WIDTHS[image_size]
+        factors = usual if widths is None else widths
+        if len(factors) != len(usual) or min(factors) < 1:
+            raise ValueError(
+                f"widths: got {list(factors)}, expected {len(usual)} whole numbers of at least 1, such as {list(usual)}"
+            )
         self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
-        widths = [channels * factor for factor in GENERATOR_WIDTHS[image_size]]
-        self.linear = glorot(nn.Linear(z_dim, BOTTOM_WIDTH**2 * widths[0]))
-        self.blocks = nn.ModuleList(GeneratorBlock(wide, narrow, num_classes) for wide, narrow in pairwise(widths))
-        self.bn = BatchNorm(widths[-1])
-        self.to_rgb = conv3x3(widths[-1], 3, gain=1.0)
+        channels_at = [channels * factor for factor in factors]
+        self.linear = glorot(nn.Linear(z_dim, BOTTOM_WIDTH**2 * channels_at[0]))
+        self.blocks = nn.ModuleList(GeneratorBlock(wide, narrow, num_classes) for wide, narrow in pairwise(channels_at))
+        self.bn = BatchNorm(channels_at[-1])
+        self.to_rgb = conv3x3(channels_at[-1], 3, gain=1.0)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_labels(labels, self.num_classes, "generator")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gan.errors import ConfigError
 from gan.training.arithmetic import Arithmetic
-from gan.training.iteration import Iteration, learning_rate
+from gan.training.iteration import Iteration, learning_rates
 from gan.training.trainer import Trainer
 
 WARMUP = 3
@@ -106,7 +106,8 @@ class FastStep:
             _prepare_adam_(optimizer)
         self._optimizer_states = [optimizer.state for optimizer in self._optimizers]
         self.inputs = self.iteration.draw(state.step)
-        self.rate = torch.full((), learning_rate(iteration.settings, state.step), device=iteration.device)
+        rates = learning_rates(iteration.settings, state.step)
+        self.rates = [torch.full((), rate, device=iteration.device) for rate in rates]
         self._fakes: list[Tensor] = []
         self._launch = self._capture() if captured else self.iterate
 
@@ -114,7 +115,8 @@ class FastStep:
         """Runs one iteration without waiting for the device."""
         held = zip(self._optimizers, self._optimizer_states, strict=True)
         assert all(optimizer.state is state for optimizer, state in held), "Adam's state changed: make a new FastStep"
-        self.rate.fill_(self.iteration.set_learning_rate())
+        for tensor, rate in zip(self.rates, self.iteration.set_learning_rates(), strict=True):
+            tensor.fill_(rate)
         self.draw_(self.state.step)
         self._launch()
         if self._second_derivatives:
@@ -136,15 +138,16 @@ class FastStep:
 
     @contextmanager
     def _adam_on_device(self) -> Iterator[None]:
-        """Context in which Adam is capturable and reads its learning rate from the tensor `rate`."""
-        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
-        before = [dict(group) for group in groups]
+        """Context in which Adam is capturable and reads its learning rates from the tensors `rates`."""
+        pairs = zip(self._optimizers, self.rates, strict=True)
+        groups = [(group, rate) for optimizer, rate in pairs for group in optimizer.param_groups]
+        before = [dict(group) for group, _ in groups]
         try:
-            for group in groups:
-                group.update(lr=self.rate, capturable=True, fused=True)
+            for group, rate in groups:
+                group.update(lr=rate, capturable=True, fused=True)
             yield
         finally:
-            for group, settings in zip(groups, before, strict=True):
+            for (group, _), settings in zip(groups, before, strict=True):
                 group.update(settings)
 
     def _capture(self) -> Callable[[], None]:

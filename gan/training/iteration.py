@@ -32,10 +32,17 @@ from gan.training.state import TrainState
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
-    """Learning rate after `step` completed updates: constant, then linear decay to 0 at the last step."""
+    """Generator's learning rate after `step` completed updates: constant, then linear decay to 0 at the last step."""
+    return learning_rates(settings, step)[0]
+
+
+def learning_rates(settings: TrainSettings, step: int) -> tuple[float, float]:
+    """Learning rates of the generator and the discriminator after `step` completed iterations."""
+    initial = settings.learning_rate, settings.d_learning_rate or settings.learning_rate
     if settings.lr_decay == "none" or step <= settings.lr_decay_start:
-        return settings.learning_rate
-    return settings.learning_rate * (settings.steps - step) / (settings.steps - settings.lr_decay_start)
+        return initial
+    left, decayed = settings.steps - step, settings.steps - settings.lr_decay_start
+    return initial[0] * left / decayed, initial[1] * left / decayed
 
 
 class FakeInputs(NamedTuple):
@@ -100,12 +107,13 @@ class Iteration:
         """Device of the state."""
         return self.state.totals.device
 
-    def set_learning_rate(self) -> float:
-        """Sets both optimizers to the learning rate of the next iteration and returns it."""
-        rate = learning_rate(self.settings, self.state.step)
-        for group in chain(self.state.g_optimizer.param_groups, self.state.d_optimizer.param_groups):
-            group["lr"] = rate
-        return rate
+    def set_learning_rates(self) -> tuple[float, float]:
+        """Sets the learning rates of the next iteration, and returns them; see `learning_rates`."""
+        rates = learning_rates(self.settings, self.state.step)
+        for optimizer, rate in zip((self.state.g_optimizer, self.state.d_optimizer), rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        return rates
 
     def draw(self, step: int) -> Inputs:
         """Draws this process's share of the random inputs of the iteration that follows `step` completed ones."""
@@ -217,4 +225,4 @@ class Iteration:
         return torch.stack([loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean()]).double()
 
 
-__all__ = ["DiscriminatorInputs", "FakeInputs", "Inputs", "Iteration", "learning_rate"]
+__all__ = ["DiscriminatorInputs", "FakeInputs", "Inputs", "Iteration", "learning_rate", "learning_rates"]

@@ -64,7 +64,7 @@ class Trainer:
 
     def train_step(self) -> None:
         """Runs one iteration without waiting for the device."""
-        self.iteration.set_learning_rate()
+        self.iteration.set_learning_rates()
         inputs = self.iteration.draw(self.state.step)
         self.iteration.train_discriminator(inputs, self.iteration.train_generator(inputs))
         self.state.step += 1

@@ -158,6 +158,21 @@ def test_a_person_could_tell_the_classes_apart(train, test) -> None:
     assert correct.float().mean() > 0.8
 
 
+def test_upright_shapes_are_upright_and_bright_on_dark() -> None:
+    """The same classes and splits; squares with vertical sides, circles of radius 0.62 to 0.74, dark backgrounds."""
+    data = load_images("upright_shapes", split="train", image_size=32, **SETTINGS)
+    assert (data.name, data.classes, len(data.images)) == ("upright_shapes", tuple(shapes.SHAPES), 10_000)
+    images = data.images[:1_000].numpy().astype(float)
+    luma = np.tensordot(np.array([0.299, 0.587, 0.114]), images / 255, (0, 1))  # (N, 32, 32)
+    border = np.concatenate([luma[:, 0], luma[:, -1], luma[:, :, 0], luma[:, :, -1]], 1)
+    assert border.max() < 0.30 + 0.06 + 0.01
+    bright = luma - border.max(1)[:, None, None] > 0.1
+    boxes = bright.any(2)[4::10, :, None] & bright.any(1)[4::10, None, :]  # of the squares
+    assert bright[4::10].sum() > 0.97 * boxes.sum(), "turned by up to 0.1 radians they would fill 92 %"
+    diameters = 2 * np.sqrt(bright[0::10].sum((1, 2)) / np.pi) / 32
+    assert 0.92 * 0.62 - 0.06 < diameters.min() < diameters.max() < 0.92 * 0.74 + 0.06
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

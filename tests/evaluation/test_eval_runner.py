@@ -258,7 +258,7 @@ def test_a_sampler_alone_serves_neural_divergence(context: Context, drawn):
     ("metrics", "message"),
     [
         (["fdi"], "did you mean fid"),
-        (["zzz"], "expected one of is, fid, fid_infinity, intra_fid, kid, intra_kid, prdc, intra_prdc, nd"),
+        (["zzz"], "expected one of is, fid, fid_infinity, intra_fid, kid, intra_kid, prdc, intra_prdc, gan_test"),
         ([], "expected a list of names"),
         ("fid", "expected a list of names"),
     ],
