@@ -1,4 +1,4 @@
-"""Metrics of generative image models on uint8 images. Every value carries the protocol that decides it.
+"""Metrics of generative image models on uint8 images. Every value is stored with the protocol by which it was measured.
 
 The public names and their modules are listed in `__init__.pyi`. A module is imported when one of its names is first
 used, so that `import evaluation` and `import evaluation.settings` import no torch.

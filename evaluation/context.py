@@ -21,7 +21,7 @@ from evaluation.settings import Settings
 from evaluation.statistics.frechet import Gaussian
 from evaluation.statistics.moments_file import Statistics
 
-PROTOCOL_VERSION = 2  # increment with any change to how a value is computed
+PROTOCOL_VERSION = 2  # increment when the computation of any value changes
 
 # Differentiable discriminator: float32 images (N, 3, H, W) in [-1, 1), int64 labels (N,) or None -> logits (N,).
 Critic = Callable[[Tensor, Tensor | None], Tensor]
@@ -105,7 +105,7 @@ class Context:
             check_same_size(images, role, known.images, other)
 
     def of(self, generated: Tensor | None, labels: Tensor | None = None, **changes: Any) -> "Context":
-        """Returns this context with other generated images, sharing the features of real images.
+        """Returns a context with other generated images that shares the features of real images.
 
         Args:
             changes: new values of other fields, such as sampler, critic, protocol, subject.
@@ -126,7 +126,7 @@ class Context:
     def of_batches(
         self, batches: Iterable[Tensor], labels: Tensor | None = None, *, count: int, **changes: Any
     ) -> "Context":
-        """Returns this context with images generated batch by batch, and their features from all extractors.
+        """Returns a context with images that are generated batch by batch, and their features from all extractors.
 
         Args:
             batches: uint8 (B, 3, H, W) on the device, `count` images in all.
@@ -142,7 +142,7 @@ class Context:
         return changed
 
     def seen_by(self, extractor: Extractor) -> "Context":
-        """Returns this context with one of its extractors as the current one; everything else is shared."""
+        """Returns a context with another current extractor; everything else is shared."""
         return self._with(_current=extractor)
 
     def _with(self, **changes: Any) -> "Context":
@@ -164,11 +164,11 @@ class Context:
         return self._current if self._current is not None else self.extractors[0]
 
     def has(self, role: str) -> bool:
-        """Whether the context has images of a role: "generated", "reference", "test" or "trained_on"."""
+        """Whether the context has the image set "generated", "reference", "test" or "trained_on"."""
         return role in self._sets
 
     def required(self, setting: str, role: str = "generated") -> int:
-        """Number of images of a set that a setting asks for; 0 if `setting` is empty."""
+        """Number of images of a set that a metric needs, by the name of a setting; 0 if `setting` is empty."""
         if not setting:
             return 0
         count = self.settings.number(setting)
@@ -179,11 +179,11 @@ class Context:
 
     @property
     def num_real(self) -> int:
-        """Number of reference images that generated ones are compared with."""
+        """Number of reference images with which generated images are compared."""
         return self.required("num_real", "reference")
 
     def image_set(self, role: str) -> ImageSet:
-        """Image set of a role, which must be present: see `has`."""
+        """Image set with a name that `has` accepts; it must be present."""
         return self._sets[role]
 
     def features(self, role: str, count: int) -> Tensor:
@@ -236,7 +236,7 @@ class Context:
         arrays: dict[str, np.ndarray] | None = None,
         interval: tuple[float, float] | None = None,
     ) -> Value:
-        """Builds a metric's value: adds the fields of extractor and generation, and prefixes array names by the key."""
+        """Builds a metric's value; adds the protocol fields of extractor and generation, and the key to array names."""
         key = self.key(metric)
         fields = {**fields, **self.extractor_fields(), **self.generation_fields()}
         arrays = {f"{key}/{name}": array for name, array in (arrays or {}).items()}

@@ -42,7 +42,7 @@ REGISTRIES: dict[str, Mapping[str, object]] = {
     "discriminator.penalty": PENALTIES,
     "train.loss": LOSSES,
 }
-"""Registry of each setting of a GAN that takes a name."""
+"""Maps each setting of a GAN whose value is a name to the registry of valid names."""
 
 
 def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
@@ -185,7 +185,7 @@ def normalized(
 
 @contextmanager
 def seeded(config: Config | ClassifierConfig, stream: str) -> Iterator[None]:
-    """Context that seeds torch's global generator, from which weights are initialised, and restores it at the end."""
+    """Context manager: seeds torch's global generator, which initialises weights, and restores it at the end."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_generator(config.train.seed, stream).initial_seed())
         yield
@@ -288,7 +288,7 @@ def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | st
 
 @contextmanager
 def fitting(checkpoint: Checkpoint) -> Iterator[None]:
-    """Context that raises CheckpointError if a state does not fit the networks it is loaded into."""
+    """Context manager for loading a state: raises CheckpointError if the state does not fit the networks."""
     try:
         yield
     except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:

@@ -22,14 +22,14 @@ from gan.training.state import ClassifierState
 CLASSIFIER_REGISTRIES: dict[str, Mapping[str, object]] = {
     "data.name": DATASETS,
     "classifier.name": CLASSIFIERS,
-    "classifier.normalization": {  # no penalties that compare real images with generated ones
+    "classifier.normalization": {  # without penalties that need generated images
         name: entry for name, entry in NORMALIZATIONS.items() if entry.penalty in ("none", "orthogonal")
     },
 }
-"""Registry of each setting of a classifier that takes a name."""
+"""Maps each setting of a classifier whose value is a name to the registry of valid names."""
 
 SIZES = ("depth", "channels", "width", "growth", "shortcut_bn")
-"""Settings for the size of a classifier; each architecture takes some of them."""
+"""Settings for the size of a classifier; each architecture accepts some of them."""
 
 
 def check_classifier_names(config: ClassifierConfig) -> None:
@@ -116,7 +116,7 @@ def load_labelled_images(config: ClassifierConfig, split: str) -> ImageData:
 
 
 def check_classes(config: ClassifierConfig, state: ClassifierState, images: ImageData) -> None:
-    """Raises DataError if the classes of the images differ from those that the classifier was trained on."""
+    """Raises DataError if the classes of the images differ from the classes that the classifier was trained on."""
     if images.classes != state.class_names:
         raise DataError(
             f"{config.data.root}: the {images.split} images have the classes {', '.join(images.classes[:10])}, "

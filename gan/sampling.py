@@ -24,7 +24,7 @@ STANDING_BATCHES, STANDING_BATCH = 64, 128
 
 @contextmanager
 def eval_mode(network: nn.Module, *, gradients: bool = False) -> Iterator[nn.Module]:
-    """Context with a network in eval mode, by default without gradients; restores the mode of every module."""
+    """Context manager: sets a network to eval mode, by default without gradients; restores the mode of every module."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -105,11 +105,11 @@ def generated_batches(
 def standing_statistics(
     generator: nn.Module, config: Config, num_classes: int, device: torch.device | str
 ) -> Iterator[None]:
-    """Context in which a generator's batch-norm statistics are recomputed from samples; restores the old ones.
+    """Context manager: recomputes a generator's batch-norm statistics from samples; restores the old ones at the end.
 
     Brock et al. 2019, section 4.1, with STANDING_BATCHES batches of STANDING_BATCH images. Running averages lag behind
-    the weights or, in an averaged generator, come from other weights. Latents, truncated by eval.truncation, and
-    uniform labels are drawn from eval.seed.
+    the weights. In an averaged generator they belong to weights before averaging. Latents, truncated by
+    eval.truncation, and uniform labels are drawn from eval.seed.
     """
     norms = [module for module in generator.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, {name: buffer.clone() for name, buffer in norm.named_buffers()}) for norm in norms]

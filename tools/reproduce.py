@@ -208,7 +208,7 @@ def execute(plan: Plan, device: str, at_once: int | None) -> Mapping[str, str]:
 def show(
     plan: Plan, artefacts: Iterable[Artefact], errors: Mapping[str, str], folder: Path, scale: str, page: Path | None
 ) -> None:
-    """Writes and prints tables and figures, and inserts them into a page with paths relative to it."""
+    """Writes and prints tables and figures, and inserts them into a page; file paths are then relative to the page."""
     folder.mkdir(parents=True, exist_ok=True)
     for each in artefacts:
         try:

@@ -188,7 +188,7 @@ class Torture:
 
 
 def cache_of(run: Path) -> Path:
-    """Cache folder beside a run: $XDG_CACHE_HOME of its processes."""
+    """Cache folder of a run, next to its folder: $XDG_CACHE_HOME of its processes."""
     return run.with_name(f"{run.name}-cache")
 
 

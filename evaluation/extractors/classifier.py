@@ -18,7 +18,7 @@ from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.progress import progress
 
-ARCHITECTURE = "conv4-v1"  # increment the version with any change to the network or its training
+ARCHITECTURE = "conv4-v1"  # increment the version when the network or its training changes
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3
 FEATURES = 128
@@ -141,7 +141,7 @@ def accuracy(network: SmallClassifier, images: Tensor, labels: Tensor, device: t
 
 
 def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:
-    """Reads the network from a cache file; None if the file is missing, damaged or of another key."""
+    """Reads the network from a cache file; returns None if the file is missing, damaged or has another key."""
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True)
         if stored["key"] != key or stored["sha256"] != weights_sha256(stored["state"]):
@@ -149,7 +149,7 @@ def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:
         with torch.device("cpu"):
             network = SmallClassifier(num_classes)
         network.load_state_dict(stored["state"])
-    except Exception:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
+    except Exception:  # a damaged pickle can raise almost any error, such as IndexError
         return None
     return network
 

@@ -74,7 +74,7 @@ def clip_location() -> Path:
 
 @contextmanager
 def _built(name: str, reason: str) -> Iterator[None]:
-    """Isolates a constructor, which draws from global generators, and turns its errors into EvaluationError."""
+    """Context manager for constructors: restores global random generators, and turns errors into EvaluationError."""
     with isolated(), torch.device("cpu"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch deprecates the archive format of CLIP's weights
         try:

@@ -17,10 +17,10 @@ from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated
 
 VARIABLE = "INCEPTION_WEIGHTS"
-OFFICIAL_PREFIX = "6726825d"  # start of the SHA-256, also in the file's name: weights-inception-2015-12-05-6726825d.pth
+OFFICIAL_PREFIX = "6726825d"  # start of the file's SHA-256; the file is named weights-inception-2015-12-05-6726825d.pth
 ARCHITECTURE = "inception-v3-compat"
 LAYERS = ["2048", "logits_unbiased"]
-DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
+DOWNLOAD_TIMEOUT = 30.0  # seconds without a response
 
 
 def load_inception(sources: Sources) -> NetworkExtractor:
@@ -51,7 +51,7 @@ def load_inception(sources: Sources) -> NetworkExtractor:
 
 
 def _arranged(network: FeatureExtractorInceptionV3, device: torch.device | str) -> FeatureExtractorInceptionV3:
-    """Folds each batch norm into its convolution: 1.6 times as fast on a CPU, equal to six digits."""
+    """Folds each batch norm into its convolution: 1.6 times as fast on a CPU; features agree to six digits."""
     for block in network.modules():
         if isinstance(block, BasicConv2d):
             block.conv = fuse_conv_bn_eval(block.conv, block.bn)
@@ -101,10 +101,10 @@ def _download(location: Path) -> None:
 
 
 def _check_weights(path: Path) -> None:
-    """Refuses files that hold anything but tensors, because torch-fidelity unpickles the file."""
+    """Raises EvaluationError for files with other content than tensors, because torch-fidelity unpickles the file."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
+    except Exception as error:  # a damaged pickle can raise almost any error, such as IndexError
         raise _foreign(path, "the file is damaged or not a PyTorch file of tensors") from error
     if not isinstance(state, dict) or "fc.weight" not in state:
         raise _foreign(path, "there is no tensor fc.weight in it")

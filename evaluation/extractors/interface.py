@@ -16,8 +16,8 @@ from evaluation.errors import EvaluationError
 class Extractor(Protocol):
     """A feature extractor: images uint8 (N, 3, H, W) on its device -> features (N, D), logits (N, K) or None.
 
-    `name` is part of every value's key, except for "inception", the name with the official weights. `protocol` holds
-    the settings that decide the features, `record` further facts.
+    `name` is part of every value's key, unless it is "inception", Inception with the official weights. `protocol` holds
+    the settings that affect the features, `record` other facts for reports.
     """
 
     name: str
@@ -30,9 +30,7 @@ class Extractor(Protocol):
 
 
 class NetworkExtractor:
-    """An `Extractor` made of a network with weights.
-
-    Its name contains a hash of the weights, because they decide every value.
+    """An `Extractor` around a network. Its name contains a hash of the weights, because they affect every value.
 
     Args:
         network: images -> features, logits or None.
@@ -85,7 +83,7 @@ class Sources:
 
 
 def find_file(given: Path | None, variable: str, default: Path, *, name: str, advice: str) -> Path:
-    """Returns the given path, else the one in the environment variable, else the default.
+    """Returns the given path, else the path in the environment variable, else the default.
 
     Raises:
         EvaluationError: the file does not exist; the message begins with `name` and ends with `advice`.

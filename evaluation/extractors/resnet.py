@@ -25,9 +25,9 @@ from evaluation.runtime.files import replacing
 VARIABLE = "CLASSIFIER_WEIGHTS"
 BUNDLED = Path(__file__).with_name("resnet20-cifar10-jpeg.safetensors")
 FORMAT = 2  # format 1 was a PyTorch file
-VERSION = "v1"  # increment with any change to the features computed from the same weights
-MAX_DEPTH = 1202  # the deepest of He et al. 2016
-MAX_WIDTH = 2**16  # channels and classes
+VERSION = "v1"  # increment when the same weights give other features
+MAX_DEPTH = 1202  # the deepest ResNet of He et al. 2016
+MAX_WIDTH = 2**16  # limit of channels and of classes
 MAX_SIDE = 1024
 MAX_BYTES = 2**26  # unpacked size of a file of format 1; ResNet-110 takes 3.5 MB
 MAX_RECORDS, MAX_LENGTH = 50, 1000
@@ -104,7 +104,7 @@ def _check_state(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]])
 
 
 def _check_record(record: dict[str, str | int | float]) -> None:
-    """Refuses records that a report cannot hold, and the entry "name", which is the extractor's name in reports."""
+    """Raises EvaluationError for records that reports cannot hold, and for the entry "name", which reports set."""
     if not isinstance(record, dict) or len(record) > MAX_RECORDS:
         raise EvaluationError(f"record: got {_short(record)}, expected at most {MAX_RECORDS} names with values")
     for name, value in record.items():
@@ -127,8 +127,8 @@ def _short(value: object) -> str:
 class ResNetExtractor:
     """ResNet with features (N, 4 * channels), the spatial means of the last activations, and logits (N, num_classes).
 
-    Takes images of the size that the network was trained on, scaled to p / 128 - 1. Its name holds the depth and a hash
-    of the weights, because they decide every value.
+    Images must have the size of the training images and are scaled to p / 128 - 1. The name contains the depth and a
+    hash of the weights, because both affect every value.
     """
 
     def __init__(self, weights: Weights, device: torch.device | str = "cpu") -> None:
@@ -236,13 +236,13 @@ def _read_format_1(path: Path) -> Weights:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES or archive.testzip() is not None:
                 raise EvaluationError(f"it is damaged, or unpacks to more than {MAX_BYTES:,} bytes")
         content = torch.load(path, map_location="cpu", weights_only=True)
-        # A few bytes of a file can stand for any number of equal values, or for a tensor without values.
+        # A crafted file of a few bytes can describe a huge tensor of equal values, or a tensor without values.
         if content.pop("format") != 1 or not all(tensor.is_contiguous() for tensor in content["state"].values()):
             raise EvaluationError("it is a PyTorch file of another format")
         return Weights(**content)
     except EvaluationError:
         raise
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to, IndexError among others
+    except Exception as error:  # a damaged pickle can raise almost any error, such as IndexError
         raise EvaluationError("it is damaged, or not a PyTorch file of that tool") from error
 
 
@@ -254,7 +254,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     """
     header = {name: getattr(weights, name) for name in Weights.__dataclass_fields__ if name != "state"}
     state = {name: tensor.detach().clone() for name, tensor in weights.state.items()}
-    # A single metadata entry, because safetensors writes several in random order.
+    # A single metadata entry, because safetensors writes several entries in random order.
     content = json.dumps({"format": FORMAT, **header, "sha256": _checksum(header, state)})
     with replacing(path) as partial:
         partial.write_bytes(safetensors.torch.save(state, {"resnet": content}))

@@ -13,7 +13,7 @@ from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
 from evaluation.images.reader import fingerprint
 from evaluation.settings import MeasureSettings
 
-VERSION = 1  # version of the measures; increment with any change to a value
+VERSION = 1  # version of the measures; increment when the computation of any value changes
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Case:
     settings: MeasureSettings
     data: Mapping[str, Any]  # protocol fields of the images
     labelled: Mapping[str, Any]  # protocol fields of the labels
-    as_used: Mapping[str, Any]  # protocol fields of the network's use, independent of its weights
+    as_used: Mapping[str, Any]  # protocol fields of how the network is used; independent of its weights
 
     def rows(self, count: int) -> Tensor:
         """Returns the rows of `count` images drawn by the seed, or of all, int64, ascending."""

@@ -1,4 +1,4 @@
-"""Evaluation of a classifier in eval mode, with checks that its logits are valid and independent between images."""
+"""Evaluation of a classifier in eval mode. Checks that logits are valid and independent of the other images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ Forward = Callable[[Tensor], Tensor]  # images (n, ...) -> logits (n, K)
 
 
 class Margin(nn.Module):
-    """Margin f(x)[y] - max over j != y of f(x)[j] of a classifier, (N,), as a critic of images and labels.
+    """Critic (images, labels) -> margins f(x)[y] - max over j != y of f(x)[j] of a classifier f, (N,).
 
     Use it in `empirical_lipschitz(Margin(network), x, y, labels)` and `jacobian_norms(Margin(network), x, labels)`.
     """

@@ -14,7 +14,7 @@ from evaluation.generalization.classifier import BATCH_SIZE, checked_forward
 from evaluation.images.reader import check_inputs
 from evaluation.metrics.lipschitz import Ratios, gradient_of
 
-JACOBIAN_ENTRIES = 2**27  # in memory at once: 1 GiB in float64, and the same again while they are computed
+JACOBIAN_ENTRIES = 2**27  # entries in memory at once: 1 GiB in float64, twice that during the computation
 
 
 class JacobianNorms(NamedTuple):

@@ -17,8 +17,8 @@ def plot_complexity(runs: Mapping[str, Complexity], out_png: str | Path) -> None
     """Plots one panel per measure: densities on shared bins, with dashed 90th percentiles; smaller is better.
 
     Args:
-        runs: complexities by displayed name. All runs share an axis, so leave out those far from the others, such as
-            deep networks without normalization in the spectral measures; the paper does so too.
+        runs: complexities by displayed name. All runs share an axis, so leave out runs that are far from the others,
+            such as deep networks without normalization in the spectral measures; the paper does so too.
 
     Raises:
         EvaluationError: no runs, or one without a finite value of a measure.

@@ -213,7 +213,7 @@ def _values(
     arrays: Mapping[str, Tensor | np.ndarray] | None = None,
     over: str = "images",
 ) -> list[Value]:
-    """Builds the values "kind/statistic" of one sample, or "kind" for a statistic "", with arrays "kind/array"."""
+    """Builds the values of one sample, "kind/statistic", or "kind" if the statistic is "", with arrays "kind/array"."""
     named = {f"{kind}/{name}": np.asarray(array) for name, array in (arrays or {}).items()}
     method = f"95 %, percentile bootstrap over {over}, {RESAMPLES:,} resamples, seed {case.settings.seed}"
     return [
@@ -233,7 +233,7 @@ def _values(
 
 
 class Measure(NamedTuple):
-    """A measure of a classifier; with `layers`, all weights must be in linear and convolution layers."""
+    """A measure of a classifier. If `layers` is true, all weights must be in linear and convolution layers."""
 
     values: Callable[[Case], list[Value]]
     layers: bool = False

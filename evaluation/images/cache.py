@@ -11,16 +11,16 @@ import numpy as np
 
 from evaluation.runtime.files import read_arrays, replacing
 
-_KEY = "key"  # the array that holds the key, as canonical JSON
+_KEY = "key"  # name of the array that holds the key, as canonical JSON
 _DIGEST = "sha256"
 
 
 class Cache:
     """A folder of `.npz` files, one per key; several processes may share it.
 
-    A key maps names to everything that decides the arrays: content hashes of images and weights, counts, versions. A
-    file holds its key and a digest of its arrays; a damaged file, or one of another key, counts as absent. Files are
-    replaced atomically, and two processes that write the same key write the same content.
+    A key names everything that affects the arrays: content hashes of images and weights, counts, versions. A file holds
+    its key and a digest of its arrays; a damaged file, or a file with another key, is ignored. Files are replaced
+    atomically, and two processes that write the same key write the same content.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +38,7 @@ class Cache:
         return arrays if stored == text and digest == _digest(arrays) else None
 
     def write(self, key: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Stores arrays under the key. A failure raises nothing; the first one is reported on stderr."""
+        """Stores arrays under the key. Failures are not raised; the first one is reported on stderr."""
         text = canonical(key)
         file = self._file(text)
         try:

@@ -14,7 +14,7 @@ from evaluation.runtime.isolation import isolated
 from evaluation.runtime.processes import gathered, own_part
 from evaluation.runtime.progress import progress
 
-HELD = 4096  # images whose features are kept on the device before a copy to the CPU; 50 MB with Inception
+HELD = 4096  # images whose features are collected on the device between copies to the CPU; 50 MB with Inception
 
 
 class Features(NamedTuple):

@@ -46,7 +46,7 @@ def name_classes(labels: Tensor | None, class_names: tuple[str, ...]) -> tuple[s
 def match_classes(
     labels: Tensor | None, class_names: tuple[str, ...], known: Sequence[str], where: str | Path, *, needed: bool = True
 ) -> Tensor | None:
-    """Renumbers labels to match the real classes; `known` holds the names of these by number.
+    """Renumbers labels to match the real classes, whose names by number are `known`.
 
     Sub-folders are numbered in the order of their names, which is wrong if a class is missing or the data set numbers
     its classes in another order. Labels without names keep their numbers, unless the real classes are named by numbers

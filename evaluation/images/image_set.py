@@ -29,13 +29,13 @@ class Pass:
 class ImageSet:
     """A set of images in a fixed order, with the features of each extractor.
 
-    Metrics take the first images of the order: that of the tensor, or one drawn by a seed. A request for the features
-    of more images extracts the missing ones only.
+    A metric that needs n images uses the first n. A request for the features of more images extracts only the missing
+    ones.
 
     Args:
         images: uint8 (N, 3, H, W).
         labels: int64 (N,), or None.
-        seed: draws the order; None keeps the tensor's.
+        seed: seed of the random order; None: the order of the tensor.
         cache: keeps features on disk; None: no cache.
     """
 
@@ -129,7 +129,7 @@ def _identity(extractor: Extractor) -> tuple[str, str]:
 
 
 def _key(images: Tensor, extractor: Extractor, how: Pass) -> dict[str, Any]:
-    """Cache key: everything that decides features to the last bit, including the batch size."""
+    """Cache key: everything that affects the features, down to the last bit, including the batch size."""
     return {
         "version": CACHE_VERSION,
         "images": fingerprint(images),

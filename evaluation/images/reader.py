@@ -20,7 +20,8 @@ MODES = ("RGB", "L", "P", "1", "RGBA", "LA")
 MAX_FILE_BYTES = 2**28  # size of an image file
 MAX_CLASSES = 2**20
 
-# Generator that draws its latents and labels and quantizes: (count, seed) -> (uint8 images, labels or None).
+# Function that draws latents and labels and returns quantized generated images: (count, seed) -> (uint8 images, labels
+# or None).
 Sampler = Callable[[int, int], tuple[Tensor, Tensor | None]]
 
 
@@ -253,7 +254,7 @@ def _class_names(names: np.ndarray | None, at_least: int, file: Path) -> tuple[s
 
 
 def _check_class_names(names: Iterable[str], where: Path) -> None:
-    """Refuses control characters and lone surrogates, which would break reports, tables and figures."""
+    """Raises EvaluationError for control characters and lone surrogates, which break reports, tables and figures."""
     for name in names:
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
             raise EvaluationError(f"{where}: got a class called {name!r}, expected a printable name")

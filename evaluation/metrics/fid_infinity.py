@@ -53,7 +53,7 @@ def fid_infinity(features: Tensor, reference: Gaussian, *, seed: int = 0) -> Fid
 def smallest_subset(count: int, dimension: int) -> int:
     """Returns the smallest subset size: count / 10, as in the paper, but at least the lesser of 2 D and count / 2.
 
-    The bias is about c / N from 2 D features on.
+    The bias is about c / N only for 2 D features or more.
     """
     return max(count // 10, min(2 * dimension, count // 2))
 

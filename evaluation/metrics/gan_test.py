@@ -1,4 +1,7 @@
-"""GAN-test and GAN-train (Shmelkov et al. 2018): accuracies of classifiers between generated and real images."""
+"""GAN-test and GAN-train (Shmelkov et al. 2018).
+
+GAN-test trains a classifier on real images and tests it on generated ones, GAN-train the other way round.
+"""
 
 from typing import Any
 
@@ -12,12 +15,12 @@ from evaluation.images.reader import fingerprint
 from evaluation.reporting.value import Value
 from evaluation.statistics.intervals import wilson_interval
 
-KNOWN = 0.1  # least share of the way from guessing to perfect that a classifier of these classes reaches on real images
-CLASSIFIER_STEPS = 600  # updates of GAN-train's classifier, as many as extractor classifier takes
+KNOWN = 0.1  # minimum accuracy on real images of a suitable classifier, on a scale from 0 (guessing) to 1 (perfect)
+CLASSIFIER_STEPS = 600  # updates of GAN-train's classifier, the same number as for extractor classifier
 
 
 def class_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of the rows of `logits` (N, K) whose largest entry is at the label (N,).
+    """Accuracy of logits (N, K) for labels (N,): fraction of rows whose largest entry is that of the label.
 
     Raises:
         EvaluationError: other shapes, no rows, or logits that are not finite.
@@ -32,7 +35,7 @@ def class_accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def check(context: Context) -> None:
-    """Raises EvaluationError if the extractor classifies into another number of classes than the data has."""
+    """Raises EvaluationError if the number of classes of the extractor differs from that of the data."""
     if not context.has("test") or context.test_labels is None:
         return
     classes = int(context.test_labels.max()) + 1
@@ -48,10 +51,11 @@ def check(context: Context) -> None:
 def measure(context: Context) -> list[Value]:
     """Measures gan_test, the accuracy of the extractor's classifier on `num_is` generated images.
 
-    gan_test_real is its accuracy on the real test images, which a perfect generator would reach.
+    gan_test_real is its accuracy on the real test images, the value that a perfect generator would reach.
 
     Raises:
-        EvaluationError: the classifier does little better than guessing there: it was trained on other classes.
+        EvaluationError: the classifier is hardly better than guessing on real test images, so it was trained on other
+            classes.
     """
     count, num_test = context.required("num_is"), len(context.image_set("test"))
     labels, test_labels = context.labels("generated", count), context.labels("test", num_test)
@@ -77,7 +81,7 @@ def measure(context: Context) -> list[Value]:
 
 
 def measure_train(context: Context) -> list[Value]:
-    """Measures gan_train, the accuracy on the real test images of a classifier trained on `num_is` generated images."""
+    """Trains a classifier on `num_is` generated images and measures gan_train, its accuracy on the real test images."""
     count, test = context.required("num_is"), context.image_set("test")
     images, labels = context.image_set("generated").images[:count], context.labels("generated", count)
     seed = context.settings.seed

@@ -197,7 +197,7 @@ def measure(context: Context) -> list[Value]:
 
     Real images are the critic's training images, by default the reference. Test images are used if there are at least
     `num_lipschitz` of them, they differ from the real ones, and they have labels for a conditional critic. The arrays
-    hold the full distributions, the record other percentiles.
+    hold the full distributions. The record holds other percentiles.
     """
     points = {name: _points(context, name, role) for name, role in _roles(context).items()}
     values = [_elhist(context, points[first], points[second]) for first, second in PAIRS if first in points]
@@ -320,7 +320,7 @@ def _value(
 
 
 def _protocol(context: Context) -> dict[str, Any]:
-    """Returns the protocol fields of all values; the critic is none of them, because critics are compared."""
+    """Returns the protocol fields of all values, without the critic: values of different critics are to be compared."""
     fields = context.generation_fields()
     return {
         **{name: fields[name] for name in ("protocol_version", "image_size")},

@@ -20,8 +20,8 @@ class Metric(NamedTuple):
     labels: tuple[str, ...] = ()  # image sets that must have labels
     critic: bool = False  # whether the metric measures the discriminator
     statistics: bool = False  # whether moments from a file can replace the reference images
-    directed: tuple[str, ...] | None = None  # prefixes of keys with a better direction; None: the metric's name
-    check: Callable[[Context], None] = lambda _: None  # other requirements; called also before generated images exist
+    directed: tuple[str, ...] | None = None  # key prefixes of values with a better direction; None: the metric's name
+    check: Callable[[Context], None] = lambda _: None  # further requirements; also checked without generated images
 
 
 def check_needs(name: str, metric: Metric, context: Context, *, real_only: bool = False) -> None:

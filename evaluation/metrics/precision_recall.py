@@ -26,7 +26,7 @@ class Prdc(NamedTuple):
 
     precision: float  # fraction of generated images inside the ball of some real image
     recall: float  # fraction of real images inside the ball of some generated image
-    density: float  # mean number of real balls that contain a generated image, over k; 1 for equal distributions
+    density: float  # mean number of real images' balls around a generated image, over k; 1 for equal distributions
     coverage: float  # fraction of real images whose ball contains a generated image
     density_error: float  # standard error of the density, over generated images
 
@@ -81,9 +81,9 @@ def _radii(rows: Tensor, neighbours: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def _distances(x: Tensor, y: Tensor, rounding: float = 0.0) -> Iterator[tuple[int, Tensor]]:
-    """Yields for blocks of rows of x the first row's number and the squared distances to all rows of y, (rows, M).
+    """Yields, for each block of rows of x, the first row's index and squared distances to all rows of y, (rows, M).
 
-    Distances are reduced by `rounding` times the squared norms, so that one equal to a radius compares as inside.
+    Reduces distances by `rounding` times the squared norms, so that a distance equal to a radius counts as inside.
     """
     norms_x, norms_y = x.square().sum(dim=1), y.square().sum(dim=1)
     size = max(1, DISTANCES // len(y))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-SECONDS_OF_WRITING = 3600.0  # age from which a temporary file counts as left over
+SECONDS_OF_WRITING = 3600.0  # age from which a temporary file is considered abandoned
 MAX_UNPACKED = 2**30, 100  # unpacked bytes that are always allowed; above them, the largest ratio to the packed size
 
 
@@ -49,7 +49,7 @@ def _remove_left_over(path: Path) -> None:
 
 
 def array_names(path: Path) -> set[str]:
-    """Returns the names of the arrays in an `.npz` file; none for any other file."""
+    """Returns the names of the arrays in an `.npz` file; an empty set for any other file."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
@@ -65,7 +65,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ValueError: the file is damaged or needs pickle.
     """
     try:
-        # If np.load fails, it leaves a file that it opened itself open.
+        # np.load gets an open file, because it does not close a file that it opened itself if it fails.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             _check_unpacked(path.stat().st_size, sum(info.file_size for info in archive.zip.infolist()))
             return {name: archive[name] for name in archive.files}

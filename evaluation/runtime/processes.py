@@ -27,7 +27,7 @@ def is_first() -> bool:
 
 
 def own_part(count: int, batch_size: int) -> slice:
-    """Returns this process's slice of `count` rows, cut at the batches of a single process; may be empty."""
+    """Returns this process's slice of `count` rows; it has the same batches as in a single process and may be empty."""
     if not several():
         return slice(0, count)
     batches, rank, processes = -(-count // batch_size), dist.get_rank(), dist.get_world_size()

@@ -102,7 +102,7 @@ class Settings(Section):
 
     @property
     def num_lipschitz(self) -> int:
-        """Images of a set needed to draw pairs that share no image."""
+        """Number of images that a set needs for drawing pairs without a common image."""
         return 2 * self.lipschitz.pairs
 
 

@@ -10,7 +10,7 @@ from evaluation.errors import EvaluationError
 class Protocol:
     """Numbers of images of a published protocol; 0 means all."""
 
-    reference: str  # the split that FID compares with
+    reference: str  # split with which FID compares generated images
     num_real: int
     num_fid: int
     num_is: int
@@ -39,12 +39,12 @@ class Preset:
     linear_init: str
     loss: str
     gp_lambda: float  # weight of the gradient penalty in the objective; 0: none
-    dequantize: bool  # uniform noise of one grey level on real and generated images alike
+    dequantize: bool  # add uniform noise of one grey level to real and generated images
     learning_rate: float
     final_learning_rate: float  # after the last step of the linear decay
     betas: tuple[float, float]
     average_decay: float  # decay of the weights' moving average, which is measured; 0: measures the last weights
-    batch_size: int  # real images, and as many generated ones
+    batch_size: int  # number of real images, and of generated ones
     steps: int
     samples: int  # generated images in the reported means
     num_critics: int
@@ -89,7 +89,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def check_settings(preset: str | Preset, **changes: int | None) -> Preset:
-    """Returns a preset, given as such or by name, with the changes that are not None.
+    """Returns a preset, given as an object or by name, with all changes that are not None.
 
     Raises:
         EvaluationError: an unknown preset, or a change below 1.

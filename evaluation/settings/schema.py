@@ -59,15 +59,15 @@ def setting(default: Any, description: str, *, only_if: Mapping[str, Container[A
     """Declares a setting that changes the result.
 
     Args:
-        only_if: other settings of the section, each with values: the declared setting has an effect only if one of
-            them has a listed value. It is accepted in any case.
+        only_if: other settings of the section, each with a list of values. The declared setting affects the result only
+            if one of them has a listed value; otherwise it is accepted and ignored.
     """
     extra: Any = {"only_if": only_if} if only_if else None
     return Field(default=default, description=description, json_schema_extra=extra)
 
 
 def optional(description: str, *, only_if: Mapping[str, Container[Any]] | None = None) -> Any:
-    """A setting that changes the result unless it is None, its default. An identity holds it only if it is set."""
+    """Declares a setting that changes the result unless it is None, the default; identities then omit it."""
     extra: Any = {"only_if": only_if, "optional": True}
     return Field(default=None, description=description, json_schema_extra=extra)
 

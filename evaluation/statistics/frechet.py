@@ -74,7 +74,7 @@ class Moments:
     def factor(self) -> Tensor | None:
         """Upper triangular F (A, D) with F^T F = covariance, by Cholesky; None if the covariance is singular.
 
-        A is the number of dimensions with variance: constant features do not count as singular here.
+        A is the number of features that vary: constant features are left out and do not make the covariance singular.
         """
         alive = self.covariance.diagonal() > 0
         triangle, failed = torch.linalg.cholesky_ex(self.covariance[alive][:, alive], upper=True)
@@ -86,7 +86,7 @@ class Moments:
 
     @cached_property
     def root(self) -> Tensor:
-        """F (A, D) with F^T F = covariance: `factor`, else by eigendecomposition without directions of no variance."""
+        """F (A, D) with F^T F = covariance: `factor`, else computed from eigenvectors with positive eigenvalues."""
         if self.factor is not None:
             return self.factor
         values, vectors = torch.linalg.eigh(self.covariance)
@@ -98,7 +98,7 @@ class Moments:
 class CentredFeatures:
     """A Gaussian fitted to N <= D features: mean (D,) and root (N, D), float64, root^T root = covariance.
 
-    The root is the centred features over sqrt(N - 1). It is exact although the (D, D) covariance is singular.
+    The root is the centred features over sqrt(N - 1). It is exact even though the (D, D) covariance is singular.
     """
 
     mean: Tensor
@@ -141,7 +141,7 @@ def frechet_distance_of_features(x: Tensor, y: Tensor) -> float:
 
 
 def frechet(a: Gaussian, b: Gaussian) -> Frechet:
-    """Computes `frechet_distance` and its method. `a` caches its Cholesky factor: pass the reference as `a`."""
+    """Computes `frechet_distance` and the method used. Caches the Cholesky factor of `a`: pass the reference as `a`."""
     if a.mean.shape != b.mean.shape:
         raise EvaluationError(f"frechet_distance: got dimensions {len(a.mean)} and {len(b.mean)}, expected equal ones")
     shift = float((a.mean - b.mean).square().sum())
@@ -150,7 +150,7 @@ def frechet(a: Gaussian, b: Gaussian) -> Frechet:
 
 
 def frechet_of_features(x: Tensor, y: Tensor) -> Frechet:
-    """Computes `frechet_distance_of_features` and its method."""
+    """Computes `frechet_distance_of_features` and the method used."""
     x, y = float64_pair(x, y, "frechet_distance_of_features")
     return frechet(fit(x), fit(y))
 

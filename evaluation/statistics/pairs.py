@@ -25,7 +25,7 @@ def pairs_across(
 ) -> Tensor:
     """Draws pairs across two sets: rows (P, 2), both images of pair i from class `classes[i]`.
 
-    The order is random, and no image repeats before all of its class have been drawn.
+    The order is random, and an image repeats only after all images of its class have been drawn.
 
     Args:
         first, second: rows of each class's images in the two sets.
@@ -38,7 +38,7 @@ def pairs_across(
 
 
 def pairs_within(rows: Sequence[Tensor], classes: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws pairs of two different images of one set, in the manner of `pairs_across`."""
+    """Draws pairs of two different images of one set; for order and repetitions see `pairs_across`."""
     return _by_class(classes, lambda label, count: _couples(rows[label], count, generator))
 
 

@@ -34,7 +34,7 @@ class Command(click.Command):
 
 
 def _recorded() -> AbstractContextManager[None]:
-    """Context that records the cause of a failure for torchrun, if torchrun started this process."""
+    """Context manager: records the cause of a failure for torchrun, if torchrun started this process."""
     if "TORCHELASTIC_ERROR_FILE" not in os.environ:
         return nullcontext()
     from gan.runtime.distributed import recorded

@@ -52,7 +52,7 @@ def _tell(line: str) -> None:
 
 
 def _configs(kind: type[AnyConfig], options: TrainingOptions) -> list[tuple[str, str]]:
-    """Loads and checks the configurations; returns the name and the value of --config of each.
+    """Loads and checks the configurations; returns the name of each and its value of --config.
 
     Raises:
         ConfigError: a configuration cannot be used, or none is given.

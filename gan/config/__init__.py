@@ -1,4 +1,4 @@
-"""Typed configurations of GANs and classifiers, composed of YAML files and overrides. Imports no torch."""
+"""Typed configurations of GANs and classifiers, composed from YAML files and overrides. Imports no torch."""
 
 from evaluation.settings.mistakes import nearest
 from gan.config.gan import (

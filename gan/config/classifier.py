@@ -50,7 +50,7 @@ Milestones = Annotated[
     Field(max_length=100),
     AfterValidator(_rising),
 ]
-Depth = Annotated[int, Field(ge=1, le=1202)]  # the deepest of He et al. 2016
+Depth = Annotated[int, Field(ge=1, le=1202)]  # the deepest ResNet of He et al. 2016
 Epochs = Annotated[int, Field(ge=0, le=10**6)]
 
 
@@ -72,7 +72,7 @@ class LabelledDataSettings(DataSettings):
 class ClassifierSettings(NormalizationSettings):
     """Architecture of the classifier and its weight normalization. See docs/classifiers.md.
 
-    A size of null means that of the architecture's paper.
+    null means the size in the architecture's paper.
     """
 
     name: Name = setting("resnet", "architecture, a key of gan.models.classifiers.CLASSIFIERS")

@@ -113,7 +113,7 @@ def _variant_folders(kind: str) -> tuple[Path, ...]:
 
 
 def _unique(folders: Iterable[Path]) -> list[Path]:
-    """Returns the YAML files in the folders, sorted by name; of files with equal names, the one in the first folder."""
+    """Returns the YAML files in the folders, sorted by name; if names are equal, only the file in the first folder."""
     found: dict[str, Path] = {}
     for folder in folders:
         for path in folder.glob("*.yaml"):

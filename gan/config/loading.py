@@ -1,4 +1,4 @@
-"""Composes a typed and frozen configuration of files, variants and overrides. Imports no torch.
+"""Composes a typed and frozen configuration from files, variants and overrides. Imports no torch.
 
 The settings themselves are in gan/config/gan.py and gan/config/classifier.py.
 """
@@ -44,7 +44,7 @@ class Experiment(Section):
         return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
-        """Returns all settings as YAML, which `load` reads back equal."""
+        """Returns all settings as YAML that `load` reads back unchanged."""
         return write_yaml(self.model_dump())
 
 
@@ -52,7 +52,7 @@ Kind = TypeVar("Kind", bound=Experiment)
 
 
 def training_settings(config: Experiment) -> Iterator[tuple[str, Any]]:
-    """Yields (place, value) of every setting that changes the result of training, without those of evaluation."""
+    """Yields (place, value) of every setting that changes the result of training, without evaluation settings."""
     for place, has_effect, value in leaves(config):
         if has_effect and not place.startswith("eval."):
             yield place, value

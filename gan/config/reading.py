@@ -56,7 +56,7 @@ _Loader.add_implicit_resolver(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Safe dumper that quotes every text that `_Loader` would not read as text."""
+    """Safe dumper that quotes all strings that `_Loader` would not read as strings."""
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
@@ -75,7 +75,7 @@ def parse_yaml(text: str, place: str) -> Any:
 
 
 def write_yaml(content: dict[str, Any]) -> str:
-    """Returns plain values as a YAML text that `parse_yaml` reads back equal."""
+    """Returns plain values as a YAML text that `parse_yaml` reads back unchanged."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 

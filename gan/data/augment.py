@@ -1,4 +1,4 @@
-"""Random crops of padded images, on the device: with flips, the standard augmentation of 32x32 images."""
+"""Random crops of padded images, on the device; together with flips the standard augmentation of 32x32 images."""
 
 import torch
 import torch.nn.functional as F

@@ -100,7 +100,7 @@ class Batches:
 
     @_timed
     def mirrored(self, k: int, count: int = 1) -> Tensor | None:
-        """Draws the flips of batches k to k + count - 1, bool (count, batch_size), on the device; None if off."""
+        """Draws the flips of batches k to k + count - 1, bool (count, batch_size), on the device; None if disabled."""
         if not self.flip:
             return None
         generators = [random_generator(self.seed, "data flips", number) for number in range(k, k + count)]

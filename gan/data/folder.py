@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """Functions for one kind of root: `paths` lists all files, `read` yields (path, bytes) of some, in any order."""
+    """Functions for one kind of root: `paths` lists all files, `read` yields (path, bytes) of some in any order."""
 
     paths: Callable[[Path], list[str]]
     read: Callable[[Path, Collection[str]], Iterator[tuple[str, bytes]]]
@@ -58,7 +58,7 @@ def load_splits(
     """Reads the named splits, or all if none is named; each image is decoded once.
 
     Folders that enclose everything else are ignored. Below them the layout is `train/<class>/...` and
-    `test/<class>/...` (val/ or valid/ stand in for a missing test/), or `<class>/...`, or images only, one class.
+    `test/<class>/...` (val/ or valid/ if there is no test/), or `<class>/...`, or images only, one class.
     Without split folders everything is "train". The class is the first folder; deeper folders are part of the image's
     name. Classes and paths are sorted by code points. Hidden files, __MACOSX and files without an image suffix are
     skipped. Nothing is extracted to disk. `download` has no effect.
@@ -199,7 +199,7 @@ def _archive_errors(where: Path) -> Iterator[None]:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise DataError(f"data.root: cannot read {where}: {error}; it is damaged or incomplete") from error
-    except (RuntimeError, NotImplementedError) as error:  # of zipfile: encryption or an unknown compression
+    except (RuntimeError, NotImplementedError) as error:  # zipfile raises them for encryption and unknown compression
         raise DataError(f"data.root: cannot read {where}: {error}") from error
 
 
@@ -239,7 +239,7 @@ def _check_file_size(where: str, size: int) -> None:
 
 
 def _check_unpacked(root: Path, size: int) -> None:
-    """Raises DataError if an archive unpacks to far more bytes than compressed images do, as decompression bombs do."""
+    """Raises DataError for a decompression bomb: an archive that unpacks to far more bytes than images can."""
     packed = root.stat().st_size
     if size > max(UNPACKED_BYTES, UNPACKED_RATIO * packed):
         raise DataError(
@@ -284,7 +284,10 @@ def _tar_paths(root: Path) -> list[str]:
 
 
 def _read_tar(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Reads in the archive's order, since seeking in compressed data is slow; of equal names the last member counts."""
+    """Reads in the archive's order, because seeking in compressed data is slow.
+
+    A path that occurs several times is yielded each time; callers keep the last occurrence, as tar does.
+    """
     with tarfile.open(root) as archive:
         for member in archive:
             if member.isreg() and member.name in wanted:

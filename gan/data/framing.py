@@ -24,7 +24,7 @@ RESIZES = {
 class Framing(NamedTuple):
     """Crop and resize that give a square of `image_size` pixels.
 
-    Crops the centred square of `crop` pixels, or the largest that fits if 0, with left and upper margins rounded down.
+    Crops the centred square of `crop` pixels, or the largest one if `crop` is 0; rounds left and upper margins down.
     Then resizes it to `image_size` with the filter `resize`; "none" requires that it already has that size.
     """
 
@@ -46,7 +46,7 @@ def frame(image: Image.Image, name: str, framing: Framing) -> np.ndarray:
     """Crops and resizes an RGB image to uint8 (3, image_size, image_size).
 
     Raises:
-        DataError: the image is smaller than the crop, or has another size although `resize` is "none".
+        DataError: the image is smaller than the crop, or `resize` is "none" and the image is not of size `image_size`.
     """
     width, height = image.size
     side = framing.crop or min(width, height)
@@ -117,7 +117,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def strict_decoding() -> Iterator[None]:
-    """Context for `decode` that turns Pillow's warning about many pixels into an error and hides its other warnings."""
+    """Context manager: turns Pillow's warning about too many pixels into an error and hides its other warnings."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -183,7 +183,7 @@ def _draw_chunk(index: NDArray[np.int64], seed: int, image_size: int, style: Sty
         rows = index % len(SHAPES) == label
         if rows.any():
             distance[rows] = shape(local_x[rows], local_y[rows])
-    coverage = np.clip(0.5 - distance * radius / pixel, 0, 1)[:, None]  # of each pixel by the shape, (N, 1, H, W)
+    coverage = np.clip(0.5 - distance * radius / pixel, 0, 1)[:, None]  # of each pixel by its shape, (N, 1, H, W)
 
     # A dark background gets a bright shape and vice versa, at least MIN_CONTRAST apart.
     slope = _between(next(uniform), 0, 0.06)

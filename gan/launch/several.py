@@ -25,7 +25,7 @@ class Planned(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """End of a process.
+    """Result of a process.
 
     Attributes:
         status: exit status, -1 if the process was not started.

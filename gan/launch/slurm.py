@@ -37,7 +37,7 @@ def parse_resources(text: str) -> dict[str, str | int]:
 
 
 class Task:
-    """Slurm job of one run, which saves and is requeued at its time limit or when preempted, and then resumes."""
+    """Slurm job of one run. At its time limit or when preempted it saves and is requeued; later it resumes."""
 
     def __init__(self, run: Planned) -> None:
         self.run = run

@@ -27,8 +27,8 @@ class Measuring(NamedTuple):
 
     Attributes:
         registries: names that options and settings accept.
-        measure: returns the report of a checkpoint, from the configuration, the names of metrics separated by commas,
-            the checkpoint, the device and the processes.
+        measure: returns the report of a checkpoint. Arguments: configuration, names of metrics separated by commas,
+            checkpoint, device, processes.
         finish: called with the checkpoint and the folder of its report after the report is written.
     """
 
@@ -41,7 +41,7 @@ KINDS = {
     "gan": Measuring({"--metrics": METRICS, "eval.extractor": EXTRACTORS}, measure_gan, finish_gan),
     "classifier": Measuring({"--metrics": MEASURES}, measure_classifier),
 }
-"""Evaluations by `kind` of the configuration."""
+"""Maps the `kind` of a configuration to its evaluation."""
 
 
 def measure_checkpoint(

@@ -17,7 +17,7 @@ def registries() -> Mapping[str, Iterable[str]]:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Context that turns an EvaluationError into a UserError, whose message commands print without a traceback."""
+    """Context manager: turns an EvaluationError into a UserError, whose message commands print without a traceback."""
     try:
         yield
     except EvaluationError as error:
@@ -45,7 +45,7 @@ def check_evaluation(config: Config) -> None:
 
 
 def _check_best(config: Config, names: list[str]) -> None:
-    """Raises ConfigError unless train.keep_best names one value with a direction in every evaluation."""
+    """Raises ConfigError unless train.keep_best names exactly one measured value that has a better direction."""
     best, several = config.train.keep_best, "," in config.eval.extractor
     if not best:
         return

@@ -1,4 +1,4 @@
-"""Evaluation of a GAN during training, with a report each time and the best checkpoint."""
+"""Evaluation of a GAN during training: writes a report each time and keeps the best checkpoint."""
 
 from collections.abc import Callable
 from functools import partial
@@ -67,7 +67,7 @@ def evaluator(
 
 
 def _best(config: Config, run: Path, state: TrainState) -> Best:
-    """Returns the record of the best checkpoint; it keeps earlier ones as long as a retry may roll back to them."""
+    """Returns the run's `Best`, which keeps earlier checkpoints too as long as a retry may roll back to them."""
 
     def back_to() -> list[int]:
         may_retry = len(state.retries) < config.train.retries

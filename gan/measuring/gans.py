@@ -66,7 +66,7 @@ class Evaluation:
 
     @contextmanager
     def _modes(self, state: TrainState, generator: nn.Module) -> Iterator[None]:
-        """Context with the discriminator in eval mode and the generator's batch-norm statistics of eval.bn_mode."""
+        """Context manager: the discriminator in eval mode, the generator with batch-norm statistics by eval.bn_mode."""
         with ExitStack() as stack:
             stack.enter_context(eval_mode(state.discriminator, gradients=True))
             if self.config.eval.bn_mode == "standing":
@@ -101,11 +101,11 @@ class Evaluation:
         return evaluate(metrics, context)
 
     def ready(self, metrics: list[str]) -> Context:
-        """Prepares an evaluation of a generator's images; see `RealImages.prepare`.
+        """Prepares an evaluation of a generator's images.
 
         Raises:
-            EvaluationError: also if a metric needs balanced classes, or a positive number of images, and does not get
-                them from the settings.
+            EvaluationError: see `RealImages.prepare`; or the settings lack the balanced classes or the positive number
+                of images that a metric needs.
         """
         for name in metrics:
             self._check_labels(name)

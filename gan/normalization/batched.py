@@ -42,7 +42,7 @@ class _Matrix(NamedTuple):
 
 
 class BatchedNormalization:
-    """Normalizes all weights of a network together, in place of its parametrizations.
+    """Normalizes all weights of a network together, instead of one by one in its parametrizations.
 
         batched = BatchedNormalization(discriminator)  # after normalize(discriminator, ...)
         batched.update_()                              # instead of update_(discriminator)
@@ -149,7 +149,7 @@ class BatchedNormalization:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Context in which the network uses weights computed once, at entry; leave it before the optimizer's step."""
+        """Context manager: the network uses weights computed once, at entry. Leave it before the optimizer's step."""
         try:
             for found, weight in self._normalized():
                 found.parametrization.deliver(weight)
@@ -174,7 +174,7 @@ class BatchedNormalization:
 
 
 def _has_stack_formula(norm: SpectralNorm) -> bool:
-    """Returns whether no method that `stacked` replaces is overridden in a subclass of the class that defines it."""
+    """Returns False if a subclass of the class that defines `stacked` overrides a method that `stacked` replaces."""
     depth = {name: place for place, kind in reversed([*enumerate(type(norm).__mro__)]) for name in vars(kind)}
     return all(depth["stacked"] <= depth[name] for name in ("normalized", "sigma", "update_"))
 
@@ -190,7 +190,7 @@ class _Stack:
     Kernel launches: one for the values and a few for padding, two to read all vectors and three to write them.
 
     Args:
-        further: the further readings of these weights, in the order of the sigmas that `normalized` gets.
+        further: second readings of these weights, in the order of the sigmas passed to `normalized`.
     """
 
     def __init__(self, matrices: Sequence[_Matrix], further: Sequence[_Matrix] = ()) -> None:
@@ -199,7 +199,7 @@ class _Stack:
         norms = [matrix.found.parametrization for matrix in matrices]
         self._steps = norms[0].n_power_iterations
         at = {(id(matrix.found.parametrization), matrix.place): index for index, matrix in enumerate(further)}
-        # For each further reading: index of its sigma, or None for weights that have no such reading.
+        # For the second and each later reading: index of its sigma, or None for weights without this reading.
         self._further = [
             [at.get((id(norm), place)) for norm in norms]
             for place in range(1, max(len(norm.pairs()) for norm in norms))
@@ -274,7 +274,7 @@ class _Stack:
         """Returns the normalized weights, each with the shape, type and strides of its weight.
 
         Args:
-            further: sigmas of the further readings; the first sigma stands in for a missing one.
+            further: sigmas of the second readings; a weight without a second reading uses its first sigma.
         """
         values, (u, v) = self.values(), self._vectors()
         sigmas = [self._sigmas(values, u, v)]  # (L,) each

@@ -13,7 +13,7 @@ from gan.normalization.spectral import SpectralNorm
 from gan.normalization.stable_rank import StableRankNorm
 
 _HOOKS = {"u": "remove_spectral_norm", "g": "remove_weight_norm", "mask": "prune.remove"}
-"""Function of torch.nn.utils that removes a hook, by the suffix of the tensor that the hook adds."""
+"""Maps the suffix of the tensor that a hook adds to the function of torch.nn.utils that removes the hook."""
 
 
 def spectral_norm(

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 EPS = 1e-12
 """Smallest norm by which a vector is divided."""
 WARMUP = 15
-"""Power iterations at registration, from a random start; the number of torch's own parametrization."""
+"""Power iterations at registration, from a random start; the same number as in torch's parametrization."""
 
 
 def as_matrix(weight: Tensor, dim: int = 0) -> Tensor:
@@ -68,7 +68,7 @@ class Reading:
     def as_weight(self, matrix: Tensor) -> Tensor:
         """Reshapes a matrix in the order of `matrix` to the shape and strides of the weight."""
         if self._order is None:
-            # No needless view: the gradient of a view cannot be sparse, as an embedding's may be.
+            # Avoids a needless view: an embedding's gradient may be sparse, but not through a view.
             weight = matrix if matrix.shape == self._shape else matrix.view(self._shape)
         else:
             inverse = [self._order.index(d) for d in range(len(self._order))]
@@ -77,7 +77,7 @@ class Reading:
 
 
 def full_precision(weight: Tensor) -> AbstractContextManager[object]:
-    """Returns a context without autocast; a null context, which is cheaper, if autocast is already off."""
+    """Returns a context manager without autocast; a null context, which is cheaper, if autocast is already off."""
     kind = weight.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 

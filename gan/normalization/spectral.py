@@ -17,7 +17,7 @@ for each of `SpectralNorm.pairs`, u (L, rows, 1) and v (L, columns, 1) of the fi
 
 
 def is_a(value: object, kind: type) -> bool:
-    """isinstance for the types of `numbers`, which include NumPy's scalars but, to type checkers, not int and float."""
+    """isinstance for the types of `numbers`: NumPy scalars belong to them, but type checkers reject int and float."""
     return isinstance(value, kind)
 
 

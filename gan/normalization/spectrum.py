@@ -14,10 +14,10 @@ from gan.normalization.spectral import SpectralNorm
 class LayerSpectrum(NamedTuple):
     """Spectral norm and stable rank of a weight before and after normalization, from exact singular values.
 
-    sigma, stable_rank: those of the unnormalized weight; the stable rank of an all-zero weight is 0.
+    sigma, stable_rank: values of the unnormalized weight; the stable rank of an all-zero weight is 0.
     target_rank: upper bound on the stable rank; None without one.
     active: whether the bound currently lowers the stable rank.
-    normalized_sigma, normalized_stable_rank: those of the weight that the network uses.
+    normalized_sigma, normalized_stable_rank: values of the weight that the network uses.
     gamma: factor of the residual at exact singular pairs, 1 if the bound is not active; None without a bound.
     policy: see `StableRankNorm.policy`; None for other normalizations.
     """

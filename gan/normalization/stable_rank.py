@@ -132,14 +132,14 @@ def _gamma(sigma: Tensor, energy: Tensor, limit: float) -> Tensor:
 
 
 class _Lower(torch.autograd.Function):
-    """Computes `lower` with a closed-form gradient, in a third of autograd's passes over the weight.
+    """Computes `lower` with a closed-form gradient, with a third as many passes over the weight as autograd.
 
     With a = <G, W> / sigma and b = u^T G v, if the bound is active:
 
         dL/dW = (gamma / sigma) (G - b u v^T) + (d / sigma) (u v^T - W / sigma),  d = (a - b) gamma^3 / limit
 
-    and dL/dW = (G - a u v^T) / sigma if it is not. On the CPU sigma and gamma are Python numbers, which `addr` takes as
-    factors, so that it reads the weight once. On other devices they stay tensors, because reading them synchronizes.
+    and dL/dW = (G - a u v^T) / sigma if it is not. On the CPU sigma and gamma are Python numbers, which `addr` accepts
+    as factors, so that it reads the weight once. On other devices they stay tensors, because reading them synchronizes.
     """
 
     @staticmethod

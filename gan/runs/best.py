@@ -60,7 +60,7 @@ class Best:
     def consider(
         self, values: dict[str, float], entries: dict[str, dict[str, Any]], step: int, save: Callable[[], Path]
     ) -> bool:
-        """Saves a checkpoint if the value is better than all earlier ones; returns whether it is. NaN never is.
+        """Saves a checkpoint if the value is better than all earlier ones; returns whether it is. NaN is never better.
 
         Args:
             values, entries: numbers of one evaluation and their std, better, hash and fields, by key.

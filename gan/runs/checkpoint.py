@@ -21,7 +21,7 @@ FOLDER = "checkpoints"
 DAMAGED = ".damaged"
 _SEAL = b"sha256:"
 _SEAL_LENGTH = len(_SEAL) + 64
-_END = b"PK\5\6"  # start of the last record of a zip archive, which has 22 bytes without a comment
+_END = b"PK\5\6"  # signature of the last record of a zip archive; the record has 22 bytes if there is no comment
 _NAME = re.compile(r"(?P<kind>step|best)-(?P<step>\d+)\.pt")
 
 
@@ -165,7 +165,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_seal(path: Path) -> bool:
-    """Verifies the SHA-256 at the end of a file; returns False if it has none, as files of earlier versions."""
+    """Verifies the SHA-256 at the end of a file; returns False if there is none (files of earlier versions)."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         left = max(0, path.stat().st_size - _SEAL_LENGTH)
@@ -183,9 +183,9 @@ def _check_seal(path: Path) -> bool:
 
 
 def _check_archive(path: Path, *, sums: bool) -> None:
-    """Raises BadZipFile for compressed records, as in a zip bomb, and with `sums` for wrong checksums.
+    """Raises BadZipFile for compressed records and, if `sums` is true, for wrong checksums.
 
-    No checkpoint has compressed records, and torch.load does not verify checksums.
+    A checkpoint never has compressed records, but a zip bomb does. torch.load does not verify checksums.
     """
     with zipfile.ZipFile(path) as archive:
         if any(member.compress_type for member in archive.infolist()):
@@ -202,7 +202,7 @@ def _damaged(path: Path, reason: str) -> DamagedCheckpointError:
 
 
 def _hint(path: Path) -> str:
-    """Returns advice for a damaged checkpoint of a run, with the newest intact one before it."""
+    """Returns advice for a damaged checkpoint of a run; it names the newest intact checkpoint before it."""
     run = path.parent.parent
     if path not in list_checkpoints(run):
         return ""
@@ -274,7 +274,7 @@ def identity_of(run: Path) -> str:
 
 
 def kind_of(run: Path) -> str:
-    """Returns the kind of a run, "gan" or "classifier"; "gan" for runs of earlier versions, which do not store it."""
+    """Returns the kind of a run, "gan" or "classifier"; "gan" if it is not stored, as in runs of earlier versions."""
     return str(read_record(run).get("kind", "gan"))
 
 

@@ -53,13 +53,13 @@ def _best_of(run: Path) -> Path:
 
 
 def fresh_folder(folder: Path) -> Path:
-    """Returns the first of folder, folder-2, folder-3, ... that does not exist and has no picture beside it."""
+    """Returns the first of folder, folder-2, folder-3, ... that does not exist and whose image grid does not exist."""
     names = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
     return next(path for path in itertools.chain([folder], names) if not (path.exists() or picture_of(path).exists()))
 
 
 def picture_of(folder: Path) -> Path:
-    """Returns the file of the image grid beside a folder of images."""
+    """Returns the path of the image grid for a folder of images: the folder's path with the suffix .png."""
     return folder.with_name(folder.name + ".png")
 
 

@@ -31,7 +31,7 @@ from gan.runtime.files import locked
 from gan.training.stopping import Limits, exit_after, stopping
 
 KINDS: dict[str, type[Any]] = {"gan": GanRuns, "classifier": ClassifierRuns}
-"""Kinds of runs by `kind` of their configuration."""
+"""Maps the `kind` of a configuration to its kind of run."""
 
 
 def kind_of(config: AnyConfig) -> Kind:
@@ -98,7 +98,7 @@ def train(
 
 
 def _is_done(kind: Kind, folder: Path, checkpoint: Checkpoint, processes: Processes) -> bool:
-    """Returns whether a run's newest checkpoint is its end; if so, prints the next command.
+    """Returns whether a run is complete at its newest checkpoint; if so, prints the next command.
 
     Raises:
         CheckpointError: the checkpoint does not fit the configuration.

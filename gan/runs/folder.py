@@ -34,7 +34,7 @@ _OF_A_STEP = re.compile(r"reports/(?P<report>\d+)|samples/step-(?P<grid>\d+)\.pn
 
 
 def write_checkpoint(config: AnyConfig, run: Path, stored: dict[str, Any], state: dict[str, Any]) -> Path:
-    """Saves a state with the configuration `stored`; deletes old ones by train.keep_last and train.keep_every."""
+    """Saves a state with the configuration `stored`; keeps old checkpoints by train.keep_last and train.keep_every."""
     return save_checkpoint(run, stored, state, keep_last=config.train.keep_last, keep_every=config.train.keep_every)
 
 
@@ -54,7 +54,7 @@ def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) 
 
 
 def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkpoint | None:
-    """Returns the newest checkpoint of a run, None to start from the beginning; removes half-written files.
+    """Returns the newest checkpoint of a run, or None to start from the beginning; removes half-written files.
 
     Raises:
         CheckpointError: the folder holds a run although `resume` is False, or a run with other settings.
@@ -136,7 +136,7 @@ def _advice(good: Checkpoint | None, retries: int, config: AnyConfig) -> str:
 def earlier_commands(config: AnyConfig, run: Path) -> list[str]:
     """Returns the command lines that have trained a run so far; [] if it has another configuration."""
     found = read_record(run).get("commands") if identity_of(run) == config.identity() else None
-    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []  # it may be edited
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []  # users may edit it
 
 
 def describe_run(

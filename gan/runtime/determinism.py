@@ -15,7 +15,7 @@ WORKSPACES = (":4096:8", ":16:8")
 
 @contextmanager
 def determinism(asked: bool) -> Iterator[None]:
-    """Context in which every operation is bit-reproducible, or raises; for one device and one number of threads.
+    """Context manager: every operation is bit-reproducible or raises, for one device and one number of threads.
 
     Enter it before anything runs on a GPU: cuBLAS reads its environment variable when it starts. The previous settings
     of torch are restored at the end.

@@ -12,7 +12,7 @@ from gan.runtime.distributed import own_device
 from gan.runtime.memory import keep_freed_memory
 
 RUNS_PER_GPU = 4
-"""Runs that share a GPU by default: one small GAN leaves most of it idle."""
+"""Default number of runs that share a GPU: one small GAN leaves most of it idle."""
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def devices_for_runs(name: str) -> tuple[list[str], int]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Returns whether memory ran out; on a CPU, torch raises a RuntimeError that only its text identifies."""
+    """Returns whether memory ran out. On a CPU torch raises a RuntimeError, which is recognized by its text."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

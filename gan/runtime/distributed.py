@@ -117,7 +117,7 @@ class Processes:
 
     @contextmanager
     def one_first(self) -> Iterator[None]:
-        """Context whose body one process per machine runs first, for example to download files for the others."""
+        """Context manager: one process per machine runs the body first, for example to download files for all."""
         if self.count > 1 and self.local_rank:
             dist.barrier()
         try:
@@ -127,7 +127,7 @@ class Processes:
                 dist.barrier()
 
     def agreed(self, stop: Callable[[int], str]) -> Callable[[int], str]:
-        """Returns a `stop` that gives all processes the same reason, the first one that any of them has.
+        """Returns a `stop` that returns the same reason in all processes: that of the first process that has one.
 
         It reduces one number per step on the CPU, without waiting for a GPU.
         """
@@ -256,7 +256,7 @@ def own_device(name: str) -> str:
 
 @contextmanager
 def started(device: torch.device) -> Iterator[Processes]:
-    """Context that connects the processes of this run, by NCCL for tensors on GPUs and by gloo for those on CPUs."""
+    """Context manager: connects the processes of this run, by NCCL for tensors on GPUs and by gloo for others."""
     if num_processes() == 1:
         yield ALONE
         return
@@ -294,7 +294,7 @@ def _fresh(store: dist.Store, rank: int, count: int) -> dist.Store:
 
 @contextmanager
 def recorded(explain: Callable[[Exception], str]) -> Iterator[None]:
-    """Context that writes an error into the error file that torchrun gives each process and shows as the cause.
+    """Context manager: writes an error into torchrun's error file of this process, which torchrun shows as the cause.
 
     Args:
         explain: returns the message for an error, to be shown alone; "" to show its traceback.

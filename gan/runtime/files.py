@@ -16,7 +16,7 @@ PART = ".part"
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Context that turns errors of writing at `path` into a CheckpointError.
+    """Context manager: turns errors of writing at `path` into a CheckpointError.
 
     Raises:
         CheckpointError: the disk is full, or the folder was deleted or cannot be written.
@@ -72,7 +72,7 @@ def remove_parts(*folders: Path) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Context that holds the lock of a run folder, so that one process at a time trains in it.
+    """Context manager: holds the lock of a run folder, so that one process at a time trains in it.
 
     The folder is created if missing, and removed at the end if nothing was written in it. The operating system releases
     the lock when the process ends, even if it is killed.

@@ -18,7 +18,7 @@ PHASES = ("inputs", "generator step", "fake images", "discriminator step", "real
 
 
 def phase(name: str) -> record_function:
-    """Context that names a part of an iteration in a trace; costs microseconds when nothing is traced."""
+    """Context manager: names a part of an iteration in a trace; costs microseconds when nothing is traced."""
     assert name in PHASES, name
     return record_function(name)
 

@@ -17,7 +17,7 @@ class Arithmetic:
         network: on its device; unnormalized, or normalized with update="step".
         precision: train.precision: "fp32", "tf32" or "bf16".
         together: compute all normalized weights once per pass in batched operations. The results are equal up to
-            rounding; it pays on a GPU, where kernel launches cost more than the arithmetic.
+            rounding. This is faster on a GPU, where kernel launches cost more than the arithmetic.
         freeze: whether `frozen` disables gradients; False only in benchmarks.
         cache_casts: keep the bfloat16 copies of weights for a whole pass. Must be False for a CUDA graph, in which a
             pass would read the copies of the pass before it.
@@ -51,21 +51,21 @@ class Arithmetic:
             self._together.update_()
 
     def weights(self) -> AbstractContextManager[None]:
-        """Context for one pass: batched weights are computed once; without batching, weights at every access."""
+        """Context manager for one pass: with batching, weights are computed once, otherwise at every access."""
         return nullcontext() if self._together is None else self._together.applied()
 
     def autocast(self) -> torch.autocast:
-        """Context in which convolutions and matrix products run in bfloat16 if the precision is "bf16"."""
+        """Context manager: convolutions and matrix products run in bfloat16 if the precision is "bf16"."""
         enabled = self.precision == "bf16"
         return torch.autocast(self._device_type, torch.bfloat16, enabled=enabled, cache_enabled=self._cache_casts)
 
     def float32_products(self) -> AbstractContextManager[None]:
-        """Context that sets the precision of float32 products, see the module's `float32_products`."""
+        """Context manager: sets the precision of float32 products, see the module's `float32_products`."""
         return float32_products(self.precision)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Context in which the network's parameters get no gradients."""
+        """Context manager: the network's parameters get no gradients."""
         self.network.requires_grad_(not self._freeze)
         try:
             yield
@@ -75,7 +75,7 @@ class Arithmetic:
 
 @contextmanager
 def float32_products(precision: str) -> Iterator[None]:
-    """Context that sets the precision of float32 products on a GPU and restores it at the end.
+    """Context manager: sets the precision of float32 products on a GPU and restores it at the end.
 
     Convolutions take TF32 inputs (10 bits of mantissa) under precision "tf32" and full float32 otherwise; torch's own
     default is TF32. Matrix products are always full float32, because power iteration needs it.

@@ -28,7 +28,7 @@ WARMUP = 3
 
 
 class Choice(NamedTuple):
-    """Chosen training step, with a name that states the reason and that the run prints and records."""
+    """Chosen training step. Its name states the reason for the choice; the run prints and records it."""
 
     train_step: Callable[[], None]
     name: str
@@ -38,12 +38,11 @@ def choose_step(trainer: Trainer, penalties: Sequence[str]) -> Choice:
     """Chooses the fast step if train.fast allows it and nothing prevents it, otherwise the trainer's own step.
 
     Args:
-        penalties: names of the penalties that need second derivatives, with which the discriminator runs outside the
-            graph.
+        penalties: names of the configured penalties that need second derivatives; if there are any, the discriminator
+            runs outside the graph.
 
     Raises:
-        ConfigError: train.fast is "on" and the capture failed although `obstacle` found no reason; with "auto" the
-            trainer's own step is returned instead.
+        ConfigError: the capture failed and train.fast is "on". With "auto" the trainer's own step is returned instead.
     """
     reason = obstacle(trainer)
     if reason:
@@ -138,7 +137,7 @@ class FastStep:
 
     @contextmanager
     def _adam_on_device(self) -> Iterator[None]:
-        """Context in which Adam is capturable and reads its learning rates from the tensors `rates`."""
+        """Context manager: Adam is capturable and reads its learning rates from the tensors `rates`."""
         pairs = zip(self._optimizers, self.rates, strict=True)
         groups = [(group, rate) for optimizer, rate in pairs for group in optimizer.param_groups]
         before = [dict(group) for group, _ in groups]
@@ -188,7 +187,7 @@ class FastStep:
 
 @contextmanager
 def _undone(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Context that restores the values of the tensors at the end."""
+    """Context manager: restores the values of the tensors at the end."""
     before = [tensor.detach().clone() for tensor in tensors]
     try:
         yield
@@ -199,7 +198,7 @@ def _undone(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 def _prepare_adam_(optimizer: torch.optim.Optimizer) -> None:
-    """Initializes Adam's state on the device, since each replay would zero again a state created in the capture."""
+    """Initializes Adam's state on the device, because each replay would set a state created in the capture to zero."""
     assert isinstance(optimizer, torch.optim.Adam), type(optimizer).__name__
     for parameter in chain.from_iterable(group["params"] for group in optimizer.param_groups):
         entry = optimizer.state[parameter]

@@ -1,4 +1,4 @@
-"""Alarms that a run has collapsed although all of its numbers are finite.
+"""Alarms for runs that have collapsed, although all of their numbers are finite.
 
 A sign of collapse is computed from a log line or a sample grid. A sign that is present several times in a row becomes
 an alarm, which ends the first time that the sign is absent. The bounds have a margin on both sides: each docstring

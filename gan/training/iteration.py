@@ -116,7 +116,7 @@ class Iteration:
         return rates
 
     def draw(self, step: int) -> Inputs:
-        """Draws this process's share of the random inputs of the iteration that follows `step` completed ones."""
+        """Draws this process's share of the random inputs of iteration `step`, counted from 0."""
         with phase("inputs"):
             first, d_steps = step * self.settings.d_steps, self.settings.d_steps
             updates = tuple(self.draw_discriminator(index) for index in range(first, first + d_steps))

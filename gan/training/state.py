@@ -81,7 +81,7 @@ class TrainState:
         self.health = Health.of(state.get("health", {}))  # checkpoints of earlier versions have none
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Refuses types, shapes and names that torch would convert silently or accept and fail on later."""
+        """Raises KeyError or ValueError for wrong types, shapes and names that torch would not report on loading."""
         _check_origin(self, state)
         for part in ("generator", "discriminator", "average"):
             network = getattr(self, part)

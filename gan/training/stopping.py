@@ -9,12 +9,12 @@ from types import FrameType
 from gan.runtime.distributed import is_connection_lost
 
 Limits = AbstractContextManager[Callable[[int], str]]
-"""Context that yields a function which maps the step to the reason to stop, "" to continue."""
+"""Context manager that yields a function (step) -> reason to stop, "" to continue."""
 
 
 @contextmanager
 def stopping(stop_after: int | None, max_minutes: float | None, spent: float = 0.0) -> Iterator[Callable[[int], str]]:
-    """Yields a function that maps the step to the reason to stop, "" to continue.
+    """Yields a function (step) -> reason to stop, "" to continue.
 
     The first Ctrl-C or SIGTERM is a reason to stop; the second ends the program at once.
 

@@ -1,4 +1,4 @@
-"""Time of a classifier's update, compared with a conventional loop on the same network and recipe."""
+"""Time of a classifier's update, compared with the usual loop on the same network and recipe."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -97,7 +97,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def _usual(config: ClassifierConfig, device: str) -> Callable[[], None]:
-    """Update by a conventional loop on the same network without normalization."""
+    """Update by the usual loop on the same network without normalization."""
     network: nn.Module = build_classifier.architecture(config)(CLASSES).to(device).train()
     train = config.train
     optimizer = torch.optim.SGD(

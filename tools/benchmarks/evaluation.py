@@ -158,7 +158,7 @@ def _features(images: Tensor, weights: Path, device: str) -> dict[str, Callable[
 
 
 def _with_weights(weights: Path) -> Any:
-    """Context in which pytorch-fid loads these weights instead of downloading its own."""
+    """Context manager: pytorch-fid loads these weights instead of downloading its own."""
     from pytorch_fid import inception
 
     state = {name: value for name, value in torch.load(weights).items() if not name.startswith("feature_extractor_")}

@@ -74,7 +74,7 @@ def _groups(size: Size, settings: list[str], threads: int, device: str) -> dict[
 
 
 def _for_64_pixels(size: Size) -> Size:
-    """Size with the widths of 64x64 networks, which widen 16-fold; the original has 64 channels there, 256 at 32x32."""
+    """Size for 64x64 images: fewer channels, because these networks widen 16-fold (papers: 64 instead of 256)."""
     return Size(size.batch, max(1, size.generator // 4), max(1, size.discriminator // 2))
 
 

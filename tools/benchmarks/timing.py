@@ -95,7 +95,7 @@ def interleave(
 
 
 def add_whole_run(rows: Rows, iterations: int, calls: int = 1) -> None:
-    """Adds to each row the minutes of `iterations` iterations, `calls` of which take its median time."""
+    """Adds to each row the minutes that `iterations` iterations take; its median time is that of `calls` iterations."""
     for row in rows.values():
         row[f"minutes_for_{iterations:,}_iterations"] = round(row["median_ms"] / calls * iterations / 60_000, 1)
 

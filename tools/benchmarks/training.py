@@ -1,4 +1,4 @@
-"""Time of a training iteration, compared with torch-mimicry, the machine's peak rate and single changes of it."""
+"""Time of a training iteration, compared with torch-mimicry, the machine's peak rate and single changes."""
 
 import multiprocessing
 import resource

@@ -33,7 +33,7 @@ VERSION = 2  # version of saved states; increment with any change to how critics
 PASS = 256  # images per pass of a trained critic
 LOSS_POINTS = 200  # recorded points of each critic's loss curve
 WRONG_SIGN = 2 * log(2)  # upper bound of softplus_fake for a critic at least as good as f = 0
-FAR_BELOW_CHANCE = -0.1  # lower WGAN-GP objectives show that a critic has not converged; identical sets have 0
+FAR_BELOW_CHANCE = -0.1  # a lower WGAN-GP objective shows that the critic has not converged: for identical sets it is 0
 
 
 class Terms(NamedTuple):
@@ -52,7 +52,7 @@ class Terms(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """Interpretation of a term: whether "higher", "lower" or neither ("") is better; range for a converged critic."""
+    """Interpretation of a term: better direction ("higher", "lower" or "" for none), range for a converged critic."""
 
     better: str
     low: float | None
@@ -75,7 +75,7 @@ MEANINGS: dict[str, dict[str, Meaning]] = {
         "divergence": Meaning("lower", 0, 2 * log(2)),
         "accuracy": Meaning("lower", 0.5, 1),
     },
-    # A constant added to f changes neither this loss nor its penalty, but does change terms that compare f with 0.
+    # Adding a constant to f changes neither this loss nor its penalty, but it changes the terms that compare f with 0.
     "wasserstein": {
         **_OF_ANY_CRITIC,
         "softplus_fake": Meaning("", 0, None),
@@ -107,7 +107,7 @@ class NeuralDivergence(NamedTuple):
     fake_std: float
     real_mean: float
     real_std: float
-    preset: str  # its name, or "custom"
+    preset: str  # name of the preset, or "custom"
     settings: Preset  # the preset with changes applied
     steps: int
     batch_size: int
@@ -125,7 +125,7 @@ class NeuralDivergence(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Prefix of the keys: "nd", or "nd_short" for fewer steps than the preset's, and the preset's name."""
+        """Prefix of the keys: "nd/" and the preset's name; "nd_short/" if critics have fewer steps than the preset."""
         short = self.preset in PRESETS and self.steps < PRESETS[self.preset].steps
         return f"{'nd_short' if short else 'nd'}/{self.preset}"
 
@@ -161,12 +161,12 @@ def neural_divergence(
         generated: a sampler (count, seed) -> (uint8 images, labels or None), or a pool, uint8 (N, 3, H, W). Critics can
             memorize a finite pool, but not new images from a sampler. A pool is read fastest if it is on the device.
         test: real images, uint8 (M, 3, H, W).
-        preset: its name, or custom settings.
+        preset: name of a preset, or custom settings.
         steps, samples, batch_size, num_critics: None uses the preset's. `samples` is at most the size of a pool.
         critic_holdout: fraction of the test images, drawn by the seed, that critics are not trained on. Their terms are
             reported separately; the difference shows memorization.
-        pool: trains on this many images of the sampler, generated once, instead of new ones; the final means are over
-            new ones in any case.
+        pool: number of images that the sampler generates once for training; None: new images for each update. The final
+            means are always over new images.
         seed: draws the critics' weights and batches; equal seeds give equal results on the same machine.
         checkpoints: folder for the state of a run, saved about once a minute, from which the same call resumes bit for
             bit; `unfinished.forget_finished` removes the final state.
@@ -239,7 +239,7 @@ class Finished(NamedTuple):
     updates: str
 
     def plain(self) -> dict[str, Any]:
-        """Converts the results to containers, numbers and tensors only."""
+        """Converts the results to plain containers, numbers and tensors."""
         return {**self._asdict(), "terms": list(self.terms), "unseen": [list(terms) for terms in self.unseen]}
 
     @classmethod
@@ -285,7 +285,7 @@ class CriticRun:
 
     @property
     def total(self) -> int:
-        """Number of generated images that training and evaluation use."""
+        """Number of generated images that training and evaluation use in all."""
         return self.preset.steps * self.preset.batch_size + self.preset.samples
 
     @property
@@ -304,9 +304,9 @@ class CriticRun:
         return self.done - before
 
     def _measure(self) -> None:
-        """Evaluates a chunk of generated images, and gradient penalties at random pairs.
+        """Evaluates a chunk of generated images, and the gradient penalty at random pairs of real and generated images.
 
-        The reference code also draws real images for the other terms; here these are means over all real images.
+        The other terms are means over all real images, of which the reference code draws a sample.
         """
         start, critic = len(self.fake_logits), self.training.average
         stream = f"{self.stream}/final/{start}"
@@ -428,7 +428,7 @@ def measure(context: Context) -> list[Value]:
 
 
 def _identity(context: Context) -> str:
-    """Hashes the caller's description of the generator; "" without a description or a folder for states."""
+    """Hashes the caller's description of the generator; returns "" without a description or a checkpoint folder."""
     if context.nd_checkpoints is None or not context.subject:
         return ""
     hashed = "checkpoint_sha256" in context.subject  # identifies the file independently of its path

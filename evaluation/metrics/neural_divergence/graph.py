@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 
 class PlainUpdate:
-    """An update that runs operation by operation. It returns the loss on the device; `name` holds the reason."""
+    """An update that runs operation by operation and returns the loss on the device; `name` gives the reason."""
 
     def __init__(self, update: Callable[[Batch], Tensor], reason: str) -> None:
         self.update, self.name = update, f"plain updates: {reason}"
@@ -45,7 +45,7 @@ class CapturedUpdate:
         self.update, self.device = update, device
         self.name = "plain updates: too few to capture one"
         self.warmed_up = 0
-        self._stream = torch.cuda.Stream(device)  # also for the warm-up: gradients stay on the stream of their creation
+        self._stream = torch.cuda.Stream(device)  # also of the warm-up: gradients keep the stream of their first use
         self._record: Record | None = None
         self._failed = False
 

@@ -45,7 +45,7 @@ class CriticImages:
         return real, upload(_taken(self.pool, rows[1]), self.device)
 
     def final(self, stream: str, start: int, count: int) -> Tensor:
-        """Returns generated images for the final means, on the device: new ones, or the pool from `start` on."""
+        """Returns generated images for the final means, on the device: new ones, or pool images from `start` on."""
         if self.sampler is not None:
             return self._fresh(count, stream)
         assert self.pool is not None

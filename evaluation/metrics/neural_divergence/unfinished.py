@@ -1,4 +1,4 @@
-"""State files: of interrupted runs, to resume them, and of finished runs, until their report is written."""
+"""State files: they resume interrupted runs, and keep the results of finished runs until the report is written."""
 
 import hashlib
 import time
@@ -18,10 +18,10 @@ UNFINISHED, FINISHED = "unfinished", "finished"
 
 
 class Unfinished:
-    """State of a run in a folder, under a key of everything that affects the run.
+    """State file of a run. Its key names everything that affects the run.
 
-    A damaged file, or one with another key, is ignored, so a run never resumes from the state of another one. Files are
-    written atomically. Without a folder nothing is saved.
+    A damaged file, or a file with another key, is ignored, so a run never resumes from the state of another run. Files
+    are written atomically. Without a folder nothing is saved.
 
     Args:
         key: content hashes, settings, seed, versions; any JSON types.
@@ -35,7 +35,7 @@ class Unfinished:
         self._last_save = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
-        """Reads the last state under this key, on the CPU; None if there is none."""
+        """Reads the last state with this key, on the CPU; returns None if there is none."""
         return self._read(self.finished_file) or self._read(self.file)
 
     def _read(self, file: Path | None) -> dict[str, Any] | None:
@@ -49,7 +49,7 @@ class Unfinished:
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
-        """Context in which a state is restored; raises EvaluationError if it does not fit the run."""
+        """Context manager for restoring a state; raises EvaluationError if the state does not fit the run."""
         try:
             yield
         except Exception as error:
@@ -67,10 +67,10 @@ class Unfinished:
         self._last_save = time.monotonic()
 
     def finish(self, state: dict[str, Any]) -> None:
-        """Saves the final state in place of the unfinished one, until `forget_finished` removes it."""
+        """Replaces the unfinished state by the final one, which `forget_finished` removes."""
         if self.file is None or self.finished_file is None:
             return
-        with suppress(EvaluationError):  # the run has its result, so a failure to save it is not an error
+        with suppress(EvaluationError):  # the caller has the result, so a failure to save it is not an error
             self._write(self.finished_file, state)
         with suppress(OSError):
             self.file.unlink(missing_ok=True)

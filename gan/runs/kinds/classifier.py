@@ -84,7 +84,7 @@ class ClassifierRuns:
             run.images,
             config.train.model_copy(update=seed_of(config, state)),
             penalty=build_classifier.build_weight_penalty(config),
-            batched=run.device.type == "cuda",  # on a GPU, kernel launches dominate its cost
+            batched=run.device.type == "cuda",  # pays on a GPU, where kernel launches dominate the cost
         )
         note = trainer.arithmetic.note
         method = f"one update at a time{note}"

@@ -65,7 +65,7 @@ class GanRuns:
         return build.load_state(checkpoint, self.config, device)
 
     def is_complete(self, folder: Path, state: TrainState) -> bool:
-        """Returns whether all steps are done, and the evaluation after the last one."""
+        """Returns whether all steps and the evaluation after the last step are done."""
         train, step = self.config.train, state.step
         return step >= train.steps and (evaluated(folder, step) or not evaluation_due(train, step))
 
@@ -94,7 +94,7 @@ class GanRuns:
             build.build_loss(config),
             settings,
             z_dim=config.generator.z_dim,
-            batched=run.device.type == "cuda",  # on a GPU, kernel launches dominate its cost
+            batched=run.device.type == "cuda",  # pays on a GPU, where kernel launches dominate the cost
             processes=run.processes,
         )
         step = choose_step(trainer, build.second_derivatives(config))
