@@ -115,7 +115,7 @@ class Context:
         """
         fixed = {"settings", "cache", *ROLES, *(f"{role}_labels" for role in ROLES)} & changes.keys()
         if fixed:
-            raise EvaluationError(f"context: got a change of {', '.join(sorted(fixed))}; make a new Context for it")
+            raise EvaluationError(f"context: cannot change {', '.join(sorted(fixed))}; make a new Context instead")
         sets = {role: images for role, images in self._sets.items() if role != "generated"}
         changed = self._with(_sets=sets, generated=generated, generated_labels=labels, **changes)
         if generated is not None:

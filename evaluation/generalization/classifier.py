@@ -88,7 +88,7 @@ def _check_single_images(forward: Forward, images: Tensor, largest_label: int | 
     rounding = ROUNDING * together.abs().max()
     if bool((together - again).abs().max() > rounding):
         raise EvaluationError(
-            "classifier: got different logits for the same images, expected equal ones; does a module draw random "
+            "classifier: got different logits for the same images, expected equal logits; does a module draw random "
             "numbers in eval mode?"
         )
     if bool((together[0] - alone[0]).abs().max() > rounding):

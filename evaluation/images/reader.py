@@ -139,7 +139,7 @@ def _read_folder(folder: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     by_class = {name: files for name, files in by_class.items() if files}
     if plain and by_class:
         raise EvaluationError(
-            f"{folder}: got images beside sub-folders of images ({', '.join(by_class)}), "
+            f"{folder}: got images next to sub-folders of images ({', '.join(by_class)}), "
             "expected images only, or one sub-folder per class only"
         )
     _check_class_names(by_class, folder)

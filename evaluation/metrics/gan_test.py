@@ -43,7 +43,7 @@ def check(context: Context) -> None:
         logits = extractor(context.image_set("test").images[:1].to(context.device))[1]
         if logits is not None and logits.shape[1] != classes:
             raise EvaluationError(
-                f"metric gan_test: extractor {extractor.name} has {logits.shape[1]} classes, expected the {classes} of "
+                f"metric gan_test: extractor {extractor.name} has {logits.shape[1]} classes, expected {classes} as in "
                 "the data; choose extractor classifier, which is trained on the data"
             )
 

@@ -160,4 +160,4 @@ def measure(context: Context) -> list[Value]:
 def _note(key: str, value: float) -> dict[str, str]:
     if value >= 0:
         return {}
-    return {"note": f"{key} is below 0: the estimate is unbiased, and it cannot distinguish the two sets"}
+    return {"note": f"{key} is below 0: the estimate is unbiased and cannot distinguish the two sets of images"}

@@ -123,7 +123,7 @@ def _interact(evaluate: Logits, x: Tensor, labels: Tensor | None) -> bool:
     rounding = ROUNDING * logits.abs().max()
     if bool((logits - again).abs().max() > rounding):
         raise EvaluationError(
-            "critic: got different logits for the same images, expected equal ones; put every module inside it into "
+            "critic: got different logits for the same images, expected equal logits; put every module inside it into "
             "eval mode, in which spectral normalization and dropout are constant"
         )
     if bool((logits[0] - alone[0]).abs() > rounding):

@@ -34,7 +34,7 @@ def check_needs(name: str, metric: Metric, context: Context, *, real_only: bool 
             _check_count(name, context, role, setting)
     for role in metric.images if metric.critic and context.critic_is_conditional else metric.labels:
         if not (real_only and role == "generated") and not context.image_set(role).has_labels:
-            raise EvaluationError(f"metric {name}: got {role} images without labels, expected a class for each")
+            raise EvaluationError(f"metric {name}: got {role} images without labels, expected a label for each")
     if metric.extractor and not context.extractors:
         raise EvaluationError(f"metric {name}: got no feature extractor, expected one such as inception")
     if metric.extractor == "logits" and not any(extractor.has_logits for extractor in context.extractors):

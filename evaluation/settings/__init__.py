@@ -32,7 +32,7 @@ class NeuralDivergenceSettings(Section):
     )
     steps: Count | None = setting(None, "critic updates")
     num_samples: Annotated[int, Field(ge=1, le=10**9)] | None = setting(None, "generated images in the reported means")
-    batch_size: Size | None = setting(None, "real images per critic update, and as many generated ones")
+    batch_size: Size | None = setting(None, "number of real and of generated images per critic update")
     num_critics: Few | None = setting(None, "independent critics; their mean and standard deviation are reported")
     holdout: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, "fraction of the test images held out from the critics")
     pool: Draws | None = setting(

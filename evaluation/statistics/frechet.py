@@ -54,7 +54,7 @@ class Moments:
                 total, products = torch.zeros_like(shift), rows.new_zeros(rows.shape[1], rows.shape[1])
             if rows.shape[1] != len(shift):
                 raise EvaluationError(
-                    f"Moments: got batches of {len(shift)} and of {rows.shape[1]} dimensions, expected equal ones"
+                    f"Moments: got batches of {len(shift)} and of {rows.shape[1]} dimensions, expected equal numbers"
                 )
             rows = rows - shift
             total += rows.sum(dim=0)
@@ -143,7 +143,9 @@ def frechet_distance_of_features(x: Tensor, y: Tensor) -> float:
 def frechet(a: Gaussian, b: Gaussian) -> Frechet:
     """Computes `frechet_distance` and the method used. Caches the Cholesky factor of `a`: pass the reference as `a`."""
     if a.mean.shape != b.mean.shape:
-        raise EvaluationError(f"frechet_distance: got dimensions {len(a.mean)} and {len(b.mean)}, expected equal ones")
+        raise EvaluationError(
+            f"frechet_distance: got {len(a.mean)} and {len(b.mean)} dimensions, expected equal numbers"
+        )
     shift = float((a.mean - b.mean).square().sum())
     trace_root, method = _trace_of_root(a, b)
     return Frechet(max(shift + a.trace + b.trace - 2 * trace_root, 0.0), method)

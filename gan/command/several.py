@@ -94,5 +94,7 @@ def _plan(
     folder = options.run_folder or Path("runs")
     planned = plan(configs, options.seeds, folder, shared, devices, module)
     if len({run.folder for run in planned}) < len(planned):
-        raise ConfigError("--config: two have the same name, so their runs would share a folder; train them separately")
+        raise ConfigError(
+            "--config: two configurations have the same name, so their runs would share a folder; train them separately"
+        )
     return planned

@@ -64,7 +64,7 @@ class LabelledDataSettings(DataSettings):
     num_train: Images = setting(0, "training images, equally many of each class; 0: all")
     seed: Seed = setting(
         0,
-        "random seed of random labels and of the choice of num_train images; equal for classifiers to compare",
+        "random seed of random labels and of the num_train images; use the same one for classifiers that you compare",
         only_if={"labels": ["random"], "num_train": range(1, MOST_IMAGES + 1)},
     )
 
@@ -134,7 +134,7 @@ class ClassifierEvaluationSettings(MeasureSettings):
     """Measures of a trained classifier, and the images on which they are computed. See docs/generalization.md."""
 
     metrics: Text = without_effect("accuracy,margin,complexity,spectra", "measures, separated by commas")
-    split: Literal["train", "test"] = setting("train", "split that is measured; train has the labels of training")
+    split: Literal["train", "test"] = setting("train", "split to measure; train with the labels used for training")
 
 
 class ClassifierConfig(Experiment):

@@ -111,7 +111,7 @@ class TrainSettings(Section):
     """Training of a GAN, and intervals of logging, saving and evaluation. Steps are generator updates."""
 
     steps: Interval = setting(50_000, "generator updates; 0: save the initial networks")
-    batch_size: Size = setting(64, "real images per discriminator step, in all processes together; as many fake ones")
+    batch_size: Size = setting(64, "number of real and of fake images per discriminator step, over all processes")
     generator_batch_factor: Few = setting(2, "fake images per generator step, in units of batch_size")
     d_steps: Few = setting(5, "discriminator steps per generator step")
     loss: Name = setting("hinge", "adversarial loss, a key of gan.losses.LOSSES")
@@ -163,7 +163,7 @@ class EvaluationSettings(Settings):
         "balanced", "classes of conditional samples: equal counts, or uniform draws"
     )
     bn_mode: Literal["eval", "standing"] = setting(
-        "eval", "batch-norm statistics of the generator: running, or computed anew from samples"
+        "eval", "batch-norm statistics of the generator: running, or recomputed from samples"
     )
     truncation: Factor = setting(
         0.0, "bound of the latents' components, in standard deviations of their normal distribution; 0: no bound"

@@ -149,7 +149,7 @@ def _arrange_split(images: dict[str, tuple[str, ...]], where: str) -> list[Entry
     if plain and len(plain) < len(images):
         inside = next(path for path, names in images.items() if len(names) > 1)
         raise DataError(
-            f"data.root: {where} has images beside class folders, such as {min(plain)} and {inside}; "
+            f"data.root: {where} has images next to class folders, such as {min(plain)} and {inside}; "
             "move all images into class folders, or none"
         )
     ordered = sorted(images, key=lambda path: images[path])

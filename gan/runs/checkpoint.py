@@ -116,7 +116,7 @@ def find_checkpoint(path: Path) -> Path:
             return checkpoints[-1]
         raise CheckpointError(f"{path}: holds no checkpoint ({FOLDER}/step-*.pt)")
     beside = [other.name for other in sorted(path.parent.glob("*.pt"))]
-    hint = f"; beside it: {', '.join(beside)}" if beside else ""
+    hint = f"; in the same folder: {', '.join(beside)}" if beside else ""
     raise CheckpointError(f"{path}: no such checkpoint or run folder{hint}")
 
 

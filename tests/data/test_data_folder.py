@@ -173,8 +173,8 @@ def test_a_missing_path(tmp_path: Path) -> None:
     [
         (["train/a/1.png", "b/1.png"], "has the split folder train/, but b/1.png is outside of it"),
         (["train/a/1.png", "1.png"], "has the split folder train/, but 1.png is outside of it"),
-        (["a/1.png", "2.png"], "has images beside class folders, such as 2.png and a/1.png"),
-        (["train/a/1.png", "train/2.png"], "x: train has images beside class folders"),
+        (["a/1.png", "2.png"], "has images next to class folders, such as 2.png and a/1.png"),
+        (["train/a/1.png", "train/2.png"], "x: train has images next to class folders"),
         (["train/a/1.png", "test/b/1.png"], "the class 'b' is in the test split but not in train/"),
         (["train/a/1.png", "test/1.png"], "the class 'images' is in the test split but not in train/"),
         (["train/a/1.png", "val/a/1.png", "valid/a/1.png"], "has val/ and valid/; keep one of them"),

@@ -85,7 +85,7 @@ def test_empty_mixed_and_missing_folders_are_refused(tmp_path: Path):
         read_images(tmp_path / "nowhere")
     save(tmp_path / "a.png")
     save(tmp_path / "cat" / "b.png")
-    with pytest.raises(EvaluationError, match="beside sub-folders"):
+    with pytest.raises(EvaluationError, match="next to sub-folders"):
         read_images(tmp_path)
     with pytest.raises(EvaluationError, match="expected a folder"):
         read_images(tmp_path / "a.png")

@@ -549,7 +549,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path):
 
 
 def test_checkpoints_of_a_sampler_need_its_identity(tmp_path: Path):
-    with pytest.raises(EvaluationError, match="expected a text that identifies it"):
+    with pytest.raises(EvaluationError, match="expected a text that identifies the sampler"):
         neural_divergence(fresh(), noise(8, 1, side=8), **SHORT, checkpoints=tmp_path)
 
 

@@ -403,5 +403,5 @@ def test_other_images_of_a_context_have_their_own_fingerprint(context: Context, 
 def test_a_context_cannot_be_changed(context: Context):
     with pytest.raises(FrozenInstanceError):
         context.generated = context.test  # type: ignore[misc]
-    with pytest.raises(EvaluationError, match="got a change of reference, settings; make a new Context"):
+    with pytest.raises(EvaluationError, match="cannot change reference, settings; make a new Context"):
         context.of(context.generated, settings=SMALL, reference=context.test)

@@ -179,7 +179,7 @@ def neural_divergence(
     if isinstance(generated, Tensor):
         chosen = replace(chosen, samples=min(chosen.samples, len(generated)))
     elif checkpoints is not None and not identity:
-        raise EvaluationError("nd: got checkpoints for a sampler without identity, expected a text that identifies it")
+        raise EvaluationError("nd: got checkpoints without identity, expected a text that identifies the sampler")
     with isolated(), torch.inference_mode(False), torch.enable_grad():
         images = critic_images(generated, test, critic_holdout, pool, seed, torch.device(device))
         unfinished = Unfinished(checkpoints, {} if checkpoints is None else _key(images, chosen, seed, identity))

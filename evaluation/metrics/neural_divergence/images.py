@@ -92,7 +92,7 @@ def _split(test: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
     if num_unseen == len(test) or (holdout > 0 and num_unseen == 0):
         raise EvaluationError(
             f"nd critic_holdout: got {holdout} of {len(test)} test images, expected 0, or a fraction below 1 "
-            "that leaves at least one image on either side"
+            "that leaves at least one image in both parts"
         )
     if num_unseen == 0:
         return test, test[:0]

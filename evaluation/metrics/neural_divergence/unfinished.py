@@ -53,7 +53,7 @@ class Unfinished:
         try:
             yield
         except Exception as error:
-            raise EvaluationError(f"{self.file}: does not fit its key ({error!r}); remove it to start over") from error
+            raise EvaluationError(f"{self.file}: does not fit this run ({error!r}); remove it to start over") from error
 
     @property
     def due(self) -> bool:
