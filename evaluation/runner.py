@@ -25,7 +25,7 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
     """Measures the named metrics. Restores random states, precision flags and train/eval modes.
 
     Raises:
-        EvaluationError: an unknown metric, or a context that lacks what a metric needs.
+        EvaluationError: an unknown metric, or a context without the images or networks that a metric needs.
     """
     check_metrics(metrics)
     for name in metrics:
@@ -55,7 +55,7 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
 def _measured(metric: Metric, context: Context) -> list[Value]:
     """Measures a metric with each extractor that provides the features or logits it needs.
 
-    With several processes, each has all features; metrics without features run in the first process only.
+    With several processes, all of them have all features; metrics without features run only in the first process.
     """
     if not metric.extractor:
         return by_the_first(lambda: metric.measure(context))

@@ -238,7 +238,7 @@ def build_loss(config: Config) -> Loss:
 
 
 def second_derivatives(config: Config) -> list[str]:
-    """Returns the names of the configured penalties that differentiate a gradient."""
+    """Returns the names of the configured penalties that need second derivatives."""
     return [name for name in _penalty_names(config) if PENALTIES[name].second_derivatives]
 
 
@@ -269,7 +269,7 @@ def _sum_of_penalties(
 def build_batches(
     config: Config, images: ImageData, device: torch.device | str, processes: Processes = ALONE
 ) -> Batches:
-    """Builds the batches of the training images, which are kept on the device if they fit."""
+    """Builds the batches of the training images; the images are kept on the device if they fit."""
     train = config.train
     return Batches(images, train.batch_size, seed=train.seed, device=device, flip=train.flip, processes=processes)
 

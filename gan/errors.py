@@ -10,7 +10,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set that is missing, damaged or not what the configuration says."""
+    """A data set that is missing, damaged or does not match the configuration."""
 
 
 class DivergenceError(UserError):

@@ -53,8 +53,8 @@ def weight_layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """Returns (name, module) of every linear and convolution layer.
 
     Raises:
-        EvaluationError: there is none, or a module of another type has a weight of two or more dimensions, which sums
-            and products over layers would miss.
+        EvaluationError: there is none, or a module of another type has a weight of two or more dimensions, which the
+            measures would ignore.
     """
     found: list[tuple[str, nn.Module]] = [
         (name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear | _ConvNd)

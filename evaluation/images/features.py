@@ -86,8 +86,8 @@ def float64_pair(x: Tensor, y: Tensor, name: str, *, at_least: int = 2) -> tuple
 def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: torch.device | str) -> Features:
     """Extracts features and logits of uint8 images (N, 3, H, W), in float32 without TF32 or autocast.
 
-    The batch size affects memory, speed and the rounding of values. With several processes, each extracts its part of
-    the batches and returns all features.
+    The batch size affects memory, speed and the rounding of values. With several processes, each process extracts its
+    part of the batches and returns all features.
 
     Raises:
         EvaluationError: the extractor returns values that are not finite.
@@ -106,7 +106,7 @@ def extract_as_made(
     """Collects images that are generated batch by batch, and extracts their features with each extractor.
 
     On a CUDA device a batch is generated while the extractors process the previous one. With several processes, each
-    generates its part of the batches and returns all images and features.
+    process generates its part of the batches and returns all images and features.
 
     Args:
         batches: batches of this process, uint8 (B, 3, H, W) on the device; generated without TF32 or autocast.

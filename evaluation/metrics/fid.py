@@ -42,7 +42,7 @@ def reference_record(context: Context) -> dict[str, Any]:
 
 
 def disjoint_counts(available: int, num_real: int, num_fid: int) -> tuple[int, int]:
-    """Returns the sizes of two disjoint samples: the requested ones, else the largest possible in the same ratio."""
+    """Returns the sizes of two disjoint samples: the requested sizes, else the largest possible in the same ratio."""
     if num_real + num_fid <= available:
         return num_real, num_fid
     first = round(available * num_real / (num_real + num_fid))

@@ -1,6 +1,6 @@
 """GAN-test and GAN-train (Shmelkov et al. 2018).
 
-GAN-test trains a classifier on real images and tests it on generated ones, GAN-train the other way round.
+GAN-test trains a classifier on real images and tests it on generated ones, GAN-train vice versa.
 """
 
 from typing import Any

@@ -219,7 +219,7 @@ def _roles(context: Context) -> dict[str, str]:
 
 
 def _points(context: Context, name: str, role: str) -> Points:
-    """Collects a set: all real images, or the first `num_lipschitz` generated ones, because their number varies."""
+    """Collects all real images, or the first `num_lipschitz` generated images, because the number of these varies."""
     images, labels = getattr(context, role), getattr(context, f"{role}_labels")
     fields: dict[str, Any] = {}
     if role == "generated":

@@ -20,7 +20,7 @@ class Metric(NamedTuple):
     labels: tuple[str, ...] = ()  # image sets that must have labels
     critic: bool = False  # whether the metric measures the discriminator
     statistics: bool = False  # whether moments from a file can replace the reference images
-    directed: tuple[str, ...] | None = None  # key prefixes of values with a better direction; None: the metric's name
+    directed: tuple[str, ...] | None = None  # key prefixes of values to be ranked; None: the metric's name
     check: Callable[[Context], None] = lambda _: None  # further requirements; also checked without generated images
 
 

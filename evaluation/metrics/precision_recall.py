@@ -26,7 +26,8 @@ class Prdc(NamedTuple):
 
     precision: float  # fraction of generated images inside the ball of some real image
     recall: float  # fraction of real images inside the ball of some generated image
-    density: float  # mean number of real images' balls around a generated image, over k; 1 for equal distributions
+    # mean number of real images' balls around a generated image, divided by k; 1 for equal distributions
+    density: float
     coverage: float  # fraction of real images whose ball contains a generated image
     density_error: float  # standard error of the density, over generated images
 

@@ -1,4 +1,4 @@
-"""Evaluation in several processes: each extracts features of whole batches, which are then gathered in order.
+"""Evaluation in several processes: each process extracts features of whole batches, which are gathered in order.
 
 All processes have the same images in the same order, so values equal those of one process. The caller connects them
 by `torch.distributed.init_process_group`; without it there is one process, and nothing is communicated.

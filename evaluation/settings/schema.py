@@ -76,7 +76,7 @@ class Section(BaseModel):
     """Base class of settings: strict, frozen, without unknown names or values that are not finite.
 
     Raises:
-        EvaluationError: a value out of range. The outermost section raises for nested ones.
+        EvaluationError: a value out of range; also raised for values of nested sections.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -76,7 +76,7 @@ class Batches:
     def batch(self, k: int) -> tuple[Tensor, Tensor]:
         """Returns batch k >= 0: images uint8 (batch_size, 3, H, W) and labels int64 (batch_size,), on the device.
 
-        With several processes, each gets its share of the batch.
+        With several processes, each process gets its share of the batch.
         """
         mirrored, share = self.mirrored(k), self.processes.share
         return self.gather(share(self.rows(k)[0]), None if mirrored is None else share(mirrored[0]))

@@ -42,7 +42,7 @@ def load(*, root: str, split: str, image_size: int, crop: int, resize: str, down
 def _open(root: Path, split: str, *, download: bool) -> datasets.CelebA:
     try:
         return datasets.CelebA(root, split, download=download)
-    except Exception as error:  # quota of Google Drive, gdown missing, no network, damaged lists: each has another type
+    except Exception as error:  # many types: Google Drive's quota, gdown missing, no network, damaged lists
         tried = f"downloading failed ({' '.join(str(error).split())})" if download else "data.download is false"
         files = ", ".join(
             f"{name} (https://drive.google.com/uc?id={key})" for key, _, name in datasets.CelebA.file_list

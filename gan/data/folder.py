@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """Functions for one kind of root: `paths` lists all files, `read` yields (path, bytes) of some in any order."""
+    """Functions for one kind of root: `paths` lists all files, `read` yields (path, bytes) of requested files."""
 
     paths: Callable[[Path], list[str]]
     read: Callable[[Path, Collection[str]], Iterator[tuple[str, bytes]]]

@@ -132,7 +132,7 @@ def load(
         name: key of `STYLES`.
 
     Raises:
-        DataError: an image size below 16, or a crop or resize, which shapes do not take.
+        DataError: an image size below 16, or a crop or resize, which shapes do not support.
     """
     check_split(name, split, tuple(SPLITS))
     Framing(image_size, crop, resize).check()

@@ -27,7 +27,7 @@ from gan.training.state import TrainState
 
 
 class Evaluation:
-    """Evaluations with one configuration, which share real images and feature extractors."""
+    """Evaluations of several generators with one configuration; they share real images and feature extractors."""
 
     def __init__(self, config: Config, device: torch.device | str, processes: Processes = ALONE) -> None:
         self.config, self.device, self.processes = config, device, processes

@@ -138,9 +138,10 @@ class BatchedNormalization:
             stack.update_()
 
     def weights(self) -> dict[str, Tensor]:
-        """Returns the normalized weights by name, as "blocks.0.conv1.weight", differentiable in the unnormalized ones.
+        """Returns the normalized weights by name, differentiable in the unnormalized weights.
 
-        For torch.func.functional_call on a network without parametrizations, as `bake` returns.
+        A name is for example "blocks.0.conv1.weight". Pass the weights to torch.func.functional_call, with a network
+        without parametrizations, as `bake` returns.
         """
         return {
             ".".join(part for part in (found.layer, found.tensor) if part): weight

@@ -34,7 +34,7 @@ class PenaltyChoice(NamedTuple):
 
     compute: the penalty; None adds nothing.
     coefficient: name of the setting that holds the coefficient.
-    second_derivatives: whether the penalty differentiates a gradient, which excludes compilation and CUDA graphs.
+    second_derivatives: whether the penalty needs second derivatives, which exclude compilation and CUDA graphs.
     """
 
     compute: Penalty | None

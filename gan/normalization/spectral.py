@@ -102,7 +102,7 @@ class SpectralNorm(nn.Module):
             exact_pair_(as_matrix(weight, dim), u, v)
 
     def mirror_(self) -> None:
-        """Updates buffers that are copies of those in `pairs`, after other code has changed the latter."""
+        """Updates copies of the singular vectors in `pairs`, after other code has changed these vectors."""
 
     def sigma(self, weight: Tensor) -> Tensor:
         """Returns the divisor of W, a scalar differentiable in W; u and v are constants."""

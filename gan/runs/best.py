@@ -26,7 +26,7 @@ class Best:
         metric: name of a metric, such as "fid", or the full key of its value, such as "fid/pixels".
         step: completed steps at the start; records of later steps are dropped, because a resumed run repeats them.
         back_to: returns the steps that a retry may roll back to.
-        is_better: compares two values in a direction, "higher" or "lower"; every number must be better than NaN.
+        is_better: compares two values, given "higher" or "lower" as the better direction; numbers are better than NaN.
         differences: describes how the protocols of two entries differ.
     """
 
@@ -67,7 +67,7 @@ class Best:
             save: writes the checkpoint and returns its file.
 
         Raises:
-            UserError: the value is missing, has no direction, or was measured with another protocol before.
+            UserError: the value is missing, cannot be ranked, or was measured with another protocol before.
         """
         key = self.key(entries)
         entry, value = entries[key], values[key]
@@ -109,7 +109,7 @@ class Best:
         """Returns the key of the metric's value in one evaluation.
 
         Raises:
-            UserError: the metric has no value with a direction, or several.
+            UserError: the metric has no value that can be ranked, or several.
         """
         directed = [key for key, entry in entries.items() if entry["better"]]
         keys = [key for key in directed if key == self.metric or key.startswith(f"{self.metric}/")]

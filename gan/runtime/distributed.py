@@ -63,7 +63,7 @@ class Processes:
             )
 
     def check_equal(self, value: str, what: str) -> None:
-        """Raises ConfigError if `value` differs from that of the first process; `what` names it in the message."""
+        """Raises ConfigError if `value` differs from that of the first process; the message calls it `what`."""
         expected = self.first(lambda: value)
         if value != expected:
             raise ConfigError(
@@ -96,7 +96,7 @@ class Processes:
             tensor.copy_(first)
 
     def first(self, compute: Callable[[], T]) -> T:
-        """Computes in the first process and returns the result, sent by pickle, in all of them; the others wait.
+        """Computes in the first process and returns the result, sent by pickle, in all processes; the others wait.
 
         Raises:
             UserError, OSError: in all processes, if `compute` raised it in the first.
@@ -221,7 +221,7 @@ class _GlobalBatchNorm(_BatchNorm):
 
 
 def _over_the_whole_batch(kind: type[_BatchNorm], on_gpu: bool) -> type[_BatchNorm]:
-    """Returns a subclass of `kind`, nn.BatchNorm2d or a subclass of it, that normalizes over the whole batch."""
+    """Returns a subclass of the batch-norm class `kind` that normalizes over the whole batch."""
     normalization = nn.SyncBatchNorm if on_gpu else _GlobalBatchNorm
     return type(f"Global{kind.__name__}", (kind, normalization), {"process_group": None})
 

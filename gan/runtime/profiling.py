@@ -10,7 +10,7 @@ from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 SKIPPED, TRACED = 3, 3
-"""Number of iterations before the trace, in which memory is allocated and kernels are selected, and in the trace."""
+"""Numbers of iterations before the trace, while memory is allocated and kernels are selected, and in the trace."""
 ROWS = 12
 ITERATION = "iteration"
 PHASES = ("inputs", "generator step", "fake images", "discriminator step", "real images", "power iteration")

@@ -83,7 +83,7 @@ class FastStep:
 
     Args:
         iteration: the trainer's iteration.
-        second_derivatives: whether the loss's penalty differentiates a gradient, which cannot be captured: the
+        second_derivatives: whether a penalty needs second derivatives. A graph cannot capture them, so the
             discriminator updates then run eagerly after the graph.
         captured: False runs the same operations eagerly, on any device, for tests.
 

@@ -89,7 +89,7 @@ class Iteration:
         `Processes.averaging`; each is called in its own update.
     batches: real images (B, 3, H, W) uint8 and labels (B,), by batch number.
     arithmetic: precision and normalization of the discriminator; the generator has the same precision.
-    processes: all processes that train this state; each has its share of a batch.
+    processes: all processes that train this state; each process has its share of a batch.
     """
 
     state: TrainState

@@ -354,7 +354,7 @@ def _peak_memory(make: Callable[[], Choice], device: str, threads: int) -> int:
 def _resident() -> int:
     """Peak resident memory of this process in bytes.
 
-    Child processes on Linux inherit getrusage's value, so /proc is read if it exists.
+    Reads /proc if it exists, because on Linux getrusage's maximum includes that of the parent process.
     """
     status = Path("/proc/self/status")
     if status.exists():

@@ -159,7 +159,7 @@ def neural_divergence(
 
     Args:
         generated: a sampler (count, seed) -> (uint8 images, labels or None), or a pool, uint8 (N, 3, H, W). Critics can
-            memorize a finite pool, but not new images from a sampler. A pool is read fastest if it is on the device.
+            memorize a finite pool, but not new images from a sampler. A pool on the device is read fastest.
         test: real images, uint8 (M, 3, H, W).
         preset: name of a preset, or custom settings.
         steps, samples, batch_size, num_critics: None uses the preset's. `samples` is at most the size of a pool.

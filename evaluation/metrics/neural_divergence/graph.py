@@ -14,7 +14,7 @@ WARMUP = 3  # ordinary updates before the capture, in which libraries choose ker
 class Batch(NamedTuple):
     """Inputs of a critic update."""
 
-    images: Tensor  # uint8 (2B, 3, H, W), the real ones first
+    images: Tensor  # uint8 (2B, 3, H, W), real images first
     uniforms: Tensor | None  # float32 of the images' shape in [0, 1), for dequantization
     shares: Tensor | None  # float32 (B, 1, 1, 1) in [0, 1), interpolation weights of the gradient penalty
 
@@ -37,7 +37,7 @@ class PlainUpdate:
 class CapturedUpdate:
     """An update captured as a CUDA graph and replayed; batches of another shape run operation by operation.
 
-    The update after the first WARMUP ones is captured. Its tensors must keep their addresses from then on; batches are
+    After WARMUP updates the next one is captured. Its tensors must keep their addresses from then on; batches are
     copied to the captured addresses. If the capture fails, updates run operation by operation.
     """
 
