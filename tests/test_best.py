@@ -124,7 +124,7 @@ def test_two_protocols_have_no_best(tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"got 'kid', expected one of the values with a direction: fid/x"):
+    with pytest.raises(UserError, match=r"got 'kid', expected one of the values that can be ranked: fid/x"):
         consider(tmp_path, best_of(tmp_path, "kid", 0), 1, 1.0)
 
 

@@ -56,7 +56,7 @@ def _check_best(config: Config, names: list[str]) -> None:
     found = [key for key in choices if best == key or best.startswith(f"{key}/")]
     if not found:
         raise ConfigError(
-            f"train.keep_best: got {best!r}, expected one of {', '.join(choices) or 'a metric with a direction'}"
+            f"train.keep_best: got {best!r}, expected one of {', '.join(choices) or 'a metric that can be ranked'}"
         )
     if several and METRICS[choices[found[0]]].extractor and best == found[0]:
         raise ConfigError(

@@ -116,7 +116,7 @@ class Best:
         if len(keys) != 1:
             raise UserError(
                 f"train.keep_best: got {self.metric!r}, "
-                f"expected one of the values with a direction: {', '.join(directed)}"
+                f"expected one of the values that can be ranked: {', '.join(directed)}"
             )
         return keys[0]
 

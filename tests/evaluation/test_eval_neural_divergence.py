@@ -403,7 +403,7 @@ def test_nothing_outside_is_changed(name: str):
         (noise(8, 0)[:0], noise(8, 1), {}, "got none"),
         (noise(8, 0), noise(8, 1)[0], {}, "test images: got shape"),
         (noise(8, 0), noise(8, 1), {"steps": 0}, "nd steps: got 0"),
-        (noise(8, 0), noise(8, 1), {"pool": 5}, "nd pool: got 5 for images instead of a sampler"),
+        (noise(8, 0), noise(8, 1), {"pool": 5}, "nd pool: got 5 with images instead of a sampler"),
         (fresh(side=16), noise(8, 1), {"pool": 0}, "nd pool: got 0, expected at least 1"),
         (noise(8, 0), noise(8, 1), {"critic_holdout": 1.0}, "nd critic_holdout: got 1.0"),
         (noise(8, 0), noise(8, 1), {"critic_holdout": 0.01}, "nd critic_holdout: got 0.01 of 8 test images"),

@@ -76,8 +76,8 @@ def critic_images(
         check_images(generated, "generated")
         check_same_size(generated, "generated", test, "test")
     if pool is not None and (isinstance(generated, Tensor) or pool < 1):
-        got = f"{pool} for images instead of a sampler" if isinstance(generated, Tensor) else str(pool)
-        raise EvaluationError(f"nd pool: got {got}, expected at least 1, and a sampler that generates them")
+        got = f"{pool} with images instead of a sampler" if isinstance(generated, Tensor) else str(pool)
+        raise EvaluationError(f"nd pool: got {got}, expected at least 1 and a sampler that generates the images")
     real, unseen = _split(test, holdout, seed)
     real = real.to(device)
     if isinstance(generated, Tensor):
