@@ -162,9 +162,9 @@ def drawn_batches(
     """Returns the images of `make_sampler` as batches on the device, generated on demand, and the labels.
 
     Args:
-        part: rows to generate; the returned labels are those of all rows.
+        part: rows to generate; the returned labels are for all rows.
     """
-    whole = -(-count // 16) * 16  # otherwise the last numbers of torch.randn depend on the count
+    whole = -(-count // 16) * 16  # without rounding up to 16, the last numbers of torch.randn depend on the count
     latents = draw(whole, config, random_generator(seed, "samples"))[:count]
     labels = draw_classes(count, num_classes, config.eval.labels, seed)
     batches = generated_batches(

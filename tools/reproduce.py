@@ -77,7 +77,7 @@ def _seeds(plan: Plan, model: Model, groups: Iterable[Metrics], errors: Mapping[
 
 
 def put_into(file: Path, name: str, markdown: str | None) -> None:
-    """Replaces the text between two marks in a page by a table or figure; None only checks that the marks exist.
+    """Replaces the text between two marks in a page by `markdown`; if it is None, only checks that the marks exist.
 
     Raises:
         UserError: the page lacks the marks.

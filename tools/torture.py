@@ -97,7 +97,7 @@ class Torture:
         }
         self.found: Counter[tuple[str, str]] = Counter()
         self.wrong: list[str] = []
-        self._context = get_context("forkserver")  # new processes start with imports done and no other state
+        self._context = get_context("forkserver")  # new processes start with these imports done and without other state
         self._context.set_forkserver_preload(["gan.train"])
 
     @property
@@ -287,8 +287,9 @@ def main(
     config: str, overrides: tuple[str, ...], interruptions: int, minutes: float, seed: int, folder: Path | None
 ) -> None:
     """Interrupt training at random, resume it, and compare the result with an uninterrupted run."""
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it logs every restart
-    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"  # killed processes leak
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # tensorboard logs every restart
+    # Killed processes leave shared resources, about which the resource tracker warns.
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"
     arguments = ["--config", config, "--device", "cpu"]
     arguments += [word for setting in (*SETTINGS, *overrides) for word in ("--set", setting)]
     with tempfile.TemporaryDirectory(prefix="torture-") if folder is None else nullcontext(folder) as place:

@@ -115,7 +115,7 @@ class ImageSet:
         if self.cache is None:
             return extract(images, extractor, batch_size=how.batch_size, device=how.device)
         key, cache = _key(images, extractor, how), self.cache
-        stored = by_the_first(lambda: cache.read(key))  # so that all processes compute, or none
+        stored = by_the_first(lambda: cache.read(key))  # all processes extract features, or none of them
         if stored is not None:
             return Features.of_arrays(stored)
         found = extract(images, extractor, batch_size=how.batch_size, device=how.device)

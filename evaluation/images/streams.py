@@ -31,7 +31,7 @@ def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
             current = _queued(batches, stream)
             user = torch.cuda.current_stream()
             user.wait_event(made)
-            batch.record_stream(user)  # otherwise its memory could be reused while it is read
+            batch.record_stream(user)  # its memory must not be reused while the current stream reads it
         yield batch
 
 

@@ -66,7 +66,7 @@ PRESETS: dict[str, Preset] = {
         batch_size=128,
         steps=100_000,
         samples=1_000_000,
-        num_critics=3,  # not in the paper; one critic has no spread
+        num_critics=3,  # not in the paper; a single critic gives no spread
     ),
     # Gulrajani et al. 2020, with the values of their published code
     "gulrajani2019": Preset(
@@ -83,7 +83,7 @@ PRESETS: dict[str, Preset] = {
         batch_size=256,
         steps=100_000,
         samples=2_560_000,
-        num_critics=3,  # their code trains one
+        num_critics=3,  # their code trains one critic
     ),
 }
 

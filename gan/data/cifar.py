@@ -46,7 +46,7 @@ def _open(name: str, root: Path, *, train: bool, download: bool) -> datasets.CIF
     dataset = _DATASETS[name]
     archive = root / dataset.filename
     try:
-        # With the right archive in place torchvision's "download" only unpacks it.
+        # If the right archive exists, torchvision's "download" only unpacks it.
         unpack = check_integrity(archive, dataset.tgz_md5)
         return dataset(root, train=train, download=download or unpack)
     except Exception as error:  # errors of the network, the archive and the pickles inside are of many types

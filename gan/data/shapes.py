@@ -183,7 +183,7 @@ def _draw_chunk(index: NDArray[np.int64], seed: int, image_size: int, style: Sty
         rows = index % len(SHAPES) == label
         if rows.any():
             distance[rows] = shape(local_x[rows], local_y[rows])
-    coverage = np.clip(0.5 - distance * radius / pixel, 0, 1)[:, None]  # of each pixel by its shape, (N, 1, H, W)
+    coverage = np.clip(0.5 - distance * radius / pixel, 0, 1)[:, None]  # fraction of each pixel, (N, 1, H, W)
 
     # A dark background gets a bright shape and vice versa, at least MIN_CONTRAST apart.
     slope = _between(next(uniform), 0, 0.06)
@@ -197,7 +197,7 @@ def _draw_chunk(index: NDArray[np.int64], seed: int, image_size: int, style: Sty
     ground_colour = _colour(next(uniform), _between(next(uniform), 0.2, 0.7), ground_luma)
     direction = next(uniform) * 2 * math.pi
     along = (np.cos(direction) * x + np.sin(direction) * y) * math.sqrt(0.5)  # in [-1, 1]
-    ground = ground_colour + (slope * along)[:, None]  # the same shift in all channels shifts the luma by as much
+    ground = ground_colour + (slope * along)[:, None]  # an equal shift of all channels shifts the luma equally
     image = ground + coverage * (shape_colour - ground)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 

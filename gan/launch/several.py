@@ -99,7 +99,7 @@ class _Processes:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                start_new_session=True,  # so a terminal's Ctrl-C reaches it only through `send`
+                start_new_session=True,  # a new session, which a terminal's Ctrl-C reaches only through `send`
             )
             self.running.add(process)
         with process:

@@ -51,7 +51,7 @@ def evaluator(
 
     def keep(report: Report) -> None:
         folder = run / "reports" / f"{state.step:08d}"
-        with writing(folder):  # no parents=True: a run folder that was deleted is not created again
+        with writing(folder):  # without parents=True, so that a deleted run folder is not created again
             folder.parent.mkdir(exist_ok=True)
             folder.mkdir(exist_ok=True)
             remove_parts(folder)

@@ -32,7 +32,7 @@ class Penalty(Protocol):
 class PenaltyChoice(NamedTuple):
     """A penalty and the setting that scales it.
 
-    compute: the penalty; None adds nothing.
+    compute: the penalty; None: no penalty.
     coefficient: name of the setting that holds the coefficient.
     second_derivatives: whether the penalty needs second derivatives, which exclude compilation and CUDA graphs.
     """

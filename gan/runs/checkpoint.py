@@ -61,7 +61,7 @@ def save_best(run: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
 
 
 def _write(path: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
-    buffer = io.BytesIO()  # torch.save would hide the cause of a file system's error
+    buffer = io.BytesIO()  # in memory, because torch.save would hide the cause of a file system's error
     torch.save({"format": FORMAT, "config": config, "state": state}, buffer)
     _seal(buffer)
     with writing(path):

@@ -262,12 +262,12 @@ def started(device: torch.device) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    warnings.filterwarnings("ignore", message="Grad strides do not match")  # harmless: only for 1x1 kernels
+    warnings.filterwarnings("ignore", message="Grad strides do not match")  # harmless; occurs only for 1x1 kernels
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store, rank, count = next(iter(dist.rendezvous("env://")))
     dist.init_process_group(backend, store=_fresh(store, rank, count), rank=rank, world_size=count, timeout=PATIENCE)
     yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
-    dist.barrier()  # skipped after an error: the other processes may never reach it
+    dist.barrier()  # skipped after an error, because the other processes may never reach it
     dist.destroy_process_group()
 
 

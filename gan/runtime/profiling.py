@@ -34,7 +34,7 @@ def traced(
     are reported and do not end the run. A CUDA graph has no phases, only kernels. Tracing does not change the results,
     but slows the traced iterations down.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # otherwise it warns of a missing GPU
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # without this, Kineto warns of a missing GPU
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     reported: list[str] = []
@@ -49,7 +49,7 @@ def traced(
         with suppress(OSError):
             folder.mkdir(exist_ok=True)
             path.unlink(missing_ok=True)
-        profiler.export_chrome_trace(str(path))  # reports no error on a full disk
+        profiler.export_chrome_trace(str(path))  # it reports no error if the disk is full
         written = f"trace: {path}; open it at https://ui.perfetto.dev"
         say(written if path.exists() else f"{path}: cannot be written")
 

@@ -43,7 +43,7 @@ def mimicry_iteration(size: Size, settings: TrainSettings, device: str) -> Calla
     )
     real = torch.rand(size.batch, 3, 32, 32, device=device) * 2 - 1
     labels = torch.zeros(size.batch, dtype=torch.int64, device=device)
-    counted = real.new_empty(size.batch * settings.generator_batch_factor, 0)  # only its length is read
+    counted = real.new_empty(size.batch * settings.generator_batch_factor, 0)  # the trainer reads only its length
 
     def iterate() -> None:
         log = MetricLog()

@@ -215,7 +215,7 @@ class _Maker(NamedTuple):
     """Builders of a variant.
 
     make: builds the variant.
-    plain: builds one with the same arithmetic outside a CUDA graph, for counting; None if `make` does.
+    plain: builds the same arithmetic outside a CUDA graph, for counting; None if `make` uses no CUDA graph.
     """
 
     make: Callable[[], Choice]

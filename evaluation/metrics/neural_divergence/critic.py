@@ -229,7 +229,7 @@ class Training:
         return {
             "critic": self.critic.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],  # its settings follow from the preset and the device
+            "optimizer": self.optimizer.state_dict()["state"],  # settings follow from the preset and the device
             "generator": self.generator.get_state(),
             "step": self.step,
             "losses": self.loss_curve(),

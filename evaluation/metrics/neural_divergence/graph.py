@@ -45,7 +45,7 @@ class CapturedUpdate:
         self.update, self.device = update, device
         self.name = "plain updates: too few to capture one"
         self.warmed_up = 0
-        self._stream = torch.cuda.Stream(device)  # also of the warm-up: gradients keep the stream of their first use
+        self._stream = torch.cuda.Stream(device)  # the warm-up needs the same stream, because gradients stay on it
         self._record: Record | None = None
         self._failed = False
 
