@@ -1,4 +1,4 @@
-"""Evaluation of a classifier in eval mode. Checks that logits are valid and independent of the other images."""
+"""Evaluation of a classifier in eval mode. Checks the logits: finite, deterministic, independent of the batch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -213,7 +213,10 @@ def _values(
     arrays: Mapping[str, Tensor | np.ndarray] | None = None,
     over: str = "images",
 ) -> list[Value]:
-    """Builds the values of one sample, "kind/statistic", or "kind" if the statistic is "", with arrays "kind/array"."""
+    """Builds the values of one sample and adds their arrays.
+
+    Values are named "kind/statistic", or "kind" for the statistic "", and arrays "kind/array".
+    """
     named = {f"{kind}/{name}": np.asarray(array) for name, array in (arrays or {}).items()}
     method = f"95 %, percentile bootstrap over {over}, {RESAMPLES:,} resamples, seed {case.settings.seed}"
     return [

@@ -101,7 +101,7 @@ def measure_train(context: Context) -> list[Value]:
 
 
 def _fields(context: Context, count: int) -> dict[str, Any]:
-    """Protocol fields: numbers of images, and fingerprints of the test images and their labels."""
+    """Protocol fields: numbers of images, fingerprints of the test images and of their labels."""
     test = context.image_set("test")
     labels = fingerprint(context.labels("test", len(test)))
     return {

@@ -55,7 +55,7 @@ def _singles(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _couples(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    even = len(rows) // 2 * 2  # an odd number leaves one image out of each round
+    even = len(rows) // 2 * 2  # of an odd number of images, each permutation leaves one out
     return torch.cat([_shuffled(rows, generator)[:even].view(-1, 2) for _ in range(0, count, even // 2)])[:count]
 
 

@@ -104,8 +104,8 @@ class Evaluation:
         """Prepares an evaluation of a generator's images.
 
         Raises:
-            EvaluationError: see `RealImages.prepare`; or the settings lack the balanced classes or the positive number
-                of images that a metric needs.
+            EvaluationError: see `RealImages.prepare`; a metric needs a positive number of images, but the setting is 0;
+                a metric per class needs a conditional generator and eval.labels=balanced.
         """
         for name in metrics:
             self._check_labels(name)

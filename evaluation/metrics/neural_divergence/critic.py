@@ -38,7 +38,7 @@ class Critic(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes the logits (N,) of images (N, 3, H, W)."""
-        hidden = images.contiguous(memory_format=torch.channels_last)  # 1.6 times as fast on a CPU
+        hidden = images.contiguous(memory_format=torch.channels_last)  # channels last is 1.6 times as fast on a CPU
         for convolution in self.convolutions:
             hidden = functional.silu(convolution(functional.pad(hidden, same_padding(hidden))))
         return self.linear(hidden.flatten(1)).squeeze(1)
