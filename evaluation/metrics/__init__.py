@@ -58,7 +58,7 @@ METRICS: dict[str, Metric] = {
         directed=tuple(f"intra_{name}" for name in intra_prdc.NAMES),
     ),
     "gan_test": Metric(gan_test.measure, _CLASSIFIED, "logits", labels=("generated", "test"), check=gan_test.check),
-    "gan_train": Metric(gan_test.measure_train, _CLASSIFIED, labels=("generated", "test")),
+    "gan_train": Metric(gan_test.measure_train, _CLASSIFIED, labels=("generated", "test"), check=gan_test.check_train),
     "nd": Metric(divergence.measure, {"generated": "", "test": ""}, directed=divergence.DIRECTED),
     "elhist": Metric(
         lipschitz.measure,

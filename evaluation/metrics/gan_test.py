@@ -8,44 +8,66 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evaluation.context import Context
+from evaluation.context import PROTOCOL_VERSION, Context
 from evaluation.errors import EvaluationError
-from evaluation.extractors.classifier import accuracy, train_classifier
+from evaluation.extractors.classifier import ARCHITECTURE, accuracy, train_classifier
 from evaluation.images.reader import fingerprint
 from evaluation.reporting.value import Value
 from evaluation.statistics.intervals import wilson_interval
 
 KNOWN = 0.1  # minimum accuracy on real images of a suitable classifier, on a scale from 0 (guessing) to 1 (perfect)
 CLASSIFIER_STEPS = 600  # updates of GAN-train's classifier, the same number as for extractor classifier
+INTERVAL = "binomial over images (Wilson)"
+ADVICE = "choose extractor classifier, which is trained on the data"
 
 
 def class_accuracy(logits: Tensor, labels: Tensor) -> float:
     """Accuracy of logits (N, K) for labels (N,): fraction of rows whose largest entry is that of the label.
 
     Raises:
-        EvaluationError: other shapes, no rows, or logits that are not finite.
+        EvaluationError: other shapes, no rows, labels outside [0, K), or logits that are not finite.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(logits):
         raise EvaluationError(
             f"class_accuracy: got logits {tuple(logits.shape)}, labels {tuple(labels.shape)}, expected (N, K), (N,)"
+        )
+    if not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
+        raise EvaluationError(
+            f"class_accuracy: got labels {int(labels.min())} to {int(labels.max())}, expected 0 to {logits.shape[1] - 1}"
         )
     if not bool(logits.isfinite().all()):
         raise EvaluationError("class_accuracy: got logits with NaN or infinite entries, expected finite ones")
     return int((logits.argmax(1) == labels.to(logits.device)).sum()) / len(logits)
 
 
-def check(context: Context) -> None:
-    """Raises EvaluationError if the number of classes of the extractor differs from that of the data."""
-    if not context.has("test") or context.test_labels is None:
+def check_classes(context: Context, name: str) -> None:
+    """Raises EvaluationError if generated images have classes that the test images do not have."""
+    if not (context.has("generated") and context.image_set("generated").has_labels):
         return
-    classes = int(context.test_labels.max()) + 1
+    most, classes = context.image_set("generated").num_classes, context.image_set("test").num_classes
+    if most > classes:
+        raise EvaluationError(
+            f"metric {name}: got a generated image of class {most - 1}, expected 0 to {classes - 1}, "
+            "the classes of the test images"
+        )
+
+
+def check(context: Context) -> None:
+    """Raises EvaluationError if the number of classes of an extractor differs from that of the data."""
+    test = context.image_set("test")
     for extractor in context.extractors:
-        logits = extractor(context.image_set("test").images[:1].to(context.device))[1]
-        if logits is not None and logits.shape[1] != classes:
+        logits = extractor(test.images[:1].to(context.device))[1]
+        if logits is not None and logits.shape[1] != test.num_classes:
             raise EvaluationError(
-                f"metric gan_test: extractor {extractor.name} has {logits.shape[1]} classes, expected {classes} as in "
-                "the data; choose extractor classifier, which is trained on the data"
+                f"metric gan_test: extractor {extractor.name} has {logits.shape[1]} classes, "
+                f"expected the {test.num_classes} of the test images; {ADVICE}"
             )
+    check_classes(context, "gan_test")
+
+
+def check_train(context: Context) -> None:
+    """Raises EvaluationError if generated images have classes that the test images do not have."""
+    check_classes(context, "gan_train")
 
 
 def measure(context: Context) -> list[Value]:
@@ -59,54 +81,55 @@ def measure(context: Context) -> list[Value]:
     """
     count, num_test = context.required("num_is"), len(context.image_set("test"))
     labels, test_labels = context.labels("generated", count), context.labels("test", num_test)
-    test_logits = context.logits("test", num_test)
-    real = class_accuracy(test_logits, test_labels)
-    guessing = 1 / test_logits.shape[1]
+    real = class_accuracy(context.logits("test", num_test), test_labels)
+    guessing = 1 / context.image_set("test").num_classes
     if real - guessing < KNOWN * (1 - guessing):
         raise EvaluationError(
-            f"metric gan_test: extractor {context.current.name} classifies {real:.0%} of the real test images "
-            "correctly, expected a classifier of these classes; choose extractor classifier, trained on the data"
+            f"metric gan_test: extractor {context.current.name} classifies {real:.0%} of the test images correctly, "
+            f"which is little better than guessing; {ADVICE}"
         )
     generated = class_accuracy(context.logits("generated", count), labels)
-    fields = _fields(context, count)
-    record = {"test": context.test_name, "interval": "Wilson, 95 %"}
-    return [
-        context.value(
-            "gan_test", generated, count, "higher", fields, record=record, interval=wilson_interval(generated, count)
-        ),
-        context.value(
-            "gan_test_real", real, num_test, "", fields, record=record, interval=wilson_interval(real, num_test)
-        ),
-    ]
+    record = {"interval": INTERVAL}
+    found = context.value(
+        "gan_test",
+        generated,
+        count,
+        "higher",
+        {"num_generated": count},
+        record=record,
+        interval=wilson_interval(generated, count),
+    )
+    # A property of the extractor and the data, so its hash holds nothing of the generator.
+    fields = {"protocol_version": PROTOCOL_VERSION, **_test_fields(context), **context.extractor_fields()}
+    record = {"test": context.test_name, **record}
+    interval = wilson_interval(real, num_test)
+    return [found, Value(context.key("gan_test_real"), real, None, num_test, "", fields, record, {}, interval)]
 
 
 def measure_train(context: Context) -> list[Value]:
     """Trains a classifier on `num_is` generated images and measures gan_train, its accuracy on the real test images."""
     count, test = context.required("num_is"), context.image_set("test")
-    images, labels = context.image_set("generated").images[:count], context.labels("generated", count)
+    images, labels = context.image_set("generated").first(count), context.labels("generated", count)
     seed = context.settings.seed
     with torch.inference_mode(False), torch.enable_grad():
         network = train_classifier(images, labels, seed=seed, steps=CLASSIFIER_STEPS, device=context.device)
     network = network.to(context.device).requires_grad_(False)
     found = accuracy(network, test.images, context.labels("test", len(test)), context.device)
     fields = {
-        **_fields(context, count),
+        "num_generated": count,
+        "classifier": ARCHITECTURE,
         "classifier_steps": CLASSIFIER_STEPS,
         "seed": seed,
+        **_test_fields(context),
         **context.generation_fields(),
     }
-    record = {"test": context.test_name, "interval": "Wilson, 95 %"}
+    record = {"test": context.test_name, "interval": INTERVAL}
     interval = wilson_interval(found, len(test))
     return [Value("gan_train", found, None, len(test), "higher", fields, record, {}, interval)]
 
 
-def _fields(context: Context, count: int) -> dict[str, Any]:
-    """Protocol fields: numbers of images, fingerprints of the test images and of their labels."""
+def _test_fields(context: Context) -> dict[str, Any]:
+    """Protocol fields of the test images."""
     test = context.image_set("test")
     labels = fingerprint(context.labels("test", len(test)))
-    return {
-        "num_generated": count,
-        "num_test": len(test),
-        "test_fingerprint": test.fingerprint,
-        "test_labels": labels,
-    }
+    return {"num_test": len(test), "test_fingerprint": test.fingerprint, "test_labels": labels}
