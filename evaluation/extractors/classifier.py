@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors.interface import NetworkExtractor, Sources, weights_sha256
+from evaluation.extractors.interface import NetworkExtractor, Sources
 from evaluation.images.cache import default_folder
 from evaluation.images.reader import check_images, check_labels, fingerprint
 from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.progress import progress
+from evaluation.runtime.weights_file import weights_sha256
 
 ARCHITECTURE = "conv4-v1"  # increment the version when the network or its training changes
 BATCH_SIZE = 128

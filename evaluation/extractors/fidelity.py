@@ -16,9 +16,10 @@ from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS, Fe
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors.interface import NetworkExtractor, Sources, find_file, weights_sha256
+from evaluation.extractors.interface import NetworkExtractor, Sources, find_file
 from evaluation.runtime.files import first_line
 from evaluation.runtime.isolation import isolated
+from evaluation.runtime.weights_file import weights_sha256
 
 CLIP = "clip-vit-l-14-336px"  # used by CMMD
 DINOV2 = "dinov2-vit-l-14"  # used by FD-DINOv2

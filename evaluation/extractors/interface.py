@@ -1,6 +1,5 @@
 """Interface of feature extractors, and the files and images they are built from."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,12 +92,3 @@ def find_file(given: Path | None, variable: str, default: Path, *, name: str, ad
     if not path.is_file():
         raise EvaluationError(f"{name}{f' (${variable})' if named else ''}: no file {path}; {advice}")
     return path
-
-
-def weights_sha256(state: dict[str, Tensor]) -> str:
-    """Returns the SHA-256 of names and values of a network's tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()

@@ -4,26 +4,23 @@ The network is that of He et al. 2016, section 4.2, with projection shortcuts wh
 norms are folded into the convolutions before them.
 """
 
-import hashlib
-import json
 import math
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors.interface import Sources, find_file, weights_sha256
-from evaluation.runtime.files import replacing
+from evaluation.extractors.interface import Sources, find_file
+from evaluation.runtime.weights_file import read_weights_file, short, weights_sha256, write_weights_file
 
 VARIABLE = "CLASSIFIER_WEIGHTS"
 BUNDLED = Path(__file__).with_name("resnet20-cifar10-jpeg.safetensors")
+KIND = "resnet"
 FORMAT = 2  # format 1 was a PyTorch file
 VERSION = "v1"  # increment when the same weights give other features
 MAX_DEPTH = 1202  # the deepest ResNet of He et al. 2016
@@ -64,7 +61,7 @@ class Weights:
         ):
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
-                raise EvaluationError(f"{name}: got {_short(value)}, expected a whole number from {least} to {most}")
+                raise EvaluationError(f"{name}: got {short(value)}, expected a whole number from {least} to {most}")
         if self.depth % 6 != 2:
             raise EvaluationError(f"depth: got {self.depth}, expected 6 n + 2, such as 20, 56 or 110")
         _check_state(self.state, shapes(self.depth, self.channels, self.num_classes))
@@ -106,22 +103,17 @@ def _check_state(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]])
 def _check_record(record: dict[str, str | int | float]) -> None:
     """Raises EvaluationError for records that reports cannot hold, and for the entry "name", which reports set."""
     if not isinstance(record, dict) or len(record) > MAX_RECORDS:
-        raise EvaluationError(f"record: got {_short(record)}, expected at most {MAX_RECORDS} names with values")
+        raise EvaluationError(f"record: got {short(record)}, expected at most {MAX_RECORDS} names with values")
     for name, value in record.items():
         if not _is_line(name) or name == "name":
-            raise EvaluationError(f'record: got {_short(name)} for a name, expected one line other than "name"')
+            raise EvaluationError(f'record: got {short(name)} for a name, expected one line other than "name"')
         whole = type(value) is int and abs(value) < 2**63
         if not (_is_line(value) or whole or (type(value) is float and math.isfinite(value))):
-            raise EvaluationError(f"record: {name}: got {_short(value)}, expected a number or one line of text")
+            raise EvaluationError(f"record: {name}: got {short(value)}, expected a number or one line of text")
 
 
 def _is_line(value: object) -> bool:
     return isinstance(value, str) and value.isprintable() and len(value) <= MAX_LENGTH
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) < 100 else f"{text[:100]}..."
 
 
 class ResNetExtractor:
@@ -209,24 +201,11 @@ def load_weights(path: Path) -> Weights:
 
 
 def _read(path: Path) -> Weights:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["resnet"])
-            state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        checksum, version = header.pop("sha256"), header.pop("format")
-    except OSError as error:
-        raise EvaluationError(f"it cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise EvaluationError("it is damaged, or not a safetensors file of that tool") from error
-    if version != FORMAT:
-        raise EvaluationError(f"format: got {_short(version)}, expected {FORMAT}, the one that this version reads")
+    header, state = read_weights_file(path, KIND, FORMAT)
     names = Weights.__dataclass_fields__.keys() - {"state"}
     if header.keys() != names:
         raise EvaluationError(f"got wrong entries, expected {', '.join(sorted(names))}")
-    weights = Weights(**header, state=state)
-    if checksum != _checksum(header, state):
-        raise EvaluationError("its checksum is wrong: it is damaged")
-    return weights
+    return Weights(**header, state=state)
 
 
 def _read_format_1(path: Path) -> Weights:
@@ -253,13 +232,4 @@ def write_weights(path: Path, weights: Weights) -> None:
         OSError: the file cannot be written.
     """
     header = {name: getattr(weights, name) for name in Weights.__dataclass_fields__ if name != "state"}
-    state = {name: tensor.detach().clone() for name, tensor in weights.state.items()}
-    # A single metadata entry, because safetensors writes several entries in random order.
-    content = json.dumps({"format": FORMAT, **header, "sha256": _checksum(header, state)})
-    with replacing(path) as partial:
-        partial.write_bytes(safetensors.torch.save(state, {"resnet": content}))
-
-
-def _checksum(header: dict[str, Any], state: dict[str, Tensor]) -> str:
-    """Returns the SHA-256 of header and tensors, because safetensors has no checksum."""
-    return hashlib.sha256((json.dumps(header, sort_keys=True) + weights_sha256(state)).encode()).hexdigest()
+    write_weights_file(path, KIND, FORMAT, header, weights.state)

@@ -32,9 +32,8 @@ def class_accuracy(logits: Tensor, labels: Tensor) -> float:
             f"class_accuracy: got logits {tuple(logits.shape)}, labels {tuple(labels.shape)}, expected (N, K), (N,)"
         )
     if not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
-        raise EvaluationError(
-            f"class_accuracy: got labels {int(labels.min())} to {int(labels.max())}, expected 0 to {logits.shape[1] - 1}"
-        )
+        got, most = f"{int(labels.min())} to {int(labels.max())}", logits.shape[1] - 1
+        raise EvaluationError(f"class_accuracy: got labels {got}, expected 0 to {most}")
     if not bool(logits.isfinite().all()):
         raise EvaluationError("class_accuracy: got logits with NaN or infinite entries, expected finite ones")
     return int((logits.argmax(1) == labels.to(logits.device)).sum()) / len(logits)

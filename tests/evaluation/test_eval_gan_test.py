@@ -149,7 +149,7 @@ def test_inception_is_refused(inception_file):
 
 
 def test_an_extractor_without_classes_is_refused(pixels):
-    with pytest.raises(EvaluationError, match="gives no class probabilities"):
+    with pytest.raises(EvaluationError, match="returns no class probabilities"):
         measured(context([0, 1], [0, 1], extractor=pixels))
 
 

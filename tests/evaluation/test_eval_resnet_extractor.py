@@ -20,6 +20,7 @@ from evaluation import EvaluationError, Sources, build_extractor
 from evaluation.extractors import resnet
 from evaluation.extractors.resnet import ResNetExtractor, Weights, load_weights, shapes, write_weights
 from evaluation.images.features import extract
+from evaluation.runtime.weights_file import checksum_of
 from gan.build_classifier import build_classifier_state, load_labelled_images
 from gan.config.classifier import ClassifierConfig
 from gan.data import ImageData
@@ -240,7 +241,7 @@ def _write_damaged(file: Path, other: Path, damage: Callable[[dict[str, Any]], o
     damage(content)
     state = content.pop("state")
     header = {name: value for name, value in content.items() if name not in ("format", "sha256")}
-    content["sha256"] = resnet._checksum(header, state)
+    content["sha256"] = checksum_of(header, state)
     other.write_bytes(save(state, {"resnet": json.dumps(content)}))
 
 
@@ -332,7 +333,7 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(file: Path, monkeypatc
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("evaluation.extractors.resnet.safe_open", refuse)
+    monkeypatch.setattr("evaluation.runtime.weights_file.safe_open", refuse)
     with pytest.raises(EvaluationError, match=r"weights\.st .*\(it cannot be read: Permission denied\)"):
         load_weights(file)
 
