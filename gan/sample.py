@@ -1,16 +1,24 @@
 """gan-sample: writes generated images and image grids of a checkpoint."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gan.command import Command
 from gan.command.options import BEST, CHECKPOINT, DEVICE, FOLDER, check_source, with_options
+from gan.errors import ConfigError
 
-NUM_IMAGES, NUM_PATHS = 64, 8
+if TYPE_CHECKING:
+    import torch
+
+    from gan.runs.samples import Source
+
+NUM_IMAGES, NUM_DEMO, NUM_PATHS = 64, 80, 8
 EXAMPLES = """
 Examples:
 
+  gan-sample --demo                              before any training: demo.png, by the generator of the package
   gan-sample                                     64 images and a grid from the newest run under ./runs
   gan-sample --run runs/mine --num 1000 --out samples     for gan-eval --generated samples
   gan-sample --run runs/cond --class cat --class 7 --num 16
@@ -22,6 +30,7 @@ Examples:
 
 @click.command(cls=Command, epilog=EXAMPLES)
 @with_options(*CHECKPOINT, BEST)
+@click.option("--demo", is_flag=True, help="The generator that comes with the package; also prints its scores.")
 @click.option(
     "--num",
     type=click.IntRange(1),
@@ -62,6 +71,7 @@ def main(
     checkpoint: Path | None,
     run: Path | None,
     best: bool,
+    demo: bool,
     num: int | None,
     classes: tuple[str, ...],
     out: Path | None,
@@ -78,24 +88,41 @@ def main(
 
     Images of a conditional model are sorted into one folder per class. With --interpolate only the grid is written.
     """
-    check_source(checkpoint, run, best)
-    from gan.runs.checkpoint import read_checkpoint
-    from gan.runs.choice import choose_checkpoint
+    check_source(checkpoint, run, best, demo)
+    from gan.measuring.generator_file import DEMO
+    from gan.runs.choice import fresh_folder
     from gan.runs.samples import Samples, write_samples
     from gan.runtime.device import prepared_device
 
-    read = read_checkpoint(choose_checkpoint(checkpoint, run, best))
     wanted = Samples(
-        num=num or (NUM_PATHS if interpolate else NUM_IMAGES),
+        num=num or (NUM_PATHS if interpolate else NUM_DEMO if demo else NUM_IMAGES),
         classes=classes,
         seed=seed,
-        ema=not raw,
         truncation=truncation,
         standing=standing,
         interpolate=interpolate,
     )
     with prepared_device(device, deterministic) as place:
-        write_samples(read, wanted, place, out=out, grid_only=grid_only, say=click.echo)
+        source = _source(DEMO if demo else checkpoint, run, best, raw, place)
+        if demo and out is None:
+            out, grid_only = fresh_folder(Path("demo")), True
+        write_samples(source, wanted, place, out=out, grid_only=grid_only, say=click.echo)
+
+
+def _source(checkpoint: Path | None, run: Path | None, best: bool, raw: bool, device: "torch.device") -> "Source":
+    """The generator of a checkpoint, or of a file of tools/export_generator.py, whose scores are printed."""
+    from gan.measuring.generator_file import SUFFIX, read_generator
+    from gan.runs.checkpoint import read_checkpoint
+    from gan.runs.choice import choose_checkpoint
+    from gan.runs.samples import checkpoint_source
+
+    if checkpoint is None or checkpoint.suffix != SUFFIX:
+        return checkpoint_source(read_checkpoint(choose_checkpoint(checkpoint, run, best)), device, ema=not raw)
+    if raw:
+        raise ConfigError(f"--raw: {checkpoint} holds one generator, averaged if the run kept an average")
+    found = read_generator(checkpoint, device)
+    click.echo(found.text())
+    return found.source
 
 
 if __name__ == "__main__":

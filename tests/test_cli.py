@@ -417,6 +417,8 @@ def test_a_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
         "from evaluation import Report, Sources, build_extractor\n"
         "build_extractor('resnet', Sources())\n"
+        "from gan.measuring.generator_file import DEMO, read_generator\n"
+        "assert read_generator(DEMO).scores.values\n"
         "Report.of([], arrays={}, title='t', subject={}, machine={}).save('report')"
     )
     subprocess.run([sys.executable, "-I", "-c", code, str(site)], cwd=empty, check=True)

@@ -146,8 +146,10 @@ class EvaluationOptions:
     inception_weights: Path | None = None
 
 
-def check_source(checkpoint: Path | None, run: Path | None, best: bool) -> None:
-    """Raises ConfigError if the options name two checkpoints."""
+def check_source(checkpoint: Path | None, run: Path | None, best: bool, demo: bool = False) -> None:
+    """Raises ConfigError if the options name two checkpoints, or the demo and one."""
+    if demo and (checkpoint is not None or run is not None or best):
+        raise ConfigError("--demo: does not go with --checkpoint, --run or --best")
     if checkpoint is not None and run is not None:
         raise ConfigError("--checkpoint and --run: give only one of them")
     if checkpoint is not None and best:

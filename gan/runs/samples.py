@@ -1,4 +1,4 @@
-"""Writes generated images of a checkpoint into a folder."""
+"""Writes generated images into a folder."""
 
 import math
 from collections.abc import Callable
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan.build import checkpoint_config, load_state
+from gan.config import Config
 from gan.config.loading import override_config
 from gan.errors import ConfigError
 from gan.noise import balanced_labels, random_generator
@@ -17,7 +18,6 @@ from gan.pixels import image_grid, save_png
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.choice import fresh_folder, picture_of
 from gan.sampling import chosen_generator, draw, generate, slerp, standing_statistics
-from gan.training.state import TrainState
 
 MOST = 32
 """Maximum number of rows and columns of a grid."""
@@ -30,7 +30,6 @@ class Samples:
     Attributes:
         num: number of images or interpolation paths, for each class if `classes` are given.
         classes: names or numbers; empty: equally many images of all classes.
-        ema: whether to use the averaged generator, if there is one.
         truncation: see eval.truncation.
         standing: whether to recompute batch-norm statistics, see `gan.sampling.standing_statistics`.
         interpolate: images per path from one latent to another; None for single images.
@@ -39,14 +38,45 @@ class Samples:
     num: int
     classes: tuple[str, ...]
     seed: int
-    ema: bool
     truncation: float
     standing: bool
     interpolate: int | None
 
 
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A generator to draw images from.
+
+    Attributes:
+        generator: on the device that images are generated on.
+        config: configuration of its training.
+        num_classes: 0 for an unconditional generator.
+        step: step of its training.
+        folder: default parent of the folder of images.
+    """
+
+    generator: nn.Module
+    config: Config
+    num_classes: int
+    class_names: tuple[str, ...]
+    step: int
+    folder: Path
+
+
+def checkpoint_source(checkpoint: Checkpoint, device: torch.device, *, ema: bool) -> Source:
+    """The averaged generator of a checkpoint if wanted and kept, else the raw one.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit its configuration.
+    """
+    config = checkpoint_config(checkpoint)
+    state = load_state(checkpoint, config, device)
+    folder = checkpoint.path.parent.parent / "samples"
+    return Source(chosen_generator(state, ema), config, state.num_classes, state.class_names, state.step, folder)
+
+
 def write_samples(
-    checkpoint: Checkpoint,
+    source: Source,
     wanted: Samples,
     device: torch.device,
     *,
@@ -57,19 +87,18 @@ def write_samples(
     """Writes images into a folder and their grid beside it; only the grid for paths or with `grid_only`.
 
     Args:
-        out: a new or empty folder; by default samples/generated-<step> in the run.
+        out: a new or empty folder; by default generated-<step> in the source's folder.
         say: prints a line.
 
     Raises:
         ConfigError: the folder is not empty, or a class is unknown.
     """
     settings = [f"eval.truncation={wanted.truncation}", f"eval.bn_mode={'standing' if wanted.standing else 'eval'}"]
-    config = override_config(checkpoint_config(checkpoint), settings, "gan-sample")
-    state = load_state(checkpoint, config, device)
-    labels = _choose_labels(state, wanted.classes, wanted.num)
+    config, generator = override_config(source.config, settings, "gan-sample"), source.generator
+    labels = _choose_labels(source, wanted.classes, wanted.num)
     count = wanted.num if labels is None else len(labels)
-    name = f"{'paths' if wanted.interpolate else 'generated'}-{state.step:08d}"
-    folder = out or fresh_folder(checkpoint.path.parent.parent / "samples" / name)
+    name = f"{'paths' if wanted.interpolate else 'generated'}-{source.step:08d}"
+    folder = out or fresh_folder(source.folder / name)
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"--out {folder}: the folder is not empty: choose a new or an empty one")
     latents = draw(count, config, random_generator(wanted.seed, "samples"))
@@ -77,17 +106,16 @@ def write_samples(
         ends = draw(count, config, random_generator(wanted.seed, "ends of paths"))
         latents = slerp(latents, ends, wanted.interpolate).flatten(0, 1)  # (count * interpolate, z_dim)
         labels = None if labels is None else labels.repeat_interleave(wanted.interpolate)
-    generator = chosen_generator(state, wanted.ema)
     size, quantizer = config.eval.batch_size, config.eval.quantizer
-    with standing_statistics(generator, config, state.num_classes, device) if wanted.standing else nullcontext():
+    with standing_statistics(generator, config, source.num_classes, device) if wanted.standing else nullcontext():
         images = generate(generator, latents, labels, batch_size=size, device=device, quantizer=quantizer)
     picture = picture_of(folder)
     picture.parent.mkdir(parents=True, exist_ok=True)
     save_png(image_grid(images, wanted.interpolate) if wanted.interpolate else _grid(images, labels), picture)
     if not (grid_only or wanted.interpolate):
         folder.mkdir(exist_ok=True)
-        _write_images(folder, images, labels, state.class_names)
-        say(f"{count} images of step {state.step} in {folder}")
+        _write_images(folder, images, labels, source.class_names)
+        say(f"{count} images of step {source.step} in {folder}")
     say(f"grid: {picture}")
 
 
@@ -100,20 +128,20 @@ def _grid(images: Tensor, labels: Tensor | None) -> Tensor:
     return image_grid(torch.cat(rows), columns)
 
 
-def _choose_labels(state: TrainState, classes: tuple[str, ...], num: int) -> Tensor | None:
+def _choose_labels(source: Source, classes: tuple[str, ...], num: int) -> Tensor | None:
     if not classes:
-        return balanced_labels(num, state.num_classes).sort().values if state.num_classes else None
-    if not state.num_classes:
+        return balanced_labels(num, source.num_classes).sort().values if source.num_classes else None
+    if not source.num_classes:
         raise ConfigError("--class: the model is unconditional and has no classes; leave the option out")
     numbers = []
     for name in classes:
-        if name in state.class_names:
-            numbers.append(state.class_names.index(name))
-        elif name.isdecimal() and int(name) < state.num_classes:
+        if name in source.class_names:
+            numbers.append(source.class_names.index(name))
+        elif name.isdecimal() and int(name) < source.num_classes:
             numbers.append(int(name))
         else:
-            shown = ", ".join(state.class_names)
-            raise ConfigError(f"--class: got {name!r}, expected 0 to {state.num_classes - 1} or one of {shown}")
+            shown = ", ".join(source.class_names)
+            raise ConfigError(f"--class: got {name!r}, expected 0 to {source.num_classes - 1} or one of {shown}")
     return torch.tensor(numbers).repeat_interleave(num)
 
 
@@ -125,4 +153,4 @@ def _write_images(folder: Path, images: Tensor, labels: Tensor | None, class_nam
         save_png(image, place / f"{index:06d}.png")
 
 
-__all__ = ["Samples", "write_samples"]
+__all__ = ["Samples", "Source", "checkpoint_source", "write_samples"]

@@ -183,15 +183,19 @@ def _check_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> N
     """Raises KeyError or ValueError if an entry of `_origin` is missing or has an invalid type or value."""
     if type(state["step"]) is not int or state["step"] < 0:
         raise ValueError(f"step: got {state['step']!r}, expected the number of completed steps")
-    names = state["class_names"]
-    if not isinstance(names, list) or len(names) not in (0, own.num_classes):
-        raise ValueError(f"class_names: expected a list of {own.num_classes} names")
-    for name in names:
-        if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):  # gan-sample names folders after them
-            raise ValueError(f"class_names: got {name!r}, expected a name without slashes")
+    check_class_names(state["class_names"], own.num_classes)
     if not isinstance(state["data_fingerprint"], str):
         raise ValueError("data_fingerprint: expected a string")
     _check_tensors("state", {"totals": own.totals}, state)
+
+
+def check_class_names(names: Any, num_classes: int) -> None:
+    """Raises ValueError unless these are `num_classes` names, or none, that can be names of folders."""
+    if not isinstance(names, list) or len(names) not in (0, num_classes):
+        raise ValueError(f"class_names: expected a list of {num_classes} names")
+    for name in names:
+        if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):  # gan-sample names folders after them
+            raise ValueError(f"class_names: got {name!r}, expected a name without slashes")
 
 
 def _check_tensors(place: str, expected: Mapping[str, Tensor], given: Any) -> None:

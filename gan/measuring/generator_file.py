@@ -1,0 +1,191 @@
+"""Files with a generator's weights in half precision and its scores, for gan-sample; one comes with the package."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evaluation.errors import EvaluationError
+from evaluation.reporting.document import read_values
+from evaluation.reporting.tables import value_table
+from evaluation.runtime.weights_file import read_weights_file, write_weights_file
+from gan.build import build_generator, check_memory, check_names
+from gan.config import Config, validate
+from gan.errors import CheckpointError, ConfigError, UserError
+from gan.noise import balanced_labels, draw_latents, random_generator
+from gan.runs.checkpoint import Checkpoint
+from gan.runs.samples import Source, checkpoint_source
+from gan.sampling import generate
+from gan.training.state import check_class_names
+
+DEMO = Path(__file__).with_name("demo.safetensors")
+SUFFIX = ".safetensors"
+KIND, FORMAT = "generator", 1
+PATHS = (("data", "root"), *(("eval", f"{name}_weights") for name in ("inception", "clip", "classifier")))
+"""Settings that are places on one machine, which a file for others leaves out."""
+COMPARED = 100  # images
+MOST_GREY_LEVELS = 0.5  # mean difference of those images' pixels by rounding the weights
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Values of a report, without arrays; see `evaluation.Report`."""
+
+    values: dict[str, float]
+    protocol: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+class GeneratorFile(NamedTuple):
+    """What `read_generator` found. about: the training in one line."""
+
+    source: Source
+    scores: Scores
+    about: str
+
+    def text(self) -> str:
+        """The training, the scores as gan-eval prints them, and how the measured images were made."""
+        entries = list(self.scores.protocol["values"].values())
+        generation = entries[0]["fields"].get("generation", {}) if entries else {}
+        made = ", ".join(f"{name} {value}" for name, value in generation.items())
+        return "\n".join([self.about, "", value_table(self.scores), f"measured images: {made}", ""])
+
+
+class Written(NamedTuple):
+    """A file that `write_generator` wrote, and how far images of the rounded weights are off, in grey levels."""
+
+    num_bytes: int
+    mean: float
+    largest: int
+
+
+def write_generator(checkpoint: Checkpoint, report: Path, *, origin: str, out: Path) -> Written:
+    """Writes the averaged generator of a checkpoint, or the raw one if none is kept, with the report's scores.
+
+    Args:
+        report: folder of a report of this checkpoint.
+        origin: where the training images are from and under which terms, one line.
+
+    Raises:
+        ConfigError: a report of another checkpoint, or weights that float16 does not hold.
+        UserError: no report, or a damaged one.
+        OSError: the file cannot be written.
+    """
+    try:
+        values, protocol = read_values(report)
+    except EvaluationError as error:
+        raise UserError(str(error)) from None
+    if protocol["subject"].get("checkpoint_sha256") != hashlib.sha256(checkpoint.path.read_bytes()).hexdigest():
+        raise ConfigError(f"{report}: not of {checkpoint.path}; measure that checkpoint by gan-eval first")
+    source = checkpoint_source(checkpoint, torch.device("cpu"), ema=True)
+    kept = "ema" if source.config.train.ema_decay else "raw"
+    for entry in protocol["values"].values():
+        weights = entry["fields"].get("generation", {}).get("weights", kept)
+        if weights != kept:
+            raise ConfigError(f"{report}: scores of {weights} weights, expected those of {kept} weights")
+    state = {name: halved(tensor) for name, tensor in source.generator.state_dict().items()}
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        raise ConfigError(f"{checkpoint.path}: its generator has weights that float16 does not hold")
+    header = {
+        "config": _plain(source.config),
+        "step": source.step,
+        "class_names": list(source.class_names),
+        "num_classes": source.num_classes,
+        "data_fingerprint": checkpoint.state["data_fingerprint"],
+        "origin": origin,
+        "title": protocol["title"],
+        "values": {key: {"value": value, **protocol["values"][key]} for key, value in values.items()},
+    }
+    rounded = build_generator(source.config, source.num_classes)
+    rounded.load_state_dict(state)
+    mean, largest = _differences(source, rounded)
+    if mean > MOST_GREY_LEVELS:
+        raise ConfigError(
+            f"{checkpoint.path}: in float16 pixels change by {mean:.2g} grey levels on average, "
+            f"expected at most {MOST_GREY_LEVELS}"
+        )
+    write_weights_file(out, KIND, FORMAT, header, state)
+    return Written(out.stat().st_size, mean, largest)
+
+
+def halved(tensor: Tensor) -> Tensor:
+    """A tensor in float16 if it has floats, else as it is."""
+    return tensor.half() if tensor.is_floating_point() else tensor
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """Settings as plain values, without places on this machine."""
+    content = config.model_dump()
+    for section, name in PATHS:
+        del content[section][name]
+    return content
+
+
+def _differences(source: Source, rounded: nn.Module) -> tuple[float, int]:
+    """Mean and largest difference of the pixels of both generators, in grey levels."""
+    latents = draw_latents(COMPARED, source.config.generator.z_dim, random_generator(0, "samples"))
+    labels = balanced_labels(COMPARED, source.num_classes) if source.num_classes else None
+    one, other = (
+        generate(network, latents, labels, batch_size=COMPARED, device="cpu").int()
+        for network in (source.generator, rounded)
+    )
+    return float((one - other).abs().float().mean()), int((one - other).abs().max())
+
+
+def read_generator(path: Path, device: torch.device | str = "cpu") -> GeneratorFile:
+    """Reads a file of `write_generator`; the generator is in eval mode. No code in the file is run.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not such a file.
+    """
+    if not path.is_file():
+        advice = "install the package again, or make the file by tools/export_generator.py"
+        raise CheckpointError(f"{path}: no such file; {advice}")
+    try:
+        header, state = read_weights_file(path, KIND, FORMAT)
+        config = validate(header["config"], str(path))
+        check_names(config)
+        check_class_names(header["class_names"], header["num_classes"])
+        check_memory(config, header["num_classes"])
+        generator = build_generator(config, header["num_classes"])
+        generator.load_state_dict(state)
+        generator.eval().requires_grad_(False)
+        source = Source(
+            generator=generator.to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+            config=config,
+            num_classes=header["num_classes"],
+            class_names=tuple(header["class_names"]),
+            step=header["step"],
+            folder=Path("samples"),
+        )
+        return GeneratorFile(source, _scores(header), _about(config, header))
+    except EvaluationError as error:
+        reason = str(error)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+    raise CheckpointError(
+        f"{path}: not a file of tools/export_generator.py ({reason}); install the package again, or make it again"
+    )
+
+
+def _scores(header: dict[str, Any]) -> Scores:
+    entries = header["values"]
+    protocol = {"title": header["title"], "class_names": header["class_names"], "values": entries}
+    return Scores({key: entry["value"] for key, entry in entries.items()}, protocol, {})
+
+
+def _about(config: Config, header: dict[str, Any]) -> str:
+    wanted, classes = config.discriminator, header["num_classes"]
+    bound = f", c = {wanted.c:g}" if wanted.normalization == "srn" else ""
+    kinds = f", {classes} classes" if classes else ""
+    return (
+        f"{config.name}: {config.data.shown} ({header['origin']}), {config.data.image_size}x{config.data.image_size}"
+        f"{kinds}; {header['step']:,} steps with {wanted.normalization}{bound}"
+    )
+
+
+__all__ = ["DEMO", "GeneratorFile", "Written", "read_generator", "write_generator"]
