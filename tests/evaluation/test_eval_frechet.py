@@ -138,7 +138,7 @@ def test_wrong_features_are_refused(x: torch.Tensor, y: torch.Tensor, message: s
 
 
 def test_moments_of_different_dimension_or_too_few_rows_are_refused():
-    with pytest.raises(EvaluationError, match="dimensions 3 and 4"):
+    with pytest.raises(EvaluationError, match="got 3 and 4 dimensions"):
         frechet_distance(Moments.of(features(9, 3)), Moments.of(features(9, 4)))
     with pytest.raises(EvaluationError, match="at least 2"):
         Moments.of(features(1, 3))
