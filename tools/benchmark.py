@@ -23,8 +23,8 @@ COMMANDS = (measure_train, measure_normalize, measure_evaluate, measure_data, me
 UNCOMPILED = ",".join(name for name in TECHNIQUES if name != "compiled")
 ALL: dict[str, tuple[click.Command, dict[str, Any]]] = {
     "train, full": (measure_train, {"size": "full", "repeats": 3, "memory": False}),
-    "train, quickstart": (measure_train, {"size": "quickstart", "repeats": 7, "techniques": UNCOMPILED}),
-    "normalizations": (measure_train, {"size": "quickstart", "normalizations": "none,sn,srn", "peer": False}),
+    "train, quarter": (measure_train, {"size": "quarter", "repeats": 7, "techniques": UNCOMPILED}),
+    "normalizations": (measure_train, {"size": "quarter", "normalizations": "none,sn,srn", "peer": False}),
     "normalize": (measure_normalize, {}),
     "normalize, contiguous": (measure_normalize, {"layout": "contiguous"}),
     "evaluate": (measure_evaluate, {"nd": True, "images": 32}),

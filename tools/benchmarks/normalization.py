@@ -31,7 +31,7 @@ COMPILED = "_compiled"
 @click.option(
     "--layout", type=click.Choice(list(LAYOUTS)), default="channels_last", help="Memory format of the weights."
 )
-@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Size of the discriminator step.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="quarter", help="Size of the discriminator step.")
 @click.option("--compiled/--not-compiled", default=False, help="Also time compiled variants; takes a minute more.")
 @shared_options(repeats=100, fewest=3)
 def measure_normalize(

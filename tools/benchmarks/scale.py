@@ -19,7 +19,7 @@ FACTORS = (0.5, 1, 2)
 
 
 @click.command("scale")
-@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Size to halve and double.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="quarter", help="Size to halve and double.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32")
 @click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), help="Maximum number of processes.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes one setting of all runs.")

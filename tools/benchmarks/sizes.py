@@ -24,7 +24,7 @@ class Size(NamedTuple):
         return f"batch {self.batch}, generator {self.generator}, discriminator {self.discriminator} channels"
 
 
-SIZES = {"full": Size(64, 256, 128), "quickstart": Size(32, 64, 32), "small": Size(4, 8, 8)}
+SIZES = {"full": Size(64, 256, 128), "quarter": Size(32, 64, 32), "small": Size(4, 8, 8)}
 
 
 def configure(size: Size, overrides: Sequence[str] = ()) -> Config:

@@ -132,7 +132,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str, valid
 
 
 @click.command("train")
-@click.option("--size", type=click.Choice(list(SIZES)), default="quickstart", help="Batch size and widths.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="quarter", help="Batch size and widths.")
 @click.option(
     "--normalization",
     "normalizations",
