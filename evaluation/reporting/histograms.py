@@ -18,7 +18,7 @@ from evaluation.reporting.comparison import difference
 from evaluation.reporting.plots import colour_of, plain, save_figure
 from evaluation.reporting.value import ReportData
 
-BINS = 60
+BINS = 40
 MARKERS = ("o", "X")  # circles and crosses, as in the paper
 STEEPEST = 5  # largest height of the axis, in peaks of the lowest histogram; a narrow one would flatten the others
 
@@ -182,8 +182,7 @@ def runs_figure(runs: Mapping[str, ReportData], kinds: Sequence[str], *, order: 
         _check_protocols(measured, line_of(kind))
         curves = [_curve(label, order.index(label), report, kind, score) for label, report in measured.items()]
         panels.append(Panel(_family(kind), NAMES[kind], curves))
-    score_axis = "" if score is None else "Inception Score" if score == "is" else f"Inception Score ({score})"
-    return panels_figure(panels, score_axis)
+    return panels_figure(panels, "" if score is None else score_name(score))
 
 
 def kinds_figure(report: ReportData, family: str) -> Figure:
@@ -222,6 +221,12 @@ def _score_key(runs: Mapping[str, ReportData]) -> str | None:
     """Returns the key of the Inception Score that most runs have; the official one if several are as frequent."""
     keys = [key for report in runs.values() for key in report.values if key.split("/")[0] == "is"]
     return max(sorted(set(keys)), key=keys.count) if keys else None
+
+
+def score_name(key: str) -> str:
+    """Name of an Inception Score on an axis: with its extractor unless it is Inception, without hash of the weights."""
+    extractor = key.partition("/")[2].rpartition("-")[0]
+    return f"Inception Score ({extractor})" if extractor else "Inception Score"
 
 
 def _check_protocols(runs: Mapping[str, ReportData], key: str) -> None:
