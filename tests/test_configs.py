@@ -50,12 +50,12 @@ def call(command: object, *arguments: object) -> Result:
 
 SHORT = [
     ("smoke", ()),
-    ("cifar10_cond_srn70", ("small_cond",)),
+    ("cifar10_cond_srn70", ("compact",)),
     ("cifar10_sndcgan_sn", ()),
     ("cifar10_wgan_gp", ("jpeg",)),
     ("celeba_sn", ("small64",)),
 ]
-FITTING = {"small64": "celeba_sn", "small_cond": "cifar10_cond_sn"}
+FITTING = {"small64": "celeba_sn"}
 LONG = [
     *((name, ()) for name in available_configs()),
     *((FITTING.get(variant, "cifar10_sn"), (variant,)) for variant in find_variants("gan")),

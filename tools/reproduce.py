@@ -12,30 +12,34 @@ Scales:
     paper: the paper's settings.
     gpu-hour: bf16; GANs for 10,000 iterations, classifiers for a tenth of the epochs. Meant for a table in about an
         hour on a large GPU, not measured yet.
-    cpu: minutes a run; narrow GANs for 600 iterations, shallow classifiers with 2,500 training images for 20 epochs,
-        without crops and flips for random labels.
+    cpu: compact GANs for 20,000 iterations, 20 to 40 minutes a run on one core; shallow classifiers with 2,500 training
+        images for 20 epochs, minutes a run, without crops and flips for random labels. With --set train.steps=5000
+        --set train.lr_decay_start=2500, GANs take minutes, too, and show images.
 
 If the published data are not available, --variant jpeg selects the configurations of a local copy, and --set changes a
-setting of all runs; the tables name the data that were used. Changes that belong to a model of the paper, such as twice
+setting of all runs; the pages name the data that were used. Changes that belong to a model of the paper, such as twice
 the epochs for random labels, are applied after --set.
 
-Runs and reports are identified by their settings, and interrupted runs resume, so nothing is computed twice.
+Runs and reports are identified by their settings, and interrupted runs resume, so nothing is computed twice. Runs made
+by hand are found, too, if their settings are the same: put or link their folders into FOLDER/runs. --trained-only makes
+the pages from what is there.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
 import torch
 from reproducing.jobs import Jobs
-from reproducing.pages.figures import figure_markdown
-from reproducing.pages.tables import table_document, table_markdown
+from reproducing.pages.page import Page, page
+from reproducing.pages.pictures import pictures
+from reproducing.pages.rows import document, rows_of
 from reproducing.paper.classifiers import ARCHITECTURES
-from reproducing.paper.content import BarFigure, Model, PaperTable
-from reproducing.plan import FIGURES, TABLES, Artefact, Metrics, Plan, artefact
-from reproducing.results import Seeds
+from reproducing.plan import FIGURES, TABLES, Artefact, Plan, artefact
 from reproducing.scales import SCALES
 
 from evaluation.errors import EvaluationError
@@ -46,50 +50,39 @@ from gan.runtime.device import choose_device
 from gan.runtime.files import write_atomically
 
 
-def write(each: Artefact, plan: Plan, errors: Mapping[str, str], folder: Path, scale: str) -> str:
-    """Writes one table or figure; returns its Markdown."""
-    seeds = {model: _seeds(plan, model, groups, errors) for model, groups in each.needs}
-    content = each.content
-    title = f"### {each.name.replace('-', ' ').capitalize()}, scale {scale}: {content.title}"
-    if isinstance(content, PaperTable | BarFigure):
-        lines = [(line, seeds[line.model]) for line in content.lines]
-        document = table_document(content.columns, lines)
-        text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
-        write_atomically(folder / f"{each.name}-{scale}.json", (text + "\n").encode())
-    if isinstance(content, PaperTable):
-        body = table_markdown(content, lines)
-    else:
-        panels = {title: {model: seeds[model] for model in models} for title, models in content.panels.items()}
-        body = figure_markdown(content, panels, lambda letter: folder / f"{each.name}{letter}-{scale}.png")
-    markdown = f"{title}\n\n{body}\n"
-    write_atomically(folder / f"{each.name}-{scale}.md", markdown.encode())
-    return markdown
+def stem_of(each: Artefact, scale: str, letter: str = "") -> str:
+    """Stem of the file names of a table or figure, such as "figure-5a-cpu" for panel "a"."""
+    return f"{each.name.lower().replace(' ', '-')}{letter}-{scale}"
 
 
-def _seeds(plan: Plan, model: Model, groups: Iterable[Metrics], errors: Mapping[str, str]) -> Seeds:
-    """Trained and evaluated runs of a model, and the reason why others are missing."""
-    runs, groups = plan.runs_of(model), list(groups)
-    if plan.is_left_out(model):
-        return Seeds(runs[0].config, [], "left out by --architecture")
-    measured = [found for found in (run.measured(groups) for run in runs) if found is not None]
-    reason = next((errors[run.identity] for run in runs if run.identity in errors), "interrupted")
-    return Seeds(runs[0].config, measured, reason)
+def write(each: Artefact, plan: Plan, folder: Path, scale: str) -> Page | None:
+    """Writes the page, values and pictures of one table or figure; returns the page, None if nothing was run."""
+    rows = rows_of(each.content, {model: plan.seeds_of(model, groups) for model, groups in each.needs})
+    if not rows:
+        return None
+    stem = stem_of(each, scale)
+    drawn = pictures(each.content, rows, lambda letter: folder / f"{stem_of(each, scale, letter)}.png")
+    found = page(f"{each.name}, scale {scale}: {each.content.title}", each.content, rows, drawn)
+    values = f"\nAll seeds' values, with their protocols: [{stem}.json]({stem}.json)\n"
+    write_atomically(folder / f"{stem}.md", (found.markdown + values).encode())
+    text = json.dumps(document(rows), indent=1, ensure_ascii=False, default=str)
+    write_atomically(folder / f"{stem}.json", (text + "\n").encode())
+    return found
 
 
-def put_into(file: Path, name: str, markdown: str | None) -> None:
-    """Replaces the text between two marks in a page by `markdown`; if it is None, only checks that the marks exist.
+def put_into(file: Path, each: Artefact, cells: Sequence[str] | None) -> None:
+    """Replaces the row of a table or figure in a page's table of results; None only checks that the row exists.
 
     Raises:
-        UserError: the page lacks the marks.
+        UserError: the page has no such row.
     """
-    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-    text = file.read_text(encoding="utf-8")
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise UserError(f"--into {file}: found no lines {begin.strip()} and {end}; write both into the page")
-    if markdown is not None:
-        write_atomically(file, f"{before}{begin}{markdown}{end}{after}".encode())
+    lines = file.read_text(encoding="utf-8").splitlines()
+    places = [n for n, line in enumerate(lines) if re.match(rf"\| \[?{each.name}\b", line)]
+    if not places:
+        raise UserError(f"--into {file}: found no row that begins with | {each.name} |; write it into the page's table")
+    if cells is not None:
+        lines[places[0]] = f"| {' | '.join(cells)} |"
+        write_atomically(file, ("\n".join(lines) + "\n").encode())
 
 
 def _numbers(kind: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], list[str]]:
@@ -121,6 +114,7 @@ Examples:
   python tools/reproduce.py --table 2 --scale cpu --seeds 0,1            GANs: Inception score and FID
   python tools/reproduce.py --figure 2,3 --scale cpu --seeds 0,1 --architecture resnet    classifiers: bars
   python tools/reproduce.py --table 1,5-7 --scale gpu-hour               classifiers: errors, complexities
+  python tools/reproduce.py --table 2,4 --figure 5 --scale cpu --trained-only    pages of the finished runs
   python tools/reproduce.py --all --scale paper --dry-run                list all runs with their state
 """
 
@@ -142,7 +136,8 @@ Examples:
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting of all runs.")
 @click.option("--folder", type=click.Path(path_type=Path), default="reproduction", help="Folder of all results.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of tables and figures. [default: --folder]")
-@click.option("--into", type=click.Path(path_type=Path, dir_okay=False), help="Page to update between its marks.")
+@click.option("--into", type=click.Path(path_type=Path, dir_okay=False), help="Page whose table of results to update.")
+@click.option("--trained-only", is_flag=True, help="Train nothing; evaluate and show the runs that are trained.")
 @click.option("--at-once", type=click.IntRange(1), help="Parallel runs. [default: one per core, four per GPU]")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--dry-run", is_flag=True, help="Only list all runs and their missing parts.")
@@ -159,6 +154,7 @@ def main(
     folder: Path,
     out: Path | None,
     into: Path | None,
+    trained_only: bool,
     at_once: int | None,
     device: str,
     dry_run: bool,
@@ -172,16 +168,18 @@ def main(
     if not wanted:
         raise ConfigError(f"--table or --figure: name one; tables {', '.join(TABLES)}, figures {', '.join(FIGURES)}")
     artefacts = [artefact(kind, number) for kind, number in wanted]
-    if into is not None:
+    if into:
         for each in artefacts:
-            put_into(into, f"{each.name}-{scale}", None)  # fails now, not after hours of training
+            put_into(into, each, None)  # fails now, not after hours of training
     chosen = SCALES[scale] if variant is None else SCALES[scale]._replace(variant=variant)
-    plan = Plan(artefacts, seeds, chosen, overrides, folder / "runs", architectures)
+    plan = Plan(artefacts, seeds, chosen, overrides, folder / "runs", architectures, trained_only)
     if dry_run:
         click.echo(plan.describe())
         return
     errors = execute(plan, device, at_once)
-    show(plan, artefacts, errors, out or folder, scale, into)
+    show(plan, artefacts, out or folder, scale, into)
+    for error, count in Counter(errors.values()).items():
+        click.echo(f"{count} run{'s' if count > 1 else ''} not trained or measured: {error}", err=True)
     if errors:
         raise SystemExit(1)
 
@@ -205,20 +203,19 @@ def execute(plan: Plan, device: str, at_once: int | None) -> Mapping[str, str]:
     return jobs.errors
 
 
-def show(
-    plan: Plan, artefacts: Iterable[Artefact], errors: Mapping[str, str], folder: Path, scale: str, page: Path | None
-) -> None:
-    """Writes and prints tables and figures, and inserts them into a page; file paths are then relative to the page."""
+def show(plan: Plan, artefacts: Iterable[Artefact], folder: Path, scale: str, index: Path | None) -> None:
+    """Writes tables and figures, prints their summaries, and updates their rows in a page."""
     folder.mkdir(parents=True, exist_ok=True)
     for each in artefacts:
         try:
-            markdown = write(each, plan, errors, folder, scale)
+            made = write(each, plan, folder, scale)
         except EvaluationError as error:
             raise UserError(str(error)) from None
-        click.echo(markdown)
-        if page is not None:
-            pictures = Path(os.path.relpath(folder, page.parent)).as_posix()
-            put_into(page, f"{each.name}-{scale}", markdown.replace("](", f"]({pictures}/"))
+        file = folder / f"{stem_of(each, scale)}.md"
+        click.echo(f"{file}: {made.summary}" if made else f"{each.name}: nothing was run")
+        if made and index:
+            link = f"[{each.name}]({Path(os.path.relpath(file, index.parent)).as_posix()})"
+            put_into(index, each, (link, each.content.title, made.summary))
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ _CHANGES: dict[str, list[str]] = {
     "cifar10_jpeg": ["jpeg"],
     "cifar10_jpeg_cond": ["jpeg"],
     "cifar10_small": ["jpeg", "small"],
-    "cifar10_small_cond": ["jpeg", "small_cond"],
+    "cifar10_small_cond": ["jpeg", "small", "eval.num_intra=500"],
     "cifar100": [],
     "cifar100_cond": [],
     "cifar100_small": ["small"],
-    "cifar100_small_cond": ["small_cond", "eval.num_intra=200"],
+    "cifar100_small_cond": ["small", "eval.num_intra=200"],
     "celeba": [],
     "celeba_small": ["small64"],
 }

@@ -20,8 +20,8 @@ from gan.config.files import find_configs, find_variants
 from gan.measuring.checks import user_errors
 from gan.models.classifiers import CLASSIFIERS
 from gan.runs.logger import JSONL
+from reproducing.described import describe_data, describe_devices, joined
 from reproducing.measured import NOTHING, MeasuredRun, Values
-from reproducing.pages.conditions import describe_data, describe_devices, describe_time, joined
 from reproducing.results import Ours, Spread, half_interval
 from reproducing.scales import Scale
 
@@ -50,8 +50,7 @@ class ClassifierModel:
     training_module: ClassVar[str] = "gan.train_classifier"
     evaluation_module: ClassVar[str] = "gan.evaluate_classifier"
     note: ClassVar[str] = (
-        "In our rows ± is the 75 % confidence interval of the mean over seeds by Student's t; one seed has none. Two "
-        "means are within the spread where their intervals overlap."
+        "In our columns ± is the 75 % confidence interval of the mean over seeds by Student's t; one seed has none."
     )
 
     def reach(self, spread: Spread) -> float:
@@ -147,9 +146,7 @@ class ClassifierModel:
             "epochs": _epochs(config, runs),
             "measured": joined(map(_measured, values), "; "),
             "seeds": _seeds(runs, values),
-            "time per run": describe_time(runs),
             "device": describe_devices(runs),
-            "protocol": ", ".join(f"`{value.protocol}`" for value in values),
         }
 
 

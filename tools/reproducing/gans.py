@@ -11,8 +11,8 @@ from gan.config import Config, load_config
 from gan.config.files import find_variants
 from gan.measuring.checks import user_errors
 from gan.measuring.gans import Evaluation
+from reproducing.described import describe_data, describe_devices, joined
 from reproducing.measured import NOTHING, MeasuredRun, Values
-from reproducing.pages.conditions import describe_data, describe_devices, describe_time, joined
 from reproducing.paper.columns import COLUMNS
 from reproducing.results import Ours, Spread
 from reproducing.scales import Scale
@@ -25,14 +25,16 @@ COUNTS |= {"num_generated_per_class": "generated", "pairs": "pairs"}
 load = cache(load_config)
 
 
-SMALL = {
-    "cifar10": ("jpeg", "small"),
-    "cifar10_cond": ("jpeg", "small_cond"),
-    "cifar100": ("small",),
-    "cifar100_cond": ("small_cond",),
-    "celeba": ("small64",),
-}
-"""Variants that make a configuration small, by its data and whether it is class-conditional."""
+ADAM = ("train.adam_beta2=0.999",)
+"""Value of Appendix E.1; the configurations follow the SN-GAN authors' code, which has 0.9."""
+
+SMALL = {"cifar10": ("jpeg", "compact"), "cifar100": ("compact",), "celeba": ("small64",)}
+"""Variants that make a configuration small, by its data."""
+COMPACT = (
+    *("eval.extractor=resnet", "eval.num_is=5000", "eval.num_intra=500"),
+    *("eval.nd.steps=1000", "eval.nd.num_samples=5000", "eval.nd.num_critics=1"),
+)
+"""Evaluation of compact networks."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class GanModel:
 
     training_module: ClassVar[str] = "gan.train"
     evaluation_module: ClassVar[str] = "gan.evaluate"
-    note: ClassVar[str] = ""
+    note: ClassVar[str] = "In our columns ± is the standard deviation over seeds."
 
     def reach(self, spread: Spread) -> float:
         """Number shown after ±: the standard deviation over seeds."""
@@ -60,7 +62,7 @@ class GanModel:
         """Configuration and variants with one variant added, "small" by SMALL; unchanged if it does not apply."""
         data = self.config.partition("_")[0]
         if variant == "small":
-            more = SMALL[f"{data}_cond" if "_cond_" in self.config else data]
+            more = SMALL[data]
         else:
             applies = variant in find_variants("gan") and (variant != "jpeg" or data == "cifar10")
             more = (variant,) if applies else ()
@@ -71,13 +73,17 @@ class GanModel:
         return load(name, overrides, variants)
 
     def overrides(self, name: str, variants: tuple[str, ...], scale: Scale, shared: tuple[str, ...]) -> tuple[str, ...]:
-        """Overrides of a configuration: the scale's, those of all runs, then the model's."""
-        return (*scale.overrides, *shared, *(("train.steps=0",) if self.untrained else ()))
+        """Overrides of a configuration: the paper's Adam, the scale's, those of all runs, then the model's.
+
+        Compact networks have an Adam of their own.
+        """
+        own = COMPACT if "compact" in variants else ADAM
+        return (*own, *scale.overrides, *shared, *(("train.steps=0",) if self.untrained else ()))
 
     def groups(self, metrics: Iterable[str]) -> tuple[tuple[str, ...], ...]:
         """Groups of metrics, one per evaluation: IS, FID and Intra-FID share images, other metrics are alone."""
         scores = (*SCORES, "intra_fid") if "_cond_" in self.config else SCORES
-        return tuple(dict.fromkeys(scores if metric in scores else (metric,) for metric in metrics))
+        return tuple(dict.fromkeys(scores if metric in scores else (metric,) for metric in metrics if metric))
 
     def check(self, config: Config, metrics: list[str], device: str) -> None:
         """Raises UserError or OSError if an evaluation's data, weights or extractor are missing or do not fit."""
@@ -96,18 +102,19 @@ class GanModel:
     def conditions(self, config: Config, runs: Sequence[MeasuredRun], values: Sequence[Ours]) -> Mapping[str, str]:
         """Conditions of some values: data, settings, image counts, seeds and machine."""
         train = config.train
-        widths = f"{config.generator.name} {config.generator.channels}/{config.discriminator.channels} channels"
-        adam = f"Adam {train.learning_rate:g}, {train.adam_beta1:g}, {train.adam_beta2:g}"
+        generator, discriminator = config.generator, config.discriminator
+        widths = "-".join(str(generator.channels * factor) for factor in generator.widths or [1])
+        networks = f"{generator.name} {widths}, {discriminator.name} {discriminator.channels} channels"
+        rates = [train.learning_rate, *([train.d_learning_rate] if train.d_learning_rate else [])]
+        adam = f"Adam {' and '.join(f'{rate:g}' for rate in rates)}, {train.adam_beta1:g}, {train.adam_beta2:g}"
         return {
             "data": describe_data(config),
             "extractor": joined(map(_extractor, values), ", "),
             "iterations": f"{train.steps:,}",
-            "networks": f"{widths}, batch {train.batch_size}, {adam}, {train.precision}",
+            "networks": f"{networks}, batch {train.batch_size}, {adam}, {train.precision}",
             "images": joined(map(_counts, values), "; "),
             "seeds": str(len(runs)),
-            "time per run": describe_time(runs),
             "device": describe_devices(runs),
-            "protocol": ", ".join(f"`{value.protocol}`" for value in values),
         }
 
 
@@ -116,7 +123,8 @@ def _extractor(value: Ours) -> str:
     if "steps" in value.fields:
         count = value.fields["num_critics"]
         return f"{count} critic{'s' if count > 1 else ''} of {value.fields['steps']:,} updates"
-    return value.key.partition("/")[2] or "Inception" if "extractor" in value.fields else ""
+    name = value.key.partition("/")[2].partition("-")[0]  # of an extractor without its weights' hash
+    return name or "Inception" if "extractor" in value.fields else ""
 
 
 def _counts(value: Ours) -> str:

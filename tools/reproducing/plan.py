@@ -1,39 +1,39 @@
 """Plan of the runs and evaluations that tables and figures need, each once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from evaluation.reporting.tables import text_table
 from reproducing.paper import classifiers, gans
 from reproducing.paper.columns import COLUMNS
-from reproducing.paper.content import BarFigure, HistogramFigure, Model, PaperFigure, PaperTable
+from reproducing.paper.content import Model, PaperContent
+from reproducing.results import Seeds
 from reproducing.runs import ModelRun
 from reproducing.scales import Scale
 
 Metrics = tuple[str, ...]
-Content = TypeVar("Content")
 
 
-def _in_order(*parts: Mapping[str, Content]) -> dict[str, Content]:
+def _in_order(*parts: Mapping[str, PaperContent]) -> dict[str, PaperContent]:
     """Joins tables or figures and sorts them by number."""
     joined = {number: content for part in parts for number, content in part.items()}
     return {number: joined[number] for number in sorted(joined, key=int)}
 
 
-TABLES: dict[str, PaperTable] = _in_order(gans.TABLES, classifiers.TABLES)
-FIGURES: dict[str, PaperFigure] = _in_order(gans.FIGURES, classifiers.FIGURES)
+TABLES = _in_order(gans.TABLES, classifiers.TABLES)
+FIGURES = _in_order(gans.FIGURES, classifiers.FIGURES)
 
 
 class Artefact(NamedTuple):
     """A table or figure.
 
-    name: stem of its file names.
+    name: name such as "Table 2".
     needs: its models, each with the groups of metrics to evaluate.
     """
 
     name: str
-    content: PaperTable | PaperFigure
+    content: PaperContent
     needs: Sequence[tuple[Model, tuple[Metrics, ...]]]
 
 
@@ -41,14 +41,11 @@ def artefact(kind: str, number: str) -> Artefact:
     """Table or figure by number; `kind` is "table" or "figure"."""
     content = TABLES[number] if kind == "table" else FIGURES[number]
     wanted: dict[Model, dict[str, None]] = {}
-    if isinstance(content, PaperTable | BarFigure):
-        for line in content.lines:
-            shown = line.printed if isinstance(content, PaperTable) else content.columns
-            wanted.setdefault(line.model, {}).update(dict.fromkeys(COLUMNS[name].metric for name in shown))
-    else:
-        metrics = dict.fromkeys(content.metrics if isinstance(content, HistogramFigure) else ())
-        wanted = {model: metrics for members in content.panels.values() for model in members}
-    return Artefact(f"{kind}-{number}", content, [(model, model.groups(metrics)) for model, metrics in wanted.items()])
+    for line in content.lines:
+        metrics = [COLUMNS[name].metric for name in content.measured(line)]
+        wanted.setdefault(line.model, {}).update(dict.fromkeys(metrics))
+    needs = [(model, model.groups(metrics)) for model, metrics in wanted.items()]
+    return Artefact(f"{kind.capitalize()} {number}", content, needs)
 
 
 class Plan:
@@ -58,6 +55,7 @@ class Plan:
         overrides: overrides of the settings of all runs.
         root: folder of all runs.
         architectures: classifier architectures to include; empty: all.
+        trained_only: whether to leave out runs whose training is not complete.
     """
 
     def __init__(
@@ -68,6 +66,7 @@ class Plan:
         overrides: tuple[str, ...],
         root: Path,
         architectures: Sequence[str] = (),
+        trained_only: bool = False,
     ) -> None:
         self.seeds, self.scale, self.overrides, self.root = seeds, scale, overrides, root
         self.architectures = architectures
@@ -75,7 +74,9 @@ class Plan:
         self.groups: dict[ModelRun, dict[Metrics, None]] = {}
         known: dict[tuple[str, str], ModelRun] = {}
         for model, groups in (need for each in artefacts for need in each.needs):
-            for run in () if self.is_left_out(model) else self.runs_of(model):
+            for run in () if self._is_left_out(model) else self.runs_of(model):
+                if trained_only and not run.is_trained:
+                    continue
                 same = known.setdefault((run.identity, run.protocol), run)
                 self.groups.setdefault(same, {}).update(dict.fromkeys(groups))
 
@@ -85,10 +86,16 @@ class Plan:
             self._runs[model] = [ModelRun.of(model, seed, self.scale, self.overrides, self.root) for seed in self.seeds]
         return self._runs[model]
 
-    def is_left_out(self, model: Model) -> bool:
+    def _is_left_out(self, model: Model) -> bool:
         """Whether a model is a classifier of an architecture that is not included."""
         classifier = getattr(self.runs_of(model)[0].config, "classifier", None)
         return bool(self.architectures) and classifier is not None and classifier.name not in self.architectures
+
+    def seeds_of(self, model: Model, groups: Iterable[Metrics]) -> Seeds:
+        """The model's runs that are trained and have all metrics."""
+        groups, runs = list(groups), () if self._is_left_out(model) else self.runs_of(model)
+        measured = (run.measured(groups) for run in runs)
+        return Seeds(self.runs_of(model)[0].config, [run for run in measured if run is not None])
 
     def describe(self) -> str:
         """Table of all runs with their state of training and missing metrics."""

@@ -12,6 +12,7 @@ from evaluation.reporting.ranking import DIGITS, differences
 from reproducing.measured import Measure, MeasuredRun
 
 CONFIDENCE = 0.75  # level of the paper's confidence intervals
+VERDICTS = ("as in the paper", "reversed", "undecided, as in the paper", "undecided, reversed")
 
 
 class Spread(NamedTuple):
@@ -58,16 +59,10 @@ def half_interval(spread: Spread) -> float:
 
 
 class Seeds(NamedTuple):
-    """Runs of one model.
-
-    config: their configuration, apart from the seed.
-    runs: the trained and evaluated runs.
-    reason: reason why other runs are missing.
-    """
+    """Trained and evaluated runs of one model, with their configuration apart from the seed."""
 
     config: Any
     runs: Sequence[MeasuredRun]
-    reason: str
 
 
 class Ours(NamedTuple):
@@ -101,17 +96,12 @@ def over_seeds(runs: Sequence[MeasuredRun], pattern: str) -> Ours | None:
     return Ours(Spread.of(values), values, key, entry["fields"], entry["hash"][:DIGITS])
 
 
-def verdict(smaller: Sequence[float], larger: Sequence[float], reach: Reach = deviation) -> str:
-    """Compares the order of two means over seeds with the paper's; the spread is the sum of both numbers after ±."""
-    one, other = Spread.of(smaller), Spread.of(larger)
-    if math.isnan(one.mean) or math.isnan(other.mean):
-        return "not measured"
-    if one.mean == other.mean:
-        return "equal"
-    direction = "as in the paper" if one.mean < other.mean else "the other way round"
-    if not abs(one.mean - other.mean) > reach(one) + reach(other):
-        return f"{direction}, within the spread"
-    return direction
+def verdict(smaller: Spread, larger: Spread, reach: Reach = deviation) -> str:
+    """One of VERDICTS on an order of the paper; the spread is the sum of both numbers after ±, unknown for one seed."""
+    same = smaller.mean < larger.mean
+    if abs(smaller.mean - larger.mean) > reach(smaller) + reach(larger):
+        return VERDICTS[0] if same else VERDICTS[1]
+    return VERDICTS[2] if same else VERDICTS[3]
 
 
 def of_all(runs: Sequence[MeasuredRun], measure: Measure) -> list[float]:

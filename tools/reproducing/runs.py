@@ -123,7 +123,7 @@ class ModelRun:
 
 def _stored(root: Path, identity: str) -> list[Path]:
     """Folders of the same settings whose names end with an identity computed by an earlier version."""
-    return [folder for folder in sorted(root.glob("*-*")) if _stored_identity(folder)[:8] == identity]
+    return [file.parent for file in sorted(root.glob("*/config.yaml")) if _stored_identity(file.parent)[:8] == identity]
 
 
 @cache

@@ -5,11 +5,10 @@ Most bar charts have no printed numbers. Orders of models that the text claims a
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from reproducing.classifiers import ClassifierModel
-from reproducing.measured import value_of
-from reproducing.paper.columns import COLUMNS
-from reproducing.paper.content import BarFigure, Claim, HistogramFigure, Line, PaperFigure, PaperTable
+from reproducing.paper.content import Claim, Line, PaperContent, in_panels
 
 VANILLA, SN, SRN50, SRN30 = "Vanilla", "SN", "SRN-50", "SRN-30"
 METHODS: dict[str, tuple[str, ...]] = {VANILLA: (), SN: ("sn",), SRN50: ("srn50",), SRN30: ("srn30",)}
@@ -122,7 +121,7 @@ def _orders(
 ) -> tuple[Claim, ...]:
     """Claims that each model of `smaller` is below each model of `larger`."""
     return tuple(
-        Claim(text, value_of(COLUMNS[column].key), one, other, panels, column)
+        Claim(text, column, one, other, panels)
         for column in ((columns,) if isinstance(columns, str) else columns)
         for one in smaller
         for other in larger
@@ -226,8 +225,8 @@ COMPLEXITY = {
     },
 }
 
-TABLES: dict[str, PaperTable] = {
-    "1": PaperTable(
+TABLES: dict[str, PaperContent] = {
+    "1": PaperContent(
         "Training error, random labels, low learning rate",
         (TRAINING_ERROR,),
         (
@@ -246,7 +245,7 @@ TABLES: dict[str, PaperTable] = {
         ),
         SLOW | _networks("ResNet") | {"labels": "random", "epochs": "200"},
     ),
-    "5": PaperTable(
+    "5": PaperContent(
         "90th percentiles of the logarithms of complexity measures",
         tuple(COMPLEXITIES),
         tuple(
@@ -256,9 +255,8 @@ TABLES: dict[str, PaperTable] = {
         ),
         CLEAN | IMAGES,
         LOGARITHMS,
-        IS_LESS_COMPLEX,
     ),
-    "6": PaperTable(
+    "6": PaperContent(
         "Training error, random labels, low learning rate",
         (TRAINING_ERROR,),
         _section(
@@ -271,7 +269,7 @@ TABLES: dict[str, PaperTable] = {
         | _networks("WideResNet")
         | {"labels": "random", "recipe": "SGD 0.01, weight decay 5e-4, otherwise not stated", "epochs": "50"},
     ),
-    "7": PaperTable(
+    "7": PaperContent(
         "Test accuracy, clean labels, in the settings of Table 1",
         (TEST,),
         (
@@ -294,23 +292,24 @@ TABLES: dict[str, PaperTable] = {
     ),
 }
 
+_bars = partial(PaperContent, drawn="bars")
 SRN_TEXT = "73.2 (text: SRN, c not stated)"
 
-FIGURES: dict[str, PaperFigure] = {
-    "1": BarFigure(
+FIGURES: dict[str, PaperContent] = {
+    "1": _bars(
         "Noise sensitivity",
         (*SENSITIVITIES, TEST),
         _lines({"ResNet": ()}, methods=(VANILLA, SN, SRN30), resnet={VANILLA: "72.4", SN: "71.5", SRN30: "73.1"}),
         CLEAN | _networks("ResNet") | {"measured": "maximum over images, how many not stated"},
         claims=_orders("SRN is much less sensitive to noise than SN", SENSITIVITIES, [SRN30], [SN]),
     ),
-    "2": BarFigure(
+    "2": _bars(
         "Test accuracy, clean labels",
         (TEST,),
         _lines(
             dict.fromkeys(ARCHITECTURES, ()),
             resnet={
-                VANILLA: "not printed; 72.4 in Figure 1",
+                VANILLA: "72.4 (Figure 1)",
                 SN: "71.5 (text)",
                 SRN50: SRN_TEXT,
                 SRN30: SRN_TEXT,
@@ -322,29 +321,32 @@ FIGURES: dict[str, PaperFigure] = {
             *_orders("SN performs slightly worse than Vanilla", TEST, [SN], [VANILLA], "ResNet", "WideResNet"),
         ),
     ),
-    "3": BarFigure(
+    "3": _bars(
         "Training accuracy, random labels",
         (TRAINED,),
         _lines(SHATTERING, epochs=TWICE),
         SHATTERED | {"recipe": f"{CLEAN['recipe']}; VGG 0.01"},
         claims=_orders("SRN memorizes less of random labels", TRAINED, [SRN50, SRN30], [SN, VANILLA]),
     ),
-    "4": HistogramFigure(
+    "4": PaperContent(
         "Logarithms of complexity measures",
-        tuple(f"complexity/{name}" for name in COMPLEXITIES.values()),
-        {name: tuple(line.model for line in TABLES["5"].lines if line.section == name) for name in ON_COMPLEXITY},
+        tuple(COMPLEXITIES),
+        in_panels(
+            {name: tuple(line.model for line in TABLES["5"].lines if line.section == name) for name in ON_COMPLEXITY}
+        ),
         CLEAN | _networks(*ON_COMPLEXITY) | IMAGES,
+        "Drawn is the first seed of each, without Vanilla where the paper leaves it out as too far to the right. "
+        f"{LOGARITHMS}",
         IS_LESS_COMPLEX,
-        ("complexity",),
+        "histograms",
+        tuple(f"complexity/{name}" for name in COMPLEXITIES.values()),
         {
             (name, f"complexity/{measure}"): (VANILLA,)
             for name in ("ResNet", "DenseNet")  # the paper draws Vanilla for WideResNet
             for measure in ("spec_l1", "spec_fro")
         },
-        "Drawn is the first seed of each, without Vanilla where the paper leaves it out as too far to the right. "
-        f"{LOGARITHMS}",
     ),
-    "6": BarFigure(
+    "6": _bars(
         "AlexNet with a large learning rate, clean labels",
         (GENERALIZATION, TEST_ERROR),
         _decayed("AlexNet", (FAST,)),
@@ -352,7 +354,7 @@ FIGURES: dict[str, PaperFigure] = {
         "Generalization error: training accuracy less test accuracy.",
         LARGE_RATE,
     ),
-    "7": BarFigure(
+    "7": _bars(
         "Training error, random labels, low learning rate",
         (TRAINING_ERROR,),
         (*_decayed("AlexNet", (RANDOM, SLOWLY), EARLY), *_decayed("ResNet", (RANDOM, SLOWLY), EARLY)),
@@ -361,28 +363,28 @@ FIGURES: dict[str, PaperFigure] = {
             claim for decay in DECAYS for claim in _chain(FITS_LESS, TRAINING_ERROR, *_with(decay, SN, SRN50, SRN30))
         ),
     ),
-    "8": BarFigure(
+    "8": _bars(
         "Test accuracy, clean labels, training stopped by its accuracy",
         (TEST,),
         _lines(_stopping(0.55, *ARCHITECTURES)),
         CLEAN | {"epochs": "until training accuracy 0.99, AlexNet 0.55"},
         claims=OUTPERFORMS,
     ),
-    "9": BarFigure(
+    "9": _bars(
         "Test accuracy on CIFAR-10, clean labels, training stopped by its accuracy",
         (TEST,),
         _lines(_stopping(0.85, *ON_10), data="cifar10"),
         CLEAN | ON_CIFAR10 | _networks(*ON_10) | {"epochs": "until training accuracy 0.99, AlexNet 0.85"},
         claims=OUTPERFORMS,
     ),
-    "10": BarFigure(
+    "10": _bars(
         "Test accuracy on CIFAR-10, clean labels",
         (TEST,),
         _lines(dict.fromkeys(ON_10, ()), data="cifar10"),
         CLEAN | ON_CIFAR10 | _networks(*ON_10),
         claims=OUTPERFORMS,
     ),
-    "11": BarFigure(
+    "11": _bars(
         "Training accuracy on CIFAR-10, random labels",
         (TRAINED,),
         _lines(dict.fromkeys(("ResNet", "AlexNet"), (RANDOM,)), data="cifar10", epochs=TWICE),

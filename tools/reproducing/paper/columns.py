@@ -1,6 +1,8 @@
-"""Columns of tables and bar charts: the metric and the report key of each value."""
+"""Columns of tables and figures: metric, report key or measure of each value."""
 
 from typing import NamedTuple
+
+from reproducing.measured import Measure, steadiness, unevenness
 
 
 class Column(NamedTuple):
@@ -8,19 +10,35 @@ class Column(NamedTuple):
 
     metric: metric to evaluate; "" if the training log has the value.
     key: regular expression of its key in a report.
-    better: "higher" or "lower".
+    better: "higher" or "lower"; "" for neither.
+    measure: computes the value in place of a report.
     """
 
     metric: str
     key: str
-    better: str
+    better: str = ""
+    measure: Measure | None = None
 
+
+REAL_FAKE, FAKE_FAKE, REAL_REAL, NEAR_FAKE, NEAR_REAL = (
+    f"95th percentile, {name}"
+    for name in ("real and generated", "generated", "real", "near generated images", "near real images")
+)
+UNEVENNESS, STEADINESS = "abs(log(near real / near generated))", "spread around a line, last half"
 
 COLUMNS = {
     "IS": Column("is", r"is(/.*)?", "higher"),
     "FID": Column("fid", r"fid(/.*)?", "lower"),
     "Intra-FID": Column("intra_fid", r"intra_fid(/.*)?", "lower"),
+    "GAN-test": Column("gan_test", r"gan_test(/.*)?", "higher"),
     "ND": Column("nd", r"nd(_short)?/srn2020/softplus_fake", "higher"),
+    REAL_FAKE: Column("elhist", r"elhist/real_fake/p95"),
+    FAKE_FAKE: Column("elhist", r"elhist/fake_fake/p95"),
+    REAL_REAL: Column("elhist", r"elhist/real_real/p95"),
+    NEAR_FAKE: Column("elhist", r"jacobian/fake_near/p95"),
+    NEAR_REAL: Column("elhist", r"jacobian/real_near/p95"),
+    UNEVENNESS: Column("elhist", "unevenness", measure=unevenness),
+    STEADINESS: Column("", "steadiness", measure=steadiness),
     "training accuracy, %": Column("", r"training/accuracy", "lower"),  # shown for random labels only
     "training error, %": Column("", r"training/error", "higher"),  # shown for random labels only
     "test accuracy, %": Column("", r"test/accuracy", "higher"),

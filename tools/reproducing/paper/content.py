@@ -5,103 +5,71 @@ from typing import NamedTuple
 
 from reproducing.classifiers import ClassifierModel
 from reproducing.gans import GanModel
-from reproducing.measured import Measure
 
 Model = GanModel | ClassifierModel
 
 
 class Line(NamedTuple):
-    """One line of a table.
+    """One model of a table or figure.
 
     printed: printed values by column.
-    protocol: conditions that differ from the table's, by name.
+    section: section of the table or panel of the figure.
+    protocol: conditions that differ from the others', by name.
     """
 
     model: Model
-    printed: Mapping[str, str]
+    printed: Mapping[str, str] = {}
     section: str = ""
     protocol: Mapping[str, str] = {}
 
 
+def in_panels(panels: Mapping[str, tuple[Model, ...]]) -> tuple[Line, ...]:
+    """Lines without printed values, from models by panel."""
+    return tuple(Line(model, section=title) for title, models in panels.items() for model in models)
+
+
 class Claim(NamedTuple):
-    """Statement of the paper that one model's measure is smaller than another's.
+    """Statement of the paper that one model's value is smaller than another's.
 
     smaller, larger: labels of models.
     panels: titles of the panels that the claim is about; empty: all.
-    of: column, if there are several.
     """
 
     text: str
-    measure: Measure
+    column: str
     smaller: str
     larger: str
     panels: tuple[str, ...] = ()
-    of: str = ""
 
 
-class PaperTable(NamedTuple):
-    """A table; `protocol` has the stated conditions of the paper's numbers, by name."""
+class PaperContent(NamedTuple):
+    """A table or figure.
 
-    title: str
-    columns: tuple[str, ...]
-    lines: tuple[Line, ...]
-    protocol: Mapping[str, str]
-    note: str = ""
-    claims: tuple[Claim, ...] = ()
-
-
-class HistogramFigure(NamedTuple):
-    """Histograms.
-
-    kinds: keys of evaluation.reporting.histograms.NAMES.
-    panels: models by panel title.
-    metrics: metrics to evaluate.
+    columns: values to measure, names in `COLUMNS`; a table's line has only those that are printed.
+    protocol: stated conditions of the paper's numbers, by name.
+    drawn: "bars", "histograms", "curves" or "samples"; "" for a table.
+    kinds: names in evaluation.reporting.histograms.NAMES, or the logged loss that is drawn.
     omitted: labels that the paper does not draw, by panel and kind.
     """
 
     title: str
-    kinds: tuple[str, ...]
-    panels: Mapping[str, tuple[Model, ...]]
-    protocol: Mapping[str, str]
-    claims: tuple[Claim, ...] = ()
-    metrics: tuple[str, ...] = ("elhist",)
-    omitted: Mapping[tuple[str, str], tuple[str, ...]] = {}
-    note: str = ""
-
-
-class CurveFigure(NamedTuple):
-    """A loss over the steps, from training logs; `key` is its name there."""
-
-    title: str
-    key: str
-    panels: Mapping[str, tuple[Model, ...]]
-    protocol: Mapping[str, str]
-    claims: tuple[Claim, ...] = ()
-
-
-class SampleFigure(NamedTuple):
-    """Grids of unselected generated images; `paper` says how the paper selected its images."""
-
-    title: str
-    panels: Mapping[str, tuple[Model, ...]]
-    paper: str
-
-
-class BarFigure(NamedTuple):
-    """Bar chart with one bar per line and one panel per section and column."""
-
-    title: str
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
     protocol: Mapping[str, str]
     note: str = ""
     claims: tuple[Claim, ...] = ()
+    drawn: str = ""
+    kinds: tuple[str, ...] = ()
+    omitted: Mapping[tuple[str, str], tuple[str, ...]] = {}
 
     @property
-    def panels(self) -> dict[str, tuple[Model, ...]]:
-        """Models by section."""
-        sections = dict.fromkeys(line.section for line in self.lines)
-        return {name: tuple(line.model for line in self.lines if line.section == name) for name in sections}
+    def sections(self) -> dict[str, list[Line]]:
+        """Lines by section."""
+        found: dict[str, list[Line]] = {}
+        for line in self.lines:
+            found.setdefault(line.section, []).append(line)
+        return found
 
-
-PaperFigure = HistogramFigure | CurveFigure | SampleFigure | BarFigure
+    def measured(self, line: Line) -> tuple[str, ...]:
+        """Columns that a line needs."""
+        return self.columns if self.drawn else tuple(name for name in self.columns if name in line.printed)

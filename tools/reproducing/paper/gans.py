@@ -6,8 +6,8 @@ Numbers are given as printed. Orders of models that the text claims are `Claim`s
 import itertools
 
 from reproducing.gans import GanModel
-from reproducing.measured import Measure, steadiness, unevenness, value_of
-from reproducing.paper.content import Claim, CurveFigure, HistogramFigure, Line, PaperFigure, PaperTable, SampleFigure
+from reproducing.paper.columns import FAKE_FAKE, NEAR_FAKE, NEAR_REAL, REAL_FAKE, REAL_REAL, STEADINESS, UNEVENNESS
+from reproducing.paper.content import Claim, Line, PaperContent, in_panels
 
 SN, SRN70, SRN50 = (
     GanModel(label, f"cifar10_{name}")
@@ -47,7 +47,7 @@ DIVERGENCE = INCEPTION | {
 }
 
 TABLES = {
-    "2": PaperTable(
+    "2": PaperContent(
         "Inception score and FID on CIFAR-10",
         ("IS", "FID", "Intra-FID"),
         (
@@ -62,7 +62,7 @@ TABLES = {
         ),
         ON_CIFAR10,
     ),
-    "3": PaperTable(
+    "3": PaperContent(
         "CIFAR-100, unconditional",
         ("IS", "FID"),
         (
@@ -71,7 +71,7 @@ TABLES = {
         ),
         {"data": "CIFAR-100"} | INCEPTION,
     ),
-    "4": PaperTable(
+    "4": PaperContent(
         "Neural Divergence",
         ("ND",),
         (
@@ -87,52 +87,66 @@ TABLES = {
 }
 
 
-def _orders(text: str, measure: Measure, *models: GanModel) -> tuple[Claim, ...]:
-    """Claims that each model's measure is smaller than the next one's."""
+def _orders(text: str, column: str, *models: GanModel) -> tuple[Claim, ...]:
+    """Claims that each model's value is smaller than the next one's."""
     pairs = itertools.pairwise(models)
-    return tuple(Claim(text, measure, smaller.label, larger.label) for smaller, larger in pairs)
+    return tuple(Claim(text, column, smaller.label, larger.label) for smaller, larger in pairs)
 
 
 PAIRS = {name: ON_CIFAR10[name] for name in ("data", "iterations", "networks")} | {"images": "2,000 pairs"}
 POINTS = PAIRS | {"images": "2,000 images"}
-LOSSES = PAIRS | {"images": ""}
-LIPSCHITZ = value_of(r"elhist/real_fake/p95")
-SCORE = value_of(r"is(/.*)?")
+LOSSES = {name: PAIRS[name] for name in ("data", "iterations", "networks")}
 COMPARED = (RANDOM, SN, SRN70)
+COMPARED_AS_CONDITIONAL = (COND_RANDOM, COND_SN, COND_SRN70)
 
 PICKED = "The paper's are 10 of 100 images, picked by hand; the c of its SRN-GAN is not stated there."
 UNSEEN = "No caption of this figure was at hand: these models are what the paper's section F leaves over."
 
-FIGURES: dict[str, PaperFigure] = {
-    "5": HistogramFigure(
+
+def _histograms(
+    title: str,
+    kind: str,
+    columns: tuple[str, ...],
+    panels: dict[str, tuple[GanModel, ...]],
+    *claims: Claim,
+    **more: str,
+) -> PaperContent:
+    """Histograms of one kind; `more` are conditions that differ from Figure 13's."""
+    return PaperContent(
+        title, columns, in_panels(panels), PAIRS | more, claims=claims, drawn="histograms", kinds=(kind,)
+    )
+
+
+def _samples(title: str, note: str, *models: GanModel, columns: tuple[str, ...] = ()) -> PaperContent:
+    return PaperContent(title, columns, in_panels({"": models}), {}, note, drawn="samples")
+
+
+FIGURES = {
+    "5": _histograms(
         "Empirical Lipschitz constants of unconditional GANs on CIFAR-10",
-        ("elhist/real_fake",),
+        "elhist/real_fake",
+        (REAL_FAKE, "IS", "FID"),
         {
             "a: stable rank constraints": (SRN90, SRN70, SRN50, SRN30, SRN10),
             "b: approaches": (RANDOM, ORTHO, WGAN_GP, SN, SRN70),
         },
-        PAIRS | {"extractor": "Inception", "images": "2,000 pairs; IS of 50,000"},
-        (
-            *_orders("a lower c moves the histogram towards zero", LIPSCHITZ, SRN10, SRN30, SRN50, SRN70, SRN90),
-            *_orders(
-                "a lower c improves the inception score (but Table 2: SRN-70 8.53, SRN-50 8.33)",
-                SCORE,
-                SRN90,
-                SRN70,
-                SRN50,
-                SRN30,
-            ),
-            *_orders("at c = 0.1 the inception score drops", SCORE, SRN10, SRN30),
-            *_orders("WGAN-GP has lower constants than Random-GAN", LIPSCHITZ, WGAN_GP, RANDOM),
-            *_orders("WGAN-GP scores higher than Random-GAN", SCORE, RANDOM, WGAN_GP),
-            *_orders("SRN-GAN has higher constants than WGAN-GP", LIPSCHITZ, WGAN_GP, SRN70),
-            *_orders("SRN-GAN scores higher than WGAN-GP", SCORE, WGAN_GP, SRN70),
+        *_orders("a lower c moves the histogram towards zero", REAL_FAKE, SRN10, SRN30, SRN50, SRN70, SRN90),
+        *_orders(
+            "a lower c improves the inception score (but Table 2: SRN-70 8.53, SRN-50 8.33)",
+            *("IS", SRN90, SRN70, SRN50, SRN30),
         ),
-        ("elhist", "is", "fid"),
+        *_orders("at c = 0.1 the inception score drops", "IS", SRN10, SRN30),
+        *_orders("WGAN-GP has lower constants than Random-GAN", REAL_FAKE, WGAN_GP, RANDOM),
+        *_orders("WGAN-GP scores higher than Random-GAN", "IS", RANDOM, WGAN_GP),
+        *_orders("SRN-GAN has higher constants than WGAN-GP", REAL_FAKE, WGAN_GP, SRN70),
+        *_orders("SRN-GAN scores higher than WGAN-GP", "IS", WGAN_GP, SRN70),
+        extractor="Inception",
+        images="2,000 pairs; IS of 50,000",
     ),
-    "12": HistogramFigure(
+    "12": _histograms(
         "Empirical Lipschitz constants of conditional GANs on CIFAR-100",
-        ("elhist/real_fake",),
+        "elhist/real_fake",
+        (REAL_FAKE,),
         {
             CONDITIONAL: (
                 GanModel("SN-GAN", "cifar100_cond_sn"),
@@ -140,59 +154,57 @@ FIGURES: dict[str, PaperFigure] = {
                 GanModel("SRN-50-GAN", "cifar100_cond_sn", ("srn50",)),
             )
         },
-        PAIRS | {"data": "CIFAR-100"},
+        data="CIFAR-100",
     ),
-    "13": HistogramFigure(
+    "13": _histograms(
         "Empirical Lipschitz constants between generated images, CIFAR-10",
-        ("elhist/fake_fake",),
-        {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": COMPARED},
-        PAIRS,
+        "elhist/fake_fake",
+        (FAKE_FAKE,),
+        {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": COMPARED},
     ),
-    "14": HistogramFigure(
+    "14": _histograms(
         "Empirical Lipschitz constants between real images, CIFAR-10",
-        ("elhist/real_real",),
-        {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": COMPARED},
-        PAIRS,
+        "elhist/real_real",
+        (REAL_REAL,),
+        {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": COMPARED},
     ),
-    "15": HistogramFigure(
+    "15": _histograms(
         "Jacobian norms near generated images, CIFAR-10",
-        ("jacobian/fake_near",),
-        {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": (*COMPARED, WGAN_GP)},
-        POINTS,
-        (
-            *_orders(
-                "SRN-GAN's norms are alike near real and generated images, SN-GAN's are not", unevenness, SRN70, SN
-            ),
-            *_orders("WGAN-GP's are alike, SN-GAN's are not", unevenness, WGAN_GP, SN),
-        ),
+        "jacobian/fake_near",
+        (NEAR_FAKE, UNEVENNESS),
+        {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": (*COMPARED, WGAN_GP)},
+        *_orders("SRN-GAN's norms are alike near real and generated images, SN-GAN's are not", UNEVENNESS, SRN70, SN),
+        *_orders("WGAN-GP's are alike, SN-GAN's are not", UNEVENNESS, WGAN_GP, SN),
+        **POINTS,
     ),
-    "16": HistogramFigure(
+    "16": _histograms(
         "Jacobian norms near real images, CIFAR-10",
-        ("jacobian/real_near",),
-        {"a: conditional": (COND_RANDOM, COND_SN, COND_SRN70), "b: unconditional": (*COMPARED, WGAN_GP)},
-        POINTS,
+        "jacobian/real_near",
+        (NEAR_REAL,),
+        {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": (*COMPARED, WGAN_GP)},
+        **POINTS,
     ),
-    "17": CurveFigure(
+    "17": PaperContent(
         "Loss of the discriminator during training",
-        "d_loss",
-        {"unconditional": (SRN50, SRN70, SN), "conditional": (COND_SRN50, COND_SRN70, COND_SN)},
+        (STEADINESS,),
+        in_panels({"unconditional": (SRN50, SRN70, SN), "conditional": (COND_SRN50, COND_SRN70, COND_SN)}),
         LOSSES,
-        (
-            *_orders("SRN-70-GAN's loss is steadier than SN-GAN's", steadiness, SRN70, SN),
-            *_orders("SRN-50-GAN's loss is steadier than SN-GAN's", steadiness, SRN50, SN),
+        claims=(
+            *_orders("SRN-70-GAN's loss is steadier than SN-GAN's", STEADINESS, SRN70, SN),
+            *_orders("SRN-50-GAN's loss is steadier than SN-GAN's", STEADINESS, SRN50, SN),
         ),
+        drawn="curves",
+        kinds=("d_loss",),
     ),
-    "18": SampleFigure("CelebA, unconditional SRN-GAN", {"": (GanModel("SRN-70-GAN", "celeba_srn70"),)}, PICKED),
-    "19": SampleFigure("CelebA, unconditional SN-GAN", {"": (GanModel("SN-GAN", "celeba_sn"),)}, PICKED),
-    "20": SampleFigure(
+    "18": _samples("CelebA, unconditional SRN-GAN", PICKED, GanModel("SRN-70-GAN", "celeba_srn70")),
+    "19": _samples("CelebA, unconditional SN-GAN", PICKED, GanModel("SN-GAN", "celeba_sn")),
+    "20": _samples(
         "CIFAR-10, unconditional GANs",
-        {"": (SRN70, SRN50, SN, WGAN_GP)},
         "The paper does not say how its images were chosen.",
+        *(SRN70, SRN50, SN, WGAN_GP),
     ),
-    "21": SampleFigure("CIFAR-10, conditional GANs", {"": (COND_SRN70, COND_SRN50, COND_SN)}, UNSEEN),
-    "22": SampleFigure(
-        "CIFAR-100, unconditional GANs",
-        {"": (CIFAR100_SRN70, CIFAR100_SN)},
-        UNSEEN,
+    "21": _samples(
+        "CIFAR-10, conditional GANs", UNSEEN, COND_SRN70, COND_SRN50, COND_SN, columns=("IS", "FID", "GAN-test")
     ),
+    "22": _samples("CIFAR-100, unconditional GANs", UNSEEN, CIFAR100_SRN70, CIFAR100_SN),
 }
