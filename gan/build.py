@@ -119,10 +119,9 @@ def check_memory(config: Config, num_classes: int) -> None:
     widest = max(*channels, channels[0] * max(config.generator.widths or [1]))
     if widest <= WIDE and z_dim <= LONG:
         return
-    size = config.data.image_size
     with torch.device("meta"):
         generator = _make_generator(config, num_classes)
-        critic = choose(DISCRIMINATORS, config.discriminator.name, "discriminator.name")(size, channels[1], num_classes)
+        critic = _make_discriminator(config, num_classes)
     settings = f"generator.channels: got {channels[0]}, discriminator.channels: {channels[1]}, generator.z_dim: {z_dim}"
     needed = 16 * sum(parameter.numel() for network in (generator, critic) for parameter in network.parameters())
     check_fits(needed, f"{settings}: weights, gradients and Adam's moments", "narrower networks")
@@ -148,7 +147,13 @@ def _make_generator(config: Config, num_classes: int) -> nn.Module:
     takes_widths = "widths" in inspect.signature(make).parameters
     further = {"widths": wanted.widths} if takes_widths and wanted.widths is not None else {}
     try:
-        return make(config.data.image_size, wanted.z_dim, wanted.channels, num_classes, **further)
+        return make(
+            image_size=config.data.image_size,
+            z_dim=wanted.z_dim,
+            channels=wanted.channels,
+            num_classes=num_classes,
+            **further,
+        )
     except ValueError as error:
         raise ConfigError(f"generator: {wanted.name}: {error}") from None
 
@@ -159,11 +164,18 @@ def build_discriminator(config: Config, num_classes: int) -> nn.Module:
     Raises:
         ConfigError: an unknown name, or a layer that cannot be normalized with these settings.
     """
+    with seeded(config, "discriminator weights"):
+        network = _make_discriminator(config, num_classes)
+    return normalized(network, config, config.discriminator, "discriminator")
+
+
+def _make_discriminator(config: Config, num_classes: int) -> nn.Module:
     wanted = config.discriminator
     make = choose(DISCRIMINATORS, wanted.name, "discriminator.name")
-    with seeded(config, "discriminator weights"):
-        network = make(config.data.image_size, wanted.channels, num_classes)
-    return normalized(network, config, wanted, "discriminator")
+    try:
+        return make(image_size=config.data.image_size, channels=wanted.channels, num_classes=num_classes)
+    except ValueError as error:
+        raise ConfigError(f"discriminator: {wanted.name}: {error}") from None
 
 
 def normalized(

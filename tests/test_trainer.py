@@ -12,6 +12,7 @@ from stepping import discriminator_step, generator_step
 from gan import build
 from gan.config import Config, TrainSettings
 from gan.losses import LOSSES
+from gan.models import DISCRIMINATORS, GENERATORS
 from gan.normalization import NORMALIZATIONS
 from gan.runs.logger import Logger
 from gan.training.arithmetic import float32_products
@@ -132,6 +133,22 @@ def test_every_loss_trains(smoke: Callable[..., Config], loss: str) -> None:
     for _ in range(3):
         trainer.train_step()
     trainer.check_finite()
+
+
+@pytest.mark.parametrize("conditional", ["false", "true"])
+@pytest.mark.parametrize(
+    "choice",
+    [*(f"generator.name={name}" for name in GENERATORS), *(f"discriminator.name={name}" for name in DISCRIMINATORS)],
+)
+def test_every_architecture_trains(smoke: Callable[..., Config], choice: str, conditional: str) -> None:
+    """All of its weights change, so none is left out of the forward pass; the hinge may leave the last bias at 0."""
+    trainer = make_trainer(smoke(choice, f"conditional={conditional}", "train.loss=non_saturating"))
+    network = getattr(trainer.state, choice.partition(".")[0])
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for _ in range(3):
+        trainer.train_step()
+    trainer.check_finite()
+    assert not [name for name, value in network.named_parameters() if torch.equal(value, before[name])]
 
 
 def test_the_discriminator_overfits_one_batch(smoke: Callable[..., Config]) -> None:
