@@ -30,6 +30,9 @@ FAMILIES = (
 )
 COMMANDS = {f"gan.{name}" for name in ("train", "train_classifier", "evaluate", "evaluate_classifier", "sample")}
 MOST_IMPORTS = 15
+MOST_MODULES, MOST_MODULES_WITH_ADDITIONS = 12, 18
+GROWING = {ROOT / place for place in ("gan/data", "gan/models", "gan/normalization", "evaluation/metrics")}
+"""Folders to which docs/extending.md adds a module per entry of a registry."""
 
 
 @cache
@@ -130,8 +133,9 @@ def test_folders_are_small() -> None:
     for folder in {path.parent for path in FILES.values()} | tools:
         modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         packages = [path.parent for path in folder.glob("*/__init__.py")]
-        assert len(modules) <= 12, folder
-        assert len(packages) <= 12, folder
+        most = MOST_MODULES_WITH_ADDITIONS if folder in GROWING else MOST_MODULES
+        assert len(modules) <= most, f"{folder} has too many modules: group some into a package of their own"
+        assert len(packages) <= MOST_MODULES, f"{folder} has too many packages: group some"
 
 
 def test_no_module_needs_many_others() -> None:

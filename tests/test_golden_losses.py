@@ -24,7 +24,9 @@ golden = _make_losses()
 
 
 def test_every_normalization_has_its_losses() -> None:
-    assert json.loads(golden.FILE.read_text()).keys() == golden.CASES.keys() >= NORMALIZATIONS.keys()
+    assert json.loads(golden.FILE.read_text()).keys() == golden.CASES.keys() >= NORMALIZATIONS.keys(), (
+        "run python tests/golden/make_losses.py --missing"
+    )
 
 
 @pytest.mark.parametrize("case", golden.CASES)

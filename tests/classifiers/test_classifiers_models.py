@@ -79,16 +79,18 @@ def test_parameters_of_smaller_members(name: str, settings: dict[str, int], expe
     assert count(name, 10, **settings) == expected
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_what_the_depths_count(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("resnet", 110 + 2), ("wide_resnet", 28 + 1), ("densenet", 100), ("vgg", 19 - 2), ("alexnet", 6)],
+)
+def test_what_the_depths_count(name: str, expected: int) -> None:
     """Depths count convolutions and linear layers; WRN counts shortcuts and no head, VGG two more linear layers."""
     with torch.device("meta"):
         network = CLASSIFIERS[name]()
     layers = [one for one, module in network.named_modules() if isinstance(module, NORMALIZED_LAYERS)]
     shortcuts = [one for one in layers if "shortcut" in one]
     assert len(shortcuts) == {"resnet": 2, "wide_resnet": 3}.get(name, 0)
-    expected = {"resnet": 110 + 2, "wide_resnet": 28 + 1, "densenet": 100, "vgg": 19 - 2, "alexnet": 6}
-    assert len(layers) == expected[name]
+    assert len(layers) == expected
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -11,6 +11,8 @@ from gan.data import image_data as image_data_module
 from gan.errors import DataError
 
 SETTINGS = {"image_size": 32, "crop": 0, "resize": "none", "download": False}
+DRAWN = {"shapes", "upright_shapes"}
+"""Data sets that have no files."""
 
 
 def make(count: int = 6, size: int = 4, num_classes: int = 3, seed: int = 0) -> ImageData:
@@ -75,7 +77,7 @@ def test_fingerprint_is_computed_once_and_not_where_stored(monkeypatch: pytest.M
 def test_every_source_has_the_one_signature(name: str) -> None:
     source = DATASETS[name]
     keywords = ("root", "split", "image_size", "crop", "resize", "download")
-    assert tuple(inspect.signature(source.load).parameters)[-6:] == keywords
+    assert tuple(name for name in inspect.signature(source.load).parameters if name in keywords) == keywords
     assert source.splits[:2] == ("train", "test")
     assert source.num_classes is None or source.num_classes >= 1
 
@@ -101,7 +103,7 @@ def test_every_source_refuses_bad_framing(name: str, change: dict, says: str) ->
     assert says in str(error.value)
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if name != "shapes"])
+@pytest.mark.parametrize("name", [name for name in DATASETS if name not in DRAWN])
 def test_missing_files_are_one_sentence(name: str, tmp_path) -> None:
     with pytest.raises(DataError) as error:
         load_images(name, root=str(tmp_path / "nowhere"), split="train", **SETTINGS)
@@ -114,5 +116,5 @@ def test_missing_files_are_one_sentence(name: str, tmp_path) -> None:
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(DataError, match=r"data\.name: got 'cifar', expected one of .*; did you mean cifar10"):
         find_source("cifar")
-    with pytest.raises(DataError, match=r"got 'qqq', expected one of cifar10, cifar100, celeba, folder, shapes$"):
+    with pytest.raises(DataError, match=rf"got 'qqq', expected one of {', '.join(DATASETS)}$"):
         load_images("qqq", root="", split="train", **SETTINGS)
