@@ -154,10 +154,11 @@ def test_tensorboard_holds_what_it_should(copied: Copied, tmp_path: Path) -> Non
     events.Reload()
     tags = events.Tags()
     assert "samples" in tags["images"]
+    assert "custom_scalars__config__" in tags["tensors"], "charts of several curves"
     for tag in (
         *("loss/discriminator", "loss/generator", "logits/real", "logits/fake"),
         *("train/learning_rate", "train/images_per_second"),
-        *("sigma/linear", "stable_rank/blocks.0.conv1", "srn_active/blocks.0.conv1"),
+        *("sigma/linear", "stable_rank/blocks.0.conv1", "srn/active/blocks.0.conv1"),
     ):
         assert tag in tags["scalars"], tags["scalars"]
     assert [event.step for event in events.Scalars("sigma/linear")] == [0, 5, 10]

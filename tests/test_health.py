@@ -101,8 +101,8 @@ def test_a_healthy_run_raises_no_alarm(trained: Callable[..., Path]) -> None:
     run = trained("train.steps=60")
     assert alarms(run) == []
     board = EventAccumulator(str(run)).Reload()
-    assert {tag for tag in board.Tags()["scalars"] if tag.startswith("alarms/")} == {
-        f"alarms/{name}" for name in health.PATIENCE
+    assert {tag for tag in board.Tags()["scalars"] if tag.startswith("train/alarms/")} == {
+        f"train/alarms/{name}" for name in health.PATIENCE
     }
 
 
@@ -114,7 +114,7 @@ def test_a_huge_learning_rate_raises_alarms(train: Train, tmp_path: Path) -> Non
     ]
     assert result.output.count("alarm no_gradient begins") == 1
     board = EventAccumulator(str(tmp_path / "run")).Reload()
-    assert [(event.step, event.value) for event in board.Scalars("alarms/no_gradient")][3:] == [
+    assert [(event.step, event.value) for event in board.Scalars("train/alarms/no_gradient")][3:] == [
         *((20, 0.0), (25, 1.0), (30, 1.0), (35, 1.0), (40, 1.0))
     ]
 

@@ -160,10 +160,10 @@ def test_tensorboard_shows_gamma_of_bounded_layers(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(logger.board, "add_scalar", lambda tag, value, step: written.update({tag: value}))
     logger.layers(0, rows)
     logger.close()
-    assert written["srn_gamma/0"] == rows[0].gamma
+    assert written["srn/gamma/0"] == rows[0].gamma
     assert rows[0].gamma is not None
     assert 0 < rows[0].gamma < 1
-    assert "srn_gamma/1" not in written, "no bound there: c * 1 <= 1"
+    assert "srn/gamma/1" not in written, "no bound there: c * 1 <= 1"
     assert [type(row) for row in rows] == [LayerSpectrum, LayerSpectrum]
     assert [row.policy for row in rows] == ["bound", "skip"]
 

@@ -35,10 +35,12 @@ class Scalars(NamedTuple):
     Attributes:
         tags: TensorBoard tag of each field.
         shown: format of each field that is printed on the terminal.
+        charts: beginning of the tags that share a chart among TensorBoard's custom scalars, by the chart's title.
     """
 
     tags: Mapping[str, str]
     shown: Mapping[str, str]
+    charts: Mapping[str, str]
 
 
 GAN = Scalars(
@@ -51,11 +53,27 @@ GAN = Scalars(
         **COMMON,
     },
     {"d_loss": "D {:+.3f}", "g_loss": "G {:+.3f}", "real_logit": "D(x) {:+.3f}", "fake_logit": "D(G(z)) {:+.3f}"},
+    {"loss": "loss/", "mean logit": "logits/"},
 )
 CLASSIFIER = Scalars(
-    {"loss": "train/loss", "accuracy": "train/accuracy", "epoch": "train/epoch", **COMMON},
+    {
+        "loss": "loss/train",
+        "test_loss": "loss/test",
+        "accuracy": "accuracy/train",
+        "test_accuracy": "accuracy/test",
+        "epoch": "train/epoch",
+        **COMMON,
+    },
     {"epoch": "epoch {:.0f}", "loss": "loss {:.4f}", "accuracy": "accuracy {:.4f}", "learning_rate": "rate {:.3g}"},
+    {"loss": "loss/", "accuracy": "accuracy/"},
 )
+WEIGHTS = {
+    "spectral norm": "sigma/",
+    "spectral norm, normalized weights": "sigma_normalized/",
+    "stable rank": "stable_rank/",
+    "stable rank, normalized weights": "stable_rank_normalized/",
+}
+"""Charts of all layers in TensorBoard."""
 
 
 class Logger(Log):
@@ -82,6 +100,7 @@ class Logger(Log):
         with writing(run):
             _drop_later_lines(self._jsonl, first_step)
             self.board = SummaryWriter(str(run), purge_step=first_step + 1 if first_step else 0)
+        self._has_charts = False
         self._bar: tqdm[Any] | None = None
         self._interactive = sys.stderr.isatty()
         self._paused = 0.0
@@ -145,16 +164,17 @@ class Logger(Log):
             scalars |= {
                 f"sigma/{name}": layer.sigma,
                 f"stable_rank/{name}": layer.stable_rank,
-                f"normalized_sigma/{name}": layer.normalized_sigma,
-                f"normalized_stable_rank/{name}": layer.normalized_stable_rank,
-                f"srn_active/{name}": float(layer.active) if bounded else None,
-                f"target_rank/{name}": layer.target_rank,
-                f"srn_gamma/{name}": layer.gamma,
+                f"sigma_normalized/{name}": layer.normalized_sigma,
+                f"stable_rank_normalized/{name}": layer.normalized_stable_rank,
+                f"srn/active/{name}": float(layer.active) if bounded else None,
+                f"srn/target_rank/{name}": layer.target_rank,
+                f"srn/gamma/{name}": layer.gamma,
             }
         active = [layer.active for layer in layers if layer.target_rank is not None]
         if active:
-            scalars["srn_active/fraction_of_bounded_layers"] = sum(active) / len(active)
+            scalars["srn/active_fraction_of_bounded_layers"] = sum(active) / len(active)
         self._add_scalars(step, scalars)
+        self._add_charts([tag for tag, value in scalars.items() if value is not None])
         if step == 0:
             self._append({"step": 0, "layers": [layer._asdict() for layer in layers]})
 
@@ -165,6 +185,15 @@ class Logger(Log):
                 if value is not None:
                     self.board.add_scalar(name, value, step)
 
+    def _add_charts(self, tags: Sequence[str]) -> None:
+        """Adds charts that several scalars share to TensorBoard, once; those of layers only for the layers' tags."""
+        if self._has_charts:
+            return
+        weights = {title: start for title, start in WEIGHTS.items() if any(tag.startswith(start) for tag in tags)}
+        with writing(self.run):
+            self.board.add_custom_scalars({"training": _lines(self.scalars.charts), "weights": _lines(weights)})
+        self._has_charts = True
+
     def alarm(self, step: int, alarm: Alarm) -> None:
         """Logs that an alarm begins or ends."""
         record = {"alarm": alarm.name, "begins": alarm.begins, "text": alarm.text}
@@ -174,7 +203,7 @@ class Logger(Log):
 
     def alarms(self, step: int, active: Mapping[str, bool]) -> None:
         """Adds the states of the alarms, 0 or 1, to TensorBoard."""
-        self._add_scalars(step, {f"alarms/{name}": float(on) for name, on in active.items()})
+        self._add_scalars(step, {f"train/alarms/{name}": float(on) for name, on in active.items()})
 
     def grid(self, step: int, image: Tensor) -> None:
         """Saves a sample grid, uint8 (3, H, W), in samples/ and TensorBoard."""
@@ -186,10 +215,11 @@ class Logger(Log):
 
     def metrics(self, step: int, values: dict[str, float], distributions: Mapping[str, np.ndarray]) -> None:
         """Logs an evaluation: values, and samples of distributions such as empirical Lipschitz constants."""
-        self._add_scalars(step, {f"metrics/{name}": value for name, value in values.items()})
+        tags = self.scalars.tags
+        self._add_scalars(step, {tags.get(name, f"metrics/{name}"): value for name, value in values.items()})
         with writing(self.run):
             for name, samples in distributions.items():
-                self.board.add_histogram(name, samples, step)
+                self.board.add_histogram(f"metrics/{name}", samples, step)
             self.board.flush()
         defined = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON has no NaN
         self._append({"step": step, "metrics": defined})
@@ -247,6 +277,11 @@ def quiet_writer() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
+
+
+def _lines(charts: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Charts of several curves each, as SummaryWriter.add_custom_scalars expects them."""
+    return {title: ["Multiline", [beginning]] for title, beginning in charts.items()}
 
 
 def _drop_later_lines(jsonl: Path, step: int) -> None:

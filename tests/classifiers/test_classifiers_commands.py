@@ -208,8 +208,8 @@ def test_a_run_folder_explains_itself(finished: Path) -> None:
     events = EventAccumulator(str(run))
     events.Reload()
     tags = events.Tags()["scalars"]
-    expected = ("train/loss", "train/accuracy", "train/learning_rate", "metrics/test_accuracy", "sigma/linear")
-    for tag in (*expected, "srn_active/blocks.0.conv1"):
+    expected = ("loss/train", "loss/test", "accuracy/train", "accuracy/test", "train/learning_rate", "sigma/linear")
+    for tag in (*expected, "srn/active/blocks.0.conv1"):
         assert tag in tags, tags
 
 
