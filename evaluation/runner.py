@@ -69,14 +69,22 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 def _samples(context: Context) -> dict[str, np.ndarray]:
-    """Returns the first generated images for the report, sorted by class where labels are known."""
+    """Returns the first generated and reference images for the report, sorted by class where labels are known."""
     if context.generated is None:
         return {}
-    labels = context.generated_labels
-    rows = torch.arange(min(NUM_SAMPLES, len(context.generated)), device="cpu") if labels is None else _by_class(labels)
-    arrays = {"samples": context.generated[rows.to(context.generated.device)].cpu().numpy()}
+    arrays = _first(context.generated, context.generated_labels, "sample")
+    if context.reference is not None:
+        labels = context.reference_labels if context.generated_labels is not None else None
+        arrays |= _first(context.reference, labels, "reference_sample")
+    return arrays
+
+
+def _first(images: Tensor, labels: Tensor | None, name: str) -> dict[str, np.ndarray]:
+    """Returns the arrays "<name>s" and, with labels, "<name>_labels"."""
+    rows = torch.arange(min(NUM_SAMPLES, len(images)), device="cpu") if labels is None else _by_class(labels)
+    arrays = {f"{name}s": images[rows.to(images.device)].cpu().numpy()}
     if labels is not None:
-        arrays["sample_labels"] = labels.cpu()[rows].numpy()
+        arrays[f"{name}_labels"] = labels.cpu()[rows].numpy()
     return arrays
 
 

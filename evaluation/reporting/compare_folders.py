@@ -122,11 +122,14 @@ def save_comparison(comparison: Comparison, runs: Mapping[str, StoredReport], fo
 def comparison_figures(comparison: Comparison, runs: Mapping[str, StoredReport]) -> dict[str, Figure]:
     """Draws figures by title: training curves, values over steps, histograms and layers of all runs."""
     figures, order = {}, list(runs)
-    curves = {label: run.curves() for label, run in runs.items()}
+    curves = {
+        label: {plots.CURVE_NAMES[name]: curve for name, curve in run.curves().items()} for label, run in runs.items()
+    }
     if training := plots.panels_of(curves):
         figures["Training"] = plots.overlaid_figure(training, order=order, axis="steps")
     if values := plots.panels_of({label: values_over_steps(comparison, run) for label, run in runs.items()}):
-        figures["Values over steps"] = plots.overlaid_figure(values, order=order, marker="o", axis="steps")
+        named = {comparison.names[key]: curves_of_key for key, curves_of_key in values.items()}
+        figures["Values over steps"] = plots.overlaid_figure(named, order=order, marker="o", axis="steps")
     reports = {label: run.report for label, run in runs.items()}
     compared = {row.key for row in comparison.rows}
     for title, kinds in _histograms(reports).items():

@@ -7,8 +7,9 @@ from functools import reduce
 from typing import Any
 
 from evaluation.errors import EvaluationError
+from evaluation.reporting.names import ordered, plain_names
 from evaluation.reporting.ranking import DIGITS, DIRECTIONS, differences, is_better
-from evaluation.reporting.tables import markdown_table, text_table, with_spread
+from evaluation.reporting.tables import markdown_table, parted, text_table, with_spread
 from evaluation.reporting.value import ReportData
 
 MISSING = "–"
@@ -58,7 +59,7 @@ class Comparison:
     Attributes:
         labels: labels of the runs, in the order of the columns.
         subjects: "subject" of each report.
-        rows: one row per key, in the order of the reports.
+        rows: one row per key, the most important first, then in the order of the reports.
         left_out: a sentence for each value whose protocols differ.
     """
 
@@ -70,20 +71,32 @@ class Comparison:
     def table(self) -> str:
         """Formats a text table, with a star at the best of each row."""
         rows = self._rows("{}", "{} *")
-        return "\n".join([*text_table(rows), f"* best of the row; {FOOTNOTE}", *self.notes])
+        lines = parted(text_table(rows), len(self.first))
+        return "\n".join([*lines, f"* best of the row; {FOOTNOTE}", *self.notes])
 
     def markdown(self) -> str:
         """Formats a Markdown table, with the best of each row in bold."""
         return "\n\n".join([markdown_table(self._rows("`{}`", "**{}**")), FOOTNOTE, *self.notes])
 
-    def _rows(self, name: str, best: str) -> list[list[str]]:
-        """Returns a header and rows; `name` is the format of keys and hashes, `best` the format of best values."""
+    def _rows(self, code: str, best: str) -> list[list[str]]:
+        """Returns a header and rows; `code` is the format of hashes, `best` the format of best values."""
         rows = [["metric", "better", *self.labels, "protocol"]]
         for row in self.rows:
             texts = enumerate(str(cell or MISSING) for cell in row.cells)
             cells = (best.format(text) if column in row.best else text for column, text in texts)
-            rows.append([name.format(row.key), row.better, *cells, name.format(row.hash[:DIGITS])])
+            rows.append([self.names[row.key], row.better, *cells, code.format(row.hash[:DIGITS])])
         return rows
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Plain names by key."""
+        return plain_names(row.key for row in self.rows)
+
+    @property
+    def first(self) -> tuple[ComparisonRow, ...]:
+        """The most important rows, which come first."""
+        keys = set(ordered(row.key for row in self.rows)[0])
+        return tuple(row for row in self.rows if row.key in keys)
 
     def document(self) -> dict[str, Any]:
         """Returns the content of compare.json: subjects, and for each key better, hash, fields and the runs' values."""
@@ -130,10 +143,11 @@ def compare(reports: Mapping[str, ReportData], *, skip_mixed: bool = False) -> C
     if mixed and not skip_mixed:
         others = f" ({len(mixed) - 1} more values are mixed)" if len(mixed) > 1 else ""
         raise EvaluationError(f"compare: {mixed[0]}{others}; measure all by one protocol, or leave mixed values out")
+    alike = ordered(key for key, sentence in found.items() if not sentence)
     return Comparison(
         labels=tuple(reports),
         subjects=tuple(report.protocol["subject"] for report in reports.values()),
-        rows=tuple(_row(key, reports) for key, sentence in found.items() if not sentence),
+        rows=tuple(_row(key, reports) for part in alike for key in part),
         left_out=mixed,
     )
 

@@ -18,18 +18,24 @@ from evaluation.reporting.comparison import difference
 from evaluation.reporting.plots import colour_of, plain, save_figure
 from evaluation.reporting.value import ReportData
 
-BINS = 40
+MOST_BINS = 40
+FEWEST_BINS = 15
 MARKERS = ("o", "X")  # circles and crosses, as in the paper
 STEEPEST = 5  # largest height of the axis, in peaks of the lowest histogram; a narrow one would flatten the others
 
 
+def num_bins(samples: Sequence[np.ndarray]) -> int:
+    """Returns the number of bins: the square root of the size of the largest sample, from FEWEST_BINS to MOST_BINS."""
+    return int(np.clip(max(map(len, samples)) ** 0.5, FEWEST_BINS, MOST_BINS))
+
+
 def shared_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns edges (BINS + 1,) from 0 to just above the largest of the samples' 99.5th percentiles.
+    """Returns edges from 0 to just above the largest of the samples' 99.5th percentiles.
 
     With the maximum instead, a few outliers would put all other values in the first bin.
     """
     largest = max(float(np.percentile(values, 99.5)) for values in samples)
-    return np.linspace(0, 1.05 * largest if largest > 0 else 1.0, BINS + 1)
+    return np.linspace(0, 1.05 * largest if largest > 0 else 1.0, num_bins(samples) + 1)
 
 
 def signed_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
@@ -37,7 +43,7 @@ def signed_bins(samples: Sequence[np.ndarray]) -> np.ndarray:
     low = min(float(np.percentile(values, 0.5)) for values in samples)
     high = max(float(np.percentile(values, 99.5)) for values in samples)
     margin = 0.05 * (high - low) or 0.5
-    return np.linspace(low - margin, high + margin, BINS + 1)
+    return np.linspace(low - margin, high + margin, num_bins(samples) + 1)
 
 
 class Family(NamedTuple):
@@ -131,6 +137,14 @@ def histograms(report: ReportData) -> dict[str, np.ndarray]:
 def families(report: ReportData) -> list[str]:
     """Returns the names of the families in a report."""
     return list(dict.fromkeys(_family_name(kind) for kind in histograms(report)))
+
+
+def heading_of(title: str) -> str:
+    """Returns a heading for a kind of values, or a family, written with a space: "elhist real_fake" or "complexity"."""
+    kind, family = title.replace(" ", "/"), FAMILIES.get(title)
+    if family:
+        return family.title
+    return f"{_family(kind).title}, {NAMES[kind]}" if kind in NAMES else title
 
 
 def line_of(kind: str) -> str:
@@ -236,7 +250,7 @@ def _check_protocols(runs: Mapping[str, ReportData], key: str) -> None:
 
 def panels_figure(panels: Sequence[Panel], score_axis: str = "") -> Figure:
     """Draws panels side by side: densities on shared bins and dashed lines; scores on a second axis if it is named."""
-    figure = Figure(figsize=(8 if len(panels) == 1 else 5 * len(panels), 5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(6.4 if len(panels) == 1 else 4.2 * len(panels), 4.2), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(axes, panel)

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from torch.nn import functional
 from evaluation.errors import EvaluationError
 from evaluation.reporting import histograms, plots
 from evaluation.reporting.comparison import FOOTNOTE, MISSING, Comparison
+from evaluation.reporting.names import extractors_of, ordered, plain_names, real_key
 from evaluation.reporting.ranking import DIGITS, shown
 from evaluation.reporting.tables import (
     class_name,
     class_table,
     count_text,
+    heading,
     interval_text,
     notes,
     values_by_class,
@@ -32,23 +34,31 @@ from evaluation.reporting.value import ReportData
 SAMPLE_PIXELS = 2**18  # limit of a page's sample grid: 256 images of 32x32
 SAMPLE_COLUMNS = 8
 SIDE = 64  # larger images are reduced to this size, in pixels
+TOP_ROWS = 10  # rows of samples at the top of a page
 
 
 def report_page(report: ReportData, *, training_log: str | Path | None = None) -> str:
-    """Renders a report as one page.
+    """Renders a report as one page: samples, the most important values, figures, and details that are folded.
 
     Args:
         training_log: metrics.jsonl of the run; if it has no curves, the page says so.
     """
     losses = [name for name in report.arrays if name.endswith("/losses")]
+    first, others = ordered(report.values)
     return _rendered(
         "report.html",
-        title=_heading(report),
+        title=heading(report),
         report=report,
         protocol=report.protocol,
         entries=report.protocol["values"],
-        floors={key: _floor(report, key) for key in report.values},
+        names=plain_names(report.values),
+        extractors=extractors_of(report.values),
+        first=first,
+        has_spread=any(report.protocol["values"][key]["std"] is not None for key in first),
+        keys=first + others,
+        of_real={key: report.values.get(real_key(key)) for key in report.values},
         notes=notes(report),
+        top=_top(report),
         samples=_samples(report),
         neighbours=_neighbours(report),
         classes=class_table(report),
@@ -61,23 +71,26 @@ def report_page(report: ReportData, *, training_log: str | Path | None = None) -
         has_log=training_log is not None,
         curves=None if training_log is None else _curves(training_log),
         critics={name.removesuffix("/losses"): plots.critics_figure(report, name) for name in losses},
+        arrays=[f"{name}  {array.dtype} {array.shape}" for name, array in report.arrays.items()],
     )
 
 
 def comparison_page(comparison: Comparison, figures: Mapping[str, Figure], reports: Mapping[str, ReportData]) -> str:
-    """Renders a comparison as one page."""
+    """Renders a comparison as one page: samples, the most important values, figures, and details that are folded."""
     names = dict.fromkeys(name for subject in comparison.subjects for name in subject)
-    samples = {label: _samples(report) for label, report in reports.items()}
+    shown_first = comparison.first or comparison.rows
     return _rendered(
         "comparison.html",
         title=" and ".join(dict.fromkeys(report.protocol["title"] for report in reports.values())) or "Comparison",
         comparison=comparison,
+        first=shown_first,
+        others=[row for row in comparison.rows if row not in shown_first],
         labels=list(comparison.labels),
         footnote=FOOTNOTE,
         missing=MISSING,
         subjects={name: [shown(subject.get(name, ...)) for subject in comparison.subjects] for name in names},
-        figures=figures,
-        samples={label: rows for label, rows in samples.items() if rows},
+        figures=[(histograms.heading_of(name), figure) for name, figure in figures.items()],
+        samples={label: rows for label, report in reports.items() if (rows := _samples(report)[:TOP_ROWS])},
     )
 
 
@@ -111,25 +124,30 @@ def _address(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _heading(report: ReportData) -> str:
-    """Returns title, experiment and step, if known, such as "CIFAR-10, srn70, step 4000"."""
-    subject = report.protocol["subject"]
-    parts = [report.protocol["title"] or "Report", subject.get("experiment")]
-    parts += [f"step {subject['step']}"] if subject.get("step") is not None else []
-    return ", ".join(str(part) for part in parts if part)
+def _top(report: ReportData) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
+    """Returns the first rows of samples: name, generated images and, if there are some, real images beside them."""
+    generated, real = _samples(report)[:TOP_ROWS], _samples(report, "reference_sample")
+    if any(name for name, _ in real):
+        by_class = dict(real)
+        beside = [by_class.get(name) for name, _ in generated]
+    else:
+        beside = [images for _, images in real[: len(generated)]]
+    columns = SAMPLE_COLUMNS // 2 if any(images is not None for images in beside) else SAMPLE_COLUMNS
+    return [
+        (name, images[:columns], None if known is None else known[:columns])
+        for (name, images), known in zip_longest(generated, beside)
+    ]
 
 
-def _floor(report: ReportData, key: str) -> float | None:
-    """Returns the value between two samples of real images at the same counts; None if it was not measured."""
-    name, slash, extractor = key.partition("/")
-    return report.values.get(f"{name}_floor{slash}{extractor}")
+def _samples(report: ReportData, kind: str = "sample") -> list[tuple[str, np.ndarray]]:
+    """Returns named rows of images, one per class if labels are known, up to SAMPLE_PIXELS in total.
 
-
-def _samples(report: ReportData) -> list[tuple[str, np.ndarray]]:
-    """Returns named rows of sample images, one per class if labels are known, up to SAMPLE_PIXELS in total."""
-    if "samples" not in report.arrays:
+    Args:
+        kind: "sample" or "reference_sample".
+    """
+    if f"{kind}s" not in report.arrays:
         return []
-    images, labels = _small(report.arrays["samples"]), report.arrays.get("sample_labels")
+    images, labels = _small(report.arrays[f"{kind}s"]), report.arrays.get(f"{kind}_labels")
     if labels is None:
         rows = [("", images[start : start + SAMPLE_COLUMNS]) for start in range(0, len(images), SAMPLE_COLUMNS)]
     else:
@@ -167,7 +185,7 @@ def _by_class(report: ReportData, key: str, by_label: dict[int, float]) -> dict[
     names = [class_name(label, report.protocol["class_names"]) for label in by_label]
     columns = names, _class_counts(report, key, len(values)), (f"{width:.1f}" for width in widths), by_label.values()
     rows = [dict(zip(("name", "count", "width", "value"), row, strict=True)) for row in zip(*columns, strict=True)]
-    return {"key": key, "lead": f"{lead}.", "rows": rows}
+    return {"name": plain_names(report.values).get(key, key), "lead": f"{lead}.", "rows": rows}
 
 
 def _class_counts(report: ReportData, key: str, num_classes: int) -> list[str]:

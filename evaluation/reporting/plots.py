@@ -27,6 +27,16 @@ CURVES = {  # panels of curves in the training logs of GANs and classifiers -> l
     ("loss", "test_loss"): "steps",
     ("accuracy", "test_accuracy"): "steps",
 }
+CURVE_NAMES = {
+    "d_loss": "loss of the discriminator",
+    "g_loss": "loss of the generator",
+    "real_logit": "mean logit of real images",
+    "fake_logit": "mean logit of generated images",
+    "loss": "training loss",
+    "test_loss": "test loss",
+    "accuracy": "training accuracy",
+    "test_accuracy": "test accuracy",
+}
 # Okabe and Ito's palette for colour-blind readers, without its yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MAX_COLUMNS = 2  # panels side by side
@@ -111,7 +121,7 @@ def curves_figure(curves: Curves) -> Figure:
     figure = _figure(len(panels))
     for axes, (names, axis) in zip(figure.axes, panels, strict=True):
         for name in names:
-            axes.plot(*curves[name], label=name, linewidth=1)
+            axes.plot(*curves[name], label=CURVE_NAMES[name], linewidth=1.2)
         axes.set_xlabel(axis)
         axes.legend()
     return figure
@@ -133,7 +143,7 @@ def overlaid_figure(
             axes.plot(steps, values, label=plain(run), color=colour, linewidth=1, marker=marker, markersize=4)
         axes.set_title(plain(title))
         axes.set_xlabel(axis)
-        if any(curves):  # a single run without a name needs no legend
+        if len(order) > 1:
             axes.legend()
     return figure
 

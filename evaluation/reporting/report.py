@@ -27,7 +27,8 @@ class Report:
 
     Attributes:
         values: numbers by key, such as "fid", "fid/classifier-1a2b3c4d" or "nd_short/srn2020/softplus_fake".
-        arrays: "samples", "sample_labels", the arrays of `sample_neighbours`, and arrays of metrics, such as losses.
+        arrays: "samples", "reference_samples" and their labels ("sample_labels", "reference_sample_labels") if known,
+            the arrays of `sample_neighbours`, and arrays of metrics, such as losses.
         protocol: "title", "subject", "machine", "class_names", "neighbours" (the method), and "values": for each key
             std, interval, count, better, hash, fields, record.
     """
@@ -150,8 +151,9 @@ def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
     layers = [arrays[name] for name in plots.LAYERS.values() if name in arrays]
     if any(array.ndim != 1 or len(array) != len(layers[0]) or not len(array) for array in layers):
         raise ValueError(f"spectra: {[array.shape for array in layers]}, expected a number for each layer")
-    samples, labels = arrays.get("samples"), arrays.get("sample_labels")
-    if samples is not None:
-        check_images(torch.from_numpy(samples), "sample")
-        if labels is not None:
-            check_labels(torch.from_numpy(labels), len(samples), "sample")
+    for name in ("sample", "reference_sample"):
+        samples, labels = arrays.get(f"{name}s"), arrays.get(f"{name}_labels")
+        if samples is not None:
+            check_images(torch.from_numpy(samples), name)
+            if labels is not None:
+                check_labels(torch.from_numpy(labels), len(samples), name)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.reporting.names import extractors_of, ordered, plain_names, real_key
 from evaluation.reporting.value import ReportData
 
 
@@ -41,19 +42,41 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def value_table(report: ReportData) -> str:
-    """Formats a report's values: mean ± std, 95 % interval, images, direction, 8 digits of the protocol hash.
+    """Formats a report's values, the most important first, for a terminal.
 
-    Values by class follow in a second table.
+    Columns: name, mean ± std, 95 % interval, the same value of real images, images, direction, 8 digits of the protocol
+    hash. Values by class follow in a second table.
     """
-    rows = [("metric", "value", "95 % interval", "images", "better", "protocol")]
-    for key, value in report.values.items():
-        entry = report.protocol["values"][key]
-        texts = with_spread(value, entry["std"]), interval_text(entry["interval"])
-        rows.append((key, *texts, count_text(entry), entry["better"], entry["hash"][:8]))
-    title = [report.protocol["title"]] if report.protocol["title"] else []
+    first, others = ordered(report.values)
+    names, entries = plain_names(report.values), report.protocol["values"]
+    beside = {real_key(key) for key in report.values}
+    shown = [key for key in (*first, *others) if key not in beside]
+    rows = [("metric", "value", "95 % interval", "real images", "images", "better", "protocol")]
+    for key in shown:
+        entry, real = entries[key], report.values.get(real_key(key))
+        texts = with_spread(report.values[key], entry["std"]), interval_text(entry["interval"])
+        real_text = "" if real is None else f"{real:.6g}"
+        rows.append((names[key], *texts, real_text, count_text(entry), entry["better"], entry["hash"][:8]))
+    extractors = extractors_of(report.values)
+    lines = [heading(report), *([f"extractor: {extractors[0]}"] if len(extractors) == 1 else []), ""]
+    lines += parted(text_table(rows), len(first))
+    lines += [f"note: {note}" for note in notes(report)]
     by_class = class_table(report)
-    classes = ["", *text_table(by_class)] if by_class else []
-    return "\n".join([*title, *text_table(rows), *(f"note: {note}" for note in notes(report)), *classes])
+    return "\n".join([*lines, *(["", *text_table(by_class)] if by_class else [])])
+
+
+def heading(report: ReportData) -> str:
+    """Returns title, experiment and step, if known, such as "CIFAR-10, srn70, step 4000"."""
+    subject = report.protocol["subject"]
+    parts = [report.protocol["title"] or "Report", subject.get("experiment")]
+    parts += [f"step {subject['step']}"] if subject.get("step") is not None else []
+    return ", ".join(str(part) for part in parts if part)
+
+
+def parted(lines: Sequence[str], num_first: int) -> list[str]:
+    """Returns the lines of a text table with an empty line between the first rows and the others, if there are both."""
+    end = 2 + num_first  # after the header and its rule
+    return [*lines[:end], "", *lines[end:]] if num_first and len(lines) > end else list(lines)
 
 
 def count_text(entry: dict[str, Any]) -> str:

@@ -295,7 +295,7 @@ def test_a_report_is_one_folder_with_figures_and_a_page(report: Report, folder: 
     assert names == figures | {"report.json", "report.txt", "report.html", "arrays.npz", "classes.csv"}
     parts = Parts((folder / "report.html").read_text())
     assert parts.tags.count("img") == len(figures)
-    for shown in ("Sample complexities", "Margins", "Noise sensitivity", "Layers", "layer by layer"):
+    for shown in ("Sample complexities", "Margins", "Noise sensitivity", "Layers", "Layer by layer"):
         assert shown in parts.text
     assert all(entry["hash"] in parts.text for entry in report.protocol["values"].values())
 
@@ -355,7 +355,9 @@ def test_runs_of_classifiers_are_compared(network: nn.Module, images: Tensor, la
         assert [patch.get_label().split(":")[0] for patch in outlines] == ["vanilla", "srn30"]
         assert [to_hex(patch.get_edgecolor()) for patch in outlines] == list(COLOURS[:2])
     assert [axes.get_title() for axes in figures["Layers"].axes] == list(LAYERS)
-    assert {axes.get_title() for axes in figures["Training"].axes} == {"loss", "accuracy", "test_accuracy"}
+    assert {axes.get_title() for axes in figures["Training"].axes} == {
+        *("training loss", "training accuracy", "test accuracy")
+    }
 
 
 def test_reports_on_other_labels_are_not_compared(network: nn.Module, images: Tensor, labels: Tensor) -> None:

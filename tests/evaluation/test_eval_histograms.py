@@ -10,7 +10,7 @@ from PIL import Image
 
 from evaluation import EvaluationError, Report
 from evaluation.reporting import histograms
-from evaluation.reporting.histograms import BINS, NAMES, density, kinds_figure, plot_histograms, shared_bins
+from evaluation.reporting.histograms import NAMES, density, kinds_figure, num_bins, plot_histograms, shared_bins
 from evaluation.reporting.plots import COLOURS
 from evaluation.reporting.value import Value
 
@@ -81,7 +81,7 @@ def test_scores_are_marked_on_a_second_axis_at_the_percentile(drawn_figures):
 def test_a_density_integrates_to_the_share_inside_the_bins():
     values = np.random.default_rng(0).exponential(size=1000)
     edges = shared_bins([values, values / 10])
-    assert len(edges) == BINS + 1
+    assert len(edges) == num_bins([values]) + 1 == 32
     assert edges[-1] == pytest.approx(1.05 * np.percentile(values, 99.5))
     assert (density(values, edges) * np.diff(edges)).sum() == pytest.approx(np.mean(values <= edges[-1]))
     assert (density(values / 10, edges) * np.diff(edges)).sum() == pytest.approx(1)
@@ -113,7 +113,7 @@ def test_saved_reports_are_drawn(tmp_path: Path):
     for kind in SCALES:
         plot_histograms(runs, kind, tmp_path / "out.png")
         with Image.open(tmp_path / "out.png") as image:
-            assert image.size == (1200, 750)
+            assert image.size == (1280, 840)
 
 
 def test_a_report_without_pairs_has_no_such_figure(tmp_path: Path):

@@ -36,6 +36,8 @@ def a_report(title: str = "CIFAR-10 (JPEG)", name: str = "cat", side: int = 32) 
     arrays = {
         "samples": pixels(6),
         "sample_labels": np.array([0, 0, 0, 1, 1, 1]),
+        "reference_samples": pixels(4),
+        "reference_sample_labels": np.array([0, 0, 1, 1]),
         "neighbour_samples": pixels(4),
         "neighbour_labels": np.array([0, 0, 1, 1]),
         "neighbours": pixels(4, 5),
@@ -76,16 +78,29 @@ def test_a_page_shows_what_the_report_holds(tmp_path: Path):
     (tmp_path / "metrics.jsonl").write_text(LOG)
     report = a_report()
     parts = Parts(report_page(report, training_log=tmp_path / "metrics.jsonl"))
-    values = ("19.57", "[19.1, 20.2]", "real against real: 8.9", "8.6 ± 0.12", "50,000", "↓ lower", "↑ higher", "4000")
+    values = ("19.57", "[19.1, 20.2]", "real images reach 8.9", "8.6 ± 0.12", "50,000", "↓ lower", "↑ higher", "4000")
     texts = ("CIFAR-10 (JPEG) is a note", "10,000 reference images", "Median ratio: 0.95", "class by class")
     for shown in values + texts:
         assert shown in parts.text
     for entry in report.protocol["values"].values():
         assert entry["hash"] in parts.text
     assert '"num_reference": 10000' in parts.text
-    strips, cards, figures = 2, 4 * 6, 4
-    assert parts.tags.count("img") == strips + cards + figures
-    assert parts.tags.count("details") == len(report.values) + 1
+    top, strips, cards, figures = 2 * 2, 2, 4 * 6, 4
+    assert parts.tags.count("img") == top + strips + cards + figures
+    folded = 7  # values, by class, samples, nearest images, critics, protocols, machine
+    assert parts.tags.count("details") == len(report.values) + folded
+
+
+def test_a_page_opens_with_samples_then_the_important_values(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text(LOG)
+    text = report_page(a_report(), training_log=tmp_path / "metrics.jsonl")
+    shown, _, folded = text[text.index("<body>") :].partition("<details")
+    samples, values = ('alt="samples cat"', 'alt="real images cat"'), ("FID", "19.57", "Inception Score", "8.6")
+    places = [shown.index(part) for part in (*samples, *values, "Training", "Empirical Lipschitz constants", "Details")]
+    assert places == sorted(places)
+    assert "Intra-FID" not in shown
+    assert "hash" not in shown
+    assert "Intra-FID" in folded
 
 
 @pytest.mark.parametrize(
@@ -105,7 +120,7 @@ def test_the_heading_tells_runs_and_steps_apart(subject: dict, heading: str):
 def test_a_page_does_without_what_is_missing(missing: str):
     report = a_report()
     del report.arrays[missing]
-    assert "Values" in Parts(report_page(report)).text
+    assert "All values" in Parts(report_page(report)).text
 
 
 def test_values_by_class_are_named_by_their_labels():
@@ -135,7 +150,8 @@ def test_large_images_are_reduced_and_many_rows_cut():
     assert len(report_page(report)) < 2_000_000
     report.arrays["samples"] = np.zeros((1000, 3, 64, 64), np.uint8)
     del report.arrays["sample_labels"]
-    assert Parts(report_page(report)).tags.count("img") == 2**18 // (8 * 64 * 64) + 24 + 3
+    rows = 2**18 // (8 * 64 * 64)  # of samples; as many images beside real ones at the top, at most 10 rows
+    assert Parts(report_page(report)).tags.count("img") == rows + min(rows, 10) + 24 + 3
 
 
 QUESTION = """(() => {
@@ -143,12 +159,17 @@ QUESTION = """(() => {
     const box = one.getBoundingClientRect();
     return [box.width, box.height, one.naturalWidth ?? 1, one.complete ?? true];
   });
+  const folded = [...document.querySelectorAll('details')];
   location.hash = document.querySelector('td a')?.getAttribute('href') ?? '';
-  return new Promise((done) => setTimeout(() => done({
-    images: shown('img'), tables: shown('table'), rows: shown('tbody tr'), figures: shown('figure img'),
-    strips: shown('.strips img'), cards: shown('.card img'), bars: shown('.bar'), overflow: document.body.scrollWidth,
-    opened: [...document.querySelectorAll('details')].filter((one) => one.open).length,
-  }), 100));
+  return new Promise((done) => setTimeout(() => {
+    const opened = folded.filter((one) => one.open).length;
+    folded.forEach((one) => { one.open = true; });
+    done({
+      images: shown('img'), tables: shown('table'), rows: shown('tbody tr'), figures: shown('figure img'),
+      strips: shown('.strips img'), cards: shown('.card img'), bars: shown('.bar'), pairs: shown('.pairs img'),
+      overflow: document.body.scrollWidth, opened,
+    });
+  }, 100));
 })()"""
 
 
@@ -164,8 +185,8 @@ def test_a_browser_shows_it_whole_and_asks_for_nothing(browser: Browser, title: 
     assert all(width > 0 and height > 0 and pixels > 0 and done for width, height, pixels, done in shown["images"])
     assert len(shown["tables"]) == 2
     assert len(shown["rows"]) == 7 + 3  # values; classes and their mean
-    assert [len(shown[name]) for name in ("figures", "strips", "cards", "bars")] == [4, 2, 24, 2]
+    assert [len(shown[name]) for name in ("pairs", "figures", "strips", "cards", "bars")] == [4, 4, 2, 24, 2]
     assert all(width > 300 and height > 200 for width, height, *_ in shown["figures"])
     assert all(width > 0 and height > 0 for width, height, *_ in shown["tables"] + shown["rows"] + shown["bars"])
     assert shown["overflow"] <= 1200
-    assert shown["opened"] == 1  # a link to a protocol opens it
+    assert shown["opened"] == 2  # a link to a protocol opens it, and the list of protocols

@@ -9,6 +9,7 @@ import pytest
 
 from evaluation import EvaluationError, Report
 from evaluation.reporting.document import SCHEMA
+from evaluation.reporting.names import plain_names
 from evaluation.reporting.tables import class_table, interval_text, markdown_table, text_table, with_spread
 from evaluation.reporting.value import Value
 
@@ -94,12 +95,35 @@ def test_without_arrays_there_are_values(tmp_path: Path):
 
 def test_the_table_shows_intervals_and_fits_a_terminal():
     lines = a_report().table().splitlines()
-    assert [line.split("  ")[0] for line in lines[:2]] == ["drawn", "metric"]
-    assert "95 % interval" in lines[1]
-    assert "[19.1, inf]" in lines[3]
+    assert lines[:3] == ["drawn, step 3", "extractor: classifier-1a2b3c4d", ""]
+    assert "95 % interval" in lines[3]
+    assert lines[5].startswith("FID  ")
+    assert "[19.1, inf]" in lines[5]
     assert lines[-1] == "note: short"
     assert sum(line.startswith("note") for line in lines) == 1
     assert max(map(len, lines)) <= 120
+
+
+def test_the_important_values_come_first_beside_those_of_real_images():
+    keys = ("kid", "gan_test_real", "gan_test", "fid_floor", "nd/srn2020/accuracy", "fid")
+    lines = a_report(*(Value(key, 1 / len(key), None, 9, "", {}) for key in keys)).table().splitlines()[3:]
+    assert [line.split("  ")[0] for line in lines[2:]] == [
+        *("FID", "GAN-test accuracy", "", "KID", "ND, srn2020, accuracy")
+    ]
+    assert lines[0].split()[2:4] == ["real", "images"]
+    assert lines[2].split()[1:3] == [f"{1 / 3:.6g}", f"{1 / 9:.6g}"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (["fid", "elhist/real_fake/p95"], ["FID", "Lipschitz constant, real-generated, p95"]),
+        (["fid/pixels", "is/pixels"], ["FID", "Inception Score"]),
+        (["fid", "fid/pixels", "mine/of_all"], ["FID, inception", "FID, pixels", "Mine, of all"]),
+    ],
+)
+def test_names_hold_the_extractor_only_if_there_are_several(keys: list[str], names: list[str]):
+    assert list(plain_names(keys).values()) == names
 
 
 def by_class(key: str, values: list[float], classes: list[int]) -> Value:
