@@ -1,0 +1,186 @@
+"""Writes docs/results/quickstart: the samples and scores of several runs of one configuration that differ in the seed.
+
+\b
+Example: three seeds, about five minutes each
+    for seed in 0 1 2; do
+      RUN=runs/quickstart-$seed bash tools/quickstart.sh quickstart --set train.seed=$seed
+    done
+    python tools/quickstart_page.py runs/quickstart-0 runs/quickstart-1 runs/quickstart-2 --out docs/results/quickstart
+
+Pictures are those of the script, samples/final.png of each run, as they are.
+"""
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import click
+from export_generator import newest_report
+
+from evaluation.errors import EvaluationError
+from evaluation.reporting.document import read_values
+from evaluation.reporting.tables import markdown_table
+from gan.build import checkpoint_config
+from gan.command import Command
+from gan.config import Config, load_config
+from gan.config.loading import differences, training_settings
+from gan.errors import ConfigError, UserError
+from gan.runs.checkpoint import read_checkpoint, read_record
+from gan.runs.logger import JSONL
+
+COLUMNS = {"gan_test": "GAN-test ↑", "fid": "FID ↓", "is": "IS ↑", "precision": "precision ↑", "recall": "recall ↑"}
+REAL = {"gan_test_real": "GAN-test of the real test images", "fid_floor": "FID between two sets of real images"}
+
+
+class SeedRun(NamedTuple):
+    """A finished run. record: its run.json. values, entries: of its newest report, by metric without the extractor."""
+
+    folder: Path
+    report: Path
+    config: Config
+    record: dict[str, Any]
+    values: dict[str, float]
+    entries: dict[str, dict[str, Any]]
+
+    @property
+    def seed(self) -> int:
+        return self.config.train.seed
+
+    @property
+    def picture(self) -> Path:
+        return self.folder / "samples" / "final.png"
+
+    def minutes(self) -> float:
+        """Minutes of training by its log, without saving and sampling."""
+        lines = [json.loads(line) for line in (self.folder / JSONL).read_text().splitlines()]
+        logged = [(line["step"], line.get("images_per_second", 0)) for line in lines if "layers" in line]
+        images = self.config.train.batch_size * self.config.train.d_steps
+        return sum((step - before) * images / rate for (before, _), (step, rate) in pairwise(logged)) / 60
+
+
+def read_run(folder: Path) -> SeedRun:
+    """Reads a run that tools/quickstart.sh has finished.
+
+    Raises:
+        UserError: it has no report, no picture, or no checkpoint.
+    """
+    checkpoint = read_checkpoint(folder)
+    report = newest_report(checkpoint)
+    try:
+        values, protocol = read_values(report)
+    except EvaluationError as error:
+        raise UserError(str(error)) from None
+    names = {key: key.split("/")[0] for key in values}
+    found = SeedRun(
+        folder=folder,
+        report=report,
+        config=checkpoint_config(checkpoint),
+        record=read_record(folder),
+        values={names[key]: value for key, value in values.items()},
+        entries={names[key]: entry for key, entry in protocol["values"].items()},
+    )
+    if not found.picture.is_file():
+        raise ConfigError(f"{folder}: no samples/final.png; finish the run by RUN={folder} bash tools/quickstart.sh")
+    return found
+
+
+def check_comparable(runs: list[SeedRun]) -> None:
+    """Raises ConfigError if runs differ in more than the seed, or in the protocol of a value."""
+    first = runs[0]
+    for other in runs[1:]:
+        changed = [text for text in differences(other.config, first.config) if not text.startswith("train.seed:")]
+        if changed:
+            raise ConfigError(f"{other.folder} and {first.folder} differ in more than the seed: {'; '.join(changed)}")
+        for name in (name for name in COLUMNS if name in first.values):
+            if name not in other.values or other.entries[name]["hash"] != first.entries[name]["hash"]:
+                raise ConfigError(f"{other.folder} and {first.folder}: {name} was measured by different protocols")
+    if len({run.seed for run in runs}) < len(runs):
+        raise ConfigError("got the same seed twice, expected runs of different seeds")
+
+
+def page(runs: list[SeedRun]) -> str:
+    """The page in Markdown."""
+    first = runs[0]
+    name, seeds = first.config.name, [str(run.seed) for run in runs]
+    folders = [f"runs/{name}-{seed}" for seed in seeds]
+    return f"""# {name}: seeds {", ".join(seeds)}
+
+{_conditions(first)}
+
+{markdown_table(_rows(runs))}
+
+Samples as the script writes them, in the order of the seeds, a class in each row:
+
+{" ".join(f"![samples of seed {seed}](seed-{seed}.png)" for seed in seeds)}
+
+[The report of seed {first.seed}](report.html) opens without a network; [its numbers](report.json) and \
+[the configuration](config.yaml). Made by:
+
+```
+for seed in {" ".join(seeds)}; do
+  RUN=runs/{name}-$seed bash tools/quickstart.sh {name} --set train.seed=$seed{_changes(first.config)}
+done
+python tools/quickstart_page.py {" ".join(folders)} --out docs/results/{name}
+```
+"""
+
+
+def _changes(config: Config) -> str:
+    """Options for the settings of training in which a run differs from its configuration as it is installed."""
+    installed = dict(training_settings(load_config(config.name)))
+    chosen = {place: value for place, value in training_settings(config) if value != installed.get(place)}
+    automatic = ("train.seed", "train.precision")  # the script chooses the precision
+    return "".join(f" --set {place}={json.dumps(value)}" for place, value in chosen.items() if place not in automatic)
+
+
+def _conditions(run: SeedRun) -> str:
+    """What is equal for all rows: training, machine, how many images the scores are of, and those of real images."""
+    data, train = run.config.data.shown, run.config.train
+    device, threads = (run.record.get(name, "unknown") for name in ("device", "threads"))
+    fields: dict[str, Any] = next(
+        (run.entries[name]["fields"] for name in ("fid", *COLUMNS) if name in run.entries), {}
+    )
+    against = f" against {fields['num_reference']:,} training images" if "num_reference" in fields else ""
+    real = [f"{text}: {run.values[key]:.4g}." for key, text in REAL.items() if key in run.values]
+    sentences = [
+        f"{data.capitalize()}, {train.steps:,} steps in {train.precision} on {device}, torch threads: {threads}.",
+        f"Scores are of {fields.get('num_generated', 0):,} generated images{against}, by extractor "
+        f"{run.config.eval.extractor}.",
+        *real,
+        "Minutes are those of training alone.",
+    ]
+    return " ".join(sentences)
+
+
+def _rows(runs: list[SeedRun]) -> list[list[str]]:
+    names = [name for name in COLUMNS if name in runs[0].values]
+    rows = [["seed", *(COLUMNS[name] for name in names), "minutes"]]
+    columns = [[run.values[name] for run in runs] for name in names] + [[run.minutes() for run in runs]]
+    for index, run in enumerate(runs):
+        rows.append([str(run.seed), *(f"{column[index]:.4g}" for column in columns[:-1]), f"{columns[-1][index]:.1f}"])
+    if len(runs) > 1:
+        spread = [f"{fmean(column):.4g} ± {stdev(column):.2g}" for column in columns]
+        rows.append(["mean ± deviation", *spread])
+    return rows
+
+
+@click.command(cls=Command, help=__doc__, context_settings={"max_content_width": 120})
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN ...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
+def main(runs: tuple[Path, ...], out: Path) -> None:
+    found = [read_run(folder) for folder in runs]
+    check_comparable(found)
+    out.mkdir(parents=True, exist_ok=True)
+    for run in found:
+        shutil.copyfile(run.picture, out / f"seed-{run.seed}.png")
+    for file in (found[0].report / "report.html", found[0].report / "report.json", found[0].folder / "config.yaml"):
+        shutil.copyfile(file, out / file.name)
+    (out / "README.md").write_text(page(found))
+    click.echo(f"{out / 'README.md'}: seeds {', '.join(str(run.seed) for run in found)}")
+
+
+if __name__ == "__main__":
+    main()
