@@ -105,8 +105,8 @@ def test_gan_sample_draws_from_a_file_as_from_its_run(file: Path, measured: Path
     common = ["--class", "star", "--class", 3, "--num", 2, "--seed", 4, "--truncation", 0.8, "--device", "cpu"]
     for source, out in ((["--run", measured], "run"), (["--checkpoint", file], "file")):
         result = done(call("gan-sample", *source, *common, "--out", tmp_path / out))
-    assert "smoke: shapes (drawn by this package" in result.output
-    assert "fid/pixels" in result.output
+    assert "trained on shapes (drawn by this package" in result.output
+    assert "shapes, smoke, step 2\nextractor: pixels" in result.output
     names = sorted(path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("*.png"))
     assert {path.parts[0] for path in names} == {"star", "crescent"}
     for name in names:
@@ -163,7 +163,7 @@ def test_the_demo_writes_a_picture_and_prints_its_scores(empty: Path) -> None:
     result = done(call("gan-sample", "--demo"))
     assert [path.name for path in empty.iterdir()] == ["demo.png"]
     assert size_of(empty / "demo.png") == (8 * 33 + 1, 10 * 33 + 1)  # a class in each row
-    for part in ("quickstart: upright shapes (drawn by", "10 classes", "gan_test/classifier-", "weights ema", "seed 0"):
+    for part in ("trained on upright shapes (drawn by", "10 classes", "GAN-test accuracy", "weights ema", "seed 0"):
         assert part in result.output
     assert result.output.endswith("grid: demo.png\n")
     assert "grid: demo-2.png" in done(call("gan-sample", "--demo", "--seed", 1)).output

@@ -162,7 +162,7 @@ def read_generator(path: Path, device: torch.device | str = "cpu") -> GeneratorF
             step=header["step"],
             folder=Path("samples"),
         )
-        return GeneratorFile(source, _scores(header), _about(config, header))
+        return GeneratorFile(source, _scores(config.name, header), _about(config, header))
     except EvaluationError as error:
         reason = str(error)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -172,20 +172,23 @@ def read_generator(path: Path, device: torch.device | str = "cpu") -> GeneratorF
     )
 
 
-def _scores(header: dict[str, Any]) -> Scores:
+def _scores(name: str, header: dict[str, Any]) -> Scores:
     entries = header["values"]
-    protocol = {"title": header["title"], "class_names": header["class_names"], "values": entries}
+    protocol = {
+        "title": header["title"],
+        "subject": {"experiment": name, "step": header["step"]},
+        "class_names": header["class_names"],
+        "values": entries,
+    }
     return Scores({key: entry["value"] for key, entry in entries.items()}, protocol, {})
 
 
 def _about(config: Config, header: dict[str, Any]) -> str:
-    wanted, classes = config.discriminator, header["num_classes"]
+    wanted, size, classes = config.discriminator, config.data.image_size, header["num_classes"]
     bound = f", c = {wanted.c:g}" if wanted.normalization == "srn" else ""
     kinds = f", {classes} classes" if classes else ""
-    return (
-        f"{config.name}: {config.data.shown} ({header['origin']}), {config.data.image_size}x{config.data.image_size}"
-        f"{kinds}; {header['step']:,} steps with {wanted.normalization}{bound}"
-    )
+    data = f"{config.data.shown} ({header['origin']}), {size}x{size}{kinds}"
+    return f"trained on {data}, with {wanted.normalization}{bound}"
 
 
 __all__ = ["DEMO", "GeneratorFile", "Written", "read_generator", "write_generator"]
