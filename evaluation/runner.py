@@ -69,19 +69,25 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 def _samples(context: Context) -> dict[str, np.ndarray]:
-    """Returns the first generated and reference images for the report, sorted by class where labels are known."""
+    """Returns generated and reference images for the report: the first of each class where labels are known.
+
+    Without labels, reference images are taken at equal distances, because data sets may be sorted by class.
+    """
     if context.generated is None:
         return {}
-    arrays = _first(context.generated, context.generated_labels, "sample")
+    first = torch.arange(min(NUM_SAMPLES, len(context.generated)), device="cpu")
+    arrays = _chosen(context.generated, context.generated_labels, first, "sample")
     if context.reference is not None:
         labels = context.reference_labels if context.generated_labels is not None else None
-        arrays |= _first(context.reference, labels, "reference_sample")
+        count = len(context.reference)
+        spread = torch.arange(min(NUM_SAMPLES, count), device="cpu") * count // min(NUM_SAMPLES, count)
+        arrays |= _chosen(context.reference, labels, spread, "reference_sample")
     return arrays
 
 
-def _first(images: Tensor, labels: Tensor | None, name: str) -> dict[str, np.ndarray]:
-    """Returns the arrays "<name>s" and, with labels, "<name>_labels"."""
-    rows = torch.arange(min(NUM_SAMPLES, len(images)), device="cpu") if labels is None else _by_class(labels)
+def _chosen(images: Tensor, labels: Tensor | None, rows: Tensor, name: str) -> dict[str, np.ndarray]:
+    """Returns the arrays "<name>s" and, with labels, "<name>_labels": of each class, else of these rows."""
+    rows = rows if labels is None else _by_class(labels)
     arrays = {f"{name}s": images[rows.to(images.device)].cpu().numpy()}
     if labels is not None:
         arrays[f"{name}_labels"] = labels.cpu()[rows].numpy()

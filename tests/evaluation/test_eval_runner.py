@@ -248,6 +248,20 @@ def test_inputs_are_left_as_found(context: Context):
     assert all(torch.equal(context.extractor.network.state_dict()[name], tensor) for name, tensor in state.items())
 
 
+def test_a_report_holds_real_images_of_all_parts_of_the_data(context: Context):
+    """Of each class, or without labels at equal distances: data sets may be sorted by class."""
+    assert context.reference is not None
+    assert context.reference_labels is not None
+    arrays = evaluate(["fid"], context).arrays
+    shown = arrays["reference_sample_labels"]
+    assert len(shown) == len(arrays["reference_samples"])
+    assert set(shown) == set(context.reference_labels.tolist())
+    plain = evaluate(["fid"], replace(context, generated_labels=None, reference_labels=None)).arrays
+    assert "reference_sample_labels" not in plain
+    rows = [row * 120 // 64 for row in range(64)]
+    assert np.array_equal(plain["reference_samples"], context.reference[rows])
+
+
 def test_a_sampler_alone_serves_neural_divergence(context: Context, drawn):
     report = evaluate(["nd"], Context(test=context.test, sampler=drawn, settings=SMALL))
     fields = report.protocol["values"]["nd_short/srn2020/softplus_fake"]["fields"]
