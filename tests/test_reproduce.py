@@ -384,11 +384,11 @@ def test_equal_conditions_stand_once(reproduce: ModuleType) -> None:
 
 def test_the_table_of_results_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("before\n| Table 1 | old |\n| Table 12 | other |\nafter\n")
+    page.write_text("before\n| Table 12 | other |\n| Table 1 | old |\nafter\n")
     each = reproduce.artefact("table", "1")
     for _ in range(2):
         reproduce.put_into(page, each, ("[Table 1](table-1.md)", "new"))
-        assert page.read_text() == "before\n| [Table 1](table-1.md) | new |\n| Table 12 | other |\nafter\n"
+        assert page.read_text() == "before\n| Table 12 | other |\n| [Table 1](table-1.md) | new |\nafter\n"
     with pytest.raises(UserError, match=r"no row that begins with \| Table 2 \|"):
         reproduce.put_into(page, reproduce.artefact("table", "2"), None)
 

@@ -168,3 +168,8 @@ def test_what_cannot_be_drawn_is_refused(runs: dict, kind: str, message: str):
 def test_a_family_that_was_not_measured_is_refused():
     with pytest.raises(EvaluationError, match="got no jacobian in the report"):
         kinds_figure(Report.of([], arrays={}, title="", subject={}, machine={}), "jacobian")
+
+
+def test_scores_are_named_by_their_extractor_without_its_hash() -> None:
+    assert histograms.score_name("is") == "Inception Score"
+    assert histograms.score_name("is/resnet-00259d2c") == "Inception Score (resnet)"
