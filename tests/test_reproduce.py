@@ -199,6 +199,8 @@ def test_a_page_has_values_side_by_side_and_names_what_was_not_run(reproduce: Mo
     assert list(numbers[1].values()) == ["WGAN-GP", "7.86 ± .07", "1.5 ± 0.71", "21.7", "1.5 ± 0.71"]
     assert "Not run: conditional, projection discriminator" not in text
     assert "Not run: Ortho-GAN (unconditional), SRN-50-GAN (unconditional), conditional, projection" in text
+    alone = pages.page("Table 2", table, rows_of(table, IS=[(1.0,), *[None] * 7]), [])
+    assert alone.summary == "1 model shown; no order to compare."
     assert [row["the paper's order"] for row in orders] == ["IS (unconditional)", "FID (unconditional)"]
     assert "one seed decides nothing" in text
     assert orders[0]["undecided, as in the paper"] == "WGAN-GP < SRN-70-GAN<br>SN-GAN < SRN-70-GAN"
@@ -362,7 +364,7 @@ def test_a_dry_run_lists_what_would_run(call: Callable[..., Result], processes: 
     lines = [line.split() for line in result.output.splitlines()]
     assert lines[2][0].startswith("cifar10_sn-jpeg-compact-seed0-")
     assert lines[2][1:] == ["to", "do", "nd;", "elhist"], "one run, of Table 4 and of Figure 13"
-    assert lines[-1] == ["16", "runs,", "16", "to", "train"]
+    assert lines[-1] == ["20", "runs,", "20", "to", "train"]
 
 
 def test_equal_conditions_stand_once(reproduce: ModuleType) -> None:

@@ -27,7 +27,7 @@ class Page(NamedTuple):
 def page(title: str, content: PaperContent, rows: Sequence[Row], pictures: Sequence[str]) -> Page:
     """Page of some rows; `title` is its heading, `pictures` are paragraphs above the numbers."""
     orders = orders_of(content, rows)
-    summary = summary_of(orders) or f"Shown for {len(rows)} models; the paper states no order."
+    summary = summary_of(orders) or f"{len(rows)} model{'s' * (len(rows) > 1)} shown; no order to compare."
     missing = names_of(content, [line for line in content.lines if line not in [row.line for row in rows]])
     notes = [rows[0].line.model.note if content.columns else "", f"Not run: {missing}." if missing else ""]
     values = value_table(content, rows) if content.columns else ""

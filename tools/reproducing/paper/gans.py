@@ -96,8 +96,9 @@ def _orders(text: str, column: str, *models: GanModel) -> tuple[Claim, ...]:
 PAIRS = {name: ON_CIFAR10[name] for name in ("data", "iterations", "networks")} | {"images": "2,000 pairs"}
 POINTS = PAIRS | {"images": "2,000 images"}
 LOSSES = {name: PAIRS[name] for name in ("data", "iterations", "networks")}
-COMPARED = (RANDOM, SN, SRN70)
-COMPARED_AS_CONDITIONAL = (COND_RANDOM, COND_SN, COND_SRN70)
+COMPARED = (RANDOM, SN, SRN70, SRN50)
+COMPARED_AS_CONDITIONAL = (COND_RANDOM, COND_SN, COND_SRN70, COND_SRN50)
+"""Models of Figures 13 to 16, and SRN-50-GAN, which the paper does not draw there."""
 
 PICKED = "The paper's are 10 of 100 images, picked by hand; the c of its SRN-GAN is not stated there."
 UNSEEN = "No caption of this figure was at hand: these models are what the paper's section F leaves over."
