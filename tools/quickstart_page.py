@@ -18,19 +18,23 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 import click
+import torch
 from export_generator import newest_report
+from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting.document import read_values
 from evaluation.reporting.tables import markdown_table
-from gan.build import checkpoint_config
+from gan.build import checkpoint_config, load_images
 from gan.command import Command
 from gan.config import Config, load_config
 from gan.config.loading import differences, training_settings
 from gan.errors import ConfigError, UserError
+from gan.pixels import image_grid, save_png
 from gan.runs.checkpoint import read_checkpoint, read_record
 from gan.runs.logger import JSONL
 
+IN_A_ROW = 8
 COLUMNS = {"gan_test": "GAN-test ↑", "fid": "FID ↓", "is": "IS ↑", "precision": "precision ↑", "recall": "recall ↑"}
 REAL = {"gan_test_real": "GAN-test of the real test images", "fid_floor": "FID between two sets of real images"}
 
@@ -42,6 +46,7 @@ class SeedRun(NamedTuple):
     report: Path
     config: Config
     record: dict[str, Any]
+    extractor: str
     values: dict[str, float]
     entries: dict[str, dict[str, Any]]
 
@@ -79,6 +84,7 @@ def read_run(folder: Path) -> SeedRun:
         report=report,
         config=checkpoint_config(checkpoint),
         record=read_record(folder),
+        extractor=next((key.split("/")[1] for key in values if "/" in key), "inception"),
         values={names[key]: value for key, value in values.items()},
         entries={names[key]: entry for key, entry in protocol["values"].items()},
     )
@@ -101,6 +107,13 @@ def check_comparable(runs: list[SeedRun]) -> None:
         raise ConfigError("got the same seed twice, expected runs of different seeds")
 
 
+def real_images(config: Config) -> Tensor:
+    """A grid of test images, eight of each class in a row, uint8 (3, H, W)."""
+    data = load_images(config, "test")
+    rows = [(data.labels == label).nonzero()[:IN_A_ROW, 0] for label in range(data.num_classes)]
+    return image_grid(data.images[torch.cat(rows)], IN_A_ROW)
+
+
 def page(runs: list[SeedRun]) -> str:
     """The page in Markdown."""
     first = runs[0]
@@ -112,28 +125,30 @@ def page(runs: list[SeedRun]) -> str:
 
 {markdown_table(_rows(runs))}
 
-Samples as the script writes them, in the order of the seeds, a class in each row:
+Samples as the script writes them, in the order of the seeds, a class in each row, then real test images:
 
-{" ".join(f"![samples of seed {seed}](seed-{seed}.png)" for seed in seeds)}
+{" ".join(f"![samples of seed {seed}](seed-{seed}.png)" for seed in seeds)} ![real images](real.png)
 
 [The report of seed {first.seed}](report.html) opens without a network; [its numbers](report.json) and \
 [the configuration](config.yaml). Made by:
 
 ```
 for seed in {" ".join(seeds)}; do
-  RUN=runs/{name}-$seed bash tools/quickstart.sh {name} --set train.seed=$seed{_changes(first.config)}
+  RUN=runs/{name}-$seed bash tools/quickstart.sh {_options(first.config)}
 done
 python tools/quickstart_page.py {" ".join(folders)} --out docs/results/{name}
 ```
 """
 
 
-def _changes(config: Config) -> str:
-    """Options for the settings of training in which a run differs from its configuration as it is installed."""
-    installed = dict(training_settings(load_config(config.name)))
+def _options(config: Config) -> str:
+    """Configuration, variants and settings that repeat a run with another seed; a name is CONFIG-VARIANT-..."""
+    base, *variants = config.name.split("-")
+    installed = dict(training_settings(load_config(base, variants=variants)))
     chosen = {place: value for place, value in training_settings(config) if value != installed.get(place)}
     automatic = ("train.seed", "train.precision")  # the script chooses the precision
-    return "".join(f" --set {place}={json.dumps(value)}" for place, value in chosen.items() if place not in automatic)
+    changes = [f"--set {place}={json.dumps(value)}" for place, value in chosen.items() if place not in automatic]
+    return " ".join([base, *(f"--with {variant}" for variant in variants), "--set train.seed=$seed", *changes])
 
 
 def _conditions(run: SeedRun) -> str:
@@ -146,11 +161,10 @@ def _conditions(run: SeedRun) -> str:
     against = f" against {fields['num_reference']:,} training images" if "num_reference" in fields else ""
     real = [f"{text}: {run.values[key]:.4g}." for key, text in REAL.items() if key in run.values]
     sentences = [
-        f"{data.capitalize()}, {train.steps:,} steps in {train.precision} on {device}, torch threads: {threads}.",
-        f"Scores are of {fields.get('num_generated', 0):,} generated images{against}, by extractor "
-        f"{run.config.eval.extractor}.",
+        f"{data[0].upper()}{data[1:]}, {train.steps:,} steps in {train.precision} on {device}, torch threads: {threads}.",
+        f"Scores are of {fields.get('num_generated', 0):,} generated images{against}, by extractor {run.extractor}.",
         *real,
-        "Minutes are those of training alone.",
+        "Minutes are those of training alone, on the clock.",
     ]
     return " ".join(sentences)
 
@@ -178,6 +192,7 @@ def main(runs: tuple[Path, ...], out: Path) -> None:
         shutil.copyfile(run.picture, out / f"seed-{run.seed}.png")
     for file in (found[0].report / "report.html", found[0].report / "report.json", found[0].folder / "config.yaml"):
         shutil.copyfile(file, out / file.name)
+    save_png(real_images(found[0].config), out / "real.png")
     (out / "README.md").write_text(page(found))
     click.echo(f"{out / 'README.md'}: seeds {', '.join(str(run.seed) for run in found)}")
 

@@ -182,7 +182,7 @@ def load_resnet(sources: Sources) -> ResNetExtractor:
     advice = f"make one from your own classifier with tools/make_extractor.py, and {named}"
     path = find_file(sources.classifier_weights, VARIABLE, BUNDLED, name="ResNet weights", advice=advice)
     extractor = ResNetExtractor(load_weights(path), sources.device)
-    extractor.record["weights_file"] = str(path)
+    extractor.record["weights_file"] = path.name if path == BUNDLED else str(path)
     return extractor
 
 
