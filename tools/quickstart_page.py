@@ -154,6 +154,7 @@ def _options(config: Config) -> str:
 def _conditions(run: SeedRun) -> str:
     """What is equal for all rows: training, machine, how many images the scores are of, and those of real images."""
     data, train = run.config.data.shown, run.config.train
+    made = f"{data[0].upper()}{data[1:]}, {train.steps:,} steps in {train.precision}"
     device, threads = (run.record.get(name, "unknown") for name in ("device", "threads"))
     fields: dict[str, Any] = next(
         (run.entries[name]["fields"] for name in ("fid", *COLUMNS) if name in run.entries), {}
@@ -161,7 +162,7 @@ def _conditions(run: SeedRun) -> str:
     against = f" against {fields['num_reference']:,} training images" if "num_reference" in fields else ""
     real = [f"{text}: {run.values[key]:.4g}." for key, text in REAL.items() if key in run.values]
     sentences = [
-        f"{data[0].upper()}{data[1:]}, {train.steps:,} steps in {train.precision} on {device}, torch threads: {threads}.",
+        f"{made} on {device}, torch threads: {threads}.",
         f"Scores are of {fields.get('num_generated', 0):,} generated images{against}, by extractor {run.extractor}.",
         *real,
         "Minutes are those of training alone, on the clock.",
