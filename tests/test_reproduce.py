@@ -371,14 +371,14 @@ def test_equal_conditions_stand_once(reproduce: ModuleType) -> None:
     """Conditions that vary are those of most models first, then the others' with their names."""
     conditions = importlib.import_module("reproducing.pages.conditions")
     table = reproduce.TABLES["4"]
-    rows = rows_of(table, ND=[(1.0,)] * 4)
-    rows[3] = rows[3]._replace(conditions={"data": "shapes", "seeds": "3"})
+    rows = rows_of(table, ND=[(1.0,)] * 5)
+    rows[4] = rows[4]._replace(conditions={"data": "shapes", "seeds": "3"})
     (shown,) = tables_of(conditions.conditions_markdown(table._replace(protocol={"data": "CIFAR-10"}), rows))
     assert [list(row.values()) for row in shown] == [
         ["data", "CIFAR-10", "shapes"],
         ["networks", "32-layer ResNet, batch not stated, Adam 2e-4, 0, 0.999, c not stated", ""],
         ["seeds", "", "3"],
-        ["time per run", "", "training 3.0 to 6.0 min"],
+        ["time per run", "", "training 3.0 to 7.0 min"],
     ]
     rows = [row._replace(conditions={"seeds": "3" if n < 2 else f"{n}"}) for n, row in enumerate(rows)]
     assert conditions._merged(table, rows, [row.conditions["seeds"] for row in rows]) == "3<br>SN-GAN (CelebA): 2"

@@ -45,7 +45,7 @@ class Claim(NamedTuple):
 class PaperContent(NamedTuple):
     """A table or figure.
 
-    columns: values to measure, names in `COLUMNS`; a table's line has only those that are printed.
+    columns: values to measure, names in `COLUMNS`.
     protocol: stated conditions of the paper's numbers, by name.
     drawn: "bars", "histograms", "curves" or "samples"; "" for a table.
     kinds: names in evaluation.reporting.histograms.NAMES, or the logged loss that is drawn.
@@ -71,5 +71,6 @@ class PaperContent(NamedTuple):
         return found
 
     def measured(self, line: Line) -> tuple[str, ...]:
-        """Columns that a line needs."""
-        return self.columns if self.drawn else tuple(name for name in self.columns if name in line.printed)
+        """Columns that a line needs: in a table those that are printed, all if none is."""
+        printed = tuple(name for name in self.columns if name in line.printed)
+        return self.columns if self.drawn or not printed else printed
