@@ -381,7 +381,9 @@ def test_equal_conditions_stand_once(reproduce: ModuleType) -> None:
         ["time per run", "", "training 3.0 to 7.0 min"],
     ]
     rows = [row._replace(conditions={"seeds": "3" if n < 2 else f"{n}"}) for n, row in enumerate(rows)]
-    assert conditions._merged(table, rows, [row.conditions["seeds"] for row in rows]) == "3<br>SN-GAN (CelebA): 2"
+    assert conditions._merged(table, rows, [row.conditions["seeds"] for row in rows]) == (
+        "3<br>SRN-50-GAN (CIFAR-10): 2<br>SRN-70-GAN (CelebA): 4"
+    )
 
 
 def test_the_table_of_results_shows_what_was_made(reproduce: ModuleType, tmp_path: Path) -> None:
