@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gan.command import Command
-from gan.command.options import BEST, CHECKPOINT, DEVICE, FOLDER, check_source, with_options
+from gan.command.options import BEST, CHECKPOINT, DEVICE, FOLDER, check_found, check_source, with_options
 from gan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def main(
     Images of a conditional model are sorted into one folder per class. With --interpolate only the grid is written.
     """
     check_source(checkpoint, run, best, demo)
+    if not demo:
+        check_found(checkpoint, run)
     from gan.measuring.generator_file import DEMO
     from gan.runs.choice import fresh_folder
     from gan.runs.samples import Samples, write_samples

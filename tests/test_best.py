@@ -13,7 +13,8 @@ from commands import call, done, refused
 from evaluation.reporting.ranking import differences, is_better
 from gan.errors import UserError
 from gan.runs.best import Best, forget_best_after, read_best
-from gan.runs.checkpoint import list_checkpoints, save_best
+from gan.runs.checkpoint import save_best
+from gan.runs.finding import list_checkpoints
 
 FID = {"std": None, "better": "lower", "hash": "a", "fields": {"num_fid": 10}}
 

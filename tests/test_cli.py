@@ -18,7 +18,7 @@ from PIL import Image
 from evaluation.__main__ import main as evaluation
 from gan.config import available_configs, load_config
 from gan.data.shapes import SHAPES
-from gan.runs.checkpoint import list_checkpoints
+from gan.runs.finding import list_checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
 Train = Callable[..., Result]

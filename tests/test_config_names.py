@@ -66,6 +66,11 @@ def test_an_old_name_as_a_base_says_its_new_form(tmp_path: Path) -> None:
     assert changed(load(file)) == GOLDEN["cifar10_jpeg_srn50"]
 
 
+def test_the_name_of_a_run_is_answered_with_its_variants() -> None:
+    with pytest.raises(ConfigError, match=r"is now --config cifar10_sn --with srn30 --with jpeg$"):
+        load_config("cifar10_sn-srn30-jpeg")
+
+
 def test_configurations_are_few() -> None:
     assert len(list((ROOT / "configs").rglob("*.yaml"))) <= 47
 

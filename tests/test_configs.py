@@ -14,7 +14,8 @@ from gan.config.files import find_variants
 from gan.data import ImageData
 from gan.data.packed import pack
 from gan.evaluate import main as gan_eval
-from gan.runs.checkpoint import list_checkpoints, read_checkpoint
+from gan.runs.checkpoint import read_checkpoint
+from gan.runs.finding import list_checkpoints
 from gan.sample import main as gan_sample
 from gan.train import main as gan_train
 

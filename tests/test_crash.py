@@ -28,13 +28,8 @@ from gan.config import load_config
 from gan.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from gan.evaluate import main as gan_eval
 from gan.runs.best import Best
-from gan.runs.checkpoint import (
-    list_checkpoints,
-    read_checkpoint,
-    save_best,
-    save_checkpoint,
-    set_damaged_aside,
-)
+from gan.runs.checkpoint import read_checkpoint, save_best, save_checkpoint, set_damaged_aside
+from gan.runs.finding import list_checkpoints
 from gan.runs.logger import Logger, evaluated, quiet_writer
 from gan.runtime import files
 from gan.runtime.files import locked, write_atomically

@@ -19,7 +19,8 @@ from commands import done
 
 from gan.errors import ConfigError
 from gan.evaluate import main as gan_eval
-from gan.runs.checkpoint import list_checkpoints, read_checkpoint
+from gan.runs.checkpoint import read_checkpoint
+from gan.runs.finding import list_checkpoints
 from gan.runtime.distributed import ALONE, Processes, own_device
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -37,7 +37,7 @@ PAGES = [ROOT / "README.md", ROOT / "LOG.md", *sorted((ROOT / "docs").rglob("*.m
 def test_the_python_of_the_readme_runs(
     copied: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copied("runs/quickstart", "train.steps=1")
+    copied("runs/quickstart", "train.steps=1", "conditional=true")
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict[str, object] = {}

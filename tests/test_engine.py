@@ -12,7 +12,8 @@ from equality import same
 
 from gan import runs
 from gan.errors import ConfigError
-from gan.runs.checkpoint import list_checkpoints, read_checkpoint
+from gan.runs.checkpoint import read_checkpoint
+from gan.runs.finding import list_checkpoints
 from gan.training.classifier import ClassifierTrainer
 
 CLASSIFIER = ("train.epochs=2", "data.num_train=200", "train.batch_size=50")

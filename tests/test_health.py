@@ -16,7 +16,8 @@ from gan.losses import LOSSES
 from gan.noise import attempt_seed
 from gan.normalization import LayerSpectrum
 from gan.runs.best import Best, read_best
-from gan.runs.checkpoint import best_checkpoints, list_checkpoints, read_checkpoint
+from gan.runs.checkpoint import read_checkpoint
+from gan.runs.finding import best_checkpoints, list_checkpoints
 from gan.runs.folder import _delete_outputs_after
 from gan.training import health
 from gan.training.health import Health, gradient_size, signs_of_line, signs_of_samples, spread

@@ -14,7 +14,7 @@ from gan.config.gan import DiscriminatorSettings
 from gan.config.loading import differences, override_config
 from gan.models.classifiers import CLASSIFIERS
 from gan.normalization import NORMALIZATIONS, PENALTIES
-from gan.runs.checkpoint import identity_of, newest_run
+from gan.runs.finding import identity_of, newest_run
 
 ARCHITECTURE = {"name", "channels", "normalization", "penalty"}
 

@@ -17,7 +17,8 @@ from equality import lines, same
 from gan.build import load_discriminator, load_generator
 from gan.errors import CheckpointError
 from gan.normalization import NORMALIZATIONS
-from gan.runs.checkpoint import list_checkpoints, read_checkpoint
+from gan.runs.checkpoint import read_checkpoint
+from gan.runs.finding import list_checkpoints
 from gan.runtime import files
 from gan.train import main as gan_train
 

@@ -19,7 +19,8 @@ from commands import done, refused
 
 from gan.launch.several import Planned, plan, run_all
 from gan.launch.slurm import Task, submit
-from gan.runs.checkpoint import list_checkpoints, read_checkpoint
+from gan.runs.checkpoint import read_checkpoint
+from gan.runs.finding import list_checkpoints
 
 call = partial(commands.call, "gan-train")
 SMALL = ("--set=train.steps=4", "--device=cpu")

@@ -32,6 +32,9 @@ GIVEN = {
     "wrong resources": ("train", (*SMOKE, "--slurm", "partition"), 2, "expected name=value"),
     "two checkpoints": ("evaluate", ("--run", "a", "--checkpoint", "b"), 2, "give only one of them"),
     "no protocol": ("evaluate", ("--generated", "a"), 2, "needs --config"),
+    "no such run": ("evaluate", ("--run", "nowhere"), 2, "nowhere: no such checkpoint or run folder"),
+    "no such checkpoint": ("sample", ("--checkpoint", "no.pt"), 2, "no.pt: no such checkpoint or run folder"),
+    "no such classifier": ("evaluate_classifier", ("--run", "nowhere"), 2, "nowhere: no such checkpoint"),
     "best of a file": ("sample", ("--best", "--checkpoint", "b"), 2, "--best: cannot be combined with --checkpoint"),
 }
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from gan.errors import CheckpointError, UserError
-from gan.runs.checkpoint import list_checkpoints, read_checkpoint
+from gan.runs.checkpoint import read_checkpoint
+from gan.runs.finding import list_checkpoints
 
 CLOCK = {"images_per_second", "data_share"}  # values in the log that depend on the clock
 EXAMPLES = """

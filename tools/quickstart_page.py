@@ -31,7 +31,8 @@ from gan.config import Config, load_config
 from gan.config.loading import differences, training_settings
 from gan.errors import ConfigError, UserError
 from gan.pixels import image_grid, save_png
-from gan.runs.checkpoint import read_checkpoint, read_record
+from gan.runs.checkpoint import read_checkpoint
+from gan.runs.finding import read_record
 from gan.runs.logger import JSONL
 
 IN_A_ROW = 8

@@ -37,7 +37,8 @@ from tensorboard.backend.event_processing.event_accumulator import SCALARS, Even
 
 from evaluation.reporting.tables import text_table
 from evaluation.runtime.files import read_arrays
-from gan.runs.checkpoint import list_checkpoints, read_checkpoint
+from gan.runs.checkpoint import read_checkpoint
+from gan.runs.finding import list_checkpoints
 from gan.train import main as gan_train
 
 SETTINGS = (

@@ -37,7 +37,7 @@ def read_values(folder: str | Path) -> tuple[dict[str, float], dict[str, Any]]:
         raise
     except FileNotFoundError as error:
         raise EvaluationError(f"{file}: not found, expected a folder written by Report.save") from error
-    except Exception as error:  # a damaged document raises whatever its content leads to
+    except Exception as error:  # a damaged document can raise almost any error
         raise EvaluationError(
             f"{file}: got a damaged report ({error!r}), expected one written by Report.save"
         ) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from gan.command import describe
-from gan.command.options import EvaluationOptions, check_source
+from gan.command.options import EvaluationOptions, check_found, check_source
 from gan.config.stored import AnyConfig
 from gan.errors import ConfigError
 
@@ -26,6 +26,8 @@ def evaluation_command(kind: type[AnyConfig], options: EvaluationOptions) -> Non
         _compare(options)
     else:
         _check(options)
+        if options.generated is None:
+            check_found(options.checkpoint, options.run, kind.kind)
         _measure(kind, options)
 
 
@@ -62,8 +64,8 @@ def _measure(kind: type[AnyConfig], options: EvaluationOptions) -> None:
         overrides = (*overrides, f"eval.inception_weights={json.dumps(str(options.inception_weights))}")
     from gan.config import load_config
     from gan.measuring.checkpoints import measure_checkpoint, measure_generated
-    from gan.runs.checkpoint import find_checkpoint
     from gan.runs.choice import choose_checkpoint
+    from gan.runs.finding import find_checkpoint
     from gan.runtime.device import prepared_device
     from gan.runtime.distributed import started
 

@@ -156,6 +156,13 @@ def check_source(checkpoint: Path | None, run: Path | None, best: bool, demo: bo
         raise ConfigError("--best: cannot be combined with --checkpoint; give --run")
 
 
+def check_found(checkpoint: Path | None, run: Path | None, kind: str = "gan") -> None:
+    """Raises CheckpointError if the chosen run or checkpoint does not exist, before torch is imported."""
+    from gan.runs.finding import find_checkpoint, newest_run
+
+    find_checkpoint(checkpoint or run or newest_run(kind=kind))
+
+
 def with_options(*options: Decorator) -> Decorator:
     """Returns a decorator that adds click options to a function; --help shows them in this order."""
 

@@ -1,6 +1,6 @@
 """Finds configuration files and variants by name, and lists them."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -31,10 +31,18 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
     if found is not None:
         return found
     shown, known = short(str(name)), find_configs()
-    replacement = new_form(Path(name).name.removesuffix(".yaml"), [Path(each).stem for each in known])
+    stem, stems = Path(name).name.removesuffix(".yaml"), [Path(each).stem for each in known]
+    replacement = new_form(stem, stems) or _with_variants(stem, stems)
     if replacement is not None:
         raise ConfigError(f"{shown}: is now {(_as_options if beside is None else _as_base)(*replacement)}")
     raise ConfigError(f"configuration '{shown}': no such file{nearest(_with_suffix(Path(name)).name, known)}")
+
+
+def _with_variants(name: str, configs: Container[str]) -> tuple[str, list[str]] | None:
+    """Returns the configuration and variants that a run's name consists of, as in "cifar10_sn-srn30-jpeg"."""
+    config, *variants = name.split("-")
+    known = find_variants("classifier" if config.startswith(CLASSIFIERS) else "gan")
+    return (config, variants) if config in configs and variants and set(variants) <= set(known) else None
 
 
 def _as_options(config: str, changes: Iterable[str]) -> str:

@@ -48,7 +48,7 @@ class Experiment(Section):
         return write_yaml(self.model_dump())
 
 
-Kind = TypeVar("Kind", bound=Experiment)
+SomeExperiment = TypeVar("SomeExperiment", bound=Experiment)
 
 
 def training_settings(config: Experiment) -> Iterator[tuple[str, Any]]:
@@ -109,7 +109,7 @@ class OtherKindError(ConfigError):
     """A configuration of another kind of run."""
 
 
-def validated(kind: type[Kind], content: dict[str, Any], place: str) -> Kind:
+def validated(kind: type[SomeExperiment], content: dict[str, Any], place: str) -> SomeExperiment:
     """Validates a mapping of plain values and returns the configuration.
 
     Raises:
@@ -126,8 +126,11 @@ def validated(kind: type[Kind], content: dict[str, Any], place: str) -> Kind:
 
 
 def load(
-    kind: type[Kind], path_or_name: str | Path, overrides: Sequence[str] = (), variants: Sequence[str | Path] = ()
-) -> Kind:
+    kind: type[SomeExperiment],
+    path_or_name: str | Path,
+    overrides: Sequence[str] = (),
+    variants: Sequence[str | Path] = (),
+) -> SomeExperiment:
     """Composes a configuration: defaults, the file's bases in order, the file's own settings, variants, overrides.
 
     `base:` in a file names another file or a list of files, in the same folder or found by `find_config`; bases may
@@ -151,12 +154,14 @@ def load(
     return _overridden(kind, content, overrides, place)
 
 
-def override_config(config: Kind, overrides: Sequence[str], place: str) -> Kind:
+def override_config(config: SomeExperiment, overrides: Sequence[str], place: str) -> SomeExperiment:
     """Returns a configuration with overrides of the form "section.name=value" applied."""
     return _overridden(type(config), config.model_dump(), overrides, place)
 
 
-def _overridden(kind: type[Kind], content: dict[str, Any], overrides: Sequence[str], place: str) -> Kind:
+def _overridden(
+    kind: type[SomeExperiment], content: dict[str, Any], overrides: Sequence[str], place: str
+) -> SomeExperiment:
     for override in overrides:
         content = _apply_override(kind, content, override)
     return validated(kind, content, " ".join([place, *(f"--set {short(override)}" for override in overrides)]))

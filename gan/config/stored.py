@@ -5,20 +5,20 @@ from pathlib import Path
 
 from gan.config import Config
 from gan.config.classifier import ClassifierConfig
-from gan.config.loading import Kind, OtherKindError, load, override_config
+from gan.config.loading import OtherKindError, SomeExperiment, load, override_config
 from gan.errors import ConfigError
 
 AnyConfig = Config | ClassifierConfig
 
 
 def resolve_config(
-    kind: type[Kind],
+    kind: type[SomeExperiment],
     name: str | None,
     overrides: Sequence[str],
     run: Path | None,
     resume: bool,
     variants: Sequence[str] = (),
-) -> Kind:
+) -> SomeExperiment:
     """Loads the configuration `name`, or without a name the one stored in the run to resume.
 
     Raises:

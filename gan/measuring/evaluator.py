@@ -13,7 +13,8 @@ from gan.config import Config
 from gan.measuring.checks import parse_metrics, user_errors
 from gan.measuring.gans import Evaluation, evaluate_state
 from gan.runs.best import Best
-from gan.runs.checkpoint import list_checkpoints, save_best, step_of
+from gan.runs.checkpoint import save_best
+from gan.runs.finding import list_checkpoints, step_of
 from gan.runs.logger import JSONL
 from gan.runtime.distributed import Processes
 from gan.runtime.files import remove_parts, writing

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gan.errors import UserError
-from gan.runs.checkpoint import best_checkpoints, step_of
+from gan.runs.finding import best_checkpoints, step_of
 from gan.runtime.files import write_atomically
 
 RECORD, EARLIER = "best.json", "earlier"

@@ -2,27 +2,21 @@
 
 import hashlib
 import io
-import json
-import re
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from gan.config import Config
-from gan.config.classifier import ClassifierConfig
-from gan.config.loading import load
-from gan.errors import CheckpointError, ConfigError, DamagedCheckpointError
+from gan.errors import CheckpointError, DamagedCheckpointError
+from gan.runs.finding import FOLDER, find_checkpoint, list_checkpoints, step_of
 from gan.runtime.files import write_atomically, writing
 
 FORMAT = 1
-FOLDER = "checkpoints"
 DAMAGED = ".damaged"
 _SEAL = b"sha256:"
 _SEAL_LENGTH = len(_SEAL) + 64
 _END = b"PK\5\6"  # signature of the last record of a zip archive; the record has 22 bytes if there is no comment
-_NAME = re.compile(r"(?P<kind>step|best)-(?P<step>\d+)\.pt")
 
 
 class Checkpoint(NamedTuple):
@@ -78,46 +72,6 @@ def _seal(archive: io.BytesIO) -> None:
         digest = hashlib.sha256(content).hexdigest()
     archive.seek(0, io.SEEK_END)
     archive.write(_SEAL + digest.encode())
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """Returns the checkpoints of a run, oldest first."""
-    return _numbered(run, "step")
-
-
-def best_checkpoints(run: Path) -> list[Path]:
-    """Returns the best checkpoints of a run, oldest first; see gan.runs.best."""
-    return _numbered(run, "best")
-
-
-def step_of(path: Path) -> int:
-    """Returns the step of a file from `list_checkpoints` or `best_checkpoints`."""
-    match = _NAME.fullmatch(path.name)
-    assert match is not None
-    return int(match["step"])
-
-
-def _numbered(run: Path, kind: str) -> list[Path]:
-    found = [(match, path) for path in (run / FOLDER).glob("*.pt") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted((int(match["step"]), path) for match, path in found if match["kind"] == kind)]
-
-
-def find_checkpoint(path: Path) -> Path:
-    """Returns a checkpoint file unchanged, or the newest one of a run folder.
-
-    Raises:
-        CheckpointError: there is none; the message names the checkpoints in the same folder.
-    """
-    if path.is_file():
-        return path
-    if path.is_dir():
-        checkpoints = list_checkpoints(path)
-        if checkpoints:
-            return checkpoints[-1]
-        raise CheckpointError(f"{path}: holds no checkpoint ({FOLDER}/step-*.pt)")
-    beside = [other.name for other in sorted(path.parent.glob("*.pt"))]
-    hint = f"; in the same folder: {', '.join(beside)}" if beside else ""
-    raise CheckpointError(f"{path}: no such checkpoint or run folder{hint}")
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -241,47 +195,3 @@ def set_damaged_aside(run: Path) -> list[Path]:
 def _first_line(error: BaseException) -> str:
     text = str(error) or type(error).__name__
     return text.splitlines()[0][:120]
-
-
-def newest_run(runs: Path = Path("runs"), identity: str = "", kind: str = "gan") -> Path:
-    """Returns the run of this kind under `runs` that was saved last.
-
-    Args:
-        identity: if not empty, only runs with this identity are considered.
-        kind: see `kind_of`.
-
-    Raises:
-        CheckpointError: no such run has a checkpoint.
-    """
-    found = [(checkpoints[-1].stat().st_mtime, run) for run in _folders(runs) if (checkpoints := list_checkpoints(run))]
-    for _, run in sorted(found, reverse=True):
-        if kind_of(run) == kind and identity in ("", identity_of(run)):
-            return run
-    raise CheckpointError(f"{runs}: contains no run with a checkpoint; train one, or give --run or --checkpoint")
-
-
-def _folders(runs: Path) -> list[Path]:
-    return list(runs.iterdir()) if runs.is_dir() else []
-
-
-def identity_of(run: Path) -> str:
-    """Returns the identity of a run's stored configuration, as this version computes it; "" without one."""
-    kind = ClassifierConfig if kind_of(run) == ClassifierConfig.kind else Config
-    try:
-        return load(kind, run / "config.yaml").identity()
-    except ConfigError:
-        return ""
-
-
-def kind_of(run: Path) -> str:
-    """Returns the kind of a run, "gan" or "classifier"; "gan" if it is not stored, as in runs of earlier versions."""
-    return str(read_record(run).get("kind", "gan"))
-
-
-def read_record(run: Path) -> dict[str, Any]:
-    """Returns the contents of run.json; {} if it is missing or invalid."""
-    try:
-        record = json.loads((run / "run.json").read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}

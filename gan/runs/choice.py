@@ -11,7 +11,7 @@ from gan.config import Config
 from gan.config.loading import Experiment
 from gan.errors import CheckpointError, ConfigError
 from gan.runs.best import read_best
-from gan.runs.checkpoint import FOLDER, newest_run
+from gan.runs.finding import FOLDER, newest_run
 
 
 def choose_run(config: Experiment, run: Path | None, resume: bool) -> Path:
@@ -31,7 +31,7 @@ def choose_checkpoint(
 
     Args:
         best: whether to return the best checkpoint of the run instead.
-        kind: kind of the newest run, see `gan.runs.checkpoint.kind_of`.
+        kind: kind of the newest run, see `gan.runs.finding.kind_of`.
 
     Raises:
         CheckpointError, ConfigError: there is no such run or best checkpoint.

@@ -22,7 +22,7 @@ from gan.training.arithmetic import Arithmetic, float32_products
 from gan.training.log import Log
 from gan.training.state import ClassifierState
 
-Penalty = Callable[[nn.Module], Tensor]
+WeightPenalty = Callable[[nn.Module], Tensor]
 
 
 def learning_rate(settings: ClassifierTrainSettings, step: int, steps_per_epoch: int) -> float:
@@ -67,7 +67,7 @@ class ClassifierTrainer:
         data: ImageData,
         settings: ClassifierTrainSettings,
         *,
-        penalty: Penalty | None = None,
+        penalty: WeightPenalty | None = None,
         batched: bool = False,
     ) -> None:
         self.state, self.settings, self.penalty = state, settings, penalty
@@ -89,14 +89,15 @@ class ClassifierTrainer:
             images = shifted(images, draw_shifts(len(images), settings.seed, state.step).to(self.device))
         pixels = to_float(images).to(memory_format=torch.channels_last)
         state.network.train()
-        arithmetic.update_()
-        with arithmetic.float32_products(), arithmetic.weights():
-            with arithmetic.autocast():
-                logits = state.network(pixels)
-            loss = F.cross_entropy(logits.float(), labels)
-            penalized = loss if self.penalty is None else loss + self.penalty(state.network)
-            state.optimizer.zero_grad()
-            penalized.backward()
+        with arithmetic.float32_products():
+            arithmetic.update_()
+            with arithmetic.weights():
+                with arithmetic.autocast():
+                    logits = state.network(pixels)
+                loss = F.cross_entropy(logits.float(), labels)
+                penalized = loss if self.penalty is None else loss + self.penalty(state.network)
+                state.optimizer.zero_grad()
+                penalized.backward()
         state.optimizer.step()
         right = (logits.detach().argmax(1) == labels).double().mean()
         state.totals += torch.stack([loss.detach().double(), right])

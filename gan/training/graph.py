@@ -131,9 +131,10 @@ class FastStep:
     def iterate(self) -> None:
         """Runs the operations of the graph: an iteration on `inputs`, or only its generator update."""
         with self._adam_on_device():
-            self._fakes = self.iteration.train_generator(self.inputs)
-            if not self._second_derivatives:
-                self.iteration.train_discriminator(self.inputs, self._fakes)
+            if self._second_derivatives:
+                self._fakes = self.iteration.train_generator(self.inputs)
+            else:
+                self.iteration.train(self.inputs)
 
     @contextmanager
     def _adam_on_device(self) -> Iterator[None]:

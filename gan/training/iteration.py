@@ -3,6 +3,7 @@
 As in the code of Miyato et al. 2018, one update of the generator G, then `d_steps` updates of the discriminator D:
 
     z ~ p(z);                G <- Adam(G, grad L_G(D(G(z))))              generator_batch_factor * batch_size fakes
+                             A <- ema_decay A + (1 - ema_decay) G         if there is an averaged generator A
     d_steps times:
         x ~ data, z ~ p(z);  one power iteration for each weight of D
                              D <- Adam(D, grad L_D(D(x), D(G(z))) + penalty)    batch_size real and fake images each
@@ -152,6 +153,10 @@ class Iteration:
         classes, share = self.state.num_classes, self.processes.share
         latents = share(draw_latents(count, self.z_dim, random))
         return FakeInputs(latents, share(draw_labels(count, classes, random)) if classes else None)
+
+    def train(self, inputs: Inputs) -> None:
+        """Updates the generator once, then the discriminator `d_steps` times."""
+        self.train_discriminator(inputs, self.train_generator(inputs))
 
     def train_generator(self, inputs: Inputs) -> list[Tensor]:
         """Updates the generator and its average; returns the fake images for the discriminator updates."""

@@ -65,8 +65,7 @@ class Trainer:
     def train_step(self) -> None:
         """Runs one iteration without waiting for the device."""
         self.iteration.set_learning_rates()
-        inputs = self.iteration.draw(self.state.step)
-        self.iteration.train_discriminator(inputs, self.iteration.train_generator(inputs))
+        self.iteration.train(self.iteration.draw(self.state.step))
         self.state.step += 1
 
     def take_scalars(self) -> dict[str, float]:

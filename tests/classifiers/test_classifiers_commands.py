@@ -25,7 +25,8 @@ from gan.data import ImageData
 from gan.data.packed import pack
 from gan.errors import CheckpointError, ConfigError
 from gan.normalization import NORMALIZATIONS
-from gan.runs.checkpoint import kind_of, list_checkpoints, newest_run, read_checkpoint
+from gan.runs.checkpoint import read_checkpoint
+from gan.runs.finding import kind_of, list_checkpoints, newest_run
 
 Train = Callable[..., Result]
 

@@ -33,7 +33,8 @@ from gan.data.packed import load_packed
 from gan.errors import CheckpointError, DataError, UserError
 from gan.normalization import LayerSpectrum
 from gan.runs.best import read_best
-from gan.runs.checkpoint import identity_of, read_checkpoint, save_checkpoint
+from gan.runs.checkpoint import read_checkpoint, save_checkpoint
+from gan.runs.finding import identity_of
 from gan.runs.logger import Logger
 from gan.sample import main as gan_sample
 

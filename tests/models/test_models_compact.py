@@ -84,7 +84,7 @@ def test_the_configuration_gives_the_widths() -> None:
     [
         ("[4, 2, 1]", "generator: resnet: widths: got [4, 2, 1], expected 4 whole numbers"),
         ("[4, 2, 0, 1]", "generator.widths.2: got 0, expected greater than or equal to 1"),
-        ("4", "generator.widths: got 4, expected a valid list"),
+        ("4", "generator.widths: got 4, expected a list, such as [4, 2, 1]"),
     ],
 )
 def test_other_widths_are_refused(widths: str, says: str) -> None:

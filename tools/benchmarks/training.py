@@ -38,7 +38,7 @@ from gan.training.arithmetic import Arithmetic, float32_products
 from gan.training.graph import Choice
 from gan.training.trainer import Trainer
 
-Iteration = Callable[[], Any]
+Timed = Callable[[], Any]
 PEER = "torch-mimicry"
 PEER_ALONE = "torch-mimicry, system's allocator"
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -47,7 +47,7 @@ WHOLE_RUN = 50_000
 """Number of generator updates of the published recipe."""
 
 
-def _patched(make: Callable[[], Trainer], where: Any, name: str, instead: Any) -> Iteration:
+def _patched(make: Callable[[], Trainer], where: Any, name: str, instead: Any) -> Timed:
     """Iteration of a trainer that is built and run with a replaced attribute of a module."""
     with patch.object(where, name, instead):
         trainer = make()
@@ -59,7 +59,7 @@ def _patched(make: Callable[[], Trainer], where: Any, name: str, instead: Any) -
     return iterate
 
 
-def _two_passes(make: Callable[[], Trainer]) -> Iteration:
+def _two_passes(make: Callable[[], Trainer]) -> Timed:
     trainer = make()
     discriminator = trainer.state.discriminator
     together = discriminator.forward
@@ -73,7 +73,7 @@ def _two_passes(make: Callable[[], Trainer]) -> Iteration:
     return trainer.train_step
 
 
-def _with_arithmetic(make: Callable[[], Trainer], **options: bool) -> Iteration:
+def _with_arithmetic(make: Callable[[], Trainer], **options: bool) -> Timed:
     """Iteration of a trainer whose discriminator has other options of `Arithmetic`."""
     trainer = make()
     arithmetic = Arithmetic(trainer.state.discriminator, trainer.settings.precision, **options)
@@ -81,18 +81,18 @@ def _with_arithmetic(make: Callable[[], Trainer], **options: bool) -> Iteration:
     return trainer.train_step
 
 
-def _fused_adam(make: Callable[[], Trainer]) -> Iteration:
+def _fused_adam(make: Callable[[], Trainer]) -> Timed:
     return _patched(make, torch.optim, "Adam", partial(torch.optim.Adam, fused=True))
 
 
-def _compiled(make: Callable[[], Trainer]) -> Iteration:
+def _compiled(make: Callable[[], Trainer]) -> Timed:
     trainer = make()
     for network in (trainer.state.generator, trainer.state.discriminator):
         network.compile(dynamic=False)
     return trainer.train_step
 
 
-TECHNIQUES: dict[str, Callable[[Callable[[], Trainer]], Iteration]] = {
+TECHNIQUES: dict[str, Callable[[Callable[[], Trainer]], Timed]] = {
     "pooling apart": partial(
         _patched,
         where=blocks,
@@ -184,7 +184,7 @@ def measure_train(
     makers = _makers(wanted, normalizations, precisions, techniques, overrides, device)
     if peer and mimicry_found():
         makers = _peers(wanted, threads, device) | makers
-    variants: dict[str, Iteration] = {}
+    variants: dict[str, Timed] = {}
     for name, maker in makers.items():
         try:
             variants[name], record[f"step of {name}"] = maker.make()
@@ -281,7 +281,7 @@ def _peer_alone(size: Size, threads: int) -> Choice:
     return Choice(lambda: pool.submit(_run_held_peer).result(), "torch-mimicry's eager step in another process")
 
 
-_held: list[Iteration] = []
+_held: list[Timed] = []
 
 
 def _hold_peer(size: Size, threads: int) -> None:
@@ -303,7 +303,7 @@ def _precision(name: str, device: str = "cpu") -> str:
 class _Probe(NamedTuple):
     """Operation that measures the machine's peak rate."""
 
-    run: Iteration
+    run: Timed
     flops: int
 
 

@@ -1,4 +1,4 @@
-"""Executes missing commands in parallel and records their times and errors."""
+"""Executes the commands of missing runs and evaluations in parallel, and records their times and errors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

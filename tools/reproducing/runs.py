@@ -12,7 +12,7 @@ from gan.config import nearest
 from gan.config.files import find_variants
 from gan.errors import ConfigError
 from gan.launch.several import Planned
-from gan.runs.checkpoint import identity_of, list_checkpoints, step_of
+from gan.runs.finding import identity_of, list_checkpoints, step_of
 from reproducing.measured import MeasuredRun
 from reproducing.paper.content import Model
 from reproducing.scales import Scale
