@@ -179,7 +179,7 @@ def test_an_order_is_checked_in_each_section_on_its_own_models(reproduce: Module
     rows = rows_of(figure, IS=[(1.0, 1.2), (2.0, 2.2), (3.0, 3.2), (3.1, 2.9)])
     found = pages.page("Figure 1", figure, rows, [])
     undecided = "1 undecided within the spread over seeds (0 in the paper's direction)"
-    assert found.summary == f"2 orders of the paper: 1 as in the paper, {undecided}."
+    assert found.summary == f"2 comparisons in the paper: 1 as in the paper, {undecided}."
     *_, orders = tables_of(found.markdown)
     assert [list(row.values()) for row in orders] == [
         ["less (unconditional)", "SN-GAN < WGAN-GP", "", "", ""],

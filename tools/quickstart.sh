@@ -34,14 +34,14 @@ stamp=$venv/installed-by-quickstart
 if [ "$stamp" -nt setup.cfg ] && [ "$stamp" -nt pyproject.toml ] && "$venv/bin/gan-train" --help >/dev/null 2>&1; then
     phase 1 "installed already, in $venv" 0 $((left - install_seconds))
 else
-    phase 1 "installing into $venv; PyTorch is a download of several GB the first time" $install_seconds $left
+    phase 1 "installing into $venv; the first time PyTorch is downloaded, several GB, which the times leave out" $install_seconds $left
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "${PYTHON:-python3}" -m venv --clear "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable .
     touch "$stamp"
 fi
 left=$((left - install_seconds))
 
-phase 2 "training $name in $precision, the faster one here; log and checkpoints in $run" $train_seconds $left
+phase 2 "training $name in $precision; log and checkpoints in $run" $train_seconds $left
 "$venv/bin/gan-train" --config "$config" --set "train.precision=$precision" --run "$run" --resume "$@" || {
     status=$?
     printf '\nnot trained; to train in another folder: RUN=runs/another bash tools/quickstart.sh %s\n' "$config" >&2

@@ -120,7 +120,7 @@ def page(runs: list[SeedRun]) -> str:
     first = runs[0]
     name, seeds = first.config.name, [str(run.seed) for run in runs]
     folders = [f"runs/{name}-{seed}" for seed in seeds]
-    return f"""# {name}: seeds {", ".join(seeds)}
+    return f"""# {name}: {"seeds" if len(seeds) > 1 else "seed"} {", ".join(seeds)}
 
 {_conditions(first)}
 
@@ -135,7 +135,7 @@ Samples as the script writes them, in the order of the seeds, a class in each ro
 
 ```
 for seed in {" ".join(seeds)}; do
-  RUN=runs/{name}-$seed bash tools/quickstart.sh {_options(first.config)}
+  RUN=runs/{name}-$seed bash tools/quickstart.sh {_options(first.config)}{_evaluation(first)}
 done
 python tools/quickstart_page.py {" ".join(folders)} --out docs/results/{name}
 ```
@@ -152,19 +152,28 @@ def _options(config: Config) -> str:
     return " ".join([base, *(f"--with {variant}" for variant in variants), "--set train.seed=$seed", *changes])
 
 
+def _evaluation(run: SeedRun) -> str:
+    """Command of an evaluation by another extractor than the configured one, on a line of its own."""
+    kind = "resnet" if run.extractor.startswith("resnet") else run.extractor.partition("-")[0]
+    metrics = ",".join(dict.fromkeys("prdc" if name in ("precision", "recall") else name for name in COLUMNS))
+    chosen = f"--metrics {metrics} --set eval.extractor={kind}"
+    return "" if kind == run.config.eval.extractor else f"\n  gan-eval --run runs/{run.config.name}-$seed {chosen}"
+
+
 def _conditions(run: SeedRun) -> str:
     """What is equal for all rows: training, machine, how many images the scores are of, and those of real images."""
     data, train = run.config.data.shown, run.config.train
     made = f"{data[0].upper()}{data[1:]}, {train.steps:,} steps in {train.precision}"
     device, threads = (run.record.get(name, "unknown") for name in ("device", "threads"))
-    fields: dict[str, Any] = next(
-        (run.entries[name]["fields"] for name in ("fid", *COLUMNS) if name in run.entries), {}
+    fid, other = (run.entries.get(name, {"fields": {}})["fields"] for name in ("fid", "is"))
+    against = (
+        f"{fid.get('num_generated', 0):,} generated images against {fid.get('num_reference', 0):,} training images"
     )
-    against = f" against {fields['num_reference']:,} training images" if "num_reference" in fields else ""
+    further = f", IS and GAN-test of {other['num_generated']:,}" if "num_generated" in other else ""
     real = [f"{text}: {run.values[key]:.4g}." for key, text in REAL.items() if key in run.values]
     sentences = [
         f"{made} on {device}, torch threads: {threads}.",
-        f"Scores are of {fields.get('num_generated', 0):,} generated images{against}, by extractor {run.extractor}.",
+        f"FID, precision and recall are of {against}{further}, by extractor {run.extractor}.",
         *real,
         "Minutes are those of training alone, on the clock.",
     ]
@@ -173,7 +182,9 @@ def _conditions(run: SeedRun) -> str:
 
 def _rows(runs: list[SeedRun]) -> list[list[str]]:
     names = [name for name in COLUMNS if name in runs[0].values]
-    rows = [["seed", *(COLUMNS[name] for name in names), "minutes"]]
+    kind = runs[0].extractor.partition("-")[0]  # no score by another extractor than Inception is plain FID or IS
+    heads = [COLUMNS[name] if kind == "inception" else COLUMNS[name].replace(" ", f" ({kind}) ", 1) for name in names]
+    rows = [["seed", *heads, "minutes"]]
     columns = [[run.values[name] for run in runs] for name in names] + [[run.minutes() for run in runs]]
     for index, run in enumerate(runs):
         rows.append([str(run.seed), *(f"{column[index]:.4g}" for column in columns[:-1]), f"{columns[-1][index]:.1f}"])

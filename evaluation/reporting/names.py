@@ -51,9 +51,10 @@ OF_REAL = {"fid": "fid_floor", "gan_test": "gan_test_real"}  # value of generate
 
 
 def plain_names(keys: Iterable[str]) -> dict[str, str]:
-    """Returns a name for each key, such as "FID" for "fid/classifier-1a2b3c4d".
+    """Returns a name for each key, such as "FID" for "fid" and "FID (classifier)" for "fid/classifier-1a2b3c4d".
 
-    Names hold the extractor only if the keys have several.
+    A score by another extractor than official Inception is never called by the metric's name alone. If the keys have
+    several extractors, names hold them in full.
     """
     split = {key: key.partition("/") for key in keys}
     extractors = {extractor for metric, _, extractor in split.values() if metric in EXTRACTED}
@@ -65,7 +66,7 @@ def plain_names(keys: Iterable[str]) -> dict[str, str]:
         elif len(extractors) > 1:
             names[key] = f"{EXTRACTED[metric]}, {rest or 'inception'}"
         else:
-            names[key] = EXTRACTED[metric]
+            names[key] = EXTRACTED[metric] + (f" ({rest.partition('-')[0]})" if rest else "")
     return names
 
 

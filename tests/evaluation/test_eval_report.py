@@ -97,7 +97,7 @@ def test_the_table_shows_intervals_and_fits_a_terminal():
     lines = a_report().table().splitlines()
     assert lines[:3] == ["drawn, step 3", "extractor: classifier-1a2b3c4d", ""]
     assert "95 % interval" in lines[3]
-    assert lines[5].startswith("FID  ")
+    assert lines[5].startswith("FID (classifier)  ")
     assert "[19.1, inf]" in lines[5]
     assert lines[-1] == "note: short"
     assert sum(line.startswith("note") for line in lines) == 1
@@ -118,11 +118,12 @@ def test_the_important_values_come_first_beside_those_of_real_images():
     ("keys", "names"),
     [
         (["fid", "elhist/real_fake/p95"], ["FID", "Lipschitz constant, real-generated, p95"]),
-        (["fid/pixels", "is/pixels"], ["FID", "Inception Score"]),
+        (["fid/pixels", "is/pixels"], ["FID (pixels)", "Inception Score (pixels)"]),
+        (["fid/resnet20-1a2b", "recall/resnet20-1a2b"], ["FID (resnet20)", "Recall (resnet20)"]),
         (["fid", "fid/pixels", "mine/of_all"], ["FID, inception", "FID, pixels", "Mine, of all"]),
     ],
 )
-def test_names_hold_the_extractor_only_if_there_are_several(keys: list[str], names: list[str]):
+def test_names_hold_the_extractor_unless_it_is_inception(keys: list[str], names: list[str]):
     assert list(plain_names(keys).values()) == names
 
 

@@ -79,4 +79,4 @@ def summary_of(orders: Sequence[Order]) -> str:
     parts = [f"{same} as in the paper" if same else "", f"{reverse} reversed" if reverse else ""]
     if leaning or other:
         parts.append(f"{leaning + other} undecided within the spread over seeds ({leaning} in the paper's direction)")
-    return f"{len(orders)} order{'s' * (len(orders) > 1)} of the paper: {', '.join(filter(None, parts))}."
+    return f"{len(orders)} comparison{'s' * (len(orders) > 1)} in the paper: {', '.join(filter(None, parts))}."
