@@ -459,8 +459,8 @@ def test_lipschitz_constants_are_logged_during_training(train: Train, tmp_path: 
     board = EventAccumulator(str(tmp_path / "run"), size_guidance={"histograms": 0})
     board.Reload()
     kinds = {"elhist/real_fake", "elhist/real_real", "elhist/fake_fake", "elhist/test_fake", "jacobian/real_near"}
-    assert kinds <= set(board.Tags()["histograms"])
-    (event,) = board.Histograms("elhist/real_fake")
+    assert {f"metrics/{kind}" for kind in kinds} <= set(board.Tags()["histograms"])
+    (event,) = board.Histograms("metrics/elhist/real_fake")
     assert event.step == 2
     assert event.histogram_value.num == 20
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
@@ -477,7 +477,7 @@ def test_every_metric_of_a_conditional_run(copied: Copied, tmp_path: Path) -> No
     result = done(call("gan-eval", "--run", tmp_path / "run", "--metrics", metrics, *sets, "--device", "cpu"))
     folder = tmp_path / "run" / "reports" / "00000002"
     page = (folder / "report.html").read_text()
-    for heading in ("Samples", "Nearest reference", "class by class", "Empirical Lipschitz", "Training", "Critics"):
+    for heading in ("All values", "Nearest reference", "Values by class", "Empirical Lipschitz", "Training", "Critics"):
         assert heading in page, heading
     values = json.loads((folder / "report.json").read_text())["values"]
     assert {"fid/pixels", "fid_floor/pixels", "kid/pixels", "precision/pixels", "elhist/real_fake/p95"} <= values.keys()
@@ -497,7 +497,7 @@ def test_comparing_runs(copied: Copied, tmp_path: Path, monkeypatch: pytest.Monk
         done(call("gan-eval", "--run", tmp_path / name, "--metrics", "fid", "--device", "cpu"))
     both = [tmp_path / "one", tmp_path / "two"]
     result = done(call("gan-eval", "--compare", *both, "--out", tmp_path / "comparison"))
-    assert "fid/pixels" in result.output
+    assert "FID (pixels)" in result.output
     assert (tmp_path / "comparison" / "compare.html").is_file()
     small = ["--set=eval.num_fid=50", "--metrics", "fid", "--device", "cpu"]
     done(call("gan-eval", "--run", tmp_path / "two", *small))
@@ -513,7 +513,11 @@ def test_what_a_generator_cannot_be_measured_by_is_said_early(copied: Copied, tm
     run = ["--run", tmp_path / "run", "--device", "cpu"]
     uneven = ["--metrics", "intra_fid", "--set=eval.labels=uniform"]
     refused(call("gan-eval", *run, *uneven), "metric intra_fid: got eval.labels=uniform", "set eval.labels=balanced")
-    refused(call("gan-eval", *run, "--metrics", "fid", "--set=eval.num_fid=0"), "eval.num_fid=0", "expected a number")
+    refused(
+        call("gan-eval", *run, "--metrics", "fid", "--set=eval.num_fid=0"),
+        "eval.num_fid=0",
+        "expected a positive number",
+    )
 
 
 def test_a_generator_that_has_diverged_is_refused(copied: Copied, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_the_page_shows_every_seed(finished: Callable[..., Path], tmp_path: Path
     done(make_page(*runs, "--out", out))
     text = (out / "README.md").read_text()
     header, _, first, second, mean = (line for line in text.splitlines() if line.startswith("|"))
-    assert header == "| seed | FID ↓ | precision ↑ | recall ↑ | minutes |"
+    assert header == "| seed | FID (pixels) ↓ | precision (pixels) ↑ | recall (pixels) ↑ | minutes |"
     cells = [line.strip("| ").split(" | ") for line in (first, second, mean)]
     assert [row[0] for row in cells] == ["0", "1", "mean ± deviation"]
     fids = [float(row[1]) for row in cells[:2]]

@@ -27,7 +27,11 @@ phase() {
     if [ "$name" = quickstart ]; then times=" (about $(clock "$3"); $(clock "$4") to the end)"; fi
     printf '\n[%s/4] %s%s\n' "$1" "$2" "$times"
 }
-trap 'printf "\nstopped; the same command continues from here\n" >&2; exit 130' INT TERM
+stopped() {
+    printf '\nstopped; the same command continues from here\n' >&2
+    exit 130
+}
+trap stopped INT TERM
 
 left=$((install_seconds + train_seconds + evaluate_seconds + sample_seconds))
 stamp=$venv/installed-by-quickstart
@@ -44,6 +48,7 @@ left=$((left - install_seconds))
 phase 2 "training $name in $precision; log and checkpoints in $run" $train_seconds $left
 "$venv/bin/gan-train" --config "$config" --set "train.precision=$precision" --run "$run" --resume "$@" || {
     status=$?
+    if [ $status = 130 ] || [ $status = 143 ]; then stopped; fi
     printf '\nnot trained; to train in another folder: RUN=runs/another bash tools/quickstart.sh %s\n' "$config" >&2
     exit $status
 }

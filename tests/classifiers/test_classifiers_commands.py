@@ -328,7 +328,7 @@ def test_reports_of_two_classifiers_are_compared(train: Train, tmp_path: Path) -
     runs = [tmp_path / "sn", tmp_path / "srn"]
     for command in ("gan-eval-classifier", "gan-eval"):
         result = done(call(command, "--compare", *runs, "--out", tmp_path / command))
-        assert "spectra/stable_rank_sum" in result.output
+        assert "Weights, stable rank sum" in result.output
 
 
 def test_commands_refuse_checkpoints_of_the_other_kind(finished: Path, trained: Callable[..., Path]) -> None:

@@ -51,7 +51,7 @@ def test_it_works_where_gan_cannot_be_imported(folders: tuple[Path, Path], tmp_p
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "fid/pixels" in done.stdout
+    assert "FID (pixels)" in done.stdout
     assert Report.load(tmp_path / "out").values["fid/pixels"] > 0
 
 
