@@ -161,7 +161,7 @@ def _evaluation(run: SeedRun) -> str:
 
 
 def _conditions(run: SeedRun) -> str:
-    """What is equal for all rows: training, machine, how many images the scores are of, and those of real images."""
+    """Conditions of all rows: training, machine, numbers of images, extractor, and scores of real images."""
     data, train = run.config.data.shown, run.config.train
     made = f"{data[0].upper()}{data[1:]}, {train.steps:,} steps in {train.precision}"
     device, threads = (run.record.get(name, "unknown") for name in ("device", "threads"))

@@ -41,7 +41,7 @@ class Scores:
 
 
 class GeneratorFile(NamedTuple):
-    """What `read_generator` found. about: the training in one line."""
+    """Contents of a generator's file. about: the training in one line."""
 
     source: Source
     scores: Scores

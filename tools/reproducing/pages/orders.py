@@ -37,7 +37,7 @@ def orders_of(content: PaperContent, rows: Iterable[Row]) -> list[Order]:
 
 
 def _text(content: PaperContent, claim: Claim) -> str:
-    """What a claim says, with its column if others say the same of another one."""
+    """Text of a claim, with its column if other claims have the same text."""
     columns = {other.column for other in content.claims if other.text == claim.text}
     return f"{claim.text}: {claim.column}" if len(columns) > 1 else claim.text
 
@@ -71,7 +71,7 @@ def orders_markdown(orders: Sequence[Order]) -> str:
 
 
 def summary_of(orders: Sequence[Order]) -> str:
-    """How many orders are as in the paper, reversed or undecided, in one sentence; empty without orders."""
+    """One sentence with the numbers of orders as in the paper, reversed and undecided; empty without orders."""
     if not orders:
         return ""
     counts = Counter(order.verdict for order in orders)
