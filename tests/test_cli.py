@@ -72,6 +72,7 @@ def test_a_variant_from_the_command_line_changes_settings_and_name(tmp_path: Pat
     assert (config["name"], config["discriminator"]["c"]) == ("smoke-srn30", 0.4)
     refused(call("gan-train", "--run", tmp_path, "--resume", "--with", "srn30"), "--with", "--config")
     refused(call("gan-train", "--config", "cifar10_jpeg_srn50"), "--config cifar10_srn50 --with jpeg")
+    refused(call("gan-train", "cifar10_sn"), "unexpected extra argument (cifar10_sn)", "--config NAME")
 
 
 WRONG_TRAINING = {

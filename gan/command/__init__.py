@@ -13,6 +13,16 @@ from gan.errors import UserError
 class Command(click.Command):
     """Click command that prints the message of a user error without a traceback and exits with status 2."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses the options; a value without its option is answered with the likely one."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "unexpected extra argument" in error.message:
+                configurable = any("--config" in option.opts for option in self.params)
+                error.message += "; every value belongs to an option" + (", such as --config NAME" * configurable)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
         try:
