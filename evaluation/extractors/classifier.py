@@ -13,7 +13,7 @@ from torch.nn import functional
 from evaluation.errors import EvaluationError
 from evaluation.extractors.interface import NetworkExtractor, Sources
 from evaluation.images.cache import default_folder
-from evaluation.images.reader import check_images, check_labels, fingerprint
+from evaluation.images.checks import check_images, check_labels, fingerprint
 from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.progress import progress

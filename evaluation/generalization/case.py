@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evaluation.generalization.classifier import logits_of, margin_of
 from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
-from evaluation.images.reader import fingerprint
+from evaluation.images.checks import fingerprint
 from evaluation.settings import MeasureSettings
 
 VERSION = 1  # version of the measures; increment when the computation of any value changes

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
-from evaluation.images.reader import check_inputs, check_labels
+from evaluation.images.checks import check_inputs, check_labels
 from evaluation.runtime.isolation import still
 
 BATCH_SIZE = 100  # images per pass; affects speed and memory only

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
 from evaluation.generalization.classifier import BATCH_SIZE, checked_forward
-from evaluation.images.reader import check_inputs
+from evaluation.images.checks import check_inputs
 from evaluation.metrics.lipschitz import Ratios, gradient_of
 
 JACOBIAN_ENTRIES = 2**27  # entries in memory at once: 1 GiB in float64, twice that during the computation

@@ -12,7 +12,7 @@ from evaluation.generalization.case import Case
 from evaluation.generalization.classifier import checked_forward, device_of
 from evaluation.generalization.spectra import weight_layers
 from evaluation.generalization.values import MEASURES
-from evaluation.images.reader import fingerprint
+from evaluation.images.checks import fingerprint
 from evaluation.reporting.report import Report
 from evaluation.reporting.value import protocol_hash
 from evaluation.runtime.isolation import isolated

@@ -11,7 +11,7 @@ from torch import Tensor
 from evaluation.context import PROTOCOL_VERSION, Context
 from evaluation.errors import EvaluationError
 from evaluation.extractors.classifier import ARCHITECTURE, accuracy, train_classifier
-from evaluation.images.reader import fingerprint
+from evaluation.images.checks import fingerprint
 from evaluation.reporting.value import Value
 from evaluation.statistics.intervals import wilson_interval
 

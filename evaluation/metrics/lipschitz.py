@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from evaluation.context import Context
 from evaluation.errors import EvaluationError
-from evaluation.images.reader import check_inputs, check_labels, fingerprint, to_critic
+from evaluation.images.checks import check_inputs, check_labels, fingerprint, to_critic
 from evaluation.reporting.value import Value
 from evaluation.runtime.isolation import still
 from evaluation.statistics.pairs import pairs_across, pairs_within, rows_by_class

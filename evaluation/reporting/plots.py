@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.images.reader import check_images
+from evaluation.images.checks import check_images
 from evaluation.reporting.value import ReportData
 from evaluation.runtime.files import replacing
 

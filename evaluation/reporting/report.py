@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
-from evaluation.images.reader import check_images, check_labels
+from evaluation.images.checks import check_images, check_labels
 from evaluation.reporting import histograms, plots
 from evaluation.reporting.document import document_text, read_values
 from evaluation.reporting.html import report_page

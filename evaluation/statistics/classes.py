@@ -9,7 +9,7 @@ from torch import Tensor
 
 from evaluation.context import Context
 from evaluation.errors import EvaluationError
-from evaluation.images.reader import fingerprint
+from evaluation.images.checks import fingerprint
 from evaluation.reporting.value import Value
 
 

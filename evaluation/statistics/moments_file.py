@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from evaluation.errors import EvaluationError
-from evaluation.images.reader import fingerprint
+from evaluation.images.checks import fingerprint
 from evaluation.runtime.files import read_arrays
 from evaluation.statistics.frechet import Moments
 

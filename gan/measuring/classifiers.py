@@ -6,7 +6,7 @@ import torch
 
 from evaluation import Report
 from evaluation.generalization import check_measures, measure
-from evaluation.images.reader import fingerprint
+from evaluation.images.checks import fingerprint
 from gan import build_classifier
 from gan.config.classifier import ClassifierConfig
 from gan.errors import ConfigError

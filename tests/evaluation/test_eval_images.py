@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from evaluation import EvaluationError
-from evaluation.images.reader import fingerprint, read_images, to_critic
+from evaluation.images.checks import fingerprint, to_critic
+from evaluation.images.reader import read_images
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (8, 6), mode: str = "RGB") -> None:

@@ -16,7 +16,7 @@ from settings_with import settings_with
 from torch import Tensor, nn
 
 from evaluation import Context, EvaluationError, Report, Settings, empirical_lipschitz, evaluate, jacobian_norms
-from evaluation.images.reader import to_critic
+from evaluation.images.checks import to_critic
 from evaluation.metrics.lipschitz import pair_ratios, samples_interact
 from evaluation.statistics.pairs import pairs_across, pairs_within
 from evaluation.statistics.percentiles import summarize

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evaluation.images.reader import to_critic
+from evaluation.images.checks import to_critic
 from evaluation.metrics.neural_divergence.graph import Batch, choose_update
 from evaluation.settings.presets import Preset
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from evaluation.context import Context
 from evaluation.errors import EvaluationError
-from evaluation.images.reader import Sampler, fingerprint
+from evaluation.images.checks import Sampler, fingerprint
 from evaluation.metrics.neural_divergence.critic import LOSSES, Noise, Training, gradient_penalties
 from evaluation.metrics.neural_divergence.images import CHUNK, CriticImages, critic_images, steps_per_chunk
 from evaluation.metrics.neural_divergence.unfinished import Unfinished

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.images.reader import Sampler, check_images, check_same_size
+from evaluation.images.checks import Sampler, check_images, check_same_size
 from evaluation.images.streams import upload
 from evaluation.metrics.neural_divergence.critic import derived_seed
 from evaluation.runtime.progress import progress
