@@ -13,9 +13,9 @@ from torch import Tensor
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
 from evaluation.images.cache import Cache
+from evaluation.images.checks import Sampler, check_images, check_labels, check_same_size, fingerprint
 from evaluation.images.features import extract_as_made
 from evaluation.images.image_set import ImageSet, Pass
-from evaluation.images.checks import Sampler, check_images, check_labels, check_same_size, fingerprint
 from evaluation.reporting.value import Value
 from evaluation.settings import Settings
 from evaluation.statistics.frechet import Gaussian

@@ -1,22 +1,37 @@
 """Evaluates a folder of generated images against folders of real ones."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractors
 from evaluation.images.cache import Cache, default_folder
-from evaluation.images.generated import match_classes, name_classes, read_generated
-from evaluation.images.reader import read_images
+from evaluation.images.generated import chosen_resize, match_classes, name_classes, read_generated
+from evaluation.images.reader import Images, read_images
 from evaluation.metrics import METRICS
 from evaluation.reporting.report import Report
 from evaluation.runner import check_metrics, evaluate
 from evaluation.runtime.files import array_names
 from evaluation.settings import Settings
+from evaluation.settings.presets import PROTOCOLS
 from evaluation.statistics.moments_file import read_statistics
+
+Read = Callable[..., Images]
+"""Function with the arguments of `read_images`."""
+
+
+class _RealImages(NamedTuple):
+    """A set as `Images` has it, or none."""
+
+    images: Tensor | None = None
+    labels: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+    split: str = ""
 
 
 def registries() -> Mapping[str, Iterable[str]]:
@@ -25,12 +40,21 @@ def registries() -> Mapping[str, Iterable[str]]:
 
 
 def measure_folders(
-    generated: Path, reference: Path | None, test: Path | None, device: str, settings: Settings
+    generated: Path,
+    reference: Path | None,
+    test: Path | None,
+    device: str,
+    settings: Settings,
+    read: Read = read_images,
 ) -> Report:
     """Measures the metrics of generated images against real ones.
 
+    Of a reference that is divided into splits, the split of the protocol is read, of test images the test split; see
+    `read_images`.
+
     Args:
         reference, test: real images; None if no metric needs them.
+        read: reads the real images.
 
     Raises:
         EvaluationError: invalid metrics, images, settings or device.
@@ -38,7 +62,7 @@ def measure_folders(
     names = [name.strip() for name in settings.metrics.split(",") if name.strip()]
     check_metrics(names)
     _check_no_critic(names)
-    context = _context(generated, reference, test, _device(device), settings)
+    context = _context(generated, reference, test, _device(device), settings, read)
     if any(METRICS[name].extractor for name in names):
         extractors = build_extractors(settings.extractor, _sources(context))
         context = context.of(context.generated, context.generated_labels, extractor=extractors)
@@ -55,39 +79,46 @@ def _check_no_critic(names: list[str]) -> None:
 
 
 def _context(
-    generated: Path, reference: Path | None, test: Path | None, device: torch.device, settings: Settings
+    generated: Path, reference: Path | None, test: Path | None, device: torch.device, settings: Settings, read: Read
 ) -> Context:
-    images, labels, class_names, protocol = read_generated(generated, seed=settings.seed)
+    resize, split = chosen_resize(settings), PROTOCOLS[settings.protocol].reference
+    made = read_generated(generated, seed=settings.seed, split=split, resize=resize)
     moments = Path(settings.reference_statistics) if settings.reference_statistics else None
     if reference is not None and moments is None and _holds_statistics_only(reference):
         reference, moments = None, reference
-    real, real_labels, real_names = (None, None, ()) if reference is None else read_images(reference)
-    held_out, held_out_labels, held_out_names = (None, None, ()) if test is None else read_images(test)
-    classes = name_classes(real_labels, real_names)
+    real = _RealImages() if reference is None else _RealImages(*read(reference, split, resize))
+    held_out = _RealImages() if test is None else _RealImages(*read(test, "test", resize, strict=True))
+    classes = name_classes(real.labels, real.class_names)
     needed = any(METRICS[name.strip()].labels for name in settings.metrics.split(",") if name.strip())
+    names = {
+        "generated": _name(generated, made.split),
+        "reference": _name(reference, real.split),
+        "reference_statistics": str(moments),
+        "test": _name(test, held_out.split),
+    }
     return Context(
-        generated=images,
-        generated_labels=match_classes(labels, class_names, classes, generated, needed=needed),
-        reference=real,
-        reference_labels=real_labels,
-        test=held_out,
-        test_labels=match_classes(held_out_labels, held_out_names, classes, str(test), needed=needed),
+        generated=made.images,
+        generated_labels=match_classes(made.labels, made.class_names, classes, generated, needed=needed),
+        reference=real.images,
+        reference_labels=real.labels,
+        test=held_out.images,
+        test_labels=match_classes(held_out.labels, held_out.class_names, classes, str(test), needed=needed),
         statistics=None if moments is None else read_statistics(moments),
         settings=settings,
         cache=Cache(default_folder()) if settings.cache else None,
-        class_names=classes or name_classes(labels, class_names),
+        class_names=classes or name_classes(made.labels, made.class_names),
         device=device,
-        protocol=protocol,
-        subject={
-            "generated": str(generated),
-            "reference": str(reference),
-            "reference_statistics": str(moments),
-            "test": str(test),
-        },
-        title=f"{generated} against {reference or moments or test}",
-        reference_name=str(reference or moments or ""),
-        test_name=str(test or ""),
+        protocol=made.protocol,
+        subject=names,
+        title=f"{names['generated']} against {names['reference'] if reference else moments or names['test']}",
+        reference_name=names["reference"] if reference else str(moments or ""),
+        test_name=names["test"] if test else "",
     )
+
+
+def _name(path: Path | None, split: str) -> str:
+    """Returns the name of a set of images in reports, with the split that was read."""
+    return f"{path}, {split}" if split and not str(path).endswith(f":{split}") else str(path)
 
 
 def _holds_statistics_only(reference: Path) -> bool:

@@ -1,5 +1,6 @@
 """Generated images from files, shuffled by a seed, with classes numbered as in the real images."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,32 +9,55 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.images.reader import read_images
+from evaluation.images.reader import Resize, read_images
+from evaluation.settings import Settings
 
 SHOWN = 10  # names of classes in a message
 
 
 class Generated(NamedTuple):
-    """Images uint8 (N, 3, H, W), labels int64 (N,) or None, class names, and their `Context.protocol`."""
+    """Images uint8 (N, 3, H, W), labels int64 (N,) or None, class names, `Context.protocol`, and the split if any."""
 
     images: Tensor
     labels: Tensor | None
     class_names: tuple[str, ...]
     protocol: dict[str, Any]
+    split: str = ""
 
 
-def read_generated(path: str | Path, *, seed: int) -> Generated:
-    """Reads generated images from a folder or `.npz` file and shuffles them by the seed.
+def read_generated(path: str | Path, *, seed: int, split: str = "train", resize: Resize | None = None) -> Generated:
+    """Reads generated images and shuffles them by the seed; see `read_images`.
 
     Files are often sorted by class; without shuffling, the first images would hold a few classes only.
+
+    Args:
+        split: the one that is read if the images are divided into splits, so that a set has a distance of 0 to itself.
 
     Raises:
         EvaluationError: see `read_images`.
     """
-    images, labels, class_names = read_images(path)
-    order = torch.randperm(len(images), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
-    protocol = {"source": "image files", "seed": seed}
-    return Generated(images[order], None if labels is None else labels[order], class_names, protocol)
+    found = read_images(path, split, resize)
+    order = torch.randperm(len(found.images), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
+    protocol = {"source": "image files", "seed": seed, **({} if resize is None else {"resize": resize.name})}
+    labels = None if found.labels is None else found.labels[order]
+    return Generated(found.images[order], labels, found.class_names, protocol, found.split)
+
+
+def chosen_resize(settings: Settings, image_size: int | None = None) -> Resize | None:
+    """Returns the resize of image files by the settings, if any.
+
+    Args:
+        image_size: used if the settings have none.
+
+    Raises:
+        EvaluationError: a resize without a size.
+    """
+    if settings.resize is None:
+        return None
+    size = settings.image_size or image_size
+    if size is None:
+        raise EvaluationError(f"resize: got {settings.resize} without image_size; set image_size, such as 32, too")
+    return Resize(size, settings.resize)
 
 
 def name_classes(labels: Tensor | None, class_names: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,6 +75,7 @@ def match_classes(
     Sub-folders are numbered in the order of their names, which is wrong if a class is missing or the data set numbers
     its classes in another order. Labels without names keep their numbers, unless the real classes are named by numbers
     (sub-folders 0, 1, 10, 2): then they are matched with these names. Without `known`, labels are returned unchanged.
+    Names are compared in Unicode's composed form (NFC).
 
     Args:
         where: file or folder of the labels, for the error message.
@@ -64,8 +89,8 @@ def match_classes(
     if not class_names and not all(name.isdecimal() for name in known):
         numbers = {str(number): number for number in range(len(known))}
     else:
-        numbers = {name: number for number, name in enumerate(known)}
-    names = name_classes(labels, class_names)
+        numbers = {_composed(name): number for number, name in enumerate(known)}
+    names = [_composed(name) for name in name_classes(labels, class_names)]
     matched = torch.zeros(len(names), dtype=torch.int64, device=labels.device)
     for label in labels.unique().tolist():
         if names[label] not in numbers and not needed:
@@ -78,3 +103,7 @@ def match_classes(
             )
         matched[label] = numbers[names[label]]
     return matched[labels]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from evaluation.extractors import Extractor
 from evaluation.images.cache import Cache
-from evaluation.images.features import Features, extract
 from evaluation.images.checks import fingerprint
+from evaluation.images.features import Features, extract
 from evaluation.runtime.processes import by_the_first, is_first
 from evaluation.statistics.frechet import Gaussian, fit
 

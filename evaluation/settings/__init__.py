@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from evaluation.settings.presets import PRESETS, PROTOCOLS
+from evaluation.settings.presets import PRESETS, PROTOCOLS, RESIZES
 from evaluation.settings.schema import (
     Count,
     Draws,
@@ -18,7 +18,9 @@ from evaluation.settings.schema import (
     Seed,
     Size,
     Text,
+    Width,
     key_of,
+    optional,
     setting,
     without_effect,
 )
@@ -78,6 +80,10 @@ class Settings(Section):
     pr_neighbours: Draws = setting(3, "precision, recall: nearest neighbours")
     dc_neighbours: Draws = setting(5, "density, coverage: nearest neighbours")
     floor: bool = setting(True, "FID: also measure it between two samples of reference images")
+    resize: Annotated[str, key_of(RESIZES)] | None = optional(
+        "filter that resizes the largest centred square of image files; null: images of several sizes are refused"
+    )
+    image_size: Width | None = optional("height and width after the resize in pixels")
     batch_size: Size = without_effect(100, "images per forward pass")
     cache: bool = without_effect(True, "keep features of real images on disk")
     seed: Seed = setting(0, "random seed of latents, labels, subsets, pairs and critics")
@@ -94,6 +100,13 @@ class Settings(Section):
             if most and found > most:
                 raise ValueError(f"at most num_is = {most}, not {found}")
         return splits
+
+    @field_validator("image_size")
+    @classmethod
+    def _with_a_filter(cls, size: int | None, others: ValidationInfo) -> int | None:
+        if size is not None and others.data.get("resize", "") is None:
+            raise ValueError(f"null without resize; set resize to one of {', '.join(RESIZES)}")
+        return size
 
     def number(self, name: str) -> int:
         """Value of a numeric setting, by name; the protocol's number if the setting is null."""

@@ -5,6 +5,9 @@ from typing import Any
 
 from evaluation.errors import EvaluationError
 
+RESIZES = ("box", "bilinear", "bicubic", "lanczos")
+"""Resize filters by name: Pillow's, which widen with the reduction factor. FID depends on the filter."""
+
 
 @dataclass(frozen=True)
 class Protocol:

@@ -7,7 +7,8 @@ import torch
 from torchvision import datasets
 from tqdm import tqdm
 
-from gan.data.framing import Framing, decode, strict_decoding
+from evaluation.images.reader.decoding import strict_decoding
+from gan.data.framing import Framing, decode
 from gan.data.image_data import ImageData, check_split
 from gan.errors import DataError
 

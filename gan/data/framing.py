@@ -1,24 +1,17 @@
-"""Decoding of image files to square uint8 RGB images: decode, convert to RGB, crop, resize."""
+"""Crop and resize of images to squares of the configured size."""
 
-import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from evaluation.images.reader.decoding import decode as decode_image
+from evaluation.images.reader.errors import ReadError
+from evaluation.images.reader.framing import FILTERS, centre_crop, to_array
 from gan.errors import DataError
 
-RESIZES = {
-    "none": None,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-"""Resize filters by name. They widen with the reduction factor, so they do not alias. FID depends on the filter."""
+RESIZES = {"none": None, **FILTERS}
+"""Resize filters by name; "none" refuses images of another size."""
 
 
 class Framing(NamedTuple):
@@ -54,9 +47,7 @@ def frame(image: Image.Image, name: str, framing: Framing) -> np.ndarray:
         raise DataError(
             f"{name}: {width}x{height} pixels, smaller than data.crop={side}; lower it or leave the image out"
         )
-    left, top = (width - side) // 2, (height - side) // 2
-    if (width, height) != (side, side):
-        image = image.crop((left, top, left + side, top + side))
+    image = centre_crop(image, side)
     size = framing.image_size
     if side != size:
         resample = RESIZES[framing.resize]
@@ -67,7 +58,7 @@ def frame(image: Image.Image, name: str, framing: Framing) -> np.ndarray:
                 f"data.resize to one of {', '.join(RESIZES)[len('none, ') :]}"
             )
         image = image.resize((size, size), resample)
-    return np.asarray(image).transpose(2, 0, 1)
+    return to_array(image)
 
 
 def decode(data: bytes, name: str, framing: Framing) -> np.ndarray:
@@ -77,48 +68,7 @@ def decode(data: bytes, name: str, framing: Framing) -> np.ndarray:
         DataError: an unreadable or truncated image, too many pixels, or an error of `frame`.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            pixels = to_rgb(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{name}: too many pixels for Pillow's limit ({error}); leave the image out") from error
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from error
-    except Exception as error:  # on damaged files Pillow's decoders raise almost any type, SyntaxError included
-        reason = "not an image that Pillow reads" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise DataError(f"{name}: damaged image ({reason}); replace the file or leave it out") from error
-    return frame(pixels, name, framing)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts an image to RGB with 8 bits per channel, rotated by its EXIF orientation.
-
-    Transparent pixels are composited over white, as viewers do. 16-bit grey levels are divided by 257 and rounded.
-
-    Raises:
-        DataError: pixels without a standard range (32-bit integers or floats).
-    """
-    if "exif" in image.info:
-        image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    # Pillow may open 16-bit grey PNG and PGM files in mode "I", whose conversion to RGB clips at 255.
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        levels = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise DataError(f"32-bit pixels (mode {image.mode}) have no standard range; save the image with 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
-
-
-@contextmanager
-def strict_decoding() -> Iterator[None]:
-    """Context manager: turns Pillow's warning about too many pixels into an error and hides its other warnings."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+        image = decode_image(data, name)
+    except ReadError as error:
+        raise DataError(str(error)) from error
+    return frame(image, name, framing)

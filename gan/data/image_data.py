@@ -1,7 +1,7 @@
 """A data set as two tensors, and the interface of data sources."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from evaluation.images.reader.errors import ReadError
+from evaluation.images.reader.packed import compute_fingerprint
 from gan.errors import DataError
-
-_CHUNK_BYTES = 2**24  # memory-mapped data sets are hashed in chunks of this size
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,16 +71,6 @@ class ImageData:
         return self.stored_fingerprint or compute_fingerprint(self.images, self.labels)
 
 
-def compute_fingerprint(images: Tensor, labels: Tensor) -> str:
-    """Returns the SHA-256, in hexadecimal, over "N,3,H,W", the pixels and the labels as little-endian int64."""
-    digest = hashlib.sha256(",".join(str(size) for size in images.shape).encode())
-    rows = max(1, _CHUNK_BYTES // max(1, images[0].numel()))
-    for chunk in images.split(rows):
-        digest.update(chunk.cpu().contiguous().numpy().data)
-    digest.update(labels.cpu().contiguous().numpy().astype("<i8", copy=False).data)
-    return digest.hexdigest()
-
-
 class Load(Protocol):
     """Function that reads one split.
 
@@ -128,6 +118,15 @@ def check_split(name: str, split: str, splits: tuple[str, ...]) -> None:
     """Raises DataError if the data set `name` has no such split."""
     if split not in splits:
         raise DataError(f"split: got {split!r}, expected one of {', '.join(splits)} for data.name={name}")
+
+
+@contextmanager
+def reader_errors() -> Iterator[None]:
+    """Context manager: turns errors of the reader into DataError that names the setting."""
+    try:
+        yield
+    except ReadError as error:
+        raise DataError(f"data.root: {error}") from error
 
 
 def _describe(tensor: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Packed data sets: decoded images as memory-mapped NumPy arrays with a dataset.json."""
+"""Packed data sets: written here, and read with the settings of a configuration."""
 
 import json
 import os
@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from gan.data.image_data import ImageData, compute_fingerprint
+from evaluation.images.reader import packed
+from evaluation.images.reader.packed import FORMAT, MANIFEST, array_files, map_split, read_manifest
+from gan.data.image_data import ImageData, reader_errors
 from gan.errors import DataError
-
-FORMAT = 1
-MANIFEST = "dataset.json"
-VERIFIED_BYTES = 2**30  # fingerprints of larger data sets are verified only by `verify_packed`
 
 
 def is_packed(root: str | Path) -> bool:
     """Returns whether a folder holds a packed data set."""
-    return Path(root).expanduser().joinpath(MANIFEST).is_file()
+    return packed.is_packed(Path(root).expanduser())
 
 
 def check_output(out: str | Path, *, overwrite: bool) -> Path:
@@ -36,7 +33,9 @@ def check_output(out: str | Path, *, overwrite: bool) -> Path:
         raise DataError(f"{folder} exists; choose another folder or replace it with --overwrite")
     known: set[str] = set()
     if is_packed(folder):
-        known = {MANIFEST} | {name for split in _read_manifest(folder)["splits"].values() for name in _files(split)}
+        with reader_errors():
+            splits = read_manifest(folder)["splits"].values()
+        known = {MANIFEST} | {name for split in splits for name in array_files(split)}
     if folder.is_symlink() or not folder.is_dir() or {path.name for path in folder.iterdir()} - known:
         raise DataError(f"{folder} holds other files than a packed data set, so it is not replaced; choose another one")
     return folder
@@ -92,7 +91,8 @@ def load_packed(root: str | Path, *, name: str, split: str, image_size: int, cro
         DataError: packed from another source or with other settings, missing split, or damaged files.
     """
     folder = Path(root).expanduser()
-    manifest = _read_manifest(folder)
+    with reader_errors():
+        manifest = read_manifest(folder)
     asked = {"name": name, "image_size": image_size, "crop": crop, "resize": resize}
     for key, value in asked.items():
         if manifest[key] != value:
@@ -105,10 +105,7 @@ def load_packed(root: str | Path, *, name: str, split: str, image_size: int, cro
         raise DataError(
             f"data.root: {folder} was packed without a {split} split, only {present}; pack the data again with it"
         )
-    data = _map_split(folder, manifest, split)
-    if data.images.nbytes <= VERIFIED_BYTES:
-        _verify(folder, data)
-    return data
+    return _map_split(folder, manifest, split)
 
 
 def verify_packed(root: str | Path) -> dict[str, ImageData]:
@@ -120,11 +117,15 @@ def verify_packed(root: str | Path) -> dict[str, ImageData]:
     folder = Path(root).expanduser()
     if not is_packed(folder):
         raise DataError(f"{folder} is not a packed data set: it has no {MANIFEST}")
-    manifest = _read_manifest(folder)
-    splits = {split: _map_split(folder, manifest, split) for split in manifest["splits"]}
-    for data in splits.values():
-        _verify(folder, data)
-    return splits
+    with reader_errors():
+        manifest = read_manifest(folder)
+    return {split: _map_split(folder, manifest, split, verify=True) for split in manifest["splits"]}
+
+
+def _map_split(folder: Path, manifest: Mapping[str, Any], split: str, verify: bool | None = None) -> ImageData:
+    with reader_errors():
+        images, labels, fingerprint = map_split(folder, dict(manifest), split, verify=verify)
+    return ImageData(images, labels, manifest["classes"], manifest["name"], split, stored_fingerprint=fingerprint)
 
 
 def _write_split(folder: Path, split: str, data: ImageData) -> dict[str, Any]:
@@ -132,69 +133,3 @@ def _write_split(folder: Path, split: str, data: ImageData) -> dict[str, Any]:
     np.save(folder / images, data.images.numpy())
     np.save(folder / labels, data.labels.numpy())
     return {"count": len(data), "images": images, "labels": labels, "fingerprint": data.fingerprint}
-
-
-def _files(split: dict[str, Any]) -> tuple[str, str]:
-    return split["images"], split["labels"]
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads dataset.json and checks the types of its entries."""
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise DataError(
-                f"data.root: {path} has format {manifest['format']!r}, this version reads {FORMAT}; pack the data again"
-            )
-        valid = (
-            _is(manifest, name=str, classes=list, image_size=int, crop=int, resize=str, splits=dict)
-            and all(isinstance(name, str) for name in manifest["classes"])
-            and manifest["splits"]
-            and all(
-                _is(split, count=int, images=str, labels=str, fingerprint=str) for split in manifest["splits"].values()
-            )
-            and all(Path(name).name == name for split in manifest["splits"].values() for name in _files(split))
-        )
-    except DataError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"data.root: cannot read {path} ({error}); pack the data again") from error
-    if not valid:
-        raise DataError(f"data.root: {path} was not written by prepare_dataset.py, or was changed; pack the data again")
-    return manifest
-
-
-def _is(entries: Any, **types: type) -> bool:
-    return all(isinstance(entries[key], kind) for key, kind in types.items())
-
-
-def _map_split(folder: Path, manifest: dict[str, Any], split: str) -> ImageData:
-    entry = manifest["splits"][split]
-    size = manifest["image_size"]
-    # Copy-on-write: torch warns about read-only memory. The file is never written.
-    images = _load_array(folder / entry["images"], np.dtype(np.uint8), (entry["count"], 3, size, size), "c")
-    labels = _load_array(folder / entry["labels"], np.dtype(np.int64), (entry["count"],), None)
-    return ImageData(
-        images=torch.from_numpy(images),
-        labels=torch.from_numpy(labels),
-        classes=tuple(manifest["classes"]),
-        name=manifest["name"],
-        split=split,
-        stored_fingerprint=entry["fingerprint"],
-    )
-
-
-def _load_array(path: Path, dtype: np.dtype, shape: tuple[int, ...], mmap_mode: Any) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except Exception as error:  # NumPy parses the header as Python, so damage raises TokenError, SyntaxError and others
-        raise DataError(f"data.root: cannot read {path} ({error}); pack the data again") from error
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
-        raise DataError(f"data.root: {path} does not hold {dtype} {shape} as its {MANIFEST} says; pack the data again")
-    return array
-
-
-def _verify(folder: Path, data: ImageData) -> None:
-    if compute_fingerprint(data.images, data.labels) != data.stored_fingerprint:
-        raise DataError(f"data.root: the {data.split} images or labels in {folder} are damaged; pack the data again")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from evaluation import METRICS, Context, EvaluationError, Report, evaluate
-from evaluation.images.generated import match_classes, name_classes, read_generated
+from evaluation.images.generated import chosen_resize, match_classes, name_classes, read_generated
 from evaluation.metrics.neural_divergence.unfinished import forget_finished
 from evaluation.reporting.plots import plot_curves
 from evaluation.runtime.isolation import isolated
@@ -88,15 +88,17 @@ class Evaluation:
 
     def of_folder(self, metrics: list[str], folder: Path) -> Report:
         """Measures a folder of generated images, shuffled by eval.seed; its sub-folders are classes of the data set."""
-        images, labels, class_names, protocol = read_generated(folder, seed=self.config.eval.seed)
+        wanted = self.config.eval
+        resize = chosen_resize(wanted, self.config.data.image_size)
+        made = read_generated(folder, seed=wanted.seed, split=wanted.split, resize=resize)
         real = self.real.prepare(metrics)
         needed = any(METRICS[name].labels for name in metrics)
         context = real.of(
-            images,
-            match_classes(labels, class_names, real.class_names, folder, needed=needed),
-            protocol=protocol,
-            subject={"generated": str(folder)},
-            class_names=real.class_names or name_classes(labels, class_names),
+            made.images,
+            match_classes(made.labels, made.class_names, real.class_names, folder, needed=needed),
+            protocol=made.protocol,
+            subject={"generated": str(folder), "split": made.split},
+            class_names=real.class_names or name_classes(made.labels, made.class_names),
         )
         return evaluate(metrics, context)
 

@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import datasets
 
+from evaluation.images.reader import reading
+from evaluation.images.reader.decoding import SUFFIXES
+from evaluation.images.reader.errors import ReadError
+from evaluation.images.reader.layout import arrange
 from gan.data import ImageData, load_images
-from gan.data.folder import SUFFIXES, arrange, load_splits
+from gan.data.folder import load_splits
 from gan.errors import DataError
 
 SETTINGS = {"image_size": 4, "crop": 0, "resize": "none", "download": False}
@@ -146,21 +150,22 @@ def test_only_a_test_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["directory", ".zip", ".tar"])
 def test_passes_over_what_is_not_an_image(kind: str, tmp_path: Path) -> None:
     junk = {"README.md": b"hello", "a/.hidden.png": b"x", ".git/a/1.png": b"x", "__MACOSX/a/1.png": b"x"}
-    data = read(store({**junk, "a/1.png": png(1), "a/Thumbs.db": b"x", "b/1.jpg.txt": b"x"}, tmp_path, kind))
+    data = read(store({**junk, "a/1.png": png(1), "a/Thumbs.db": b"x", "b/MD5SUMS.txt": b"x"}, tmp_path, kind))
     assert (data.classes, values(data)) == (("a",), [1])
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_suffix_is_read(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"1{suffix.upper()}"
-    Image.new("L" if suffix == ".pgm" else "RGB", (4, 4), 7 if suffix == ".pgm" else (7, 7, 7)).save(path)
+    image = Image.new("L" if suffix == ".pgm" else "RGB", (4, 4), 7 if suffix == ".pgm" else (7, 7, 7))
+    kinds = {".jfif": "JPEG", ".jpe": "JPEG", ".pbm": "PPM", ".pgm": "PPM", ".pnm": "PPM"}
+    image.save(tmp_path / f"1{suffix.upper()}", kinds.get(suffix))
     assert values(read(str(tmp_path))) == [7]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_images(kind: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.root: no images in .*data.* \(files ending in \.bmp "):
-        read(store({"a/notes.txt": b"x"}, tmp_path, kind))
+        read(store({"a/labels.txt": b"x"}, tmp_path, kind))
 
 
 def test_a_missing_path(tmp_path: Path) -> None:
@@ -176,12 +181,14 @@ def test_a_missing_path(tmp_path: Path) -> None:
         (["a/1.png", "2.png"], "has images next to class folders, such as 2.png and a/1.png"),
         (["train/a/1.png", "train/2.png"], "x: train has images next to class folders"),
         (["train/a/1.png", "test/b/1.png"], "the class 'b' is in the test split but not in train/"),
-        (["train/a/1.png", "test/1.png"], "the class 'images' is in the test split but not in train/"),
+        (["train/a/1.png", "test/1.png"], "has images with a class and images without one"),
+        (["bus/1.png", "train/1.png"], "If train is a class, move all class folders into train/, as in train/train"),
+        (["train/a/1.png", "Train/b/1.png"], "has Train/ and train/; keep one of them"),
         (["train/a/1.png", "val/a/1.png", "valid/a/1.png"], "has val/ and valid/; keep one of them"),
     ],
 )
 def test_mixed_layouts_are_refused_by_name(files: list[str], says: str) -> None:
-    with pytest.raises(DataError) as error:
+    with pytest.raises(ReadError) as error:
         arrange(files, "x")
     assert says in str(error.value)
 
@@ -316,14 +323,10 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 def test_both_splits_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gan.data import folder
-
     root = store(SPLIT_FILES, tmp_path, ".tar.xz")
     decoded = []
-    original = folder.decode
-    monkeypatch.setattr(
-        folder, "decode", lambda data, name, framing: (decoded.append(name), original(data, name, framing))[1]
-    )
+    original = reading.decode
+    monkeypatch.setattr(reading, "decode", lambda data, name: (decoded.append(name), original(data, name))[1])
     both = load_splits(root=root, splits=(), **SETTINGS)
     assert len(decoded) == len(set(decoded)) == 6
     assert {split: data.fingerprint for split, data in both.items()} == {

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gan.data.framing import RESIZES, Framing, decode, frame, strict_decoding
+from evaluation.images.reader.decoding import strict_decoding
+from gan.data.framing import RESIZES, Framing, decode, frame
 from gan.errors import DataError
 
 PLAIN = Framing(4, 0, "none")

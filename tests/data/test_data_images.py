@@ -6,8 +6,8 @@ import inspect
 import pytest
 import torch
 
+from evaluation.images.reader import packed
 from gan.data import DATASETS, ImageData, find_source, load_images
-from gan.data import image_data as image_data_module
 from gan.errors import DataError
 
 SETTINGS = {"image_size": 32, "crop": 0, "resize": "none", "download": False}
@@ -54,7 +54,7 @@ def test_fingerprint_is_the_documented_hash() -> None:
 def test_fingerprint_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make().fingerprint
     for size in (1, 50, 100, 10_000):
-        monkeypatch.setattr(image_data_module, "_CHUNK_BYTES", size)
+        monkeypatch.setattr(packed, "_CHUNK_BYTES", size)
         assert make().fingerprint == whole
 
 
@@ -67,7 +67,7 @@ def test_fingerprint_reads_pixels_not_memory_layout() -> None:
 def test_fingerprint_is_computed_once_and_not_where_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     data = make()
     first = data.fingerprint
-    monkeypatch.setattr(image_data_module, "compute_fingerprint", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("gan.data.image_data.compute_fingerprint", lambda *_: pytest.fail("computed again"))
     assert data.fingerprint == first
     known = ImageData(data.images, data.labels, data.classes, "folder", "train", stored_fingerprint="abc")
     assert known.fingerprint == "abc"

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from commands import done
 from PIL import Image
 
-from gan.data import Batches, ImageData, load_images, packed
+from evaluation.images.reader import packed
+from gan.data import Batches, ImageData, load_images
 from gan.data.packed import load_packed, pack, verify_packed
 from gan.errors import DataError
 
@@ -81,8 +82,8 @@ def test_is_mapped_and_writing_to_it_does_not_reach_the_file(folder: Path) -> No
 
 def test_the_fingerprint_is_stored_not_computed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "VERIFIED_BYTES", 0)
-    monkeypatch.setattr("gan.data.image_data.compute_fingerprint", lambda *_: pytest.fail("computed"))
-    monkeypatch.setattr("gan.data.packed.compute_fingerprint", lambda *_: pytest.fail("computed"))
+    for module in ("gan.data.image_data", "evaluation.images.reader.packed"):
+        monkeypatch.setattr(f"{module}.compute_fingerprint", lambda *_: pytest.fail("computed"))
     assert (
         read(folder).fingerprint == json.loads((folder / "dataset.json").read_text())["splits"]["train"]["fingerprint"]
     )

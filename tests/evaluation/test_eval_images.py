@@ -10,7 +10,7 @@ from PIL import Image
 
 from evaluation import EvaluationError
 from evaluation.images.checks import fingerprint, to_critic
-from evaluation.images.reader import read_images
+from evaluation.images.reader import Resize, read_images
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (8, 6), mode: str = "RGB") -> None:
@@ -22,7 +22,7 @@ def test_a_plain_folder_is_read_in_the_order_of_names(tmp_path: Path):
     for value in (2, 0, 1):
         save(tmp_path / f"{value}.png", value)
     (tmp_path / "notes.txt").write_text("not an image")
-    images, labels, classes = read_images(tmp_path)
+    images, labels, classes, _ = read_images(tmp_path)
     assert images.shape == (3, 3, 6, 8)
     assert images[:, 0, 0, 0].tolist() == [0, 1, 2]
     assert labels is None
@@ -34,7 +34,7 @@ def test_class_folders_give_labels(tmp_path: Path):
     save(tmp_path / "cat" / "0.png", 7)
     save(tmp_path / "cat" / "1.png", 8)
     (tmp_path / "empty").mkdir()
-    images, labels, classes = read_images(tmp_path)
+    images, labels, classes, _ = read_images(tmp_path)
     assert classes == ("cat", "dog")
     assert labels is not None
     assert labels.tolist() == [0, 0, 1]
@@ -45,7 +45,7 @@ def test_grey_palette_and_opaque_images_become_rgb(tmp_path: Path):
     save(tmp_path / "a.png", 9, mode="L")
     Image.new("RGBA", (8, 6), (9, 9, 9, 255)).save(tmp_path / "b.png")
     Image.new("RGB", (8, 6), (9, 9, 9)).convert("P").save(tmp_path / "c.png")
-    images, _, _ = read_images(tmp_path)
+    images, _, _, _ = read_images(tmp_path)
     assert images.shape == (3, 3, 6, 8)
     assert images[:2].unique().tolist() == [9]
 
@@ -53,8 +53,11 @@ def test_grey_palette_and_opaque_images_become_rgb(tmp_path: Path):
 def test_mixed_sizes_are_refused_by_name(tmp_path: Path):
     save(tmp_path / "a.png")
     save(tmp_path / "odd.png", size=(4, 4))
-    with pytest.raises(EvaluationError, match=r"odd\.png: got 4x4, expected 6x8 as in a\.png"):
+    with pytest.raises(
+        EvaluationError, match=r"odd\.png: 4x4 pixels, expected 8x6 as in a\.png; .* settings resize and"
+    ):
         read_images(tmp_path)
+    assert read_images(tmp_path, resize=Resize(4, "box")).images.shape == (2, 3, 4, 4)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"truncate"])
@@ -65,30 +68,20 @@ def test_a_damaged_image_is_refused_by_name(tmp_path: Path, content: bytes):
         content = (tmp_path / "whole.jpg").read_bytes()[:200]
         (tmp_path / "whole.jpg").unlink()
     (tmp_path / "b.jpg").write_bytes(content)
-    with pytest.raises(EvaluationError, match=r"b\.jpg: cannot be read as an image"):
-        read_images(tmp_path)
-
-
-def test_transparent_and_deep_images_are_refused_by_name(tmp_path: Path):
-    Image.new("RGBA", (8, 6), (9, 9, 9, 100)).save(tmp_path / "glass.png")
-    with pytest.raises(EvaluationError, match=r"glass\.png: got transparent"):
-        read_images(tmp_path)
-    (tmp_path / "glass.png").unlink()
-    Image.fromarray(np.zeros((6, 8), dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(EvaluationError, match=r"deep\.png: got pixel format I;16"):
+    with pytest.raises(EvaluationError, match=r"b\.jpg: damaged image"):
         read_images(tmp_path)
 
 
 def test_empty_mixed_and_missing_folders_are_refused(tmp_path: Path):
-    with pytest.raises(EvaluationError, match="got no images"):
+    with pytest.raises(EvaluationError, match="no images in"):
         read_images(tmp_path)
     with pytest.raises(EvaluationError, match="not found"):
         read_images(tmp_path / "nowhere")
     save(tmp_path / "a.png")
     save(tmp_path / "cat" / "b.png")
-    with pytest.raises(EvaluationError, match="next to sub-folders"):
+    with pytest.raises(EvaluationError, match="next to class folders"):
         read_images(tmp_path)
-    with pytest.raises(EvaluationError, match="expected a folder"):
+    with pytest.raises(EvaluationError, match="neither a folder, a zip nor a tar"):
         read_images(tmp_path / "a.png")
 
 
@@ -97,7 +90,7 @@ def test_npz_files_are_read_in_both_layouts(tmp_path: Path, names: tuple[str, st
     pixels = torch.randint(0, 256, (4, 3, 6, 8), dtype=torch.uint8)
     stored = pixels.permute(0, 2, 3, 1) if channels_last else pixels
     np.savez(tmp_path / "a.npz", **{names[0]: stored.numpy(), names[1]: np.array([0, 2, 1, 0])})
-    images, labels, classes = read_images(tmp_path / "a.npz")
+    images, labels, classes, _ = read_images(tmp_path / "a.npz")
     assert torch.equal(images, pixels)
     assert labels is not None
     assert labels.tolist() == [0, 2, 1, 0]

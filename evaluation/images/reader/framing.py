@@ -1,0 +1,27 @@
+"""Crop and resize of decoded images, with filters that have names because FID depends on them."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from evaluation.settings.presets import RESIZES
+
+FILTERS = {name: Image.Resampling[name.upper()] for name in RESIZES}
+"""Pillow's filters by name. They widen with the reduction factor, so they do not alias."""
+
+
+def centre_crop(image: Image.Image, side: int) -> Image.Image:
+    """Crops the centred square of `side` pixels; left and upper margins are rounded down."""
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image if image.size == (side, side) else image.crop((left, top, left + side, top + side))
+
+
+def fit(image: Image.Image, size: int, resize: str) -> Image.Image:
+    """Resizes the largest centred square to `size` pixels with a filter of FILTERS; a square of that size is kept."""
+    square = centre_crop(image, min(image.size))
+    return square if square.width == size else square.resize((size, size), FILTERS[resize])
+
+
+def to_array(image: Image.Image) -> NDArray[np.uint8]:
+    """Returns the pixels of an RGB image, uint8 (3, H, W)."""
+    return np.asarray(image).transpose(2, 0, 1)

@@ -1,0 +1,303 @@
+"""Tests of the reader of training and evaluation: the same images and classes, by any path to them."""
+
+import io
+import itertools
+import json
+import tarfile
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from evaluation import EvaluationError, Settings
+from evaluation.folders import measure_folders
+from evaluation.images.reader import Images, read_images
+from gan.config import load_config
+from gan.data import ImageData
+from gan.data.folder import load_splits
+from gan.data.packed import pack
+from gan.errors import DataError
+from gan.measuring.gans import Evaluation
+
+FRAMING = {"image_size": 32, "crop": 0, "resize": "none"}
+NOISE = np.random.default_rng(0)
+ROTATED = Image.Exif()
+ROTATED[0x0112] = 6
+
+
+def encode(kind: str, value: int) -> tuple[str, bytes]:
+    """Returns the suffix and the bytes of a 32x32 image of noise in one of many formats."""
+    noise = np.random.default_rng(value).integers(0, 256, (32, 32, 4), dtype=np.uint8)
+    colour = Image.fromarray(np.ascontiguousarray(noise[..., :3]))
+    image, suffix, options = {
+        "rgb": (colour, ".png", {}),
+        "exif": (colour, ".JPG", {"exif": ROTATED}),
+        "grey": (colour.convert("L"), ".pgm", {"format": "PPM"}),
+        "16 bits": (Image.fromarray(noise[..., 0].astype(np.uint16) * 257), ".png", {}),
+        "alpha": (Image.fromarray(noise), ".png", {}),
+        "palette": (colour.quantize(16), ".gif", {"transparency": 3}),
+        "cmyk": (colour.convert("CMYK"), ".jpeg", {}),
+        "ycbcr": (colour.convert("YCbCr"), ".tiff", {}),
+        "bits": (colour.convert("1"), ".bmp", {}),
+        "webp": (colour, ".webp", {"lossless": True, "exif": ROTATED}),
+    }[kind]
+    stream = io.BytesIO()
+    image.save(stream, **{"format": Image.registered_extensions()[suffix.lower()], **options})
+    return suffix, stream.getvalue()
+
+
+KINDS = ("rgb", "exif", "grey", "16 bits", "alpha", "palette", "cmyk", "ycbcr", "bits", "webp")
+
+
+def store(files: dict[str, bytes], root: Path) -> Path:
+    """Writes files as the folder, .zip or .tar that the suffix names."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    if root.suffix == ".zip":
+        with zipfile.ZipFile(root, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    elif root.suffix == ".tar":
+        with tarfile.open(root, "w") as archive:
+            for name, content in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    else:
+        for name, content in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    return root
+
+
+def load(root: Path) -> dict[str, ImageData]:
+    return load_splits(root=str(root), splits=(), download=False, **FRAMING)
+
+
+LAYOUTS = {
+    "plain": ["{}"],
+    "classes": ["cat/{}", "töpfe/{}", unicodedata.normalize("NFD", "café") + "/{}"],
+    "deep": ["a/{}", "a/x/y/{}", "b/2019/{}"],
+    "splits": ["train/a/{}", "train/b/deep/{}", "test/b/{}", "test/a/{}"],
+    "plain splits": ["Training/{}", "Testing/{}"],
+    "enclosed": ["set-main/a/{}", "set-main/b/c/{}"],
+    "a class called train": ["train/train/{}", "train/test/{}", "train/bus/{}"],
+}
+JUNK = {"README.md": b"x", "a/.hidden.png": b"x", "__MACOSX/a/1.png": b"x", "cat/Thumbs.db": b"x", "sha256.txt": b"x"}
+
+
+@given(
+    layout=st.sampled_from(list(LAYOUTS)),
+    kinds=st.lists(st.sampled_from(KINDS), min_size=6, max_size=12),
+    junk=st.booleans(),
+)
+@settings(max_examples=12)
+def test_a_set_is_equal_to_itself_by_any_path(
+    layout: str, kinds: list[str], junk: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Training, evaluation and gan-eval read the same images, so the FID of any two paths to a set is 0."""
+    places = itertools.cycle(LAYOUTS[layout])
+    files = dict(JUNK) if junk and layout != "enclosed" else {}
+    for number, kind in enumerate(kinds):
+        suffix, content = encode(kind, number)
+        files[next(places).format(f"{number}{suffix}")] = content
+    folder = tmp_path_factory.mktemp("sets")
+    roots = [store(files, folder / f"set{kind}") for kind in ("", ".zip", ".tar")]
+    trained = load(roots[0])
+    roots.append(pack(trained, folder / "packed", **FRAMING, overwrite=False))
+    for root in roots:
+        for split, data in trained.items():
+            assert_equal(read_images(root, split), data)
+    chosen = Settings(metrics="fid", extractor="pixels", num_real=0, num_fid=0, floor=False, cache=False)
+    for one, other in itertools.pairwise([*roots, roots[0]]):
+        assert measure_folders(one, other, None, "cpu", chosen).values == {"fid/pixels": 0}
+    config = load_config("smoke", ["data.name=folder", f"data.root={roots[0]}", "eval.num_real=0", "eval.num_fid=0"])
+    for root in roots:
+        assert Evaluation(config, "cpu").of_folder(["fid"], root).values["fid/pixels"] == 0
+
+
+def assert_equal(read: Images, data: ImageData) -> None:
+    assert torch.equal(read.images, data.images)
+    assert (read.class_names or ("images",)) == data.classes
+    assert (data.labels * 0 if read.labels is None else read.labels).tolist() == data.labels.tolist()
+
+
+def png(value: int = 0, size: int = 32) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (size, size), (value, value, value)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+NAMES = ("00000/a.png", "00000/b.png", "00001/é.png")
+LABELLED = {
+    "numbers": ("dataset.json", {"labels": [["00000/a.png", 1], ["00000/b.png", 0], ["00001/é.png", 10]]}, [1, 0, 2]),
+    "a mapping": ("dataset.json", {"labels": {"00000/a.png": 1, "00000\\b.png": 0, "./00001/é.png": 1}}, [1, 0, 1]),
+    "no labels": ("dataset.json", {"labels": None}, None),
+    "names": ("labels.csv", "00000/a.png,dog\n00000/b.png,cat\n00001/é.png,dog\n", [1, 0, 1]),
+    "a header": ("labels.csv", "label,filename\r\n2,00000/a.png\r\n10,00000/b.png\r\n\r\n2,00001/é.png", [0, 1, 0]),
+    "quotes and a mark": (
+        "labels.csv",
+        '\ufefffile,label\n"00000/a.png","a, b"\n00000/b.png,c\n00001/é.png,c\n',
+        [0, 1, 1],
+    ),
+}
+
+
+@pytest.mark.parametrize("form", [".zip", ".tar", ""])
+@pytest.mark.parametrize("enclosing", ["", "set/"])
+@pytest.mark.parametrize("case", LABELLED)
+def test_files_of_labels_are_read(case: str, enclosing: str, form: str, tmp_path: Path) -> None:
+    name, content, labels = LABELLED[case]
+    text = content if isinstance(content, str) else json.dumps(content)
+    stored = {unicodedata.normalize("NFD", image): png(number) for number, image in enumerate(NAMES)}
+    files = {enclosing + path: data for path, data in {name: text.encode(), **stored}.items()}
+    root = store(files, tmp_path / f"set{form}")
+    read = read_images(root)
+    assert (None if read.labels is None else read.labels.tolist()) == labels
+    assert read.images[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert_equal(read, load(root)["train"])
+
+
+def test_labels_of_splits(tmp_path: Path) -> None:
+    """One table for all images, or one in each split."""
+    images = {"train/1.png": png(1), "train/2.png": png(2), "test/3.png": png(3)}
+    whole = {"labels.csv": b"train/1.png,b\ntrain/2.png,a\ntest/3.png,b", **images}
+    parts = {"train/labels.csv": b"1.png,b\n2.png,a", "test/labels.csv": b"3.png,b", **images}
+    for number, files in enumerate((whole, parts)):
+        found = load(store(files, tmp_path / f"{number}.zip"))
+        assert [(data.labels.tolist(), data.classes) for data in found.values()] == [
+            ([1, 0], ("a", "b")),
+            ([1], ("a", "b")),
+        ]
+
+
+AB = {"a.png": png(), "b.png": png()}
+REFUSED = {
+    "a table of something": ({"annotations.csv": b"x"}, "annotations.csv: not understood; labels are read from class"),
+    "labels as text": ({"labels.txt": b"a.png 1"}, "labels.txt: not understood"),
+    "a caption": ({"a.txt": b"a cat"}, "a.txt: not understood"),
+    "boxes": ({"a.xml": b"<object/>"}, "a.xml: not understood"),
+    "Hugging Face": ({"metadata.jsonl": b"{}"}, "metadata.jsonl: not understood"),
+    "COCO": ({"deep/_annotations.coco.json": b"{}"}, "_annotations.coco.json: not understood"),
+    "statistics": ({"mean.npz": b"x"}, "mean.npz: not understood"),
+    "another format": ({"c.HEIC": b"x"}, "c.HEIC: an image of a format that is not read; convert it to PNG"),
+    "vectors": ({"dataset.json": b'{"labels": [["a.png", [0, 1]]]}'}, "label 1: got [0, 1] for a.png, expected the"),
+    "a true label": ({"dataset.json": b'{"labels": {"a.png": true}}'}, "got true for a.png"),
+    "half a label": ({"dataset.json": b'{"labels": [["a.png"]]}'}, 'got ["a.png"], expected a pair [file, number]'),
+    "two numbers": ({"dataset.json": b'{"labels": {"a.png": 1, "a.png": 2}}'}, "'a.png' occurs twice"),
+    "other JSON": ({"dataset.json": b'{"images": []}'}, "dataset.json: not understood; labels are read from"),
+    "no JSON": ({"dataset.json": b"{"}, "dataset.json: cannot be read as JSON"),
+    "an unknown image": ({"labels.csv": b"a.png,1\nb.png,1\nc.png,2"}, "row 3: there is no image 'c.png'"),
+    "an image left out": ({"labels.csv": b"a.png,1\n"}, "labels.csv has no label for b.png; add one"),
+    "two rows": ({"labels.csv": b"a.png,1\na.png,2\nb.png,1"}, "row 2: a second label for a.png; remove one"),
+    "semicolons": ({"labels.csv": b"a.png;1\nb.png;1"}, "row 1: got 1 columns"),
+    "three columns": ({"labels.csv": b"file,label,split\na.png,1,train"}, "got 3 columns"),
+    "other columns": ({"labels.csv": b"id,breed\na.png,1\nb.png,2"}, "got the columns id, breed, expected file,label"),
+    "no label": ({"labels.csv": b"a.png,\nb.png,1"}, "row 1: no label for a.png"),
+    "another encoding": ({"labels.csv": "a.png,ä\nb.png,1".encode("latin-1")}, "in UTF-8"),
+    "a slash": ({"labels.csv": b"a.png,x/y\nb.png,1"}, "the class 'x/y' cannot be the name of a folder"),
+    "two files of labels": (
+        {"labels.csv": b"a.png,1\nb.png,1", "dataset.json": b'{"labels": {"a.png": 1, "b.png": 1}}'},
+        "has a label in another file, too; keep one of labels.csv and dataset.json",
+    ),
+    "a packed set in an archive": (
+        {"dataset.json": b'{"format": 1, "splits": {}}', "train-images.npy": b"x"},
+        "train-images.npy: not understood",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_understood_is_refused(case: str, tmp_path: Path) -> None:
+    files, says = REFUSED[case]
+    root = store({**AB, **files}, tmp_path / "set.zip")
+    with pytest.raises(EvaluationError) as evaluated:
+        read_images(root)
+    assert says in str(evaluated.value)
+    assert "\n" not in str(evaluated.value)
+    with pytest.raises(DataError) as trained:
+        load(root)
+    assert str(trained.value) == f"data.root: {evaluated.value}"
+
+
+def test_names_that_differ_in_their_unicode_form_alone_are_refused(tmp_path: Path) -> None:
+    forms = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    root = store({f"{form}/{number}.png": png() for number, form in enumerate(forms)}, tmp_path / "set")
+    with pytest.raises(EvaluationError, match="has two class folders called 'café', in different Unicode forms"):
+        read_images(root)
+
+
+def test_the_split_is_chosen(tmp_path: Path) -> None:
+    """The one named in the path, else the wanted one, else the only one; test images are never those of training."""
+    root = store({"train/1.png": png(1), "test/2.png": png(2)}, tmp_path / "set.zip")
+    only = store({"train/1.png": png(1)}, tmp_path / "only.tar")
+    for path, wanted, value, split in [
+        (root, "train", 1, "train"),
+        (root, "test", 2, "test"),
+        (f"{root}:test", "train", 2, "test"),
+        (only, "test", 1, "train"),
+        (f"{only}:train", "test", 1, "train"),
+    ]:
+        read = read_images(path, wanted)
+        assert (read.images.max(), read.split) == (value, split)
+    for path, strict, says in [
+        (f"{root}:valid", False, "has no valid split, only train and test; name one of them, as in "),
+        (only, True, f"only train; name one of them, as in {only}:train"),
+        ("cifar10:train", False, "read by gan-eval --generated DIR --reference cifar10:train"),
+    ]:
+        with pytest.raises(EvaluationError, match=says):
+            read_images(path, "test", strict=strict)
+
+
+def test_packed_sets_in_other_places_are_named(tmp_path: Path) -> None:
+    splits = load(store({"a/1.png": png(1), "b/2.png": png(2)}, tmp_path / "set"))
+    packed = pack(splits, tmp_path / "outer" / "packed", **FRAMING, overwrite=False)
+    archive = store({path.name: path.read_bytes() for path in packed.iterdir()}, tmp_path / "packed.zip")
+    for root, says in ((packed.parent, "give the folder inside"), (archive, "unpack it and give the folder")):
+        with pytest.raises(EvaluationError, match=f"holds a packed data set; {says}"):
+            read_images(root)
+    with pytest.raises(DataError, match="is a packed data set already; use it as it is"):
+        load(packed)
+
+
+def test_folders_that_are_linked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store({"1.png": png(1)}, tmp_path / "elsewhere")
+    for split in ("train", "test"):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        (tmp_path / "set" / split).symlink_to(tmp_path / "elsewhere")
+    assert {split: len(data) for split, data in load(tmp_path / "set").items()} == {"train": 1, "test": 1}
+    monkeypatch.setattr("evaluation.images.reader.files.MAX_REVISITS", 20)
+    for one, other in itertools.permutations("abcdefgh", 2):
+        (tmp_path / "web" / one).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "web" / one / other).symlink_to(tmp_path / "web" / other)
+    with pytest.raises(EvaluationError, match="the folders link to each other"):
+        read_images(tmp_path / "web")
+
+
+def test_sizes_differ_or_are_resized(tmp_path: Path) -> None:
+    """The resize is part of the protocol and applies to both sides, to `.npz` files as well."""
+    root = store({"a.png": png(1, 40), "b.png": png(2, 32), "c.png": png(3, 20)}, tmp_path / "set.zip")
+    np.savez(tmp_path / "set.npz", images=NOISE.integers(0, 256, (3, 40, 48, 3), dtype=np.uint8))
+    chosen = {"metrics": "fid", "extractor": "pixels", "num_real": 0, "num_fid": 0, "floor": False, "cache": False}
+    with pytest.raises(EvaluationError, match="settings resize and image_size"):
+        measure_folders(root, root, None, "cpu", Settings(**chosen))
+    hashes = set()
+    for resize in ("box", "lanczos"):
+        wanted = Settings(**chosen, resize=resize, image_size=24)
+        report = measure_folders(root, root, None, "cpu", wanted)
+        assert report.values["fid/pixels"] == 0
+        entry = report.protocol["values"]["fid/pixels"]
+        assert entry["fields"]["generation"]["resize"] == resize
+        assert entry["fields"]["image_size"] == "24x24"
+        hashes.add(entry["hash"])
+        assert measure_folders(root, tmp_path / "set.npz", None, "cpu", wanted).values["fid/pixels"] > 0
+    assert len(hashes) == 2
+    for wrong, says in (({"resize": "box"}, "without image_size; set"), ({"image_size": 8}, "null without resize")):
+        with pytest.raises(EvaluationError, match=says):
+            measure_folders(root, root, None, "cpu", Settings(**chosen, **wrong))
