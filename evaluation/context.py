@@ -40,7 +40,7 @@ class Context:
         statistics: moments from a file that replace reference images for FID.
         critic: discriminator, in eval mode, for empirical Lipschitz constants.
         critic_is_conditional: whether the critic takes labels.
-        trained_on: the critic's training images, if they are not the reference.
+        trained_on: training images of the measured networks, if they are not the reference.
         protocol: settings of image generation (quantizer, bn_mode, weights, labels, seed); part of protocol hashes.
         subject: the evaluated model (checkpoint, its hash, step, run); not part of protocol hashes.
         title, reference_name, test_name: names in reports, such as "CIFAR-10" and "cifar10/train"; protocol hashes
@@ -166,6 +166,11 @@ class Context:
     def has(self, role: str) -> bool:
         """Whether the context has the image set "generated", "reference", "test" or "trained_on"."""
         return role in self._sets
+
+    @property
+    def training_role(self) -> str:
+        """Name of the image set that holds the training images of the measured networks."""
+        return "reference" if self.trained_on is None else "trained_on"
 
     def required(self, setting: str, role: str = "generated") -> int:
         """Number of images of a set that a metric needs, by the name of a setting; 0 if `setting` is empty."""

@@ -59,7 +59,12 @@ METRICS: dict[str, Metric] = {
     ),
     "gan_test": Metric(gan_test.measure, _CLASSIFIED, "logits", labels=("generated", "test"), check=gan_test.check),
     "gan_train": Metric(gan_test.measure_train, _CLASSIFIED, labels=("generated", "test"), check=gan_test.check_train),
-    "nd": Metric(divergence.measure, {"generated": "", "test": ""}, directed=divergence.DIRECTED),
+    "nd": Metric(
+        divergence.measure,
+        {"generated": "", "test": ""},
+        directed=divergence.DIRECTED,
+        replaced=divergence.replaced,
+    ),
     "elhist": Metric(
         lipschitz.measure,
         {"generated": "num_lipschitz", "reference": "num_lipschitz"},

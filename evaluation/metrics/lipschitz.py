@@ -208,7 +208,7 @@ def measure(context: Context) -> list[Value]:
 
 def _roles(context: Context) -> dict[str, str]:
     """Maps the paper's names of image sets to those of the context."""
-    real = "reference" if context.trained_on is None else "trained_on"
+    real = context.training_role
     roles = {"real": real, "fake": "generated"}
     if context.test is None or len(context.test) < context.settings.num_lipschitz:
         return roles

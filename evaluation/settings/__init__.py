@@ -3,7 +3,7 @@
 Configurations embed them, command-line options are derived from them, and a Context holds them.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -36,7 +36,10 @@ class NeuralDivergenceSettings(Section):
     num_samples: Annotated[int, Field(ge=1, le=10**9)] | None = setting(None, "generated images in the reported means")
     batch_size: Size | None = setting(None, "number of real and of generated images per critic update")
     num_critics: Few | None = setting(None, "independent critics; their mean and standard deviation are reported")
-    holdout: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, "fraction of the test images held out from the critics")
+    split: Literal["test", "train"] | None = optional(
+        "real images of the critics; train: those that the measured networks were trained on; null: test"
+    )
+    holdout: Annotated[float, Field(ge=0, lt=1)] = setting(0.0, "fraction of the real images held out from the critics")
     pool: Draws | None = setting(
         None, "size of a fixed set of generated images to train critics on; null: new images in each batch"
     )

@@ -42,12 +42,14 @@ class RealImages:
         wanted = self.config.eval
         statistics = read_statistics(wanted.reference_statistics) if wanted.reference_statistics else None
         pictured = [need for need in needs.values() if not (need.statistics and statistics)]
-        roles = {role for need in pictured for role in need.images}
+        roles = {role for need in pictured for role in need.images_for(wanted)}
         split = wanted.split
-        reference = self._load_images(split) if "reference" in roles else None
         critical = any(need.critic for need in needs.values())
+        if critical or "trained_on" in roles:
+            roles.add("reference" if split == "train" else "trained_on")
+        reference = self._load_images(split) if "reference" in roles else None
         test = self._load_images("test") if "test" in roles else self._test_or_none() if critical else None
-        trained_on = self._load_images("train") if critical and split != "train" else None
+        trained_on = self._load_images("train") if "trained_on" in roles and split != "train" else None
         title = self.config.data.shown
         classes = next((images.classes for images in (reference, test) if images is not None), ())
         return Context(

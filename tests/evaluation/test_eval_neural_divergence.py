@@ -611,6 +611,25 @@ def test_hashes_change_with_holdout_pool_and_preset(change: dict):
 
 
 @pytest.mark.usefixtures("often_saved")
+@pytest.mark.parametrize("given", ["reference", "trained_on"])
+def test_critics_see_training_images_if_the_settings_say_so(given: str):
+    """The protocol names their split; critics of test images keep the hash they had before there was a choice."""
+    train, test = noise(40, 5, side=8), noise(40, 6, side=8)
+    both = {"trained_on": train, "reference": test} if given == "trained_on" else {"reference": train}
+    chosen = evaluate(["nd"], context(test=None, settings=settings_with(SMALL, nd__split="train"), **both))
+    swapped = evaluate(["nd"], context(test=train, settings=SMALL))
+    assert chosen.values == swapped.values, "of the same images"
+    (found, other), key = (report.protocol["values"] for report in (chosen, swapped)), next(iter(chosen.values))
+    assert (found[key]["fields"]["split"], found[key]["fields"]["num_train"]) == ("train", 30), "a quarter is held out"
+    assert found[key]["fields"]["train_fingerprint"] == other[key]["fields"]["test_fingerprint"]
+    assert found[key]["hash"] != other[key]["hash"]
+    assert not {"split", "num_train"} & other[key]["fields"].keys()
+    explicit = evaluate(["nd"], context(test=train, settings=settings_with(SMALL, nd__split="test")))
+    assert explicit.protocol["values"][key]["hash"] == other[key]["hash"]
+    with pytest.raises(EvaluationError, match="metric nd: got no reference images"):
+        evaluate(["nd"], context(settings=settings_with(SMALL, nd__split="train")))
+
+
 def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         evaluate(["nd"], context(Recorder(fails_at=4, side=8), nd_checkpoints=tmp_path))

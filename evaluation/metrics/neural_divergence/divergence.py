@@ -26,6 +26,7 @@ from evaluation.metrics.neural_divergence.unfinished import Unfinished
 from evaluation.reporting.value import Value, protocol_hash
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.progress import progress
+from evaluation.settings import Settings
 from evaluation.settings.presets import PRESETS, Preset, check_settings
 from evaluation.statistics.intervals import student_interval
 
@@ -387,15 +388,23 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:
     return student_interval(float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(len(values)), len(values) - 1)
 
 
+def replaced(settings: Settings) -> dict[str, str]:
+    """Test images are replaced by training images if the settings say so."""
+    return {"test": "trained_on"} if settings.nd.split == "train" else {}
+
+
 def measure(context: Context) -> list[Value]:
-    """Measures all terms of critics trained on new samples, or on the generated images, against the test images."""
+    """Measures all terms of critics trained on new samples, or on the generated images, against real images.
+
+    Real images are the test images, or the training images by nd.split, as Sanyal et al. took them for CelebA.
+    """
     settings = context.settings.nd
     generated = context.sampler if context.sampler is not None else context.generated
     assert generated is not None
-    assert context.test is not None
+    role = context.training_role if settings.split == "train" else "test"
     result = neural_divergence(
         generated,
-        context.test,
+        context.image_set(role).images,
         preset=settings.preset,
         steps=settings.steps,
         samples=settings.num_samples,
@@ -408,16 +417,16 @@ def measure(context: Context) -> list[Value]:
         checkpoints=context.nd_checkpoints,
         identity=_identity(context),
     )
-    names = ("preset", "num_test", "num_unseen", "pool", "final_images")
+    names = ("preset", "num_unseen", "pool", "final_images")
     fields = {
         **asdict(result.settings),
         **{name: getattr(result, name) for name in names},
-        "test_fingerprint": context.image_set("test").fingerprint,
+        **_real_fields(context, role, result.num_test),
         "seed": context.settings.seed,
         **context.generation_fields(),
     }
     chance = LOSSES[result.settings.loss].chance
-    record = {"test": context.test_name, "note": result.note, "chance": chance, "updates": result.updates}
+    record = {**_real_names(context, role), "note": result.note, "chance": chance, "updates": result.updates}
     values = [_value(result, result.critics, term, "", fields, record) for term in Terms._fields]
     # Critics have the shape (num_critics, terms).
     arrays = {f"{result.label}/losses": result.losses, f"{result.label}/critics": np.array(result.critics)}
@@ -425,6 +434,21 @@ def measure(context: Context) -> list[Value]:
     if result.unseen_critics:
         values += [_value(result, result.unseen_critics, term, "unseen/", fields, record) for term in OF_REAL_IMAGES]
     return values
+
+
+def _real_fields(context: Context, role: str, count: int) -> dict[str, Any]:
+    """Protocol fields of the real images: number and fingerprint; their split unless it is test."""
+    shown = context.image_set(role).fingerprint
+    if role == "test":
+        return {"num_test": count, "test_fingerprint": shown}
+    return {"split": "train", "num_train": count, "train_fingerprint": shown}
+
+
+def _real_names(context: Context, role: str) -> dict[str, str]:
+    """Names of the real images, for people."""
+    if role == "test":
+        return {"test": context.test_name}
+    return {"train": context.reference_name if role == "reference" else f"{context.title}, train"}
 
 
 def _identity(context: Context) -> str:
