@@ -17,7 +17,7 @@ Examples:
   gan-train --config smoke --set train.steps=20            settings changed from the command line
   gan-train --run runs/mine --resume                       continues bit for bit
   gan-train --config cifar10_srn70 --resume --max-minutes 55   for jobs with a time limit; repeat until done
-  gan-train --config celeba_srn70 --dry-run                builds the networks without training
+  gan-train --config celeba_sn --with srn70 --dry-run      builds the networks without training
   gan-train --config cifar10_sn --config cifar10_srn70 --seeds 0,1,2   six runs, several in parallel on one device
   tensorboard --logdir runs                                shows the curves
 """

@@ -12,7 +12,7 @@ from gan.config.classifier import ClassifierConfig
 EXAMPLES = """
 Examples:
 
-  gan-train-classifier --config classifier_cifar100_resnet_srn30    the paper's ResNet-110 with SRN-30, into runs/
+  gan-train-classifier --config classifier_cifar100_resnet --with srn30   the paper's ResNet-110 with SRN-30, into runs/
   gan-train-classifier --config classifier_cifar10_small_resnet --run runs/mine     ResNet-20, minutes on a CPU
   gan-train-classifier --config classifier_cifar10_small_resnet --set data.labels=random   random labels
   gan-train-classifier --run runs/mine --resume                     continues bit for bit

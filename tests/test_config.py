@@ -37,7 +37,7 @@ def test_defaults_are_the_sn_gan_recipe() -> None:
 
 def test_every_installed_configuration_loads() -> None:
     names = available_configs()
-    assert {"cifar10_sn.yaml", "cifar10_srn70.yaml", "cifar10_cond_srn70.yaml", "celeba_srn70.yaml", "smoke.yaml"} <= {
+    assert {"cifar10_sn.yaml", "cifar10_srn70.yaml", "cifar10_cond_srn70.yaml", "celeba_sn.yaml", "smoke.yaml"} <= {
         *names
     }
     assert len({load_config(name).identity() for name in names}) == len(names), "two configurations are the same"
@@ -205,7 +205,7 @@ def test_a_path_comes_before_configs_here_before_the_package(tmp_path: Path, mon
 
 
 def test_a_dumped_configuration_reads_back_the_same(tmp_path: Path) -> None:
-    config = load_config("celeba_srn70", ["train.learning_rate=1e-5", "data.root='1e3'"])
+    config = load_config("celeba_sn", ["train.learning_rate=1e-5", "data.root='1e3'"])
     assert load_config(write(tmp_path, "config.yaml", config.to_yaml())) == config
     assert yaml.safe_load(config.to_yaml())["data"]["root"] == "1e3"
 

@@ -15,6 +15,7 @@ from commands import done
 
 from evaluation.errors import EvaluationError
 from gan.config import available_configs, load_config
+from gan.config.loading import differences
 from gan.errors import UserError
 from gan.evaluate import main as gan_eval
 from gan.evaluate_classifier import main as gan_eval_classifier
@@ -95,10 +96,35 @@ def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -
             run = importlib.import_module("reproducing.runs").ModelRun.of(model, 3, scale, (), Path("runs"))
             assert f"{run.name}.yaml" in known
             assert run.config.train.seed == 3
-            assert run.config.train.adam_beta2 == (0.99 if "compact" in run.variants else 0.999)
+            adam = 0.9 if model.config.endswith("_miyato") else 0.999
+            assert run.config.train.adam_beta2 == (0.99 if "compact" in run.variants else adam)
             assert run.config.discriminator.name == ("compact" if "compact" in run.variants else "resnet")
             assert (run.config.train.steps == 0) == model.untrained
             assert run.config.conditional == ("_cond_" in model.config)
+
+
+def test_the_tool_changes_no_configuration(reproduce: ModuleType) -> None:
+    """Each run is one that gan-train makes with --config and --with, apart from seeds and untrained networks."""
+    paper, runs = (importlib.import_module(f"reproducing.{name}") for name in ("paper.gans", "runs"))
+    models = {line.model for content in (*paper.TABLES.values(), *paper.FIGURES.values()) for line in content.lines}
+    for scale in reproduce.SCALES.values():
+        for model in models:
+            run = runs.ModelRun.of(model, 3, scale, (), Path("runs"))
+            assert run.overrides == (("train.steps=0",) if model.untrained else ())
+            assert run.training("cpu").arguments[:2] == ["--config", model.config]
+
+
+def test_the_rows_of_a_section_differ_in_their_normalization_only(reproduce: ModuleType) -> None:
+    """Except in quoted rows, which have another Adam; WGAN-GP has its loss."""
+    paper = importlib.import_module("reproducing.paper.gans")
+    for content in (*paper.TABLES.values(), *paper.FIGURES.values()):
+        for lines in content.sections.values():
+            found = [line.model.load(line.model.config, line.model.variants, ()) for line in lines]
+            for config, line in zip(found, lines, strict=True):
+                places = {difference.partition(": ")[0] for difference in differences(found[-1], config)}
+                allowed = {"discriminator.normalization", "discriminator.c", "train.loss", "train.adam_beta2"}
+                assert {place for place in places if not place.endswith("_coefficient")} <= allowed
+                assert ("train.adam_beta2" in places) == (line.protocol == paper.QUOTED)
 
 
 def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
@@ -245,7 +271,7 @@ def test_settings_that_are_equal_are_one_run_under_any_name(reproduce: ModuleTyp
     assert len(plan.groups) == 8
     (theirs,) = plan.runs_of(reproduce.TABLES["3"].lines[0].model)
     (ours,) = plan.runs_of(reproduce.TABLES["2"].lines[2].model)
-    assert (theirs.config.name, ours.config.name) == ("cifar100_sn-compact", "cifar10_sn-jpeg-compact")
+    assert (theirs.config.name, ours.config.name) == ("cifar100_sn-compact", "cifar10_sn_miyato-jpeg-compact")
     ours.folder.mkdir()
     assert theirs.folder == ours.folder
 
@@ -285,7 +311,7 @@ def test_a_table_and_figures_are_made_once(
     before = len(processes.commands)
     again = call("--table=4", "--figure=13,17,20")
     assert {run.folder.name.partition("-seed")[0] for run in processes.commands[before:]} <= {
-        *("celeba_sn-small64", "celeba_srn70-small64")
+        *("celeba_sn-small64", "celeba_sn-small64-srn70")
     }, "only what could not be done is tried again"
     assert again.stdout == first.stdout
 

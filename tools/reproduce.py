@@ -8,13 +8,14 @@ python tools/reproduce.py --figure 2,3 --scale cpu --seeds 0,1 --architecture re
 python tools/reproduce.py --all --scale paper --dry-run
 python tools/reproduce.py --table 3 --scale cpu --set data.name=folder --set data.root=data/cifar10-jpeg
 
-Scales:
+GANs are the configurations of configs/ and their variants; nothing else is changed in them. Scales:
     paper: the paper's settings.
-    gpu-hour: bf16; GANs for 10,000 iterations, classifiers for a tenth of the epochs. Meant for a table in about an
-        hour on a large GPU, not measured yet.
-    cpu: compact GANs for 20,000 iterations, 20 to 40 minutes a run on one core; shallow classifiers with 2,500 training
-        images for 20 epochs, minutes a run, without crops and flips for random labels. With --set train.steps=5000
-        --set train.lr_decay_start=2500, GANs take minutes, too, and show images.
+    gpu-hour: bf16; GANs for 10,000 iterations (variant gpu_hour), classifiers for a tenth of the epochs. Meant for a
+        table in about an hour on a large GPU, not measured yet.
+    cpu: compact GANs (variants jpeg and compact; small64 for CelebA) for 20,000 iterations, 20 to 40 minutes a run on
+        one core; shallow classifiers with 2,500 training images for 20 epochs, minutes a run, without crops and flips
+        for random labels. With --set train.steps=5000 --set train.lr_decay_start=2500, GANs take minutes, too, and show
+        images.
 
 If the published data are not available, --variant jpeg selects the configurations of a local copy, and --set changes a
 setting of all runs; the pages name the data that were used. Changes that belong to a model of the paper, such as twice

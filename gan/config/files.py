@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 
 from evaluation.settings.mistakes import nearest, short
-from gan.config.old_names import new_form
+from gan.config.old_names import OLD_ADAM, REMOVED, new_form
 from gan.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -34,7 +34,10 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
     stem, stems = Path(name).name.removesuffix(".yaml"), [Path(each).stem for each in known]
     replacement = new_form(stem, stems) or _with_variants(stem, stems)
     if replacement is not None:
-        raise ConfigError(f"{shown}: is now {(_as_options if beside is None else _as_base)(*replacement)}")
+        adam = "; without that setting, Adam is the SRN paper's, 0.999" if OLD_ADAM in replacement[1] else ""
+        raise ConfigError(f"{shown}: is now {(_as_options if beside is None else _as_base)(*replacement)}{adam}")
+    if stem in REMOVED:
+        raise ConfigError(f"{shown}: no longer exists; its successor is {REMOVED[stem]}")
     raise ConfigError(f"configuration '{shown}': no such file{nearest(_with_suffix(Path(name)).name, known)}")
 
 

@@ -28,11 +28,18 @@ _CHANGES: dict[str, list[str]] = {
 }
 """Variants, and settings as section.name=value, that replace each family of old names."""
 
+OLD_ADAM = "train.adam_beta2=0.9"
+"""Adam of the old configurations. Those named after the SRN paper's rows now have the paper's, 0.999."""
+
+REMOVED = {"cifar10_jpeg_small": "--config cifar10_compact --with jpeg"}
+"""Recipes that no longer exist, and the options of their successors, which have other settings."""
+
 
 def new_form(name: str, configs: Container[str]) -> tuple[str, list[str]] | None:
     """Returns the configuration that replaces an old name and the changes to it, None for any other name.
 
-    Changes are names of variants, and settings as section.name=value.
+    Changes are names of variants, and settings as section.name=value. Together they are the old settings, with Adam's
+    beta2 of then.
 
     Args:
         configs: names of the present configurations.
@@ -51,7 +58,10 @@ def new_form(name: str, configs: Container[str]) -> tuple[str, list[str]] | None
     changes = _CHANGES[family]
     normalization = old["normalization"]
     config = f"{old['data']}{old['network']}_{normalization}"
+    if f"{config}_miyato" in configs:
+        return f"{config}_miyato", changes
+    adam = [] if old["network"] == "_sndcgan" else [OLD_ADAM]
     if config in configs:
-        return config, changes
+        return config, [*changes, *adam]
     change = "discriminator.normalization=none" if normalization == "none" else normalization
-    return f"{old['data']}{old['network']}_sn", [*changes, change]
+    return f"{old['data']}{old['network']}_sn", [*changes, change, *adam]

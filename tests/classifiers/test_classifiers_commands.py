@@ -67,7 +67,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> P
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["cifar100_resnet_srn30"], ["1,736,564", "100 classes", "srn, c = 0.3", "of 112 layers"]),
+        (["cifar100_resnet", "--with=srn30"], ["1,736,564", "100 classes", "srn, c = 0.3", "of 112 layers"]),
         (["cifar100_densenet", "--with=sn"], ["800,032", "classifier weights: sn"]),
         (["cifar100_alexnet", "--with=cifar10"], ["2,472,266", "10 classes", "classifier weights: none"]),
     ],

@@ -57,16 +57,16 @@ class ClassifierModel:
         """Number shown after ±: half of the mean's confidence interval."""
         return half_interval(spread)
 
-    def composed(self, variant: str) -> tuple[str, tuple[str, ...]]:
-        """Configuration and variants with one variant added, unchanged if classifiers have no such variant.
+    def composed(self, scale: Scale) -> tuple[str, tuple[str, ...]]:
+        """Configuration and variants with a scale's variant added, unchanged if classifiers have no such variant.
 
         "small" uses CIFAR-10 (JPEG); most architectures have a separate configuration for it.
         """
-        if variant == "small":
+        if scale.variant == "small":
             variants = tuple(name for name in self.variants if name != "cifar10")
             small = self.config.replace("_cifar100_", "_cifar10_small_")
             return (small, variants) if f"{small}.yaml" in find_configs() else (self.config, ("small", *variants))
-        more = (variant,) if variant in find_variants("classifier") else ()
+        more = (scale.variant,) if scale.variant in find_variants("classifier") else ()
         return self.config, (*self.variants, *more)
 
     def load(self, name: str, variants: tuple[str, ...], overrides: tuple[str, ...]) -> ClassifierConfig:

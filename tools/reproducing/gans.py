@@ -19,22 +19,13 @@ from reproducing.scales import Scale
 
 SCORES = ("fid", "is")
 COUNTS = {"num_generated": "generated", "samples": "generated", "num_reference": "real", "num_test": "real"}
-COUNTS |= {"num_generated_per_class": "generated", "pairs": "pairs"}
+COUNTS |= {"num_train": "real, training", "num_generated_per_class": "generated", "pairs": "pairs"}
 """Protocol fields that count images, each with a noun for its images."""
 
 load = cache(load_config)
 
-
-ADAM = ("train.adam_beta2=0.999",)
-"""Value of Appendix E.1; the configurations follow the SN-GAN authors' code, which has 0.9."""
-
 SMALL = {"cifar10": ("jpeg", "compact"), "cifar100": ("compact",), "celeba": ("small64",)}
 """Variants that make a configuration small, by its data."""
-COMPACT = (
-    *("eval.extractor=resnet", "eval.num_is=5000", "eval.num_intra=500"),
-    *("eval.nd.steps=1000", "eval.nd.num_samples=5000", "eval.nd.num_critics=1"),
-)
-"""Evaluation of compact networks."""
 
 
 @dataclass(frozen=True)
@@ -58,27 +49,26 @@ class GanModel:
         """Number shown after ±: the standard deviation over seeds."""
         return spread.std
 
-    def composed(self, variant: str) -> tuple[str, tuple[str, ...]]:
-        """Configuration and variants with one variant added, "small" by SMALL; unchanged if it does not apply."""
+    def composed(self, scale: Scale) -> tuple[str, tuple[str, ...]]:
+        """Configuration and variants with those of a scale added, "small" by SMALL, if they apply."""
         data = self.config.partition("_")[0]
-        if variant == "small":
+        if scale.variant == "small":
             more = SMALL[data]
         else:
-            applies = variant in find_variants("gan") and (variant != "jpeg" or data == "cifar10")
-            more = (variant,) if applies else ()
-        return self.config, (*more, *self.variants)
+            applies = scale.variant in find_variants("gan") and (scale.variant != "jpeg" or data == "cifar10")
+            more = (scale.variant,) if applies else ()
+        return self.config, (*more, *scale.gans, *self.variants)
 
     def load(self, name: str, variants: tuple[str, ...], overrides: tuple[str, ...]) -> Config:
         """Loads configuration `name` with variants and overrides."""
         return load(name, overrides, variants)
 
     def overrides(self, name: str, variants: tuple[str, ...], scale: Scale, shared: tuple[str, ...]) -> tuple[str, ...]:
-        """Overrides of a configuration: the paper's Adam, the scale's, those of all runs, then the model's.
+        """Overrides of a configuration: those of all runs, and no training of an untrained model.
 
-        Compact networks have an Adam of their own.
+        Everything else that decides a result is in the configuration and its variants.
         """
-        own = COMPACT if "compact" in variants else ADAM
-        return (*own, *scale.overrides, *shared, *(("train.steps=0",) if self.untrained else ()))
+        return (*shared, *(("train.steps=0",) if self.untrained else ()))
 
     def groups(self, metrics: Iterable[str]) -> tuple[tuple[str, ...], ...]:
         """Groups of metrics, one per evaluation: IS, FID and Intra-FID share images, other metrics are alone."""
@@ -132,8 +122,9 @@ def _counts(value: Ours) -> str:
     name = next((name for name, column in COLUMNS.items() if re.fullmatch(column.key, value.key)), "")
     counts = [f"{_total(value.fields[field]):,} {kind}" for field, kind in COUNTS.items() if value.fields.get(field)]
     if value.key.startswith("jacobian/"):  # measured at as many images as there are pairs
-        counts = [text.replace("pairs", "images") for text in counts]
-    return f"{name} of {', '.join(counts)}" if name else ", ".join(counts)
+        noise = f", noise {value.fields['noise']:g}" if value.fields["noise"] else ""
+        counts = [f"{text.replace('pairs', 'images')}{noise}" for text in counts]
+    return f"{name} of {', '.join(counts)}" if name and counts else ", ".join(counts)
 
 
 def _total(count: int | list[int]) -> int:

@@ -111,10 +111,14 @@ def value_of(pattern: str) -> Measure:
     return measure
 
 
-def unevenness(run: MeasuredRun) -> float:
-    """Absolute log ratio of the 95th percentiles of Jacobian norms near real and near generated images."""
-    real, fake = (value_of(rf"jacobian/{where}_near/p95")(run) for where in ("real", "fake"))
-    return abs(math.log(real / fake))
+def unevenness(run: MeasuredRun, where: str = "") -> float:
+    """Absolute log ratio of the 95th percentiles of Jacobian norms at real and at generated images.
+
+    Args:
+        where: "" for the images themselves, "_near" for points near them.
+    """
+    real, fake = (value_of(rf"jacobian/{images}{where}/p95")(run) for images in ("real", "fake"))
+    return abs(math.log(real / fake)) if real > 0 and fake > 0 else math.nan
 
 
 def steadiness(run: MeasuredRun) -> float:

@@ -48,7 +48,7 @@ class ModelRun:
     def of(cls, model: Model, seed: int, scale: Scale, overrides: tuple[str, ...], root: Path) -> "ModelRun":
         """Run of a model at a scale, with the overrides of all runs."""
         check_variant(scale.variant)
-        name, variants = model.composed(scale.variant)
+        name, variants = model.composed(scale)
         settings = model.overrides(name, variants, scale, overrides)
         places = {override.partition("=")[0].strip() for override in overrides}
         if places & {"data.name", "data.root"} and "data.title" not in places:

@@ -7,14 +7,14 @@ class Scale(NamedTuple):
     """Changes to the configurations of the paper's setting.
 
     variant: variant laid over them, such as "jpeg"; "small" for the one of a CPU; "" for none.
-    overrides: overrides of GANs' settings.
+    gans: further variants of GANs' configurations.
     share: factor on classifiers' epochs and milestones.
     classifiers: overrides of classifiers' settings.
     memorizing: further overrides for random labels.
     """
 
     variant: str
-    overrides: tuple[str, ...] = ()
+    gans: tuple[str, ...] = ()
     share: float = 1
     classifiers: tuple[str, ...] = ()
     memorizing: tuple[str, ...] = ()
@@ -22,15 +22,7 @@ class Scale(NamedTuple):
 
 SCALES = {
     "paper": Scale(""),
-    "gpu-hour": Scale(
-        "",
-        (
-            *("train.steps=10000", "train.lr_decay_start=0", "train.precision=bf16", "train.fast=auto"),
-            *("eval.nd.steps=10000", "eval.nd.num_samples=100000"),
-        ),
-        share=0.1,
-        classifiers=("train.precision=bf16",),
-    ),
+    "gpu-hour": Scale("", ("gpu_hour",), share=0.1, classifiers=("train.precision=bf16",)),
     # With crops and flips, a network of this size memorizes nothing in so few updates.
     "cpu": Scale("small", memorizing=("train.augment=false",)),
 }

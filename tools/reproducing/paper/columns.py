@@ -1,5 +1,6 @@
 """Columns of tables and figures: metric, report key or measure of each value."""
 
+from functools import partial
 from typing import NamedTuple
 
 from reproducing.measured import Measure, steadiness, unevenness
@@ -20,11 +21,15 @@ class Column(NamedTuple):
     measure: Measure | None = None
 
 
-REAL_FAKE, FAKE_FAKE, REAL_REAL, NEAR_FAKE, NEAR_REAL = (
+REAL_FAKE, FAKE_FAKE, REAL_REAL, AT_FAKE, NEAR_FAKE, AT_REAL, NEAR_REAL = (
     f"95th percentile, {name}"
-    for name in ("real and generated", "generated", "real", "near generated images", "near real images")
+    for name in (
+        *("real and generated", "generated", "real", "at generated images", "near generated images"),
+        *("at real images", "near real images"),
+    )
 )
-UNEVENNESS, STEADINESS = "abs(log(near real / near generated))", "spread around a line, last half"
+UNEVENNESS, UNEVENNESS_NEAR = (f"abs(log({where} real / {where} generated))" for where in ("at", "near"))
+STEADINESS = "spread around a line, last half"
 
 COLUMNS = {
     "IS": Column("is", r"is(/.*)?", "higher"),
@@ -35,9 +40,12 @@ COLUMNS = {
     REAL_FAKE: Column("elhist", r"elhist/real_fake/p95"),
     FAKE_FAKE: Column("elhist", r"elhist/fake_fake/p95"),
     REAL_REAL: Column("elhist", r"elhist/real_real/p95"),
+    AT_FAKE: Column("elhist", r"jacobian/fake/p95"),
     NEAR_FAKE: Column("elhist", r"jacobian/fake_near/p95"),
+    AT_REAL: Column("elhist", r"jacobian/real/p95"),
     NEAR_REAL: Column("elhist", r"jacobian/real_near/p95"),
     UNEVENNESS: Column("elhist", "unevenness", measure=unevenness),
+    UNEVENNESS_NEAR: Column("elhist", "unevenness_near", measure=partial(unevenness, where="_near")),
     STEADINESS: Column("", "steadiness", measure=steadiness),
     "training accuracy, %": Column("", r"training/accuracy", "lower"),  # shown for random labels only
     "training error, %": Column("", r"training/error", "higher"),  # shown for random labels only

@@ -6,7 +6,18 @@ Numbers are given as printed. Orders of models that the text claims are `Claim`s
 import itertools
 
 from reproducing.gans import GanModel
-from reproducing.paper.columns import FAKE_FAKE, NEAR_FAKE, NEAR_REAL, REAL_FAKE, REAL_REAL, STEADINESS, UNEVENNESS
+from reproducing.paper.columns import (
+    AT_FAKE,
+    AT_REAL,
+    FAKE_FAKE,
+    NEAR_FAKE,
+    NEAR_REAL,
+    REAL_FAKE,
+    REAL_REAL,
+    STEADINESS,
+    UNEVENNESS,
+    UNEVENNESS_NEAR,
+)
 from reproducing.paper.content import Claim, Line, PaperContent, in_panels
 
 SN, SRN70, SRN50 = (
@@ -14,6 +25,7 @@ SN, SRN70, SRN50 = (
     for label, name in (("SN-GAN", "sn"), ("SRN-70-GAN", "srn70"), ("SRN-50-GAN", "srn50"))
 )
 SRN90, SRN30, SRN10 = (GanModel(f"SRN-{percent}-GAN", "cifar10_sn", (f"srn{percent}",)) for percent in (90, 30, 10))
+SN_MIYATO, ORTHO_MIYATO = GanModel("SN-GAN", "cifar10_sn_miyato"), GanModel("Ortho-GAN", "cifar10_ortho_miyato")
 WGAN_GP, ORTHO = GanModel("WGAN-GP", "cifar10_wgan_gp"), GanModel("Ortho-GAN", "cifar10_ortho")
 RANDOM = GanModel("Random-GAN", "cifar10_sn", untrained=True)
 COND_SN, COND_SRN70, COND_SRN50 = (
@@ -23,6 +35,7 @@ COND_SN, COND_SRN70, COND_SRN50 = (
 COND_RANDOM = GanModel("Random-GAN", "cifar10_cond_sn", untrained=True)
 CIFAR100_SN = GanModel("SN-GAN", "cifar100_sn")
 CIFAR100_SRN70 = GanModel("SRN-70-GAN", "cifar100_sn", ("srn70",))
+CELEBA_SN, CELEBA_SRN70 = GanModel("SN-GAN", "celeba_sn"), GanModel("SRN-70-GAN", "celeba_sn", ("srn70",))
 UNCONDITIONAL, CONDITIONAL = "unconditional", "conditional, projection discriminator"
 
 INCEPTION = {
@@ -37,7 +50,7 @@ UNSTATED_C = {"networks": f"{INCEPTION['networks']}, c not stated"}
 ON_CIFAR10 = {"data": "CIFAR-10"} | INCEPTION
 QUOTED = {
     "iterations": "not stated there; quoted from Miyato et al. 2018",
-    "networks": "of Miyato et al. 2018, not trained anew",
+    "networks": "of Miyato et al. 2018, Adam 2e-4, 0, 0.9, not trained anew",
     "images": "of Miyato et al. 2018, who print FID 21.7 for SN-GAN",
 }
 """Conditions of the lines in Table 2 that its footnote marks as quoted."""
@@ -51,9 +64,9 @@ TABLES = {
         "Inception score and FID on CIFAR-10",
         ("IS", "FID", "Intra-FID"),
         (
-            Line(ORTHO, {"IS": "7.92 ± .04", "FID": "23.8"}, UNCONDITIONAL, QUOTED),
+            Line(ORTHO_MIYATO, {"IS": "7.92 ± .04", "FID": "23.8"}, UNCONDITIONAL, QUOTED),
             Line(WGAN_GP, {"IS": "7.86 ± .07", "FID": "21.7"}, UNCONDITIONAL),
-            Line(SN, {"IS": "8.22 ± .04", "FID": "20.67"}, UNCONDITIONAL, QUOTED),
+            Line(SN_MIYATO, {"IS": "8.22 ± .04", "FID": "20.67"}, UNCONDITIONAL, QUOTED),
             Line(SRN70, {"IS": "8.53 ± 0.04", "FID": "19.83"}, UNCONDITIONAL),
             Line(SRN50, {"IS": "8.33 ± 0.06", "FID": "19.57"}, UNCONDITIONAL),
             Line(COND_SN, {"IS": "8.71 ± .04", "FID": "16.049", "Intra-FID": "26.24"}, CONDITIONAL),
@@ -61,6 +74,9 @@ TABLES = {
             Line(COND_SRN50, {"IS": "8.76 ± 0.09", "FID": "16.89", "Intra-FID": "27.3"}, CONDITIONAL),
         ),
         ON_CIFAR10,
+        "The paper quotes the unconditional SN-GAN and Ortho-GAN from Miyato et al. 2018; ours have their Adam, "
+        "(0, 0.9), unless the networks are compact. Figure 5 has both with the Adam of the SRN rows. WGAN-GP is not "
+        "marked as quoted, but 7.86 is also Gulrajani et al.'s, and 21.7 is Miyato et al.'s of SN-GAN.",
     ),
     "3": PaperContent(
         "CIFAR-100, unconditional",
@@ -78,8 +94,8 @@ TABLES = {
             Line(SN, {"ND": "10.69"}, "CIFAR-10"),
             Line(SRN70, {"ND": "11.97"}, "CIFAR-10", UNSTATED_C),
             Line(SRN50, section="CIFAR-10"),  # not in the paper's table
-            Line(GanModel("SN-GAN", "celeba_sn"), {"ND": "0.36"}, "CelebA"),
-            Line(GanModel("SRN-70-GAN", "celeba_srn70"), {"ND": "0.64"}, "CelebA", UNSTATED_C),
+            Line(CELEBA_SN, {"ND": "0.36"}, "CelebA"),
+            Line(CELEBA_SRN70, {"ND": "0.64"}, "CelebA", UNSTATED_C),
         ),
         {"data": "as the section says"} | DIVERGENCE,
         "The printed numbers cannot come from the printed formula, log(1 + exp(f)) over generated images: a critic "
@@ -105,18 +121,27 @@ PICKED = "The paper's are 10 of 100 images, picked by hand; the c of its SRN-GAN
 UNSEEN = "No caption of this figure was at hand: these models are what the paper's section F leaves over."
 
 
+VICINITY = (
+    "The paper means norms in the vicinity of the images and states no distance. By its section 2 the local constant "
+    "at an image is a limit, the norm of the Jacobian at the image itself. Points near an image are the image with "
+    "normal noise of 0.1 in each pixel, on the scale [-1, 1], as in DRAGAN; at 32x32 their distance is 5.5. The noise "
+    "can decide how much the norms of real and generated images differ, so the paper's statement is about the norms "
+    "at the images."
+)
+
+
 def _histograms(
     title: str,
-    kind: str,
+    kinds: str | tuple[str, ...],
     columns: tuple[str, ...],
     panels: dict[str, tuple[GanModel, ...]],
     *claims: Claim,
+    note: str = "",
     **more: str,
 ) -> PaperContent:
-    """Histograms of one kind; `more` are conditions that differ from Figure 13's."""
-    return PaperContent(
-        title, columns, in_panels(panels), PAIRS | more, claims=claims, drawn="histograms", kinds=(kind,)
-    )
+    """Histograms, in each panel one of each kind; `more` are conditions that differ from Figure 13's."""
+    kinds = (kinds,) if isinstance(kinds, str) else kinds
+    return PaperContent(title, columns, in_panels(panels), PAIRS | more, note, claims, "histograms", kinds)
 
 
 def _samples(title: str, note: str, *models: GanModel, columns: tuple[str, ...] = ()) -> PaperContent:
@@ -171,19 +196,27 @@ FIGURES = {
         {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": COMPARED},
     ),
     "15": _histograms(
-        "Jacobian norms near generated images, CIFAR-10",
-        "jacobian/fake_near",
-        (NEAR_FAKE, UNEVENNESS),
+        "Jacobian norms at and near generated images, CIFAR-10",
+        ("jacobian/fake", "jacobian/fake_near"),
+        (AT_FAKE, NEAR_FAKE, UNEVENNESS, UNEVENNESS_NEAR),
         {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": (*COMPARED, WGAN_GP)},
-        *_orders("SRN-GAN's norms are alike near real and generated images, SN-GAN's are not", UNEVENNESS, SRN70, SN),
-        *_orders("WGAN-GP's are alike, SN-GAN's are not", UNEVENNESS, WGAN_GP, SN),
+        *(
+            claim
+            for column in (UNEVENNESS, UNEVENNESS_NEAR)
+            for claim in (
+                *_orders("SRN-GAN's norms are alike for real and generated, SN-GAN's are not", column, SRN70, SN),
+                *_orders("WGAN-GP's are alike, SN-GAN's are not", column, WGAN_GP, SN),
+            )
+        ),
+        note=VICINITY,
         **POINTS,
     ),
     "16": _histograms(
-        "Jacobian norms near real images, CIFAR-10",
-        "jacobian/real_near",
-        (NEAR_REAL,),
+        "Jacobian norms at and near real images, CIFAR-10",
+        ("jacobian/real", "jacobian/real_near"),
+        (AT_REAL, NEAR_REAL),
         {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": (*COMPARED, WGAN_GP)},
+        note=VICINITY,
         **POINTS,
     ),
     "17": PaperContent(
@@ -198,8 +231,8 @@ FIGURES = {
         drawn="curves",
         kinds=("d_loss",),
     ),
-    "18": _samples("CelebA, unconditional SRN-GAN", PICKED, GanModel("SRN-70-GAN", "celeba_srn70")),
-    "19": _samples("CelebA, unconditional SN-GAN", PICKED, GanModel("SN-GAN", "celeba_sn")),
+    "18": _samples("CelebA, unconditional SRN-GAN", PICKED, CELEBA_SRN70),
+    "19": _samples("CelebA, unconditional SN-GAN", PICKED, CELEBA_SN),
     "20": _samples(
         "CIFAR-10, unconditional GANs",
         "The paper does not say how its images were chosen.",
