@@ -1,28 +1,33 @@
 """Weight normalization for any network: `normalize(network, "srn", c=0.7)`.
 
-With update="step", the default, singular vectors change only in `update_(network)`, called once per discriminator step.
-Forward passes then depend on the weights alone: real and fake images pass through the same network, and evaluation
-changes nothing.
+`normalize` is meant for training loops that call `update_(network)` once per discriminator step: with its default,
+update="step", singular vectors change only there. Forward passes then depend on the weights alone: real and fake images
+pass through the same network, and evaluation changes nothing. The functions for one layer, `spectral_norm` and others,
+need no such call: like torch's, they change the vectors in each forward pass in training mode, update="forward".
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gan.normalization.batched import BatchedNormalization
 from gan.normalization.bidirectional import BidirectionalSpectralNorm
 from gan.normalization.gradient_penalty import gradient_penalty, r1_penalty
-from gan.normalization.layers import NORMALIZED_LAYERS, layers, normalized_weights
+from gan.normalization.layers import NORMALIZED_LAYERS, normalized_weights
 from gan.normalization.orthogonal import orthogonal_penalty
 from gan.normalization.parametrizations import bidirectional_spectral_norm, spectral_norm, stable_rank_norm
 from gan.normalization.penalties import PENALTIES, Penalty, PenaltyChoice
 from gan.normalization.projections import Projection, spectral_projection, stable_rank, stable_rank_projection
+from gan.normalization.selection import select, warn_of_rest
 from gan.normalization.spectral import SpectralNorm
 from gan.normalization.spectrum import LayerSpectrum, spectra
 from gan.normalization.stable_rank import StableRankNorm
+from gan.normalization.watch import new_watch
 
 
 class Normalization(NamedTuple):
@@ -50,36 +55,62 @@ NORMALIZATIONS: dict[str, Normalization] = {
 }
 
 
-def normalize(network: nn.Module, choice: str, **settings: float | int | str) -> nn.Module:
+def normalize(
+    network: nn.Module,
+    choice: str,
+    *,
+    update: str = "step",
+    exclude: str | Sequence[str] = (),
+    **settings: float | int | str,
+) -> nn.Module:
     """Normalizes the weight of every linear, convolution and embedding layer in place; returns the network.
 
     "none", "wgan_gp" and "ortho" leave the weights unchanged; the training loop adds the penalties of the last two,
     `gradient_penalty` and `orthogonal_penalty`, to the discriminator's loss.
 
+    One warning lists the weights that are left as they are: those of other modules (attention's in-projection,
+    recurrent weights, nn.Bilinear, nn.EmbeddingBag, parameters of two or more dimensions) and weights that are all
+    zero. `spectra` lists them too. A parameter that is the weight of several layers is normalized in each of them, by
+    the same singular vectors.
+
     Args:
         network: already initialised; values that an initialiser writes into a normalized weight are lost.
         choice: a key of `NORMALIZATIONS`.
-        settings: `update` and the settings in `NORMALIZATIONS[choice].settings`, passed to the parametrization.
+        update: "step" changes singular vectors only in `update_`, which the training loop calls; "forward" at every
+            access in training mode, for code that does not call it. See `SpectralNorm`.
+        exclude: layers, modules or weights to leave as they are, by name or pattern: ("head", "blocks.*.attn").
+            Patterns are those of fnmatch, and "*" matches dots too.
+        settings: settings in `NORMALIZATIONS[choice].settings`, passed to the parametrization.
 
     Raises:
-        ValueError: unknown choice or setting, or a layer that cannot be normalized, with its name. The network is then
-            unchanged.
+        ValueError: unknown choice or setting, a pattern that matches nothing, or a layer that cannot be normalized,
+            with its name. The network is then unchanged.
     """
     if choice not in NORMALIZATIONS:
         raise ValueError(f"normalization: got {choice!r}, expected one of {', '.join(NORMALIZATIONS)}")
     normalization = NORMALIZATIONS[choice]
-    unknown = set(settings) - {*normalization.settings, "update"}
+    unknown = set(settings) - set(normalization.settings)
     if unknown:
-        accepted = ", ".join((*normalization.settings, "update"))
+        accepted = ", ".join((*normalization.settings, "update", "exclude"))
         raise ValueError(f"normalization {choice}: unknown {', '.join(sorted(unknown))}, expected only {accepted}")
+    selection = select(network, exclude)
     if normalization.apply is None:
         return network
+    new_watch()
+    _apply(partial(normalization.apply, update=update, **settings), selection.chosen)
+    _align_shared(network)
+    warn_of_rest(network, selection)
+    return network
+
+
+def _apply(make: Callable[..., nn.Module], chosen: Mapping[str, nn.Module]) -> None:
+    """Normalizes some layers; after an error all are as they were."""
     undo: list[Callable[[], None]] = []
     try:
-        for name, module in list(layers(network)):
+        for name, module in chosen.items():
             undo.append(_restorer(module))
             try:
-                normalization.apply(module, **settings)
+                make(module)
             except (ValueError, RuntimeError) as error:
                 reason = " ".join(str(error).split())
                 raise ValueError(f"{name or type(module).__name__}: {reason}") from None
@@ -87,7 +118,18 @@ def normalize(network: nn.Module, choice: str, **settings: float | int | str) ->
         for restore in undo:
             restore()
         raise
-    return network
+
+
+@torch.no_grad()
+def _align_shared(network: nn.Module) -> None:
+    """Gives the copies of a shared weight the same singular vectors, so that equal updates keep them equal."""
+    first: dict[tuple[int, int, type], SpectralNorm] = {}
+    for found in normalized_weights(network):
+        norm = found.parametrization
+        leader = first.setdefault((id(found.original), norm.dim, type(norm)), norm)
+        if leader is not norm:
+            for mine, theirs in zip(norm.buffers(), leader.buffers(), strict=True):
+                mine.copy_(theirs)
 
 
 def _restorer(module: nn.Module) -> Callable[[], None]:
@@ -125,28 +167,33 @@ def refresh_(network: nn.Module) -> None:
             raise ValueError(f"{found.name or 'the network'}: {error}") from None
 
 
+@torch.no_grad()
 def bake(network: nn.Module) -> nn.Module:
     """Returns a copy of a network with plain weights, normalized by exact singular pairs."""
     baked = copy.deepcopy(network)
     refresh_(baked)
-    for module in list(baked.modules()):
-        if not parametrize.is_parametrized(module):
-            continue
-        parametrizations = module.parametrizations
-        norms = [
-            (name, norm)
-            for name, applied in parametrizations.items()  # type: ignore[union-attr, operator]
-            for norm in applied
-            if isinstance(norm, SpectralNorm)
-        ]
-        parametrizations.eval()  # type: ignore[union-attr]  # in training mode update="forward" would iterate
-        if norms:
-            _own_class(module)
-        for name, norm in reversed(norms):  # in reverse, so that the parameters end up in their original order
-            parametrize.remove_parametrizations(module, name)
-            for follower in norm.followers:
-                if follower in module._parameters:
-                    module._parameters[follower] = module._parameters.pop(follower)
+    found = [
+        (baked.get_submodule(weight.layer), weight.tensor, weight.original, weight.parametrization)
+        for weight in normalized_weights(baked)
+    ]
+    for module, _, _, _ in found:
+        module.parametrizations.eval()  # type: ignore[union-attr]  # in training mode update="forward" would iterate
+    # All values before any parametrization goes: a parameter may be shared, with a module that is not normalized too.
+    values = [getattr(module, name).clone() for module, name, _, _ in found]
+    plain: dict[int, Tensor] = {}
+    for module in {id(module): module for module, _, _, _ in found}.values():
+        _own_class(module)
+    # In reverse, so that the parameters end up in their original order.
+    for (module, name, original, norm), value in reversed(list(zip(found, values, strict=True))):
+        parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+        shared = plain.get(id(original))
+        if shared is None or not torch.equal(shared, value):
+            shared = nn.Parameter(value, original.requires_grad) if isinstance(original, nn.Parameter) else value
+        plain[id(original)] = shared
+        (module._parameters if isinstance(shared, nn.Parameter) else module._buffers)[name] = shared
+        for follower in norm.followers:
+            if follower in module._parameters:
+                module._parameters[follower] = module._parameters.pop(follower)
     return baked
 
 

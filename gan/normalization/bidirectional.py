@@ -29,7 +29,7 @@ class BidirectionalSpectralNorm(SpectralNorm):
     _v2: Tensor
 
     def __init__(
-        self, weight: Tensor, *, dim: int = 0, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
+        self, weight: Tensor, *, dim: int = 0, scale: float = 1.0, n_power_iterations: int = 1, update: str = "forward"
     ) -> None:
         super().__init__(weight, dim=dim, scale=scale, n_power_iterations=n_power_iterations, update=update)
         self.one_matrix = weight[0, 0].numel() == 1

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 
 from gan.normalization.spectral import SpectralNorm
@@ -19,6 +20,8 @@ NORMALIZED_LAYERS = (
     nn.Embedding,
 )
 """Types of layers whose weights `normalize` normalizes."""
+_ELEMENTWISE = (nn.LayerNorm, nn.RMSNorm)
+"""Layers whose weights scale single entries and are not matrices, even with two or more dimensions."""
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -32,6 +35,28 @@ def layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in network.named_modules():
         if isinstance(module, NORMALIZED_LAYERS):
             yield name, module
+
+
+def other_weights(network: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
+    """Yields (name, module, parameter) of every matrix that is neither the weight of such a layer nor parametrized.
+
+    A matrix is a parameter of two or more dimensions, or a lazy one, outside of normalization layers: an in-projection
+    of attention, a recurrent weight, a tensor of a module of one's own. A parameter of several modules is yielded for
+    each of them.
+    """
+    for place, module in network.named_modules():
+        if isinstance(module, (parametrize.ParametrizationList, *_ELEMENTWISE, _NormBase)):
+            continue
+        for name, parameter in module._parameters.items():
+            inside = isinstance(module, NORMALIZED_LAYERS)
+            if parameter is None or (inside and (name == "weight" or nn.parameter.is_lazy(parameter))):
+                continue
+            if nn.parameter.is_lazy(parameter) or (parameter.ndim > 1 and not _is_whole(parameter)):
+                yield ".".join(part for part in (place, name) if part), module, parameter
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() and not tensor.is_complex()
 
 
 class NormalizedWeight(NamedTuple):

@@ -1,4 +1,8 @@
-"""Parametrizations of one tensor of a module, drop-in for torch.nn.utils.parametrizations.spectral_norm."""
+"""Parametrizations of one tensor of a module, drop-in for torch.nn.utils.parametrizations.spectral_norm.
+
+Like torch's, they follow the weights by themselves: singular vectors change at every access in training mode. With
+update="step" they change only in `update_`, for training loops that call it.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,9 +21,12 @@ _HOOKS = {"u": "remove_spectral_norm", "g": "remove_weight_norm", "mask": "prune
 
 
 def spectral_norm(
-    module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
+    module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "forward"
 ) -> nn.Module:
-    """Scales `module.name` to spectral norm `scale`; returns the module. See `SpectralNorm`."""
+    """Scales `module.name` to spectral norm `scale`; returns the module. See `SpectralNorm`.
+
+    With scale=1 values, gradients, buffers and random draws equal those of torch's function bit for bit.
+    """
     make = partial(SpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
     return register(module, name, make)
 
@@ -30,7 +37,7 @@ def stable_rank_norm(
     *,
     c: float = 0.7,
     n_power_iterations: int = 1,
-    update: str = "step",
+    update: str = "forward",
     infeasible: str = "skip",
 ) -> nn.Module:
     """Bounds the stable rank of `module.name` at spectral norm 1; returns the module. See `StableRankNorm`."""
@@ -39,7 +46,7 @@ def stable_rank_norm(
 
 
 def bidirectional_spectral_norm(
-    module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
+    module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "forward"
 ) -> nn.Module:
     """Divides `module.name` by the mean of two spectral norms; returns it. See `BidirectionalSpectralNorm`."""
     make = partial(BidirectionalSpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)

@@ -1,4 +1,4 @@
-"""Leading singular pairs of a weight, by power iteration or exactly.
+"""Leading singular pairs of a weight, by power iteration; gan/normalization/singular.py has exact ones.
 
 Weights are read as matrices (rows, columns): a row for each output unit, everything else as columns.
 """
@@ -124,38 +124,3 @@ def warm_pair(matrix: Tensor, *, v_first: bool) -> tuple[Tensor, Tensor]:
             "rescale the weight"
         )
     return u, v
-
-
-@torch.no_grad()
-def exact_pair_(matrix: Tensor, u: Tensor, v: Tensor) -> None:
-    """Sets u, v to the leading singular pair from an SVD in float64; the sign is that of the previous u.
-
-    Raises:
-        ValueError: an entry is not finite.
-    """
-    _check_finite(matrix)
-    left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)
-    sign = torch.where(left[:, 0] @ u.double() < 0, -1.0, 1.0)
-    u.copy_(sign * left[:, 0])
-    v.copy_(sign * right[0])
-
-
-@torch.no_grad()
-def singular_values(matrix: Tensor) -> Tensor:
-    """Returns all singular values, descending, float64 (min(rows, columns),), from the smaller Gram matrix.
-
-    Meant for logging, at a fraction of the cost of an SVD: squaring halves the correct digits of small singular values,
-    but not of large ones and sums of squares.
-
-    Raises:
-        ValueError: an entry is not finite.
-    """
-    _check_finite(matrix)
-    matrix = matrix.double()
-    gram = matrix @ matrix.t() if matrix.shape[0] <= matrix.shape[1] else matrix.t() @ matrix
-    return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().flip(0)
-
-
-def _check_finite(matrix: Tensor) -> None:
-    if not torch.isfinite(matrix).all():
-        raise ValueError("the weight has NaN or infinite entries, so it has no singular values")

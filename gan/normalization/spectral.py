@@ -7,7 +7,9 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor, nn
 
-from gan.normalization.power_iteration import Reading, as_matrix, exact_pair_, full_precision, iterate_, warm_pair
+from gan.normalization.power_iteration import Reading, as_matrix, full_precision, iterate_, warm_pair
+from gan.normalization.singular import exact_pair_
+from gan.normalization.watch import History
 
 UPDATES = ("step", "forward")
 """Values of `SpectralNorm`'s argument `update`."""
@@ -33,9 +35,9 @@ class SpectralNorm(nn.Module):
         dim: the dimension of the output units.
         scale: spectral norm of the result; any value but 1 is SSN, Lin et al. 2021.
         n_power_iterations: power iterations per update.
-        update: "step" changes u and v only in `update_`. "forward" changes them at every access in training mode, u
-            first, like torch's parametrization; torch.compile then breaks its graph at each such weight, and
-            fullgraph=True fails.
+        update: "forward" changes u and v at every access in training mode, u first, like torch's parametrization;
+            torch.compile then breaks its graph at each such weight, and fullgraph=True fails. "step" changes them only
+            in `update_`, and warns once if the weight is trained without it, see `History`.
 
     Raises:
         ValueError: an argument outside its range, or a weight that cannot be normalized.
@@ -45,7 +47,7 @@ class SpectralNorm(nn.Module):
     _v: Tensor
 
     def __init__(
-        self, weight: Tensor, *, dim: int = 0, scale: float = 1.0, n_power_iterations: int = 1, update: str = "step"
+        self, weight: Tensor, *, dim: int = 0, scale: float = 1.0, n_power_iterations: int = 1, update: str = "forward"
     ) -> None:
         super().__init__()
         if nn.parameter.is_lazy(weight) or weight.is_meta:
@@ -64,6 +66,7 @@ class SpectralNorm(nn.Module):
             raise ValueError(f"scale: got {scale!r}, expected a positive number")
         self.dim, self.scale, self.n_power_iterations, self.update = dim, scale, n_power_iterations, update
         self._delivered: Tensor | None = None
+        self._history = History()
         self.followers: tuple[str, ...] = ()  # the module's parameters after this one: `bake` restores their order
         u, v = warm_pair(as_matrix(weight.detach(), dim), v_first=update == "step")
         self.register_buffer("_u", u)
@@ -132,6 +135,8 @@ class SpectralNorm(nn.Module):
             return self._delivered
         if self.training and self.update == "forward":
             return self._update_and_normalize(weight)
+        if self.training and type(weight) is nn.Parameter and not torch.compiler.is_compiling():
+            self._history.look(weight, self._u)
         with full_precision(weight):
             return self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
 

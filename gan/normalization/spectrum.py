@@ -6,14 +6,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gan.normalization.layers import layers, normalized_weights, output_dim
-from gan.normalization.power_iteration import as_matrix, singular_values
+from gan.normalization.layers import layers, normalized_weights, other_weights, output_dim
+from gan.normalization.power_iteration import as_matrix
+from gan.normalization.singular import norm_and_stable_rank
 from gan.normalization.spectral import SpectralNorm
 
 
 class LayerSpectrum(NamedTuple):
     """Spectral norm and stable rank of a weight before and after normalization, from exact singular values.
 
+    name: of the layer, or of the tensor if it is not a layer's weight.
     sigma, stable_rank: values of the unnormalized weight; the stable rank of an all-zero weight is 0.
     target_rank: upper bound on the stable rank; None without one.
     active: whether the bound currently lowers the stable rank.
@@ -35,24 +37,39 @@ class LayerSpectrum(NamedTuple):
 
 @torch.no_grad()
 def spectra(network: nn.Module) -> list[LayerSpectrum]:
-    """Returns the spectrum of every linear, convolution and embedding weight, then of other normalized tensors.
+    """Returns the spectrum of every linear, convolution and embedding weight, then of all other matrices.
 
-    Does not change the network. Costs one symmetric eigenvalue problem per matrix, of the size of its smaller side.
+    The others are normalized tensors with their layer's name, such as "cell.weight_hh", and parameters of two or more
+    dimensions that are not normalized, such as an in-projection of attention. Does not change the network. Costs one
+    symmetric eigenvalue problem per matrix, of the size of its smaller side, or a block Lanczos iteration if that is
+    above 1024.
 
     Raises:
-        ValueError: a weight is not finite; the message names the layer.
+        ValueError: a weight is not finite or has no values yet; the message names the layer.
     """
     normalized = {found.name: found for found in normalized_weights(network)}
     rows = []
     for name, module in layers(network):
         found = normalized.pop(name, None)
         if found is None:
-            rows.append(_spectrum(name, module.weight, module.weight, output_dim(module)))  # type: ignore[arg-type]
+            weight = _in_use(module)
+            rows.append(_spectrum(name, weight, weight, output_dim(module)))
         else:
             rows.append(_normalized_spectrum(name, found.original, found.parametrization))
-    return rows + [
-        _normalized_spectrum(name, other.original, other.parametrization) for name, other in normalized.items()
-    ]
+    rows += [_normalized_spectrum(name, other.original, other.parametrization) for name, other in normalized.items()]
+    return rows + [_spectrum(name, weight, weight, 0) for name, _, weight in other_weights(network)]
+
+
+def _in_use(layer: nn.Module) -> Tensor:
+    """Returns a layer's weight; parametrizations of others, which may change at an access in training, are in eval."""
+    parametrizations = list(getattr(layer, "parametrizations", nn.Module()).modules())
+    modes = [module.training for module in parametrizations]
+    for module in parametrizations:
+        module.training = False
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    for module, training in zip(parametrizations, modes, strict=True):
+        module.training = training
+    return weight
 
 
 def _normalized_spectrum(name: str, weight: Tensor, parametrization: SpectralNorm) -> LayerSpectrum:
@@ -71,8 +88,9 @@ def _normalized_spectrum(name: str, weight: Tensor, parametrization: SpectralNor
 
 def _spectrum(name: str, weight: Tensor, used: Tensor, dim: int) -> LayerSpectrum:
     try:
-        before, after = (singular_values(as_matrix(w.detach(), dim)) for w in (weight, used))
+        if nn.parameter.is_lazy(weight) or weight.is_meta:
+            raise ValueError("a lazy weight or one on the meta device has no values: initialise the network first")
+        before, after = (norm_and_stable_rank(as_matrix(w.detach(), dim)) for w in (weight, used))
     except ValueError as error:
         raise ValueError(f"{name or 'the network'}: {error}") from None
-    ranks = [float((values / values[0]).square().sum()) if values[0] > 0 else 0.0 for values in (before, after)]
-    return LayerSpectrum(name, float(before[0]), ranks[0], None, False, float(after[0]), ranks[1])
+    return LayerSpectrum(name, *before, None, False, *after)

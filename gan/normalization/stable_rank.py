@@ -49,7 +49,7 @@ class StableRankNorm(SpectralNorm):
         c: float = 0.7,
         dim: int = 0,
         n_power_iterations: int = 1,
-        update: str = "step",
+        update: str = "forward",
         infeasible: str = "skip",
     ) -> None:
         if not is_a(c, Real) or not 0 < c <= 1:

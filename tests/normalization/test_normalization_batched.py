@@ -1,6 +1,7 @@
 """Tests that gan.normalization.batched computes all weights at once as it does one by one."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -30,19 +31,23 @@ def discriminator(choice: str, dtype: torch.dtype) -> nn.Module:
     return normalize(network, choice, **SETTINGS.get(choice, {}))
 
 
+def in_steps(norm: Callable[..., nn.Module], layer: nn.Module, **settings: float | str) -> nn.Module:
+    return norm(layer, update="step", **settings)
+
+
 def mixed(dtype: torch.dtype) -> nn.Module:
     """Network with different normalizations, shapes, policies and numbers of iterations."""
     torch.manual_seed(0)
     network = nn.Sequential(
-        stable_rank_norm(nn.Conv2d(3, 16, 3), c=0.2),
-        stable_rank_norm(nn.Linear(12, 3), c=0.3, infeasible="floor"),
-        stable_rank_norm(nn.Linear(12, 1), c=0.3),
-        stable_rank_norm(nn.Linear(12, 8), c=1.0),
-        spectral_norm(nn.ConvTranspose2d(4, 6, 3, groups=2), scale=2.0),
-        bidirectional_spectral_norm(nn.ConvTranspose1d(4, 6, 3), scale=0.7),
-        bidirectional_spectral_norm(nn.Conv3d(2, 5, 2), n_power_iterations=3),
-        bidirectional_spectral_norm(nn.Embedding(7, 5)),
-        spectral_norm(nn.Conv1d(40, 2, 1), n_power_iterations=2),
+        in_steps(stable_rank_norm, nn.Conv2d(3, 16, 3), c=0.2),
+        in_steps(stable_rank_norm, nn.Linear(12, 3), c=0.3, infeasible="floor"),
+        in_steps(stable_rank_norm, nn.Linear(12, 1), c=0.3),
+        in_steps(stable_rank_norm, nn.Linear(12, 8), c=1.0),
+        in_steps(spectral_norm, nn.ConvTranspose2d(4, 6, 3, groups=2), scale=2.0),
+        in_steps(bidirectional_spectral_norm, nn.ConvTranspose1d(4, 6, 3), scale=0.7),
+        in_steps(bidirectional_spectral_norm, nn.Conv3d(2, 5, 2), n_power_iterations=3),
+        in_steps(bidirectional_spectral_norm, nn.Embedding(7, 5)),
+        in_steps(spectral_norm, nn.Conv1d(40, 2, 1), n_power_iterations=2),
     )
     return network.to(dtype)
 
@@ -134,14 +139,16 @@ def test_autocast_changes_nothing() -> None:
 REPLACED = {
     "cast": lambda network: network.double(),
     "assigned": lambda network: network.load_state_dict(copy.deepcopy(network).state_dict(), assign=True),
-    "normalized again": lambda network: spectral_norm(nn.utils.parametrize.remove_parametrizations(network, "weight")),
+    "normalized again": lambda network: spectral_norm(
+        nn.utils.parametrize.remove_parametrizations(network, "weight"), update="step"
+    ),
 }
 
 
 @pytest.mark.parametrize("case", REPLACED)
 def test_tensors_that_were_replaced_are_refused(case: str) -> None:
     """Updates of tensors that the network no longer holds would have no effect."""
-    network = bidirectional_spectral_norm(nn.Conv2d(3, 4, 3))
+    network = in_steps(bidirectional_spectral_norm, nn.Conv2d(3, 4, 3))
     batched = BatchedNormalization(network)
     network.load_state_dict(copy.deepcopy(network).state_dict())
     network.to(memory_format=torch.channels_last)
@@ -197,6 +204,6 @@ def test_second_derivatives_equal_the_weights_one_by_one(choice: str) -> None:
 def test_wrong_use_is_refused() -> None:
     with pytest.raises(ValueError, match="has no normalized weight"):
         BatchedNormalization(nn.Linear(2, 2))
-    network = nn.Sequential(spectral_norm(nn.Linear(2, 2)), spectral_norm(nn.Linear(2, 2), update="forward"))
+    network = nn.Sequential(in_steps(spectral_norm, nn.Linear(2, 2)), spectral_norm(nn.Linear(2, 2)))
     with pytest.raises(ValueError, match='update="forward" cannot be batched, got it in 1'):
         BatchedNormalization(network)
