@@ -18,7 +18,6 @@ from evaluation.reporting.report import Report
 from evaluation.runner import check_metrics, evaluate
 from evaluation.runtime.files import array_names
 from evaluation.settings import Settings
-from evaluation.settings.presets import PROTOCOLS
 from evaluation.statistics.moments_file import read_statistics
 
 Read = Callable[..., Images]
@@ -81,7 +80,7 @@ def _check_no_critic(names: list[str]) -> None:
 def _context(
     generated: Path, reference: Path | None, test: Path | None, device: torch.device, settings: Settings, read: Read
 ) -> Context:
-    resize, split = chosen_resize(settings), PROTOCOLS[settings.protocol].reference
+    resize, split = chosen_resize(settings), settings.split
     made = read_generated(generated, seed=settings.seed, split=split, resize=resize)
     moments = Path(settings.reference_statistics) if settings.reference_statistics else None
     if reference is not None and moments is None and _holds_statistics_only(reference):

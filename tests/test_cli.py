@@ -327,6 +327,40 @@ def test_samples_by_class_keep_the_classes_of_the_data(copied: Copied, tmp_path:
     refused(call("gan-eval", "--generated", out, *measure, *common), "got images of class 'cat'", "circle, ")
 
 
+def test_named_data_sets_are_references(tmp_path: Path, small_shapes: Path) -> None:
+    """A reference by name has the values and hashes of the same images by path."""
+    options = ["--metrics", "fid", "--set=eval.num_real=0", "--set=eval.num_fid=0", "--set=eval.extractor=pixels"]
+    generated = ["--generated", f"{small_shapes}:test", "--device", "cpu"]
+    entries = []
+    for reference, shown in (("shapes:train", "shapes:train"), (small_shapes, f"{small_shapes}, train")):
+        places = ["--reference", reference, f"--set=data.root={small_shapes}", "--out", tmp_path / "out"]
+        done(call("gan-eval", *generated, *places, *options))
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert report["title"] == f"{small_shapes}:test against {shown}"
+        entries.append(report["values"]["fid/pixels"])
+    assert entries[0]["value"] == entries[1]["value"] > 0
+    assert entries[0]["hash"] == entries[1]["hash"]
+    refused(call("gan-eval", *generated, "--reference", "shapes:valid", *options), "expected one of train, test")
+    refused(call("gan-eval", *generated, "--reference", "shape", *options), "shape: not found")
+
+
+def test_samples_of_a_class_called_train_are_read_back(tmp_path: Path) -> None:
+    root = tmp_path / "data" / "train"
+    for number, name in enumerate(("bus", "caf\u00e9", "train")):
+        (root / name).mkdir(parents=True)
+        for index in range(4):
+            pixels = np.random.default_rng(4 * number + index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    data = ["--set=data.name=folder", f"--set=data.root={root.parent}", "--set=conditional=true"]
+    quick = ["--set=train.steps=1", "--set=train.batch_size=2", "--device=cpu"]
+    done(call("gan-train", "--config=smoke", *data, *quick, f"--run={tmp_path / 'run'}"))
+    sample = ["gan-sample", "--run", tmp_path / "run", "--device=cpu", "--num", 4, "--out"]
+    done(call(*sample, tmp_path / "out", "--class", "train", "--class", "cafe\u0301"))
+    assert sorted(path.name for path in (tmp_path / "out" / "train").iterdir()) == ["caf\u00e9", "train"]
+    same = ["--metrics=intra_fid", *data, *(f"--set=eval.num_{kind}=0" for kind in ("real", "intra"))]
+    done(call("gan-eval", "--generated", root.parent, "--config=smoke", "--device=cpu", *same, "--out", tmp_path / "r"))
+
+
 def test_both_commands_read_a_folder_alike(tmp_path: Path, small_shapes: Path) -> None:
     """gan-eval and python -m evaluation give the same value under the same hash for the same files and protocol."""
     pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
@@ -377,7 +411,9 @@ def test_wrong_evaluation_is_one_sentence(copied: Copied, tmp_path: Path, monkey
     )
     refused(call("gan-eval", "--run", run, "--set=train.seed=3"), "train.seed: 3, 0", "eval.*")
     refused(call("gan-eval", "--run", run, "--set=eval.num_fid=x"), "eval.num_fid")
-    refused(call("gan-eval", "--generated", run, "--metrics", "fid"), "--config")
+    refused(call("gan-eval", "--generated", run, "--metrics", "fid"), "--config, or --reference")
+    refused(call("gan-eval", "--reference", "cifar10", "--metrics", "fid"), "--reference: needs --generated")
+    refused(call("gan-eval", "--generated", run, "--config", "smoke", "--test", run), "--test: needs --reference")
     refused(call("gan-eval", "--generated", run, "--config", "smoke", "--run", run), "cannot be combined with")
     refused(call("gan-eval", "--run", run, "--metrics", "is"), "pixels")
     monkeypatch.chdir(tmp_path)

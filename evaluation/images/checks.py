@@ -78,7 +78,8 @@ def check_same_size(images: Tensor, name: str, other: Tensor, other_name: str) -
         sizes = ["{}x{}".format(*tensor.shape[2:]) for tensor in (images, other)]
         raise EvaluationError(
             f"{name} images are {sizes[0]} and {other_name} images are {sizes[1]}, expected one size; "
-            "resize one set beforehand, because the resizing method changes the value"
+            "resize both with the settings resize and image_size (--resize, --image-size; gan-eval: --set "
+            "eval.resize=lanczos), or one of them beforehand: the method changes the value"
         )
 
 

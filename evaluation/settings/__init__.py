@@ -111,6 +111,11 @@ class Settings(Section):
             raise ValueError(f"null without resize; set resize to one of {', '.join(RESIZES)}")
         return size
 
+    @property
+    def split(self) -> str:
+        """Split of the reference images."""
+        return PROTOCOLS[self.protocol].reference
+
     def number(self, name: str) -> int:
         """Value of a numeric setting, by name; the protocol's number if the setting is null."""
         found = getattr(self, name)

@@ -48,12 +48,19 @@ def _check(options: EvaluationOptions) -> None:
     source = options.checkpoint is not None or options.run is not None or options.best
     if options.generated is not None and source:
         raise ConfigError("--generated: cannot be combined with --run, --checkpoint or --best")
-    if options.generated is not None and options.config_name is None:
+    given = {"--config": options.config_name, "--reference": options.reference, "--with": options.variants or None}
+    named = [name for name, value in given.items() if value is not None]
+    if options.generated is None and (named or options.test is not None):
         raise ConfigError(
-            "--generated: needs --config for the real images; or use python -m evaluation with --reference"
+            f"{named[0] if named else '--test'}: needs --generated; a checkpoint has its own configuration"
         )
-    if options.generated is None and (options.config_name is not None or options.variants):
-        raise ConfigError("--config and --with need --generated; a checkpoint contains its own configuration")
+    if options.generated is not None and options.config_name is None and (not options.reference or options.variants):
+        raise ConfigError(
+            "--generated: needs the real images: --config, or --reference with a data set such as cifar10:train, a "
+            "folder or an archive; --with needs --config"
+        )
+    if options.test is not None and options.reference is None:
+        raise ConfigError("--test: needs --reference; with --config alone, the test images are those of its data set")
     check_source(options.checkpoint, options.run, options.best)
 
 
@@ -62,7 +69,8 @@ def _measure(kind: type[AnyConfig], options: EvaluationOptions) -> None:
     overrides = options.overrides
     if options.inception_weights is not None:
         overrides = (*overrides, f"eval.inception_weights={json.dumps(str(options.inception_weights))}")
-    from gan.config import load_config
+    from gan.config import Config, load_config
+    from gan.config.loading import override_config
     from gan.measuring.checkpoints import measure_checkpoint, measure_generated
     from gan.runs.choice import choose_checkpoint
     from gan.runs.finding import find_checkpoint
@@ -71,9 +79,13 @@ def _measure(kind: type[AnyConfig], options: EvaluationOptions) -> None:
 
     with prepared_device(options.device, options.deterministic) as device, started(device) as processes:
         if options.generated is not None:
-            config = load_config(str(options.config_name), overrides, options.variants)
+            if options.config_name is None:
+                config = override_config(Config(), overrides, "gan-eval")
+            else:
+                config = load_config(options.config_name, overrides, options.variants)
+            real = options.reference, options.test
             report, folder = measure_generated(
-                options.generated, config, options.metrics, device, processes, options.out
+                options.generated, config, options.metrics, device, processes, options.out, real
             )
         else:
             path = processes.first(

@@ -143,6 +143,8 @@ class EvaluationOptions:
     generated: Path | None = None
     config_name: str | None = None
     variants: tuple[str, ...] = ()
+    reference: Path | None = None
+    test: Path | None = None
     inception_weights: Path | None = None
 
 

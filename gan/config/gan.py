@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from evaluation.settings import Settings
-from evaluation.settings.presets import PROTOCOLS
 from evaluation.settings.schema import (
     Count,
     Factor,
@@ -172,7 +171,7 @@ class EvaluationSettings(Settings):
     @property
     def split(self) -> str:
         """Split of the reference images."""
-        return self.reference or PROTOCOLS[self.protocol].reference
+        return self.reference or super().split
 
 
 class Config(Experiment):

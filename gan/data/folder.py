@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 
 from evaluation.images.reader import read_splits
+from evaluation.images.reader.layout import SPLIT_FOLDERS
 from gan.data.framing import Framing, frame
 from gan.data.image_data import ImageData, check_split, reader_errors
 
@@ -48,3 +49,9 @@ def load_splits(
         )
         for split, read in found.items()
     }
+
+
+def class_folders(class_names: Sequence[str]) -> list[PurePath]:
+    """Returns a folder for each class that is read back as this class: train/NAME if one is called like a split."""
+    nested = any(name.lower() in SPLIT_FOLDERS for name in class_names)
+    return [PurePath("train", name) if nested else PurePath(name) for name in class_names]

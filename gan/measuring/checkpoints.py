@@ -16,6 +16,7 @@ from gan.errors import ConfigError
 from gan.measuring.checks import check_evaluation, parse_metrics, user_errors
 from gan.measuring.classifiers import measure_classifier
 from gan.measuring.gans import Evaluation, finish_gan, measure_gan
+from gan.measuring.named import measure_against
 from gan.runs.checkpoint import Checkpoint, read_checkpoint
 from gan.runs.choice import fresh_folder
 from gan.runs.logger import JSONL
@@ -85,16 +86,24 @@ def measure_generated(
     device: torch.device,
     processes: Processes,
     out: Path | None,
+    real: tuple[Path | None, Path | None] = (None, None),
 ) -> tuple[Report, Path]:
     """Measures a folder of images with the protocol of a configuration; returns the report and its folder.
+
+    Args:
+        real: reference and test images, see `measure_against`; without a reference, those of the configuration.
 
     Raises:
         UserError: the images, the data or the settings cannot be used.
     """
     names = parse_metrics(metrics or config.eval.metrics)
     check_evaluation(config)
+    reference, test = real
     with user_errors():
-        report = Evaluation(config, device, processes).of_folder(names, images)
+        if reference is None:
+            report = Evaluation(config, device, processes).of_folder(names, images)
+        else:
+            report = measure_against(images, reference, test, ",".join(names), config, device)
 
     def save() -> Path:
         folder = out or fresh_folder(Path("reports") / images.name)

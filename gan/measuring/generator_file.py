@@ -20,7 +20,7 @@ from gan.noise import balanced_labels, draw_latents, random_generator
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.samples import Source, checkpoint_source
 from gan.sampling import generate
-from gan.training.state import check_class_names
+from gan.training.state import check_class_names, composed
 
 DEMO = Path(__file__).with_name("demo.safetensors")
 SUFFIX = ".safetensors"
@@ -158,7 +158,7 @@ def read_generator(path: Path, device: torch.device | str = "cpu") -> GeneratorF
             generator=generator.to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
             config=config,
             num_classes=header["num_classes"],
-            class_names=tuple(header["class_names"]),
+            class_names=composed(header["class_names"]),
             step=header["step"],
             folder=Path("samples"),
         )

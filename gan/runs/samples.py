@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from gan.build import checkpoint_config, load_state
 from gan.config import Config
 from gan.config.loading import override_config
+from gan.data.folder import class_folders
 from gan.errors import ConfigError
 from gan.noise import balanced_labels, random_generator
 from gan.pixels import image_grid, save_png
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.choice import fresh_folder, picture_of
 from gan.sampling import chosen_generator, draw, generate, slerp, standing_statistics
+from gan.training.state import composed
 
 MOST = 32
 """Maximum number of rows and columns of a grid."""
@@ -134,7 +136,7 @@ def _choose_labels(source: Source, classes: tuple[str, ...], num: int) -> Tensor
     if not source.num_classes:
         raise ConfigError("--class: the model is unconditional and has no classes; leave the option out")
     numbers = []
-    for name in classes:
+    for name in composed(classes):
         if name in source.class_names:
             numbers.append(source.class_names.index(name))
         elif name.isdecimal() and int(name) < source.num_classes:
@@ -146,10 +148,11 @@ def _choose_labels(source: Source, classes: tuple[str, ...], num: int) -> Tensor
 
 
 def _write_images(folder: Path, images: Tensor, labels: Tensor | None, class_names: tuple[str, ...]) -> None:
+    folders = class_folders(class_names)
     for index, image in enumerate(images):
         label = None if labels is None else int(labels[index])
-        place = folder if label is None else folder / (class_names[label] if class_names else str(label))
-        place.mkdir(exist_ok=True)
+        place = folder if label is None else folder / (folders[label] if folders else str(label))
+        place.mkdir(parents=True, exist_ok=True)
         save_png(image, place / f"{index:06d}.png")
 
 

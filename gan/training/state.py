@@ -1,6 +1,7 @@
 """State of a training run: everything that is not a function of (seed, step)."""
 
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -174,7 +175,7 @@ def _load_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> No
     """Loads the entries of `_origin`."""
     own.totals.copy_(state["totals"])
     own.step = state["step"]
-    own.class_names = tuple(state["class_names"])
+    own.class_names = composed(state["class_names"])
     own.data_fingerprint = state["data_fingerprint"]
     own.retries = [dict(entry) for entry in state.get("retries", [])]  # checkpoints of earlier versions have none
 
@@ -187,6 +188,11 @@ def _check_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> N
     if not isinstance(state["data_fingerprint"], str):
         raise ValueError("data_fingerprint: expected a string")
     _check_tensors("state", {"totals": own.totals}, state)
+
+
+def composed(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns class names in Unicode's composed form (NFC), as data sets have them; older checkpoints may differ."""
+    return tuple(unicodedata.normalize("NFC", name) for name in names)
 
 
 def check_class_names(names: Any, num_classes: int) -> None:
