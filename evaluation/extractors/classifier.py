@@ -15,7 +15,7 @@ from evaluation.extractors.interface import NetworkExtractor, Sources
 from evaluation.images.cache import default_folder
 from evaluation.images.checks import check_images, check_labels, fingerprint
 from evaluation.runtime.files import replacing
-from evaluation.runtime.isolation import isolated
+from evaluation.runtime.isolation import isolated, one_thread
 from evaluation.runtime.progress import progress
 from evaluation.runtime.weights_file import weights_sha256
 
@@ -55,7 +55,7 @@ def trained_classifier(sources: Sources) -> NetworkExtractor:
     """
     images, labels = _training_split(sources)
     content, steps = fingerprint(images, labels), sources.classifier_steps
-    key = hashlib.sha256(f"{ARCHITECTURE}/{content}/{sources.seed}/{steps}".encode()).hexdigest()
+    key = hashlib.sha256(f"{ARCHITECTURE}/{content}/{sources.seed}/{steps}/one thread".encode()).hexdigest()
     file = (sources.cache or default_folder()) / f"classifier-{key[:32]}.pt"
     with isolated(), torch.inference_mode(False), torch.enable_grad():
         network = _read(file, key, num_classes=int(labels.max()) + 1)
@@ -91,7 +91,10 @@ def _training_split(sources: Sources) -> tuple[Tensor, Tensor]:
 def train_classifier(
     images: Tensor, labels: Tensor, *, seed: int, steps: int, device: torch.device | str
 ) -> SmallClassifier:
-    """Trains on cross-entropy with Adam and a one-cycle learning rate, using a local random generator."""
+    """Trains on cross-entropy with Adam and a one-cycle learning rate, using a local random generator and one thread.
+
+    The number of threads does not affect the weights, so the same images give the same extractor and the same scores.
+    """
     generator = torch.Generator("cpu")
     generator.manual_seed(seed)
     with torch.device("cpu"):
@@ -100,7 +103,7 @@ def train_classifier(
     network.to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    with progress(steps, "training the classifier", "steps") as counter:
+    with one_thread(), progress(steps, "training the classifier", "steps") as counter:
         for rows in _batches(len(images), steps, generator):
             _, logits = network(images[rows].to(device))
             optimizer.zero_grad()

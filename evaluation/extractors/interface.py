@@ -78,7 +78,7 @@ class Sources:
     test_labels: Tensor | None = None
     cache: Path | None = None
     seed: int = 0
-    classifier_steps: int = 600  # updates with batches of 128 images; half a minute on two CPU cores
+    classifier_steps: int = 600  # updates with batches of 128 images; half a minute on a CPU core
 
 
 def find_file(given: Path | None, variable: str, default: Path, *, name: str, advice: str) -> Path:

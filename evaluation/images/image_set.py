@@ -129,7 +129,7 @@ def _identity(extractor: Extractor) -> tuple[str, str]:
 
 
 def _key(images: Tensor, extractor: Extractor, how: Pass) -> dict[str, Any]:
-    """Cache key: everything that affects the features, down to the last bit, including the batch size."""
+    """Cache key: everything that affects the features, except the number of threads, which affects the last bits."""
     return {
         "version": CACHE_VERSION,
         "images": fingerprint(images),

@@ -43,6 +43,17 @@ def isolated() -> Iterator[None]:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Runs the body on one CPU thread: more threads add in another order, which training amplifies."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def still(network: Callable[..., Tensor]) -> Iterator[None]:
     """Runs the body in `isolated`, with gradients and the network in eval mode; restores all modes on exit.
 

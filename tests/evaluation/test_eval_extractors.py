@@ -183,6 +183,18 @@ def test_the_classifier_is_a_function_of_images_labels_seed_and_steps(short: Sou
     assert len(list(short.cache.iterdir())) == 5
 
 
+def test_the_classifier_is_not_a_function_of_the_number_of_threads(short: Sources, tmp_path: Path):
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(trained_classifier(replace(short, cache=tmp_path / str(count))).fingerprint)
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("damage", ["empty", "truncated", "foreign", "altered"])
 def test_a_damaged_cache_file_is_trained_anew(damage: str, short: Sources):
     first = trained_classifier(short)
