@@ -16,26 +16,30 @@ def summarize(config: AnyConfig, data: str, networks: Mapping[str, nn.Module], c
         networks: networks by section of the configuration.
         classes: description of the classes, for the line of each network.
     """
-    lines = [f"{config.name}: {data}, identity {config.identity()}"]
+    lines = [f"{config.name}: {data}", f"settings: identity {config.identity()}, which runs with equal settings share"]
     for name, network in networks.items():
         count = sum(parameter.numel() for parameter in network.parameters())
         lines.append(f"{name}: {getattr(config, name).name}{classes}, {count:,} parameters")
     name, network = list(networks.items())[-1]
     wanted = getattr(config, name)
-    return [*lines, _normalization(name, wanted.normalization, wanted.c, spectra(network))]
+    return [*lines, *_normalization(name, wanted.normalization, wanted.c, spectra(network))]
 
 
-def _normalization(network: str, normalization: str, c: float, layers: Sequence[LayerSpectrum]) -> str:
+def _normalization(network: str, normalization: str, c: float, layers: Sequence[LayerSpectrum]) -> list[str]:
     """Describes the effect of a normalization on the weights of a network."""
     bounded = [layer for layer in layers if layer.target_rank is not None]
     if not bounded:
-        return f"{network} weights: {normalization}"
-    active = sum(layer.active for layer in bounded)
-    text = f"{network} weights: srn, c = {c:g}, active on {active} of {len(bounded)} layers now"
+        return [f"{network} weights: {normalization}"]
+    active, count = sum(layer.active for layer in bounded), len(bounded)
+    others = "" if active == count else "; the others are within their bounds now"
+    lines = [f"{network} weights: srn, c = {c:g}, lowers the stable rank of {active} of {count} layers{others}"]
     spectral = [layer.name for layer in layers if layer.target_rank is None]
     if spectral:
-        text += f"; spectral normalization only, because c * min(rows, columns) <= 1: {', '.join(spectral)}"
-    return text
+        lines.append(
+            "without a bound on the stable rank, because c * min(rows, columns) <= 1, and therefore with spectral "
+            f"normalization only: {', '.join(spectral)}"
+        )
+    return lines
 
 
 __all__ = ["summarize"]
