@@ -48,20 +48,28 @@ def test_it_ends_with_three_lines_and_does_nothing_twice(start: Start, tmp_path:
     first = ended(start("--set=train.steps=4"))
     run = tmp_path / "run"
     picture, report = run / "samples" / "final.png", run / "reports" / "00000004" / "report.html"
-    ending = [f"picture  {picture}", f"report   {report}", f"next     {tmp_path}/venv/bin/tensorboard --logdir {run}"]
+    following = f"{tmp_path}/venv/bin/gan-sample --run {run} --interpolate 10"
+    ending = [f"picture  {picture}", f"report   {report}", f"next     {following}"]
     assert first[-4:] == ["", *ending]
     assert picture.is_file()
     assert report.is_file()
     assert [line[:5] for line in first if line.startswith("[")] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
     second = ended(start("--set=train.steps=4"))
-    for part in ("[1/4] installed already", "all 4 steps are done", "[3/4] evaluated already", "[4/4] drawn already"):
-        assert any(part in line for line in second), second
+    for number, part in enumerate(("installed already", "trained already", "evaluated already", "drawn already"), 1):
+        assert any(line.startswith(f"[{number}/4] {part}") for line in second), second
+    assert any("all 4 steps are done" in line for line in second), second
     assert second[-3:] == ending
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
     other = "\n".join(ended(start("--set=train.steps=4", "--set=train.seed=5"), status=2))
     assert "trained with other settings" in other
     assert other.endswith("to train in another folder: RUN=runs/another bash tools/quickstart.sh smoke")
+
+
+def test_a_wrong_setting_is_answered_without_talk_of_folders(start: Start) -> None:
+    lines = ended(start("--set=train.stepz=4"), status=2)
+    assert "did you mean" in lines[-1], lines
+    assert "another folder" not in lines[-1]
 
 
 @pytest.mark.slow
