@@ -13,6 +13,7 @@ EXAMPLES = """
 Examples:
 
   gan-eval --metrics fid,is,nd                        the newest checkpoint under ./runs
+  gan-eval runs/mine --metrics fid,is                 of this run
   gan-eval --metrics fid,is --run runs/mine --inception-weights weights-inception-2015-12-05-6726825d.pth
   gan-eval --metrics fid,is,nd --run runs/shapes --set eval.extractor=classifier --set eval.nd.steps=2000
   gan-eval --metrics fid --checkpoint runs/mine/checkpoints/step-00050000.pt --set eval.num_fid=50000

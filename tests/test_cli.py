@@ -541,7 +541,9 @@ def test_comparing_runs(copied: Copied, tmp_path: Path, monkeypatch: pytest.Monk
     refused(call("gan-eval", "--compare", *both), "fid/pixels: runs one and two differ in num_generated")
     monkeypatch.chdir(tmp_path)
     done(call("gan-eval", "--compare", *both, "--skip-mixed"))
-    refused(call("gan-eval", *both), "or use --compare")
+    refused(call("gan-eval", *both), "got 2 runs, expected one; add --compare")
+    refused(call("gan-eval", both[0], "--run", both[1]), "got a second run beside --run")
+    assert "step-00000002.pt" in done(call("gan-eval", both[0], *small)).output
     refused(call("gan-eval", "--compare", both[0]), "expected at least two")
 
 

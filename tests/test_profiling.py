@@ -34,6 +34,12 @@ def test_a_run_shorter_than_the_trace_still_ends_well(tmp_path: Path) -> None:
         assert f"done: {steps} steps" in told
 
 
+def test_a_profile_alone_ends_after_the_traced_steps(tmp_path: Path) -> None:
+    told = train(tmp_path / "run", "--profile", "--stop-after", "6")
+    assert "mean of 3" in told
+    assert "stopped at step 6" in told
+
+
 def test_a_trace_that_cannot_be_written_is_said_and_the_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "profile").touch()

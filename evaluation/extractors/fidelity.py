@@ -16,7 +16,7 @@ from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS, Fe
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors.interface import NetworkExtractor, Sources, find_file
+from evaluation.extractors.interface import OFFLINE, NetworkExtractor, Sources, find_file
 from evaluation.runtime.files import first_line
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.weights_file import weights_sha256
@@ -37,7 +37,7 @@ def load_clip(sources: Sources) -> NetworkExtractor:
     """
     location = clip_location()
     named = f"give its path with eval.clip_weights or ${CLIP_VARIABLE}"
-    advice = f"download {MODEL_URLS[CLIP]} and save it as {location}, or {named}"
+    advice = f"download {MODEL_URLS[CLIP]} and save it as {location}, or {named}{OFFLINE}"
     path = find_file(sources.clip_weights, CLIP_VARIABLE, location, name="CLIP weights", advice=advice)
     with _built("clip", f"{path} is not a CLIP model as OpenAI publishes it"):
         network = FeatureExtractorCLIP(CLIP, ["clip"], feature_extractor_weights_path=str(path))
@@ -52,7 +52,7 @@ def load_dinov2(sources: Sources) -> NetworkExtractor:
     """
     before = os.environ.get("XFORMERS_DISABLED")
     try:
-        with _built("dinov2", f"torch hub has no {HUB_REPOSITORY} with weights in {torch.hub.get_dir()}"):
+        with _built("dinov2", f"torch hub has no {HUB_REPOSITORY} with weights in {torch.hub.get_dir()}", OFFLINE):
             network = FeatureExtractorDinoV2(DINOV2, ["dinov2"])
     finally:
         os.environ.pop("XFORMERS_DISABLED", None)
@@ -74,11 +74,11 @@ def clip_location() -> Path:
 
 
 @contextmanager
-def _built(name: str, reason: str) -> Iterator[None]:
+def _built(name: str, reason: str, advice: str = "") -> Iterator[None]:
     """Context manager for constructors: restores global random generators, and turns errors into EvaluationError."""
     with isolated(), torch.device("cpu"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch deprecates the archive format of CLIP's weights
         try:
             yield
         except Exception as error:
-            raise EvaluationError(f"extractor {name}: {reason} ({first_line(error)[:200]})") from error
+            raise EvaluationError(f"extractor {name}: {reason} ({first_line(error)[:200]}){advice}") from error

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, BasicConv2d, FeatureExtractorInceptionV3
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors.interface import NetworkExtractor, Sources, find_file
+from evaluation.extractors.interface import OFFLINE, NetworkExtractor, Sources, find_file
 from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated
 
@@ -96,7 +96,7 @@ def _download(location: Path) -> None:
     except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
         raise EvaluationError(
             f"Inception weights: not found, and the download failed ({error}); download {URL_INCEPTION_V3} elsewhere "
-            f"and save it as {location}, or give its path with --inception-weights or ${VARIABLE}"
+            f"and save it as {location}, or give its path with --inception-weights or ${VARIABLE}{OFFLINE}"
         ) from error
 
 

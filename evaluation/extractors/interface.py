@@ -11,6 +11,11 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 
+OFFLINE = (  # end of messages about weights that are missing
+    "; or choose an extractor that needs no download: resnet (32x32 images), classifier (labelled real images) or "
+    "pixels (any images; without classes, so not for is)"
+)
+
 
 class Extractor(Protocol):
     """A feature extractor: images uint8 (N, 3, H, W) on its device -> features (N, D), logits (N, K) or None.

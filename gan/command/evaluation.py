@@ -1,6 +1,7 @@
 """Implementation of gan-eval and gan-eval-classifier. Imports torch only after the options are checked."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,19 +23,29 @@ def evaluation_command(kind: type[AnyConfig], options: EvaluationOptions) -> Non
         from gan.measuring.checkpoints import KINDS
 
         click.echo(describe(KINDS[kind.kind].registries))
-    elif options.compare or options.runs:
+    elif options.compare:
         _compare(options)
     else:
+        options = _with_run(options)
         _check(options)
         if options.generated is None:
             check_found(options.checkpoint, options.run, kind.kind)
         _measure(kind, options)
 
 
+def _with_run(options: EvaluationOptions) -> EvaluationOptions:
+    """Returns options with --run set to a run given without it; raises ConfigError if there are several."""
+    if not options.runs:
+        return options
+    if len(options.runs) > 1:
+        raise ConfigError(f"got {len(options.runs)} runs, expected one; add --compare to compare their reports")
+    if options.run is not None:
+        raise ConfigError(f"{options.runs[0]}: got a second run beside --run {options.run}, expected one")
+    return replace(options, run=options.runs[0], runs=())
+
+
 def _compare(options: EvaluationOptions) -> None:
-    """Compares reports of several runs, or raises ConfigError if folders are given without --compare."""
-    if not options.compare:
-        raise ConfigError(f"{options.runs[0]}: unexpected argument; give a run folder with --run, or use --compare")
+    """Compares reports of several runs."""
     from gan.measuring.checkpoints import compare
     from gan.runs.choice import fresh_folder
 

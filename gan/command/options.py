@@ -77,7 +77,10 @@ TRAINING = (
 )
 
 PROFILE = click.option(
-    "--profile", is_flag=True, help="Trace a few iterations into RUN/profile and print where their time goes."
+    "--profile",
+    is_flag=True,
+    help="Trace iterations 4 to 6 into RUN/profile, print where their time goes and train on; "
+    "--stop-after 6 ends there.",
 )
 
 
@@ -94,7 +97,7 @@ EVALUATION = (
         "--set", "overrides", multiple=True, metavar="eval.A=B", help="Change one setting of eval; may be repeated."
     ),
     *DEVICE,
-    click.option("--compare", is_flag=True, help="Compare the reports of the given run or report folders."),
+    click.option("--compare", is_flag=True, help="Compare the reports of the given RUNs, run or report folders."),
     click.option("--skip-mixed", is_flag=True, help="With --compare: leave out values of different protocols."),
     click.option("--list", "list_names", is_flag=True, help="List all metrics and other names that settings accept."),
     click.argument("runs", nargs=-1, type=FOLDER, metavar="[RUN ...]"),

@@ -60,6 +60,7 @@ def test_inception_offline_says_what_to_fetch_and_where_to_put_it(no_weights: Pa
     assert str(no_weights) in message
     assert "--inception-weights" in message
     assert "$INCEPTION_WEIGHTS" in message
+    assert "needs no download: resnet" in message
     assert not list(no_weights.parent.glob("*.part"))
 
 
