@@ -20,7 +20,8 @@ class Command(click.Command):
         except click.UsageError as error:
             if "unexpected extra argument" in error.message:
                 configurable = any("--config" in option.opts for option in self.params)
-                error.message += "; every value belongs to an option" + (", such as --config NAME" * configurable)
+                advice = "; every value belongs to an option" + (", such as --config NAME" * configurable)
+                raise click.UsageError(error.message + advice, ctx) from None
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
