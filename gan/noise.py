@@ -54,9 +54,47 @@ def draw_truncated_latents(count: int, z_dim: int, generator: torch.Generator, t
     return normal.clamp(-truncation, truncation).float()  # erf of a large truncation rounds to 1, whose erfinv is inf
 
 
-def draw_labels(count: int, num_classes: int, generator: torch.Generator, *, out: Tensor | None = None) -> Tensor:
-    """Draws labels uniformly over the classes, int64 (count,), on the generator's device; into `out` if given."""
-    return torch.randint(num_classes, (count,), generator=generator, device=generator.device, out=out)
+class ClassShares:
+    """Shares of the classes in a data set, for labels that follow them.
+
+    Args:
+        counts: number of images of each class, int64 (K,), at least one in total.
+        device: device of the random generators that `draw` receives.
+    """
+
+    def __init__(self, counts: Tensor, device: torch.device | str = "cpu") -> None:
+        self.counts, self.total = counts.cpu(), int(counts.sum())
+        self._ends = counts.cumsum(0).to(device)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draws labels of images drawn uniformly with replacement, int64 (count,), on the generator's device."""
+        images = torch.randint(self.total, (count,), generator=generator, device=generator.device)
+        return torch.searchsorted(self._ends, images, right=True)
+
+    def spread(self, count: int, generator: torch.Generator) -> Tensor:
+        """Returns labels whose class counts are the shares of `count`, rounded down or up, int64 (count,), on the CPU.
+
+        One systematic draw decides which shares are rounded up: a class with probability equal to its remainder. Unlike
+        the largest remainders, this does not always leave out the rare classes of small sets. The labels of each class
+        are spread evenly, so the first labels follow the shares too. Equal shares give `balanced_labels`, up to the
+        choice of the classes that are rounded up.
+        """
+        shares = count * self.counts
+        counts, remainders = shares // self.total, shares % self.total
+        ends = remainders.cumsum(0)
+        steps = self.total * torch.arange(int(ends[-1]) // self.total)
+        draws = steps + torch.randint(self.total, (), generator=generator)
+        counts[torch.searchsorted(ends, draws, right=True)] += 1  # no class twice: remainders are below the step
+        labels = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        places = torch.arange(count) - (counts.cumsum(0) - counts)[labels]  # of each label within its class
+        return labels[torch.argsort((places + 0.5) / counts[labels], stable=True)]
+
+
+def draw_labels(count: int, num_classes: int, generator: torch.Generator, shares: ClassShares | None = None) -> Tensor:
+    """Draws labels uniformly over the classes, or by their shares, int64 (count,), on the generator's device."""
+    if shares is not None:
+        return shares.draw(count, generator)
+    return torch.randint(num_classes, (count,), generator=generator, device=generator.device)
 
 
 def draw_uniforms(shape: Sequence[int], generator: torch.Generator, *, out: Tensor | None = None) -> Tensor:

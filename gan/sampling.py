@@ -12,7 +12,14 @@ from tqdm import tqdm
 from gan.config import Config
 from gan.data import ImageData
 from gan.errors import UserError
-from gan.noise import balanced_labels, draw_labels, draw_latents, draw_truncated_latents, random_generator
+from gan.noise import (
+    ClassShares,
+    balanced_labels,
+    draw_labels,
+    draw_latents,
+    draw_truncated_latents,
+    random_generator,
+)
 from gan.pixels import image_grid, to_uint8
 from gan.training.health import spread
 from gan.training.state import TrainState
@@ -103,13 +110,17 @@ def generated_batches(
 
 @contextmanager
 def standing_statistics(
-    generator: nn.Module, config: Config, num_classes: int, device: torch.device | str
+    generator: nn.Module,
+    config: Config,
+    num_classes: int,
+    device: torch.device | str,
+    shares: ClassShares | None = None,
 ) -> Iterator[None]:
     """Context manager: recomputes a generator's batch-norm statistics from samples; restores the old ones at the end.
 
     Brock et al. 2019, section 4.1, with STANDING_BATCHES batches of STANDING_BATCH images. Running averages lag behind
     the weights. In an averaged generator they belong to weights before averaging. Latents, truncated by
-    eval.truncation, and uniform labels are drawn from eval.seed.
+    eval.truncation, and labels are drawn from eval.seed; labels uniformly, or by the shares of the classes if given.
     """
     norms = [module for module in generator.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, {name: buffer.clone() for name, buffer in norm.named_buffers()}) for norm in norms]
@@ -123,7 +134,7 @@ def standing_statistics(
                 norm.train()
             for _ in range(STANDING_BATCHES):
                 latents = draw(STANDING_BATCH, config, random).to(device)
-                labels = draw_labels(STANDING_BATCH, num_classes, random).to(device) if num_classes else None
+                labels = draw_labels(STANDING_BATCH, num_classes, random, shares).to(device) if num_classes else None
                 generator(latents, labels)
         yield
     finally:
@@ -134,16 +145,23 @@ def standing_statistics(
 
 
 def make_sampler(
-    generator: nn.Module, config: Config, num_classes: int, device: torch.device | str
+    generator: nn.Module,
+    config: Config,
+    num_classes: int,
+    device: torch.device | str,
+    shares: ClassShares | None = None,
 ) -> Callable[[int, int], tuple[Tensor, Tensor | None]]:
     """Returns a function (count, seed) -> images uint8 (count, 3, H, W), labels int64 (count,).
 
-    The labels are None for an unconditional generator; eval.labels chooses balanced classes or uniform draws. Latents
-    and labels are drawn on the CPU, so they are equal for every device and batch size.
+    The labels are None for an unconditional generator, else those of `draw_classes`. Latents and labels are drawn on
+    the CPU, so they are equal for every device and batch size.
+
+    Args:
+        shares: shares of the classes, for eval.labels=data.
     """
 
     def sampler(count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        batches, labels = drawn_batches(generator, config, num_classes, device, count=count, seed=seed)
+        batches, labels = drawn_batches(generator, config, num_classes, device, shares, count=count, seed=seed)
         return collected(batches, count), labels
 
     return sampler
@@ -154,6 +172,7 @@ def drawn_batches(
     config: Config,
     num_classes: int,
     device: torch.device | str,
+    shares: ClassShares | None = None,
     *,
     count: int,
     seed: int,
@@ -166,7 +185,7 @@ def drawn_batches(
     """
     whole = -(-count // 16) * 16  # without rounding up to 16, the last numbers of torch.randn depend on the count
     latents = draw(whole, config, random_generator(seed, "samples"))[:count]
-    labels = draw_classes(count, num_classes, config.eval.labels, seed)
+    labels = draw_classes(count, num_classes, config.eval.labels, seed, shares)
     batches = generated_batches(
         generator,
         latents[part],
@@ -184,13 +203,25 @@ def draw(count: int, config: Config, random: torch.Generator) -> Tensor:
     return draw_truncated_latents(count, z_dim, random, bound) if bound else draw_latents(count, z_dim, random)
 
 
-def draw_classes(count: int, num_classes: int, policy: str, seed: int) -> Tensor | None:
-    """Draws labels, int64 (count,), by a policy, "balanced" or "uniform"; returns None without classes."""
+def draw_classes(
+    count: int, num_classes: int, policy: str, seed: int, shares: ClassShares | None = None
+) -> Tensor | None:
+    """Returns labels, int64 (count,), by a policy; None without classes.
+
+    Args:
+        policy: "balanced", equal counts up to one; "uniform", uniform draws; "data", the shares of the classes, see
+            `ClassShares.spread`.
+        shares: required for "data".
+    """
     if not num_classes:
         return None
     if policy == "balanced":
         return balanced_labels(count, num_classes)
-    return draw_labels(count, num_classes, random_generator(seed, "labels of samples"))
+    random = random_generator(seed, "labels of samples")
+    if policy == "data":
+        assert shares is not None
+        return shares.spread(count, random)
+    return draw_labels(count, num_classes, random)
 
 
 def chosen_generator(state: TrainState, ema: bool) -> nn.Module:

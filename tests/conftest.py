@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from gan.config import Config, load_config
 from gan.data import ImageData, load_images
-from gan.data.packed import pack
+from gan.data.packed import pack, verify_packed
 
 Train = Callable[..., Result]
 
@@ -46,6 +48,19 @@ def small_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         splits[split] = ImageData(drawn.images[:count], drawn.labels[:count], drawn.classes, drawn.name, split)
     folder = tmp_path_factory.mktemp("data") / "shapes"
     return pack(splits, folder, image_size=32, crop=0, resize="none", overwrite=False)
+
+
+@pytest.fixture(scope="session")
+def other_shapes(tmp_path_factory: pytest.TempPathFactory, small_shapes: Path) -> Callable[[str], Path]:
+    """Packs the data set `small_shapes` with the images of a split inverted; returns its folder."""
+
+    def make(changed: str) -> Path:
+        splits = verify_packed(small_shapes)
+        splits[changed] = replace(splits[changed], images=255 - splits[changed].images, stored_fingerprint="")
+        folder = tmp_path_factory.mktemp("data") / changed
+        return pack(splits, folder, image_size=32, crop=0, resize="none", overwrite=False)
+
+    return cache(make)
 
 
 @pytest.fixture

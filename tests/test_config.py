@@ -92,6 +92,44 @@ def test_the_default_name_shows_the_variants(tmp_path: Path) -> None:
     assert load_config(named, variants=["jpeg"]).name == "given-jpeg"
 
 
+@pytest.mark.parametrize(
+    ("config", "variants", "overrides", "shown"),
+    [
+        ("shapes_srn70", [], [], "shapes"),
+        ("shapes_srn70", [], ["data.name=folder", "data.root=some/cats"], "cats"),
+        ("shapes_srn70", [], ["data.name=upright_shapes"], "upright_shapes"),
+        ("shapes_srn70", [], ["data.title=Mine", "data.name=folder", "data.root=cats"], "Mine"),
+        ("shapes_srn70", [], ["data.name=shapes"], "shapes"),
+        ("cifar10_sn", ["jpeg"], [], "CIFAR-10 (JPEG)"),
+        ("cifar10_sn", ["jpeg"], ["data.root=images.zip"], "images.zip"),
+        ("cifar10_sn", ["jpeg"], ["data.root=data/cifar10-jpeg"], "CIFAR-10 (JPEG)"),
+        ("cifar10_sn", ["jpeg"], ["data.image_size=64"], "CIFAR-10 (JPEG)"),
+        ("shapes_srn70", ["own"], [], "dogs"),
+        ("derived", [], [], "dogs"),
+        ("two_bases", [], [], "dogs"),
+    ],
+)
+def test_a_title_stays_only_with_the_data_it_names(
+    config: str,
+    variants: list[str],
+    overrides: list[str],
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs" / "variants" / "gan").mkdir(parents=True)
+    dogs = "data: {name: folder, root: dogs/}\n"
+    write(tmp_path / "configs" / "variants" / "gan", "own.yaml", dogs)
+    write(tmp_path, "derived.yaml", f"base: shapes_srn70\n{dogs}")
+    write(tmp_path, "two_bases.yaml", "base: [shapes_srn70, variants/gan/own]\n")
+    loaded = load_config(config, overrides, variants)
+    assert loaded.data.shown == shown
+    assert override_config(loaded, ["data.name=folder", "data.root=birds"], "test").data.shown == "birds"
+    titled = override_config(loaded, ["data.title=other"], "test")
+    assert titled.identity() == loaded.identity()
+
+
 def test_a_variant_that_does_not_fit_is_refused_by_its_setting(tmp_path: Path) -> None:
     classifiers = find_variant("classifier", "sn")
     with pytest.raises(ConfigError, match=r"sn\.yaml.*section classifier.*gan-train-classifier"):

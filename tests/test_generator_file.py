@@ -130,7 +130,7 @@ def test_what_the_tool_refuses(measured: Path, copied: Callable[..., Path], tmp_
     refused(export("--run", older, "--report", report, "--out", out), "measure that checkpoint by gan-eval first")
     changed["config"]["data"]["name"] = "cifar10"
     torch.save(changed, older)
-    refused(export("--run", older, "--out", out), "--origin: say where the images of shapes are from")
+    refused(export("--run", older, "--out", out), "--origin: say where the images of cifar10 are from")
     assert not out.exists()
 
 

@@ -107,7 +107,7 @@ def test_twenty_steps_equal_the_plain_ones_bit_for_bit(smoke: Smoke, normalizati
         ("train.loss=wasserstein", "discriminator.normalization=ssn"),
         ("discriminator.penalty=gradient", "discriminator.normalization=ortho"),
         ("discriminator.penalty=gradient", "discriminator.normalization=srn", "train.precision=bf16"),
-        ("discriminator.penalty=r1", "discriminator.normalization=sn", "conditional=true", "train.ema_decay=0.5"),
+        ("discriminator.penalty=r1", "discriminator.normalization=sn", "conditional=true", "train.labels=data"),
         ("discriminator.normalization=bsn", "train.loss=non_saturating"),
         ("train.d_steps=1", "train.generator_batch_factor=1"),
         ("train.batch_size=170", "generator.channels=2", "discriminator.channels=4"),  # 340 of 600 images per step

@@ -49,6 +49,8 @@ def test_settings_of_classifiers_have_an_effect_where_they_are_read(name: str, n
         ([], "discriminator.r1_coefficient=3.0", ["discriminator.penalty=r1"]),
         ([], "discriminator.ortho_coefficient=3.0", ["discriminator.penalty=orthogonal"]),
         (["train.lr_decay=none"], "train.lr_decay_start=7", ["train.lr_decay=linear"]),
+        ([], "train.labels=uniform", None),
+        ([], "eval.labels=data", None),
         ([], "name=other", None),
         ([], "eval.num_fid=7", None),
     ],
@@ -83,6 +85,12 @@ def test_a_classifiers_setting_counts_only_where_it_has_an_effect(without: str, 
 def test_sizes_of_another_architecture_are_ignored() -> None:
     config = override_config(ClassifierConfig(), ["classifier.name=alexnet", "classifier.depth=20"], "test")
     build_classifier.check_classifier_names(config)
+
+
+def test_labels_by_the_shares_of_the_data_are_another_experiment() -> None:
+    of_data = Config(train={"labels": "data"})
+    assert of_data.identity() != Config().identity()
+    assert differences(of_data, Config()) == ["train.labels: 'data', 'uniform'"]
 
 
 def test_differences_name_every_setting_that_counts_in_either_configuration() -> None:

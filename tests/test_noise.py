@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gan.errors import ConfigError
 from gan.noise import (
+    ClassShares,
     balanced_labels,
     draw_labels,
     draw_latents,
@@ -71,6 +72,35 @@ def test_latents_are_standard_normal_and_labels_uniform() -> None:
     counts = draw_labels(10_000, 4, random_generator(0, "y")).bincount(minlength=4)
     assert (counts - 2500).abs().max() < 200  # 4.6 standard deviations
     assert balanced_labels(7, 3).tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("counts", [[20, 180], [0, 1, 3, 49_996], [7] * 10, [*range(1, 40)], [1]])
+@pytest.mark.parametrize("count", [0, 1, 7, 200, 2048])
+def test_spread_labels_have_the_shares_of_the_data(counts: list[int], count: int) -> None:
+    """Every class has its share of the labels, rounded down or up, and also of the first labels, within two images."""
+    shares = ClassShares(torch.tensor(counts))
+    labels = shares.spread(count, random_generator(0, "labels"))
+    exact = torch.tensor(counts).double() / sum(counts)
+    assert len(labels) == count
+    assert torch.equal(labels, shares.spread(count, random_generator(0, "labels")))
+    for first in {count, count // 2, count // 10}:
+        found = labels[:first].bincount(minlength=len(counts))
+        assert ((found - first * exact).abs() < (1 if first == count else 2)).all(), (first, found)
+
+
+def test_rounded_shares_are_right_on_average() -> None:
+    """A class of one image in 25,000 is rarer than half an image in a set, and must not be left out of every set."""
+    shares = ClassShares(torch.tensor([1, 24_999]))
+    sets = [shares.spread(2048, random_generator(seed, "labels")).bincount(minlength=2) for seed in range(2000)]
+    found = int(torch.stack(sets)[:, 0].sum())
+    assert abs(found - 2000 * 2048 / 25_000) < 50  # 164 expected, four standard deviations
+
+
+def test_labels_drawn_by_shares() -> None:
+    drawn = ClassShares(torch.tensor([100, 0, 900])).draw(10_000, random_generator(0, "y")).bincount(minlength=3)
+    assert (drawn - torch.tensor([1000, 0, 9000])).abs().max() < 150  # five standard deviations
+    uniform = draw_labels(1000, 4, random_generator(0, "y"))
+    assert torch.equal(draw_labels(1000, 4, random_generator(0, "y"), ClassShares(torch.full((4,), 1))), uniform)
 
 
 def test_pixels_to_network_range() -> None:

@@ -16,7 +16,7 @@ from commands import done
 from evaluation.errors import EvaluationError
 from gan.config import available_configs, load_config
 from gan.config.loading import differences
-from gan.errors import UserError
+from gan.errors import DataError, UserError
 from gan.evaluate import main as gan_eval
 from gan.evaluate_classifier import main as gan_eval_classifier
 from gan.launch.several import Ended, Planned
@@ -234,18 +234,13 @@ def test_a_page_has_values_side_by_side_and_names_what_was_not_run(reproduce: Mo
 
 @pytest.mark.parametrize(
     ("overrides", "title"),
-    [
-        ((), "CIFAR-10 (JPEG)"),
-        (("data.name=shapes",), "shapes"),
-        (("data.root=other.zip",), "folder other.zip"),
-        (("data.root=other.zip", "data.title=Mine"), "Mine"),
-    ],
+    [((), "CIFAR-10 (JPEG)"), (("data.root=other.zip",), "other.zip"), (("data.root=x", "data.title=Mine"), "Mine")],
 )
 def test_other_data_do_not_keep_the_title(reproduce: ModuleType, overrides: tuple[str, ...], title: str) -> None:
     model = reproduce.TABLES["2"].lines[2].model
-    runs, described = (importlib.import_module(f"reproducing.{name}") for name in ("runs", "described"))
+    runs = importlib.import_module("reproducing.runs")
     run = runs.ModelRun.of(model, 0, reproduce.SCALES["cpu"], overrides, Path("runs"))
-    assert described.describe_data(run.config) == title
+    assert run.config.data.shown == title
 
 
 def test_tables_and_figures_share_their_runs(reproduce: ModuleType, tmp_path: Path) -> None:
@@ -316,7 +311,14 @@ def test_a_table_and_figures_are_made_once(
     assert again.stdout == first.stdout
 
 
-def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InProcess, tmp_path: Path) -> None:
+def test_what_is_interrupted_goes_on(
+    call: Callable[..., Result],
+    processes: InProcess,
+    tmp_path: Path,
+    other_shapes: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And results of other images are not taken for those of the present ones."""
     processes.statuses = [0, 143, -1]
     assert call("--figure=17").exit_code == 130
     assert len(processes.commands) == 12
@@ -336,6 +338,21 @@ def test_what_is_interrupted_goes_on(call: Callable[..., Result], processes: InP
     assert [run.folder.name.rpartition("-")[0] for run in processes.commands[before:]] == [
         "cifar10_srn50-jpeg-compact-seed1"
     ]
+    before, written = len(processes.commands), (tmp_path / "out" / "figure-17-cpu.md").read_bytes()
+    for split, sentence in (("train", "was trained on other images"), ("test", "has other test images")):
+        refused = call("--figure=17", f"--set=data.root={other_shapes(split)}")
+        assert refused.exit_code == 1
+        assert f"{sentence} than those in '{other_shapes(split)}'" in refused.output
+        assert "or choose another --folder" in refused.output
+        assert " runs not trained or measured: " in refused.output
+    assert (tmp_path / "out" / "figure-17-cpu.md").read_bytes() == written
+
+    def gone(config: Any) -> Any:
+        raise DataError("the images are gone")
+
+    monkeypatch.setattr("reproducing.reused.kind_of", gone)
+    assert "are not compared with the present images: the images are gone" in done(call("--figure=17")).output
+    assert len(processes.commands) == before
 
 
 def test_a_stopped_evaluation_that_stands_alone_stops_all(

@@ -32,7 +32,7 @@ Copied = Callable[..., Path]
         *((f"discriminator.normalization={name}",) for name in NORMALIZATIONS),
         ("conditional=true",),
         ("conditional=true", "discriminator.normalization=wgan_gp"),
-        ("conditional=true", "discriminator.penalty=gradient"),
+        ("conditional=true", "discriminator.penalty=gradient", "train.labels=data"),
         ("train.precision=bf16",),
     ],
 )

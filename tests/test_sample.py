@@ -1,6 +1,7 @@
 """Tests of sampling: labels, truncation, standing statistics and their restoration, paths between latents."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,10 @@ from torchvision.utils import make_grid
 
 from gan.build import build_state
 from gan.config import Config, load_config
-from gan.noise import draw_latents, random_generator
+from gan.data import ImageData
+from gan.data.packed import pack
+from gan.measuring.gans import Evaluation
+from gan.noise import ClassShares, draw_latents, random_generator
 from gan.pixels import image_grid
 from gan.sampling import draw_classes, make_sampler, slerp, standing_statistics
 from gan.training.state import TrainState
@@ -31,9 +35,49 @@ def test_label_policies() -> None:
     assert counts.sum() == 4000
     assert (counts - 1000).abs().max() < 150  # five standard deviations
     assert len(counts.unique()) > 1
+    of_data = draw_classes(200, 2, "data", 0, ClassShares(torch.tensor([20, 180])))
+    assert of_data is not None
+    assert of_data.bincount().tolist() == [20, 180]
     again, other = draw_classes(4000, 4, "uniform", 0), draw_classes(4000, 4, "uniform", 1)
     assert torch.equal(uniform, again)  # type: ignore[arg-type]
     assert not torch.equal(uniform, other)  # type: ignore[arg-type]
+
+
+class Oracle(torch.nn.Module):
+    """A perfect generator: real images of the class asked for, chosen by the latent."""
+
+    def __init__(self, data: ImageData) -> None:
+        super().__init__()
+        self.data = data
+        self.rows = [(data.labels == label).nonzero()[:, 0] for label in range(data.num_classes)]
+
+    def forward(self, latents: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        numbers = (latents[:, 0].double().abs() * 1e6).long()
+        rows = [self.rows[label][number % len(self.rows[label])] for number, label in zip(numbers, labels, strict=True)]
+        return self.data.images[torch.stack(rows)].float() / 127.5 - 1
+
+
+def test_a_perfect_generator_reaches_the_floor_with_the_shares_of_the_data(tmp_path: Path) -> None:
+    """90/10 data: balanced labels put the FID of real images far above the floor, which is the FID of real images."""
+    random = torch.Generator().manual_seed(0)
+    dark = torch.arange(2000) % 10 == 0
+    pixels = torch.randint(0, 128, (2000, 3, 32, 32), dtype=torch.uint8, generator=random)
+    images = pixels + torch.where(dark, 0, 127).to(torch.uint8)[:, None, None, None]
+    data = ImageData(images, (~dark).long(), ("dark", "light"), "folder", "train")
+    root = pack({"train": data}, tmp_path / "data", image_size=32, crop=0, resize="none", overwrite=False)
+    values = {}
+    for labels in ("data", "balanced"):
+        settings = [f"eval.{one}" for one in (f"labels={labels}", "num_fid=1000", "num_real=1000", "cache=false")]
+        config = load_config("smoke", ["conditional=true", "data.name=folder", f"data.root={root}", *settings])
+        state = build_state(config, num_classes=2)
+        state.generator = Oracle(data)
+        report = Evaluation(config, "cpu").of_state(["fid"], state, {})
+        values[labels] = report.values
+        generation = report.protocol["values"]["fid/pixels"]["fields"]["generation"]
+        counts = {"class_counts": [200, 1800]} if labels == "data" else {}
+        assert generation == generation | {"labels": labels} | counts
+    assert values["data"]["fid/pixels"] < 2 * values["data"]["fid_floor/pixels"]
+    assert values["balanced"]["fid/pixels"] > 20 * values["balanced"]["fid_floor/pixels"]
 
 
 def test_samples_do_not_depend_on_the_batch_size(conditional: tuple[Config, TrainState]) -> None:

@@ -196,6 +196,7 @@ def execute(plan: Plan, device: str, at_once: int | None) -> Mapping[str, str]:
     devices = [f"cuda:{i}" for i in range(gpus)] if gpus and device == "auto" else [str(place)]
     jobs = Jobs(at_once or (4 * len(devices) if gpus else os.cpu_count() or 1), devices)
     usable = jobs.usable(plan.groups)
+    plan.refused = jobs.refused
     jobs.train(usable)
     jobs.measure(usable)
     if jobs.stopped:

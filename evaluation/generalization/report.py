@@ -31,6 +31,7 @@ def measure(
     *,
     settings: MeasureSettings = DEFAULTS,
     data_name: str = "",
+    title: str = "",
     split: str = "",
     data_fingerprint: str = "",
     label_kind: str = "given",
@@ -47,7 +48,8 @@ def measure(
         names: keys of MEASURES.
         network: images -> logits (N, K), measured on its device. Switched to eval mode and back.
         images, labels: a whole split: float32 or float64 (N, ...) in the network's input range, and int64 (N,).
-        data_name, split, label_kind: for example "cifar100", "train" and "random, seed 0".
+        data_name, split, label_kind: for example "cifar100", "train" and "random, seed 0"; parts of the protocol.
+        title: name of the images in reports; default: `data_name` and `split`.
         data_fingerprint: fingerprint of the images' source, such as their pixels; default: that of `images`.
         network_protocol: settings of the network's use that affect values, such as the scale of its input.
         subject: description of the network, such as experiment, step, checkpoint.
@@ -65,7 +67,7 @@ def measure(
         case = Case(network, images, labels, settings, data, labelled, network_protocol)
         values, seconds = timed(names, lambda name: MEASURES[name].values(case))
     where = machine(device_of(network, images), batch_size=settings.batch_size, seconds=seconds)
-    title = ", ".join(text for text in (data_name, split) if text)
+    title = title or ", ".join(text for text in (data_name, split) if text)
     subject = {**subject, **_described(network)}
     return Report.of(values, arrays={}, title=title, subject=subject, machine=where, class_names=class_names)
 

@@ -113,6 +113,7 @@ def values_by_class(report: ReportData) -> dict[str, dict[int, float]]:
 
 
 def notes(report: ReportData) -> list[str]:
-    """Returns the metrics' notes on the reliability of their values, without repetitions."""
-    found = [entry["record"].get("note") for entry in report.protocol["values"].values()]
+    """Returns notes on the measured model and on the reliability of values, without repetitions."""
+    found = [*report.protocol["subject"].get("notes", ())]
+    found += [entry["record"].get("note") for entry in report.protocol["values"].values()]
     return list(dict.fromkeys(note for note in found if note))

@@ -135,6 +135,9 @@ class ClassifierEvaluationSettings(MeasureSettings):
 
     metrics: Text = without_effect("accuracy,margin,complexity,spectra", "measures, separated by commas")
     split: Literal["train", "test"] = setting("train", "split to measure; train with the labels used for training")
+    other_images: bool = setting(
+        False, "measure other images than those of the run's training instead of refusing; part of the protocol"
+    )
 
 
 class ClassifierConfig(Experiment):

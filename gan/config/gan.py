@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from evaluation.settings import Settings
+from evaluation.settings.mistakes import short
 from evaluation.settings.schema import (
     Count,
     Factor,
@@ -38,7 +39,7 @@ class DataSettings(Section):
 
     name: Name = setting("cifar10", "data set, a key of gan.data.DATASETS")
     root: Text = without_effect("data", "folder or archive that holds the data set")
-    title: Text = without_effect("", "name printed in reports; empty: the data set's name")
+    title: Text = without_effect("", "name in reports; empty: that of the folder or archive, else of the data set")
     image_size: Literal[32, 64] = setting(32, "height and width in pixels")
     crop: Interval = setting(0, "height and width of the centre crop in pixels; 0: the largest centred square")
     resize: Literal["none", "box", "bilinear", "bicubic", "lanczos"] = setting(
@@ -48,8 +49,11 @@ class DataSettings(Section):
 
     @property
     def shown(self) -> str:
-        """Name of the data in reports."""
-        return self.title or self.name
+        """Name of the data in reports: the title, else the name of the folder or archive, else that of the data set."""
+        if self.title or self.name != "folder":
+            return self.title or self.name
+        place = Path(self.root)
+        return short(place.name if place.name not in ("", "..") else place.resolve().name) or self.name
 
 
 class GeneratorSettings(Section):
@@ -124,6 +128,11 @@ class TrainSettings(Section):
     )
     adam_beta1: Probability = setting(0.0, "Adam's beta1, both networks")
     adam_beta2: Probability = setting(0.9, "Adam's beta2, both networks")
+    labels: Literal["uniform", "data"] = setting(
+        "uniform",
+        "classes of conditional fake images: uniform draws, or draws by the shares of the training images",
+        only_if={"labels": ["data"]},  # identities of earlier runs, which had no such setting, stay the same
+    )
     dequantize: bool = setting(True, "add noise from U[0, 1/128) to real images")
     flip: bool = setting(False, "flip each real image with probability 1/2")
     ema_decay: Probability = setting(0.0, "decay of the averaged generator; 0: no averaged generator")
@@ -156,10 +165,13 @@ class EvaluationSettings(Settings):
     reference: Literal["train", "test"] | None = setting(
         None, "split that generated images are compared with; null: the protocol's"
     )
+    other_images: bool = setting(
+        False, "measure with other images than those of the run's training instead of refusing; part of the protocol"
+    )
     ema: bool = setting(True, "use the averaged generator if there is one")
     quantizer: Literal["round", "truncate"] = setting("round", "rounding of generated images to 8 bits")
-    labels: Literal["balanced", "uniform"] = setting(
-        "balanced", "classes of conditional samples: equal counts, or uniform draws"
+    labels: Literal["balanced", "uniform", "data"] = setting(
+        "balanced", "classes of conditional samples: equal counts, uniform draws, or the shares of the training images"
     )
     bn_mode: Literal["eval", "standing"] = setting(
         "eval", "batch-norm statistics of the generator: running, or recomputed from samples"

@@ -74,6 +74,21 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Merges settings over others; a title is dropped with the data it names, see `_names_other_data`."""
+    merged = _merge(below, above)
+    if _names_other_data(below.get("data"), above.get("data")):
+        merged["data"] = {key: value for key, value in merged["data"].items() if key != "title"}
+    return merged
+
+
+def _names_other_data(below: Any, above: Any) -> bool:
+    """Whether `data` settings replace the data set or its place below them without a title of their own."""
+    if not isinstance(below, dict) or not isinstance(above, dict) or "title" in above:
+        return False
+    return any(above.get(key, below.get(key)) != below.get(key) for key in ("name", "root"))
+
+
 def _with_new_names(kind: type[Experiment], content: dict[str, Any], place: str) -> dict[str, Any]:
     """Replaces old names of settings by their present ones.
 
@@ -91,7 +106,8 @@ def _with_new_names(kind: type[Experiment], content: dict[str, Any], place: str)
     return content
 
 
-def _apply_override(kind: type[Experiment], content: dict[str, Any], override: str) -> dict[str, Any]:
+def _parse_override(kind: type[Experiment], override: str) -> dict[str, Any]:
+    """Returns an override of the form "section.name=value" as nested settings."""
     place, equals, text = override.partition("=")
     keys = place.strip().split(".")
     if not equals or not all(keys):
@@ -102,7 +118,7 @@ def _apply_override(kind: type[Experiment], content: dict[str, Any], override: s
     changes: Any = value
     for key in reversed(keys):
         changes = {key: changes}
-    return _merge(content, _with_new_names(kind, changes, f"--set {override}"))
+    return _with_new_names(kind, changes, f"--set {override}")
 
 
 class OtherKindError(ConfigError):
@@ -134,7 +150,8 @@ def load(
     """Composes a configuration: defaults, the file's bases in order, the file's own settings, variants, overrides.
 
     `base:` in a file names another file or a list of files, in the same folder or found by `find_config`; bases may
-    have bases. The default name is that of the file and of the variants, such as "cifar10_srn50-jpeg".
+    have bases. The default name is that of the file and of the variants, such as "cifar10_srn50-jpeg". A part that
+    changes data.name or data.root and gives no data.title drops the title of the earlier data.
 
     Args:
         overrides: settings in the form "section.name=value".
@@ -149,7 +166,7 @@ def load(
     if isinstance(content["name"], str):
         content["name"] = "-".join([content["name"], *(file.stem for file in files)])
     for file in files:
-        content = _merge(content, _composed(kind, file))
+        content = _laid_over(content, _composed(kind, file))
     place = " ".join([str(path), *(f"--with {short(str(variant), 300)}" for variant in variants)])
     return _overridden(kind, content, overrides, place)
 
@@ -162,8 +179,10 @@ def override_config(config: SomeExperiment, overrides: Sequence[str], place: str
 def _overridden(
     kind: type[SomeExperiment], content: dict[str, Any], overrides: Sequence[str], place: str
 ) -> SomeExperiment:
+    changes: dict[str, Any] = {}
     for override in overrides:
-        content = _apply_override(kind, content, override)
+        changes = _merge(changes, _parse_override(kind, override))
+    content = _laid_over(content, changes)
     return validated(kind, content, " ".join([place, *(f"--set {short(override)}" for override in overrides)]))
 
 
@@ -191,8 +210,8 @@ def _composed(kind: type[Experiment], path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: base: got {short(str(names))}, expected the name of a file, or a list of names")
         merged: dict[str, Any] = {}
         for name in names:
-            merged = _merge(merged, compose(_find_base(path, name), (*above, here)))
-        return _merge(merged, content)
+            merged = _laid_over(merged, compose(_find_base(path, name), (*above, here)))
+        return _laid_over(merged, content)
 
     return compose(path, ())
 

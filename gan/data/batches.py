@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan.data.image_data import ImageData
 from gan.errors import ConfigError
-from gan.noise import random_generator
+from gan.noise import ClassShares, random_generator
 from gan.runtime.distributed import ALONE, Processes
 
 P = ParamSpec("P")
@@ -66,12 +66,18 @@ class Batches:
         self.resident = data.images.nbytes <= resident_bytes
         self._images = data.images.to(self.device) if self.resident else data.images
         self._labels = data.labels.to(self._images.device)
+        self._class_counts = data.labels.bincount(minlength=data.num_classes)
         self._orders: dict[int, Tensor] = {}  # epoch -> permutation, on the images' device
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         """Shape of an image, (3, H, W)."""
         return tuple(self._images.shape[1:])
+
+    @cached_property
+    def class_shares(self) -> ClassShares:
+        """Shares of the classes among all images, for draws on the device."""
+        return ClassShares(self._class_counts, self.device)
 
     def batch(self, k: int) -> tuple[Tensor, Tensor]:
         """Returns batch k >= 0: images uint8 (batch_size, 3, H, W) and labels int64 (batch_size,), on the device.

@@ -1,6 +1,9 @@
 """Generalization measures of a classifier's checkpoint."""
 
 import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,8 +15,9 @@ from gan.config.classifier import ClassifierConfig
 from gan.errors import ConfigError
 from gan.pixels import to_float
 from gan.runs.checkpoint import Checkpoint
-from gan.runs.folder import check_images_of
+from gan.runs.recorded import ANYWAY, OTHER, RecordedImages, notes_of, recorded_fingerprints
 from gan.runtime.distributed import Processes
+from gan.training.state import ClassifierState
 
 
 def measure_classifier(
@@ -22,7 +26,7 @@ def measure_classifier(
     """Measures the network of a checkpoint on the configured images and labels.
 
     Raises:
-        CheckpointError: the images of the training split are not those the network was trained on.
+        CheckpointError: the images are not those with which the run began, and eval.other_images is not set.
         DataError: the images have other classes than those of training.
         ConfigError: several processes.
     """
@@ -35,8 +39,8 @@ def measure_classifier(
     wanted, data = config.eval, config.data
     state = build_classifier.load_classifier_state(checkpoint, config, device)
     images = build_classifier.load_labelled_images(config, wanted.split)
-    if wanted.split == "train":
-        check_images_of(checkpoint.path, state.data_fingerprint, images.fingerprint, data.root)
+    recorded = RecordedImages.of(recorded_fingerprints(state), checkpoint.path, checkpoint.path.parent.parent)
+    found = recorded.compare(wanted.split, images.fingerprint, data.root, accept=wanted.other_images, advice=ANYWAY)
     build_classifier.check_classes(config, state, images)
     random = data.labels == "random" and wanted.split == "train"
     return measure(
@@ -45,20 +49,38 @@ def measure_classifier(
         to_float(images.images),
         images.labels,
         settings=wanted,
-        data_name=data.shown,
+        data_name=data.name,
+        title=f"{data.shown}, {wanted.split}, {len(images):,} images",
         split=wanted.split,
         data_fingerprint=fingerprint(images.images),
         label_kind=f"random, seed {data.seed}" if random else "given",
-        network_protocol={"input": "p / 128 - 1", "normalized_weights": "as in training"},
-        subject={
-            "experiment": config.name,
-            "identity": config.identity(),
-            "classifier": {name: value for name, value in config.classifier.model_dump().items() if value is not None},
-            "trained_on_labels": data.labels,
-            "train_seed": config.train.seed,
-            "step": state.step,
-            "checkpoint": str(checkpoint.path),
-            "checkpoint_sha256": hashlib.sha256(checkpoint.path.read_bytes()).hexdigest(),
+        network_protocol={
+            "input": "p / 128 - 1",
+            "normalized_weights": "as in training",
+            **({"other_images": [wanted.split]} if found == OTHER else {}),
         },
+        subject=_subject(config, state, checkpoint.path, {wanted.split: found}),
         class_names=images.classes,
     )
+
+
+def _subject(
+    config: ClassifierConfig, state: ClassifierState, path: Path, compared: Mapping[str, str]
+) -> dict[str, Any]:
+    """Describes the measured network.
+
+    Args:
+        compared: result of the comparison with the images of training, by split.
+    """
+    return {
+        "experiment": config.name,
+        "identity": config.identity(),
+        "classifier": {name: value for name, value in config.classifier.model_dump().items() if value is not None},
+        "trained_on_labels": config.data.labels,
+        "train_seed": config.train.seed,
+        "step": state.step,
+        "images": dict(compared),
+        "notes": notes_of(compared),
+        "checkpoint": str(path),
+        "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }

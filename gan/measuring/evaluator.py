@@ -34,13 +34,15 @@ def evaluator(
     """Returns a function that measures eval.metrics of the state and returns values and histograms.
 
     The function also writes the report and, if train.keep_best is set, keeps the best checkpoint. Extractors and
-    reference images are loaded here, so that a missing file is reported before training.
+    reference images are loaded here, so that a missing file, or other images than those with which the run began, are
+    reported before training.
 
     Args:
         say: prints a line of the log.
     """
     names = parse_metrics(config.eval.metrics)
     evaluation = Evaluation(config, state.totals.device, processes)
+    evaluation.real.expect(state, run, run)
     with user_errors():
         evaluation.ready(names)
     best = _best(config, run, state) if config.train.keep_best and processes.is_first else None

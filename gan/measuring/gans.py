@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import torch
 from torch import nn
@@ -25,6 +26,13 @@ from gan.runtime.distributed import ALONE, Processes
 from gan.sampling import chosen_generator, drawn_batches, eval_mode, make_sampler, standing_statistics
 from gan.training.state import TrainState
 
+SHOWN = 10  # classes named in a message
+
+
+def same_names(names: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether class names are equal under Unicode normalization: file systems differ in the form of accents."""
+    return [normalize("NFC", name) for name in names] == [normalize("NFC", name) for name in others]
+
 
 class Evaluation:
     """Evaluations of several generators with one configuration; they share real images and feature extractors."""
@@ -38,12 +46,15 @@ class Evaluation:
     ) -> Report:
         """Measures the networks of a training state and leaves them unchanged.
 
+        Real images are compared with those of the state's training if `real.expect` was called.
+
         Args:
             unfinished: folder for saving critics of Neural Divergence, to resume them after an interruption.
         """
         generator = chosen_generator(state, self.config.eval.ema)
-        sampler = make_sampler(generator, self.config, state.num_classes, self.device)
-        context = self.ready(metrics)
+        context, shares = self.ready(metrics), self.real.shares
+        self._check_classes(metrics, state, context)
+        sampler = make_sampler(generator, self.config, state.num_classes, self.device, shares)
         count = max((context.required(METRICS[name].images.get("generated", "")) for name in metrics), default=0)
         with isolated(), self._modes(state, generator):  # the protocol says fp32, so no TF32 either
             made: dict[str, Any] = {
@@ -51,7 +62,7 @@ class Evaluation:
                 "critic": state.discriminator,
                 "critic_is_conditional": state.num_classes > 0,
                 "protocol": self._generation(state, generator),
-                "subject": {**subject, "step": state.step},
+                "subject": {**subject, "step": state.step, **self.real.subject},
                 "class_names": state.class_names,
                 "nd_checkpoints": unfinished,
             }
@@ -60,7 +71,7 @@ class Evaluation:
             part = own_part(count, self.config.eval.batch_size)
             seed = self.config.eval.seed
             batches, labels = drawn_batches(
-                generator, self.config, state.num_classes, self.device, count=count, seed=seed, part=part
+                generator, self.config, state.num_classes, self.device, shares, count=count, seed=seed, part=part
             )
             return evaluate(metrics, context.of_batches(batches, labels, count=part.stop - part.start, **made))
 
@@ -70,12 +81,30 @@ class Evaluation:
         with ExitStack() as stack:
             stack.enter_context(eval_mode(state.discriminator, gradients=True))
             if self.config.eval.bn_mode == "standing":
-                stack.enter_context(standing_statistics(generator, self.config, state.num_classes, self.device))
+                shares = self.real.shares
+                stack.enter_context(standing_statistics(generator, self.config, state.num_classes, self.device, shares))
             yield
+
+    def _check_classes(self, metrics: list[str], state: TrainState, context: Context) -> None:
+        """Raises EvaluationError if labels matter and the classes of the data are not those of the generator."""
+        matter = [name for name in metrics if METRICS[name].labels or METRICS[name].critic]
+        names, known = context.class_names, state.class_names
+        if state.num_classes and matter and names and known and not same_names(names, known):
+            raise EvaluationError(
+                f"metric {matter[0]}: the data have the classes {', '.join(names[:SHOWN])}, expected those of the "
+                f"generator, {', '.join(known[:SHOWN])}, in this order; set data.root to data with these classes"
+            )
+        shares = self.real.shares
+        if shares is not None and len(shares.counts) != state.num_classes:
+            raise EvaluationError(
+                f"eval.labels=data: the training images have {len(shares.counts)} classes and the generator has "
+                f"{state.num_classes}; set data.root to its training images, or eval.labels=balanced"
+            )
 
     def _generation(self, state: TrainState, generator: nn.Module) -> dict[str, Any]:
         """Returns the protocol fields of image generation."""
         wanted = self.config.eval
+        shares, others = self.real.shares, self.real.others
         return {
             "quantizer": wanted.quantizer,
             "bn_mode": wanted.bn_mode,
@@ -84,6 +113,8 @@ class Evaluation:
             "precision": "fp32",
             "truncation": wanted.truncation or "none",
             "seed": wanted.seed,
+            **({"class_counts": shares.counts.tolist()} if shares else {}),
+            **({"other_images": others} if others else {}),
         }
 
     def of_folder(self, metrics: list[str], folder: Path) -> Report:
@@ -117,10 +148,15 @@ class Evaluation:
                         f"metric {name}: got eval.{setting}=0, which means all images of a folder, "
                         "expected a positive number for the images of a generator"
                     )
-        return self.real.prepare(metrics)
+        context = self.real.prepare(metrics)
+        _ = self.real.shares  # read now, not after the first steps of training
+        return context
 
     def _check_labels(self, name: str) -> None:
-        """Raises EvaluationError for a metric per class, unless the generator is conditional with balanced classes."""
+        """Raises EvaluationError for a metric that needs labels, unless the generator is conditional and they suit it.
+
+        Metrics per class need equally many images of each class; GAN-test and GAN-train also take the data's shares.
+        """
         if not METRICS[name].labels:
             return
         if not self.config.conditional:
@@ -128,10 +164,13 @@ class Evaluation:
                 f"metric {name}: got an unconditional generator, expected images of known classes; "
                 "leave the metric out, or train with conditional=true"
             )
-        if self.config.eval.labels != "balanced":
+        per_class = "num_intra" in METRICS[name].images.values()
+        accepted = ("balanced",) if per_class else ("balanced", "data")
+        if self.config.eval.labels not in accepted:
+            expected = "equally many images of each class" if per_class else "class counts that are not random"
             raise EvaluationError(
-                f"metric {name}: got eval.labels={self.config.eval.labels}, which draws random class counts, "
-                "expected equally many images of each class: set eval.labels=balanced"
+                f"metric {name}: got eval.labels={self.config.eval.labels}, expected {expected}: set "
+                f"eval.labels={' or '.join(accepted)}"
             )
 
 
@@ -158,7 +197,9 @@ def measure_gan(
     names = parse_metrics(metrics)
     check_evaluation(config)
     state = load_state(checkpoint, config, device)
-    return evaluate_state(names, Evaluation(config, device, processes), state, checkpoint.path)
+    evaluation = Evaluation(config, device, processes)
+    evaluation.real.expect(state, checkpoint.path, checkpoint.path.parent.parent)
+    return evaluate_state(names, evaluation, state, checkpoint.path)
 
 
 def finish_gan(checkpoint: Path, report: Path) -> None:

@@ -120,6 +120,7 @@ def halved(tensor: Tensor) -> Tensor:
 def _plain(config: Config) -> dict[str, Any]:
     """Settings as plain values, without places on this machine."""
     content = config.model_dump()
+    content["data"]["title"] = config.data.shown  # which may be the name of the folder that is left out
     for section, name in PATHS:
         del content[section][name]
     return content
@@ -187,7 +188,8 @@ def _about(config: Config, header: dict[str, Any]) -> str:
     wanted, size, classes = config.discriminator, config.data.image_size, header["num_classes"]
     bound = f", c = {wanted.c:g}" if wanted.normalization == "srn" else ""
     kinds = f", {classes} classes" if classes else ""
-    data = f"{config.data.shown} ({header['origin']}), {size}x{size}{kinds}"
+    named = config.data.title or config.data.name  # files of earlier versions may have neither title nor folder
+    data = f"{named} ({header['origin']}), {size}x{size}{kinds}"
     return f"trained on {data}, with {wanted.normalization}{bound}"
 
 

@@ -1,6 +1,8 @@
 """Real images and feature extractors of a configuration, with which generated images are compared."""
 
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +14,10 @@ from gan.build import load_images
 from gan.config import Config
 from gan.data import ImageData
 from gan.errors import DataError
+from gan.noise import ClassShares
+from gan.runs.recorded import ANYWAY, OTHER, RecordedImages, notes_of, recorded_fingerprints
 from gan.runtime.distributed import Processes
+from gan.training.state import TrainState
 
 
 class RealImages:
@@ -24,6 +29,24 @@ class RealImages:
         self._extractors: tuple[Extractor, ...] = ()
         self._context: Context | None = None  # keeps the features of real images between evaluations
         self._prepared: set[str] = set()
+        self._recorded: RecordedImages | None = None
+        self.compared: dict[str, str] = {}
+        """Result of the comparison with the images of a run's training, for each split that was read."""
+
+    def expect(self, state: TrainState, place: Path, run: Path) -> None:
+        """Compares splits with the images of a run: those already read now, others as soon as they are read.
+
+        Args:
+            place: checkpoint or run folder, for messages.
+            run: folder of the run.
+
+        Raises:
+            CheckpointError: other images than those of the run, and eval.other_images is not set.
+        """
+        self._recorded = RecordedImages.of(recorded_fingerprints(state), place, run)
+        self.compared = {}
+        for split in self._images:
+            self._compare(split)
 
     def prepare(self, metrics: list[str]) -> Context:
         """Loads and checks real images, extractors and settings, before any image is generated.
@@ -64,17 +87,46 @@ class RealImages:
             settings=wanted,
             device=self.device,
             title=title,
-            reference_name=f"{title}, {split}",
-            test_name=f"{title}, test",
+            reference_name=_described(title, split, reference),
+            test_name=_described(title, "test", test),
             class_names=classes if len(classes) > 1 else (),  # data without classes have a single one
             cache=Cache(default_folder()) if wanted.cache else None,
         )
+
+    @property
+    def others(self) -> list[str]:
+        """Splits that are other images than in training."""
+        return sorted(split for split, found in self.compared.items() if found == OTHER)
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        """Results of the comparison for a report's subject."""
+        return {"images": dict(self.compared), "notes": notes_of(self.compared)}
+
+    @cached_property
+    def shares(self) -> ClassShares | None:
+        """Shares of the classes among the training images, for eval.labels=data of a conditional model; else None."""
+        if not self.config.conditional or self.config.eval.labels != "data":
+            return None
+        images = self._load_images("train")
+        return ClassShares(images.labels.bincount(minlength=images.num_classes))
 
     def _load_images(self, split: str) -> ImageData:
         if split not in self._images:
             with self.processes.one_first():
                 self._images[split] = load_images(self.config, split)
+            self._compare(split)
         return self._images[split]
+
+    def _compare(self, split: str) -> None:
+        if self._recorded is not None:
+            self.compared[split] = self._recorded.compare(
+                split,
+                self._images[split].fingerprint,
+                self.config.data.root,
+                accept=self.config.eval.other_images,
+                advice=ANYWAY,
+            )
 
     def _load_extractors(self) -> tuple[Extractor, ...]:
         if not self._extractors:
@@ -104,3 +156,8 @@ class RealImages:
             return self._load_images("test")
         except DataError:
             return None
+
+
+def _described(title: str, split: str, images: ImageData | None) -> str:
+    """Names a split in reports, such as "CIFAR-10, train, 50,000 images"."""
+    return f"{title}, {split}" + (f", {len(images):,} images" if images else "")

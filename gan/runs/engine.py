@@ -13,7 +13,6 @@ from gan.errors import DivergenceError
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.choice import choose_run
 from gan.runs.folder import (
-    check_images_of,
     checkpoint_to_continue,
     checkpoint_to_retry,
     describe_run,
@@ -25,6 +24,7 @@ from gan.runs.kinds import AnyConfig, Kind, Run, State
 from gan.runs.kinds.classifier import ClassifierRuns
 from gan.runs.kinds.gan import GanRuns
 from gan.runs.logger import open_log, quiet_writer
+from gan.runs.recorded import RecordedImages, other_fingerprints, recorded_fingerprints
 from gan.runtime.device import prepared_device
 from gan.runtime.distributed import Processes, num_processes, started
 from gan.runtime.files import locked
@@ -141,8 +141,15 @@ def _attempt(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Limits
     attempt = kind.begin(run, state)
 
     def describe() -> None:
-        count, method = processes.count, attempt.method
-        describe_run(config, run.folder, device=run.device, processes=count, step=method, commands=run.commands)
+        describe_run(
+            config,
+            run.folder,
+            fingerprints=recorded_fingerprints(state),
+            device=run.device,
+            processes=processes.count,
+            step=attempt.method,
+            commands=run.commands,
+        )
 
     def save() -> Path:
         return write_checkpoint(config, run.folder, config.model_dump(), state.state_dict())
@@ -181,9 +188,12 @@ def _state(kind: Kind, run: Run, checkpoint: Checkpoint | None) -> State:
         CheckpointError: the checkpoint does not fit, or was trained on other images.
     """
     if checkpoint is None:
-        return kind.build_state(run.images, run.device)
+        state = kind.build_state(run.images, run.device)
+        state.other_fingerprints = run.processes.first(lambda: other_fingerprints(kind.load_images))
+        return state
     state = kind.load_state(checkpoint, run.device)
-    check_images_of(checkpoint.path, state.data_fingerprint, run.images.fingerprint, kind.config.data.root)
+    recorded = RecordedImages.of(recorded_fingerprints(state), checkpoint.path, run.folder)
+    recorded.compare("train", run.images.fingerprint, kind.config.data.root)
     return state
 
 

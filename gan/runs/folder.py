@@ -5,6 +5,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gan.runs.best import forget_best_after
 from gan.runs.checkpoint import Checkpoint, read_checkpoint, remove_superseded, save_checkpoint, set_damaged_aside
 from gan.runs.finding import FOLDER, identity_of, list_checkpoints, read_record
 from gan.runs.logger import JSONL
+from gan.runs.recorded import absolute
 from gan.runtime.files import remove_parts, write_atomically
 
 _OF_A_STEP = re.compile(r"reports/(?P<report>\d+)|samples/step-(?P<grid>\d+)\.png")
@@ -33,15 +35,6 @@ def skip_damaged_checkpoints(run: Path) -> None:
     """Renames damaged checkpoints and prints their new names; see gan.runs.checkpoint.set_damaged_aside."""
     for path in set_damaged_aside(run):
         click.echo(f"damaged checkpoint, renamed to {path}", err=True)
-
-
-def check_images_of(checkpoint: Path, stored: str, fingerprint: str, root: str) -> None:
-    """Raises CheckpointError if the fingerprint stored in a checkpoint differs from that of the present images."""
-    if stored != fingerprint:
-        raise CheckpointError(
-            f"{checkpoint}: was trained on other images than those in {root!r} (fingerprint {stored[:12]}, "
-            f"now {fingerprint[:12]}); set data.root to the training images"
-        )
 
 
 def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkpoint | None:
@@ -131,11 +124,19 @@ def earlier_commands(config: AnyConfig, run: Path) -> list[str]:
 
 
 def describe_run(
-    config: AnyConfig, run: Path, *, device: torch.device, processes: int, step: str, commands: list[str]
+    config: AnyConfig,
+    run: Path,
+    *,
+    fingerprints: Mapping[str, str],
+    device: torch.device,
+    processes: int,
+    step: str,
+    commands: list[str],
 ) -> None:
     """Writes config.yaml and run.json, which describe how to repeat a run.
 
     Args:
+        fingerprints: fingerprints of the images by split.
         processes: number of processes.
         step: how an iteration is executed.
         commands: command lines, newest last.
@@ -145,6 +146,7 @@ def describe_run(
         "kind": config.kind,
         "identity": config.identity(),
         "commands": commands,
+        "data": {"root": absolute(config.data.root), "fingerprints": dict(fingerprints)},
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),

@@ -152,7 +152,8 @@ class Iteration:
         """Draws inputs for `count` generated images and returns this process's share."""
         classes, share = self.state.num_classes, self.processes.share
         latents = share(draw_latents(count, self.z_dim, random))
-        return FakeInputs(latents, share(draw_labels(count, classes, random)) if classes else None)
+        shares = self.batches.class_shares if self.settings.labels == "data" else None
+        return FakeInputs(latents, share(draw_labels(count, classes, random, shares)) if classes else None)
 
     def train(self, inputs: Inputs) -> None:
         """Updates the generator once, then the discriminator `d_steps` times."""

@@ -26,6 +26,7 @@ class TrainState:
     class_names: names of the classes; empty if unconditional or while the training images are unknown.
     totals: float64 (len(TOTALS) + 1,), sums since the last log line.
     data_fingerprint: hash of the training images, empty while they are unknown.
+    other_fingerprints: hashes of other splits by name, as far as they could be read when training began.
     health: state of the alarms.
     retries: one entry for each rollback after a divergence: "from", the step rolled back to, and "reason".
     """
@@ -40,6 +41,7 @@ class TrainState:
     step: int = 0
     class_names: tuple[str, ...] = ()
     data_fingerprint: str = ""
+    other_fingerprints: dict[str, str] = field(default_factory=dict)
     health: Health = field(default_factory=Health)
     retries: list[dict[str, Any]] = field(default_factory=list)
 
@@ -102,6 +104,7 @@ class ClassifierState:
     totals: float64 (2,), sums of the batches' losses and accuracies over the current epoch.
     step: completed updates.
     class_names, data_fingerprint: classes and hash of the training images, empty while they are unknown.
+    other_fingerprints: hashes of other splits by name, as in `TrainState`.
     reached: whether an epoch reached train.stop_accuracy.
     retries: one entry for each rollback after a divergence, as in `TrainState`.
     """
@@ -113,6 +116,7 @@ class ClassifierState:
     step: int = 0
     class_names: tuple[str, ...] = ()
     data_fingerprint: str = ""
+    other_fingerprints: dict[str, str] = field(default_factory=dict)
     reached: bool = False
     retries: list[dict[str, Any]] = field(default_factory=list)
 
@@ -166,6 +170,7 @@ def _origin(state: TrainState | ClassifierState) -> dict[str, Any]:
         "num_classes": state.num_classes,
         "class_names": list(state.class_names),
         "data_fingerprint": state.data_fingerprint,
+        "other_fingerprints": dict(state.other_fingerprints),
         "totals": state.totals,
         "retries": [dict(entry) for entry in state.retries],
     }
@@ -177,6 +182,7 @@ def _load_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> No
     own.step = state["step"]
     own.class_names = composed(state["class_names"])
     own.data_fingerprint = state["data_fingerprint"]
+    own.other_fingerprints = dict(state.get("other_fingerprints", {}))  # earlier versions recorded none
     own.retries = [dict(entry) for entry in state.get("retries", [])]  # checkpoints of earlier versions have none
 
 
@@ -187,6 +193,9 @@ def _check_origin(own: TrainState | ClassifierState, state: dict[str, Any]) -> N
     check_class_names(state["class_names"], own.num_classes)
     if not isinstance(state["data_fingerprint"], str):
         raise ValueError("data_fingerprint: expected a string")
+    others = state.get("other_fingerprints", {})
+    if not isinstance(others, dict) or not all(isinstance(text, str) for text in (*others, *others.values())):
+        raise ValueError("other_fingerprints: expected strings by name of the split")
     _check_tensors("state", {"totals": own.totals}, state)
 
 

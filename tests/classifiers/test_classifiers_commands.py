@@ -318,7 +318,8 @@ def test_measuring_other_images_than_those_of_training_is_refused(
     measuring = ["--run", untrained, "--metrics=accuracy"]
     other = [f"--set=data.root={tmp_path / split}" for split in ("train", "test")]
     refused(call("gan-eval-classifier", *measuring, other[0]), "was trained on other images")
-    refused(call("gan-eval-classifier", *measuring, other[1], "--set=eval.split=test"), "expected those of training")
+    swapped_classes = [*measuring, other[1], "--set=eval.split=test", "--set=eval.other_images=true"]
+    refused(call("gan-eval-classifier", *swapped_classes), "expected those of training")
 
 
 def test_reports_of_two_classifiers_are_compared(train: Train, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from gan.config.files import find_configs, find_variants
 from gan.measuring.checks import user_errors
 from gan.models.classifiers import CLASSIFIERS
 from gan.runs.logger import JSONL
-from reproducing.described import describe_data, describe_devices, joined
+from reproducing.described import describe_devices, joined
 from reproducing.measured import NOTHING, MeasuredRun, Values
 from reproducing.results import Ours, Spread, half_interval
 from reproducing.scales import Scale
@@ -139,7 +139,7 @@ class ClassifierModel:
         """Conditions of some values: data, settings, seeds and machine."""
         count = f", {config.data.num_train:,} training images" if config.data.num_train else ""
         return {
-            "data": f"{describe_data(config)}{count}",
+            "data": f"{config.data.shown}{count}",
             "labels": _labels(config),
             "network": _network(config),
             "recipe": _recipe(config),
@@ -191,7 +191,7 @@ def _logged_protocol(config: ClassifierConfig) -> dict[str, Any]:
     """Protocol fields of logged values, other than the network and its training."""
     augmented = "cropped and flipped" if config.train.augment else "as they are"
     return {
-        "data": describe_data(config),
+        "data": config.data.shown,
         "num_train": config.data.num_train or "all",
         "labels": _labels(config),
         "unit": "per cent",

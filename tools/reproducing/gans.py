@@ -11,7 +11,7 @@ from gan.config import Config, load_config
 from gan.config.files import find_variants
 from gan.measuring.checks import user_errors
 from gan.measuring.gans import Evaluation
-from reproducing.described import describe_data, describe_devices, joined
+from reproducing.described import describe_devices, joined
 from reproducing.measured import NOTHING, MeasuredRun, Values
 from reproducing.paper.columns import COLUMNS
 from reproducing.results import Ours, Spread
@@ -98,7 +98,7 @@ class GanModel:
         rates = [train.learning_rate, *([train.d_learning_rate] if train.d_learning_rate else [])]
         adam = f"Adam {' and '.join(f'{rate:g}' for rate in rates)}, {train.adam_beta1:g}, {train.adam_beta2:g}"
         return {
-            "data": describe_data(config),
+            "data": config.data.shown,
             "extractor": joined(map(_extractor, values), ", "),
             "iterations": f"{train.steps:,}",
             "networks": f"{networks}, batch {train.batch_size}, {adam}, {train.precision}",

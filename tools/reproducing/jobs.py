@@ -9,17 +9,23 @@ from gan.errors import UserError
 from gan.launch.several import Planned, run_all
 from reproducing.measured import add_seconds
 from reproducing.plan import Metrics
+from reproducing.reused import PresentImages
 from reproducing.runs import ModelRun
 
 
 class Jobs:
-    """Executes commands, records their times, and keeps the last error of each run by its identity."""
+    """Executes commands, records their times, and keeps the last error of each run by its identity.
+
+    Attributes:
+        refused: identities of runs whose stored results must not be shown.
+    """
 
     def __init__(self, at_once: int, devices: Sequence[str]) -> None:
         self.at_once, self.devices = at_once, devices
         self.errors: dict[str, str] = {}
         self.identities: dict[str, str] = {}  # by name of the run folder
         self.stopped = False
+        self.refused: set[str] = set()
 
     def execute(self, jobs: Sequence[tuple[Path, str, Planned]], at_once: int) -> None:
         """Executes jobs, each a run folder, a name under which to record the time, and a command."""
@@ -35,10 +41,20 @@ class Jobs:
                 self.errors.setdefault(self.identities[folder.name], f"{planned.module} ended with status {status}")
 
     def usable(self, groups: Mapping[ModelRun, Iterable[Metrics]]) -> dict[ModelRun, Iterable[Metrics]]:
-        """Returns the runs whose data, names and extractors are available; records an error for each of the others."""
+        """Returns the runs whose data, names and extractors are available; records an error for each of the others.
+
+        Stored runs of other images than the present ones are added to `refused`.
+        """
         self.identities |= {run.folder.name: run.identity for run in groups}
         answers: dict[tuple[str, ...], str] = {}
+        present = PresentImages()
         for run, wanted in groups.items():
+            try:
+                present.check(run)
+            except UserError as error:
+                self.errors[run.identity] = str(error)
+                self.refused.add(run.identity)
+                continue
             missing = sorted({name for metrics in wanted if not run.is_measured(metrics) for name in metrics})
             if run.is_trained and not missing:
                 continue
@@ -48,6 +64,8 @@ class Jobs:
                 answers[needed] = self._obstacle(run, missing)
             if answers[needed]:
                 self.errors[run.identity] = answers[needed]
+        for reason in present.unreadable:
+            click.echo(f"stored runs are not compared with the present images: {reason}", err=True)
         return {run: wanted for run, wanted in groups.items() if run.identity not in self.errors}
 
     def _obstacle(self, run: ModelRun, metrics: list[str]) -> str:

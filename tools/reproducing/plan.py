@@ -70,6 +70,8 @@ class Plan:
     ) -> None:
         self.seeds, self.scale, self.overrides, self.root = seeds, scale, overrides, root
         self.architectures = architectures
+        self.refused: set[str] = set()
+        """Identities of runs whose results are not shown."""
         self._runs: dict[Model, list[ModelRun]] = {}
         self.groups: dict[ModelRun, dict[Metrics, None]] = {}
         known: dict[tuple[str, str], ModelRun] = {}
@@ -94,7 +96,7 @@ class Plan:
     def seeds_of(self, model: Model, groups: Iterable[Metrics]) -> Seeds:
         """The model's runs that are trained and have all metrics."""
         groups, runs = list(groups), () if self._is_left_out(model) else self.runs_of(model)
-        measured = (run.measured(groups) for run in runs)
+        measured = (run.measured(groups) for run in runs if run.identity not in self.refused)
         return Seeds(self.runs_of(model)[0].config, [run for run in measured if run is not None])
 
     def describe(self) -> str:

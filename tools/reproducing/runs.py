@@ -50,9 +50,6 @@ class ModelRun:
         check_variant(scale.variant)
         name, variants = model.composed(scale)
         settings = model.overrides(name, variants, scale, overrides)
-        places = {override.partition("=")[0].strip() for override in overrides}
-        if places & {"data.name", "data.root"} and "data.title" not in places:
-            settings = (*settings, "data.title=''")  # the configuration's title names other data
         return cls(model, name, variants, settings, seed, root)
 
     @cached_property

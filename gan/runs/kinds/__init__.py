@@ -91,6 +91,9 @@ class Kind(Protocol):
     def registries() -> Mapping[str, Iterable[str]]:
         """Returns the names that each setting accepts."""
 
+    def load_images(self, split: str) -> ImageData:
+        """Loads the images of a split."""
+
     def check(self) -> None:
         """Raises UserError if a name is in no registry or settings contradict each other."""
 

@@ -14,6 +14,7 @@ from gan.errors import ConfigError, DataError
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.kinds import Attempt, Run, seed_of
 from gan.runs.logger import CLASSIFIER
+from gan.runs.recorded import RecordedImages, recorded_fingerprints
 from gan.runs.summary import summarize
 from gan.runtime.distributed import Processes
 from gan.training.classifier import ClassifierTrainer, accuracy_and_loss
@@ -50,7 +51,11 @@ class ClassifierRuns:
     @cached_property
     def images(self) -> ImageData:
         """Training images with the configured labels, loaded on first use."""
-        return build_classifier.load_labelled_images(self.config, "train")
+        return self.load_images("train")
+
+    def load_images(self, split: str) -> ImageData:
+        """Loads the images of a split; those of training have the configured labels."""
+        return build_classifier.load_labelled_images(self.config, split)
 
     def build_state(self, images: ImageData | None = None, device: torch.device | str = "cpu") -> ClassifierState:
         """Builds the state before the first step; without images, a state for the summary only."""
@@ -91,7 +96,7 @@ class ClassifierRuns:
         reached = f", training accuracy {config.train.stop_accuracy:g} is reached"
 
         def train(log: Log, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
-            return trainer.run(log, save=save, test=self._tester(state, log), stop=stop)
+            return trainer.run(log, save=save, test=self._tester(state, run.folder, log), stop=stop)
 
         return Attempt(
             steps=trainer.steps,
@@ -103,13 +108,20 @@ class ClassifierRuns:
             ending=lambda: reached if state.reached else "",
         )
 
-    def _tester(self, state: ClassifierState, log: Log) -> Callable[[], dict[str, float]] | None:
-        """Returns a function that measures test accuracy and loss; None if the data set has no test images."""
+    def _tester(self, state: ClassifierState, folder: Path, log: Log) -> Callable[[], dict[str, float]] | None:
+        """Returns a function that measures test accuracy and loss; None if the data set has no test images.
+
+        Raises:
+            CheckpointError: the test images are not those with which the run in `folder` began.
+        """
         try:
-            images = build_classifier.load_labelled_images(self.config, "test")
+            images = self.load_images("test")
         except DataError as error:
             log.say(f"no test accuracy: {error}")
             return None
+        RecordedImages.of(recorded_fingerprints(state), folder, folder).compare(
+            "test", images.fingerprint, self.config.data.root
+        )
         build_classifier.check_classes(self.config, state, images)
         return lambda: {f"test_{name}": value for name, value in accuracy_and_loss(state.network, images).items()}
 

@@ -50,7 +50,11 @@ class GanRuns:
     @cached_property
     def images(self) -> ImageData:
         """Training images, loaded on first use."""
-        return build.load_images(self.config, "train")
+        return self.load_images("train")
+
+    def load_images(self, split: str) -> ImageData:
+        """Loads the images of a split."""
+        return build.load_images(self.config, split)
 
     def build_state(self, images: ImageData | None = None, device: torch.device | str = "cpu") -> TrainState:
         """Builds the state before the first step; without images, a state for the summary only."""
@@ -75,7 +79,7 @@ class GanRuns:
         networks = {"generator": state.generator, "discriminator": state.discriminator}
         size = config.data.image_size
         classes = f", {state.num_classes} classes" if state.num_classes else ", unconditional"
-        lines = summarize(config, f"{config.data.name} {size}x{size}", networks, classes)
+        lines = summarize(config, f"{config.data.shown} {size}x{size}", networks, classes)
         if train.lr_decay != "none" and train.lr_decay_start >= train.steps:
             lines.append(
                 f"the learning rate does not decay: train.lr_decay_start, {train.lr_decay_start}, is not before the "
