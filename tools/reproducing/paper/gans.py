@@ -125,8 +125,8 @@ VICINITY = (
     "The paper means norms in the vicinity of the images and states no distance. By its section 2 the local constant "
     "at an image is a limit, the norm of the Jacobian at the image itself. Points near an image are the image with "
     "normal noise of 0.1 in each pixel, on the scale [-1, 1], as in DRAGAN; at 32x32 their distance is 5.5. The noise "
-    "can decide how much the norms of real and generated images differ, so the paper's statement is about the norms "
-    "at the images."
+    "can decide how much the norms of real and generated images differ, so the paper's statement is compared with the "
+    "norms at the images."
 )
 
 
@@ -200,14 +200,8 @@ FIGURES = {
         ("jacobian/fake", "jacobian/fake_near"),
         (AT_FAKE, NEAR_FAKE, UNEVENNESS, UNEVENNESS_NEAR),
         {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": (*COMPARED, WGAN_GP)},
-        *(
-            claim
-            for column in (UNEVENNESS, UNEVENNESS_NEAR)
-            for claim in (
-                *_orders("SRN-GAN's norms are alike for real and generated, SN-GAN's are not", column, SRN70, SN),
-                *_orders("WGAN-GP's are alike, SN-GAN's are not", column, WGAN_GP, SN),
-            )
-        ),
+        *_orders("SRN-GAN's norms are alike for real and generated, SN-GAN's are not", UNEVENNESS, SRN70, SN),
+        *_orders("WGAN-GP's are alike, SN-GAN's are not", UNEVENNESS, WGAN_GP, SN),
         note=VICINITY,
         **POINTS,
     ),
