@@ -114,6 +114,19 @@ def test_the_tool_changes_no_configuration(reproduce: ModuleType) -> None:
             assert run.training("cpu").arguments[:2] == ["--config", model.config]
 
 
+def test_a_variant_is_added_to_those_of_a_scale(reproduce: ModuleType, tmp_path: Path) -> None:
+    """On a CPU it replaced those that make the networks small."""
+    for scale in reproduce.SCALES.values():
+        for number, name in (("2", "cifar10_sn_miyato"), ("4", "celeba_sn")):
+            artefacts = [reproduce.artefact("table", number)]
+            plain, other = (
+                reproduce.Plan(artefacts, [0], each, (), tmp_path) for each in (scale, scale._replace(variant="jpeg"))
+            )
+            found, changed = ({run.name: run for run in plan.groups}[name] for plan in (plain, other))
+            expected = [*(["jpeg"] if number == "2" else []), *(each for each in found.variants if each != "jpeg")]
+            assert list(changed.variants) == expected
+
+
 def test_the_rows_of_a_section_differ_in_their_normalization_only(reproduce: ModuleType) -> None:
     """Except in quoted rows, which have another Adam; WGAN-GP has its loss."""
     paper = importlib.import_module("reproducing.paper.gans")
@@ -450,7 +463,8 @@ def test_the_table_of_results_shows_what_was_made(reproduce: ModuleType, tmp_pat
         (["--figure=-14"], ["got '-14'"]),
         (["--table=2", "--figure=22-18"], ["got '22-18'"]),
         (["--figure=5", "--seeds=0,x"], ["0,x", "whole numbers"]),
-        (["--table=2", "--variant=tiny"], ["--variant", "'tiny'", "expected one of bsn", "small"]),
+        (["--table=2", "--variant=tiny"], ["--variant", "'tiny'", "expected one of cifar10, compact", "small"]),
+        (["--table=2", "--variant=srn30"], ["--variant", "'srn30'", "expected one of cifar10, compact"]),
         (["--table=2", "--set=train.step=3"], ["train.step", "unknown setting"]),
     ],
 )

@@ -133,7 +133,7 @@ Examples:
     multiple=True,
     help="Only classifiers of this architecture; may be repeated. [default: all]",
 )
-@click.option("--variant", help="Variant of the configurations, such as jpeg. [default: by scale]")
+@click.option("--variant", help="Further variant of the configurations that it fits, such as jpeg.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting of all runs.")
 @click.option("--folder", type=click.Path(path_type=Path), default="reproduction", help="Folder of all results.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of tables and figures. [default: --folder]")
@@ -172,7 +172,8 @@ def main(
     if into:
         for each in artefacts:
             put_into(into, each, None)  # fails now, not after hours of training
-    chosen = SCALES[scale] if variant is None else SCALES[scale]._replace(variant=variant)
+    change = {"small": True} if variant == "small" else {"variant": variant or ""}
+    chosen = SCALES[scale]._replace(**change)
     plan = Plan(artefacts, seeds, chosen, overrides, folder / "runs", architectures, trained_only)
     if dry_run:
         click.echo(plan.describe())

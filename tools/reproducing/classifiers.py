@@ -58,16 +58,16 @@ class ClassifierModel:
         return half_interval(spread)
 
     def composed(self, scale: Scale) -> tuple[str, tuple[str, ...]]:
-        """Configuration and variants with a scale's variant added, unchanged if classifiers have no such variant.
+        """Configuration and variants with those of a scale added.
 
-        "small" uses CIFAR-10 (JPEG); most architectures have a separate configuration for it.
+        Small ones are of CIFAR-10 (JPEG); most architectures have a separate configuration for it.
         """
-        if scale.variant == "small":
-            variants = tuple(name for name in self.variants if name != "cifar10")
-            small = self.config.replace("_cifar100_", "_cifar10_small_")
-            return (small, variants) if f"{small}.yaml" in find_configs() else (self.config, ("small", *variants))
         more = (scale.variant,) if scale.variant in find_variants("classifier") else ()
-        return self.config, (*self.variants, *more)
+        if not scale.small:
+            return self.config, tuple(dict.fromkeys((*self.variants, *more)))
+        variants = (*(name for name in self.variants if name != "cifar10"), *more)
+        small = self.config.replace("_cifar100_", "_cifar10_small_")
+        return (small, variants) if f"{small}.yaml" in find_configs() else (self.config, ("small", *variants))
 
     def load(self, name: str, variants: tuple[str, ...], overrides: tuple[str, ...]) -> ClassifierConfig:
         """Loads configuration `name` with variants and overrides."""

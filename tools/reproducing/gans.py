@@ -50,14 +50,11 @@ class GanModel:
         return spread.std
 
     def composed(self, scale: Scale) -> tuple[str, tuple[str, ...]]:
-        """Configuration and variants with those of a scale added, "small" by SMALL, if they apply."""
+        """Configuration and variants with those of a scale added."""
         data = self.config.partition("_")[0]
-        if scale.variant == "small":
-            more = SMALL[data]
-        else:
-            applies = scale.variant in find_variants("gan") and (scale.variant != "jpeg" or data == "cifar10")
-            more = (scale.variant,) if applies else ()
-        return self.config, (*more, *scale.gans, *self.variants)
+        fits = scale.variant in find_variants("gan") and (scale.variant != "jpeg" or data == "cifar10")
+        more = (*((scale.variant,) if fits else ()), *(SMALL[data] if scale.small else ()), *scale.gans)
+        return self.config, tuple(dict.fromkeys((*more, *self.variants)))
 
     def load(self, name: str, variants: tuple[str, ...], overrides: tuple[str, ...]) -> Config:
         """Loads configuration `name` with variants and overrides."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gan.config import nearest
-from gan.config.files import find_variants
+from gan.config.files import find_variant, find_variants
+from gan.config.reading import read_mapping
 from gan.errors import ConfigError
 from gan.launch.several import Planned
 from gan.runs.finding import identity_of, list_checkpoints, step_of
@@ -19,10 +20,19 @@ from reproducing.scales import Scale
 
 
 def check_variant(variant: str) -> None:
-    """Raises ConfigError if neither GANs nor classifiers have such a variant."""
-    known = sorted({*find_variants("gan"), *find_variants("classifier")})
+    """Raises ConfigError if neither GANs nor classifiers have such a variant, or it decides the normalization.
+
+    The normalization is what the rows of a table differ in.
+    """
+    names = [(kind, name) for kind in ("gan", "classifier") for name in find_variants(kind)]
+    known = sorted({name for kind, name in names if not _normalizes(kind, name)})
     if variant and variant not in known:
         raise ConfigError(f"--variant: got {variant!r}, expected one of {', '.join(known)}{nearest(variant, known)}")
+
+
+def _normalizes(kind: str, variant: str) -> bool:
+    """Whether a variant decides the normalization."""
+    return any("normalization" in section for section in read_mapping(find_variant(kind, variant)).values())
 
 
 @dataclass(frozen=True)
