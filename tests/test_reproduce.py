@@ -194,7 +194,7 @@ def test_lines_that_the_paper_quotes_say_so(reproduce: ModuleType) -> None:
     (shown,) = tables_of(conditions.conditions_markdown(table, rows_of(table, IS=[(1.0,)] * 8)))
     (iterations,) = (row["the paper's"] for row in shown if row["conditions"] == "iterations")
     quoted = "not stated there; quoted from Miyato et al. 2018"
-    assert iterations == f"not stated<br>Ortho-GAN (unconditional), SN-GAN (unconditional): {quoted}"
+    assert iterations == f"not stated<br>Orthonormal (unconditional), SN-GAN (unconditional): {quoted}"
 
 
 def test_every_claim_is_about_models_and_a_column_of_its_page(reproduce: ModuleType) -> None:
@@ -237,7 +237,7 @@ def test_a_page_has_values_side_by_side_and_names_what_was_not_run(reproduce: Mo
     assert list(numbers[0]) == ["model", "IS ↑, paper", "IS ↑, ours", "FID ↓, paper", "FID ↓, ours"]
     assert list(numbers[1].values()) == ["WGAN-GP", "7.86 ± .07", "1.5 ± 0.71", "21.7", "1.5 ± 0.71"]
     assert "Not run: conditional, projection discriminator" not in text
-    assert "Not run: Ortho-GAN (unconditional), SRN-50-GAN (unconditional), conditional, projection" in text
+    assert "Not run: Orthonormal (unconditional), SRN-50-GAN (unconditional), conditional, projection" in text
     alone = pages.page("Table 2", table, rows_of(table, IS=[(1.0,), *[None] * 7]), [])
     assert alone.summary == "1 model shown; no order to compare."
     assert [row["the paper's order"] for row in orders] == ["IS (unconditional)", "FID (unconditional)"]

@@ -71,7 +71,7 @@ PRESETS: dict[str, Preset] = {
         samples=1_000_000,
         num_critics=3,  # not in the paper; a single critic gives no spread
     ),
-    # Gulrajani et al. 2020, with the values of their published code
+    # Gulrajani et al. 2019, with the values of their published code
     "gulrajani2019": Preset(
         channels=(64, 128, 256),
         convolution_init="he",

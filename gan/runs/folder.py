@@ -57,7 +57,7 @@ def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkp
     if changed:
         raise CheckpointError(
             f"{checkpoint.path}: trained with other settings (now, then): {'; '.join(changed)}; "
-            "a run resumes only with the settings it began with; restore them or choose another --run"
+            "a run resumes only with its own settings: leave out --config, --with and --set, or choose another --run"
         )
     _tidy(config, run)
     return checkpoint

@@ -1,6 +1,6 @@
 """Neural Divergence: how well a critic trained from scratch distinguishes generated images from real test images.
 
-Gulrajani et al. 2020 proposed it with the WGAN-GP objective (preset "gulrajani2019"); Sanyal et al. 2020, Appendix E.1,
+Gulrajani et al. 2019 proposed it with the WGAN-GP objective (preset "gulrajani2019"); Sanyal et al. 2020, Appendix E.1,
 use a smaller critic and the logistic loss (preset "srn2020"). With m = (p_real + p_fake) / 2, the optimal logistic
 critic has E_fake log(1 + e^f) = log 2 - KL(p_fake || m), at most log 2 = 0.693, and higher is better.
 """

@@ -25,7 +25,7 @@ SN, SRN70, SRN50 = (
     for label, name in (("SN-GAN", "sn"), ("SRN-70-GAN", "srn70"), ("SRN-50-GAN", "srn50"))
 )
 SRN90, SRN30, SRN10 = (GanModel(f"SRN-{percent}-GAN", "cifar10_sn", (f"srn{percent}",)) for percent in (90, 30, 10))
-SN_MIYATO, ORTHO_MIYATO = GanModel("SN-GAN", "cifar10_sn_miyato"), GanModel("Ortho-GAN", "cifar10_ortho_miyato")
+SN_MIYATO, ORTHO_MIYATO = GanModel("SN-GAN", "cifar10_sn_miyato"), GanModel("Orthonormal", "cifar10_ortho_miyato")
 WGAN_GP, ORTHO = GanModel("WGAN-GP", "cifar10_wgan_gp"), GanModel("Ortho-GAN", "cifar10_ortho")
 RANDOM = GanModel("Random-GAN", "cifar10_sn", untrained=True)
 COND_SN, COND_SRN70, COND_SRN50 = (
@@ -74,7 +74,7 @@ TABLES = {
             Line(COND_SRN50, {"IS": "8.76 ± 0.09", "FID": "16.89", "Intra-FID": "27.3"}, CONDITIONAL),
         ),
         ON_CIFAR10,
-        "The paper quotes the unconditional SN-GAN and Ortho-GAN from Miyato et al. 2018; ours have their Adam, "
+        "The paper quotes the unconditional SN-GAN and Orthonormal from Miyato et al. 2018; ours have their Adam, "
         "(0, 0.9), unless the networks are compact. Figure 5 has both with the Adam of the SRN rows. WGAN-GP is not "
         "marked as quoted, but 7.86 is also Gulrajani et al.'s, and 21.7 is Miyato et al.'s of SN-GAN.",
     ),
@@ -116,6 +116,7 @@ LOSSES = {name: PAIRS[name] for name in ("data", "iterations", "networks")}
 COMPARED = (RANDOM, SN, SRN70, SRN50)
 COMPARED_AS_CONDITIONAL = (COND_RANDOM, COND_SN, COND_SRN70, COND_SRN50)
 """Models of Figures 13 to 16, and SRN-50-GAN, which the paper does not draw there."""
+STABLE = "The paper draws one SRN-GAN, whose c is not stated there; in Figure 5 it is 0.7."
 
 PICKED = "The paper's are 10 of 100 images, picked by hand; the c of its SRN-GAN is not stated there."
 UNSEEN = "No caption of this figure was at hand: these models are what the paper's section F leaves over."
@@ -188,12 +189,14 @@ FIGURES = {
         "elhist/fake_fake",
         (FAKE_FAKE,),
         {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": COMPARED},
+        note=STABLE,
     ),
     "14": _histograms(
         "Empirical Lipschitz constants between real images, CIFAR-10",
         "elhist/real_real",
         (REAL_REAL,),
         {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": COMPARED},
+        note=STABLE,
     ),
     "15": _histograms(
         "Jacobian norms at and near generated images, CIFAR-10",
@@ -202,7 +205,7 @@ FIGURES = {
         {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": (*COMPARED, WGAN_GP)},
         *_orders("SRN-GAN's norms are alike for real and generated, SN-GAN's are not", UNEVENNESS, SRN70, SN),
         *_orders("WGAN-GP's are alike, SN-GAN's are not", UNEVENNESS, WGAN_GP, SN),
-        note=VICINITY,
+        note=f"{STABLE} {VICINITY}",
         **POINTS,
     ),
     "16": _histograms(
@@ -210,7 +213,7 @@ FIGURES = {
         ("jacobian/real", "jacobian/real_near"),
         (AT_REAL, NEAR_REAL),
         {"a: conditional": COMPARED_AS_CONDITIONAL, "b: unconditional": (*COMPARED, WGAN_GP)},
-        note=VICINITY,
+        note=f"{STABLE} {VICINITY}",
         **POINTS,
     ),
     "17": PaperContent(
