@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from evaluation.images.reader.decoding import strict_decoding
 from gan.data.framing import Framing, decode
-from gan.data.image_data import ImageData, check_split
+from gan.data.image_data import ImageData, check_split, no_empty_folders
 from gan.errors import DataError
 
 SPLITS = ("train", "test", "valid", "all")
@@ -42,7 +42,8 @@ def load(*, root: str, split: str, image_size: int, crop: int, resize: str, down
 
 def _open(root: Path, split: str, *, download: bool) -> datasets.CelebA:
     try:
-        return datasets.CelebA(root, split, download=download)
+        with no_empty_folders(root / datasets.CelebA.base_folder):
+            return datasets.CelebA(root, split, download=download)
     except Exception as error:  # many types: Google Drive's quota, gdown missing, no network, damaged lists
         tried = f"downloading failed ({' '.join(str(error).split())})" if download else "data.download is false"
         files = ", ".join(

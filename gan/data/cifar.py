@@ -10,7 +10,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
 from gan.data.framing import Framing, frame
-from gan.data.image_data import ImageData, check_split
+from gan.data.image_data import ImageData, check_split, no_empty_folders
 from gan.errors import DataError
 
 SPLITS = ("train", "test")
@@ -48,7 +48,8 @@ def _open(name: str, root: Path, *, train: bool, download: bool) -> datasets.CIF
     try:
         # If the right archive exists, torchvision's "download" only unpacks it.
         unpack = check_integrity(archive, dataset.tgz_md5)
-        return dataset(root, train=train, download=download or unpack)
+        with no_empty_folders(root):
+            return dataset(root, train=train, download=download or unpack)
     except Exception as error:  # errors of the network, the archive and the pickles inside are of many types
         tried = f"downloading failed ({' '.join(str(error).split())})" if download else "data.download is false"
         online = "try again with network access" if download else "with network access set data.download=true"

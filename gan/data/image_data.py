@@ -1,9 +1,10 @@
 """A data set as two tensors, and the interface of data sources."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
@@ -112,6 +113,19 @@ class DataSource(NamedTuple):
     num_classes: int | None
     splits: tuple[str, ...]
     load_splits: LoadSplits | None = None
+
+
+@contextmanager
+def no_empty_folders(folder: Path) -> Iterator[None]:
+    """Context manager for downloads: after an error, removes the folders it created if they are empty."""
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in created:
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def check_split(name: str, split: str, splits: tuple[str, ...]) -> None:

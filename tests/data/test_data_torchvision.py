@@ -224,3 +224,20 @@ def test_absent_celeba_says_what_to_fetch_and_where(
     for key, _, file_name in datasets.CelebA.file_list:
         assert f"{file_name} (https://drive.google.com/uc?id={key})" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["cifar10", "celeba"])
+def test_a_failed_download_leaves_no_empty_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gdown", FakeGdown)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    with pytest.raises(DataError, match="downloading failed"):
+        load(name, tmp_path / "deep" / "data", download=True)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(DataError, match="downloading failed"):
+        load(name, tmp_path / "mine", download=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
