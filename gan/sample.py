@@ -105,26 +105,29 @@ def main(
         interpolate=interpolate,
     )
     with prepared_device(device, deterministic) as place:
-        source = _source(DEMO if demo else checkpoint, run, best, raw, place)
+        source, about = _source(DEMO if demo else checkpoint, run, best, raw, place)
         if demo and out is None:
             out, grid_only = fresh_folder(Path("demo")), True
         write_samples(source, wanted, place, out=out, grid_only=grid_only, say=click.echo)
+    if about:
+        click.echo(about)
 
 
-def _source(checkpoint: Path | None, run: Path | None, best: bool, raw: bool, device: "torch.device") -> "Source":
-    """The generator of a checkpoint, or of a file of tools/export_generator.py, whose scores are printed."""
+def _source(
+    checkpoint: Path | None, run: Path | None, best: bool, raw: bool, device: "torch.device"
+) -> tuple["Source", str]:
+    """The generator of a checkpoint and "", or of a file of tools/export_generator.py and its scores."""
     from gan.measuring.generator_file import SUFFIX, read_generator
     from gan.runs.checkpoint import read_checkpoint
     from gan.runs.choice import choose_checkpoint
     from gan.runs.samples import checkpoint_source
 
     if checkpoint is None or checkpoint.suffix != SUFFIX:
-        return checkpoint_source(read_checkpoint(choose_checkpoint(checkpoint, run, best)), device, ema=not raw)
+        return checkpoint_source(read_checkpoint(choose_checkpoint(checkpoint, run, best)), device, ema=not raw), ""
     if raw:
         raise ConfigError(f"--raw: {checkpoint} holds one generator, averaged if the run kept an average")
     found = read_generator(checkpoint, device)
-    click.echo(found.text())
-    return found.source
+    return found.source, found.text()
 
 
 if __name__ == "__main__":

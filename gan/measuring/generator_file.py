@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting.document import read_values
-from evaluation.reporting.tables import value_table
+from evaluation.reporting.names import extractors_of, ordered, plain_names, real_key
+from evaluation.reporting.tables import text_table
 from evaluation.runtime.weights_file import read_weights_file, write_weights_file
 from gan.build import build_generator, check_memory, check_names
 from gan.config import Config, validate
@@ -48,11 +49,14 @@ class GeneratorFile(NamedTuple):
     about: str
 
     def text(self) -> str:
-        """The training, the scores as gan-eval prints them, and how the measured images were made."""
-        entries = list(self.scores.protocol["values"].values())
-        generation = entries[0]["fields"].get("generation", {}) if entries else {}
-        made = ", ".join(f"{name} {value}" for name, value in generation.items())
-        return "\n".join([self.about, "", value_table(self.scores), f"measured images: {made}", ""])
+        """The training, the most important scores beside those of real images, and their extractor."""
+        values, names = self.scores.values, plain_names(self.scores.values)
+        rows = [["score", "value", "real images"]]
+        for key in ordered(values)[0]:
+            of_real = values.get(real_key(key))
+            rows.append([names[key], f"{values[key]:.3g}", "" if of_real is None else f"{of_real:.3g}"])
+        table = [*text_table(rows), f"scores by {', '.join(extractors_of(values))}"] if len(rows) > 1 else []
+        return "\n".join([f"step {self.source.step:,}, {self.about}", *table])
 
 
 class Written(NamedTuple):
