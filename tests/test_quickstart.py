@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,11 @@ def test_the_page_shows_every_seed(finished: Callable[..., Path], tmp_path: Path
     low, high = sorted(fids)
     assert low <= float(cells[2][1].split(" ± ")[0]) <= high
     assert "200 generated images against 500 training images, by extractor pixels" in text
+    (real,) = re.findall(
+        r"Real test images in place of generated ones, as many or all there are: precision ([\d.]+), recall ([\d.]+)\.",
+        text,
+    )
+    assert all(0.8 < float(value) <= 1 for value in real)
     assert "for seed in 0 1; do" in text
     assert "--set train.steps=2" in text  # unlike the configuration
     assert "--set conditional=true" in text

@@ -22,7 +22,7 @@ import torch
 from export_generator import newest_report
 from torch import Tensor
 
-from evaluation.errors import EvaluationError
+from evaluation import Context, EvaluationError, Sources, build_extractor, evaluate
 from evaluation.reporting.document import read_values
 from evaluation.reporting.tables import markdown_table
 from gan.build import checkpoint_config, load_images
@@ -115,6 +115,35 @@ def real_images(config: Config) -> Tensor:
     return image_grid(data.images[torch.cat(rows)], IN_A_ROW)
 
 
+def real_scores(run: SeedRun) -> dict[str, float]:
+    """Inception Score, precision and recall of real test images in place of the generated ones of a report.
+
+    They are of as many images as in the report, or of all test images if these are fewer. Empty if the report's
+    extractor cannot be built here.
+    """
+    metrics = [metric for metric, key in (("is", "is"), ("prdc", "precision")) if key in run.values]
+    if not metrics:
+        return {}
+    train, test = (load_images(run.config, split) for split in ("train", "test"))
+    extractor = build_extractor(_kind(run), Sources(images=train.images, labels=train.labels))
+    if extractor.name != run.extractor:
+        return {}
+    counts = {"num_is": ("is", "num_generated"), "num_fid": ("precision", "num_generated")}
+    wanted = {
+        name: run.entries[metric]["fields"][field] for name, (metric, field) in counts.items() if metric in run.values
+    }
+    drawn = torch.randperm(len(test.images), generator=torch.Generator().manual_seed(0))  # files may be sorted by class
+    settings = {name: min(count, len(drawn)) for name, count in wanted.items()}
+    context = Context(
+        generated=test.images[drawn],
+        reference=train.images,
+        extractor=extractor,
+        settings=run.config.eval.model_copy(update=settings),
+    )
+    values = evaluate(metrics, context).values
+    return {key.split("/")[0]: value for key, value in values.items() if key.split("/")[0] in COLUMNS}
+
+
 def page(runs: list[SeedRun]) -> str:
     """The page in Markdown."""
     first = runs[0]
@@ -154,10 +183,15 @@ def _options(config: Config) -> str:
 
 def _evaluation(run: SeedRun) -> str:
     """Command of an evaluation by another extractor than the configured one, on a line of its own."""
-    kind = "resnet" if run.extractor.startswith("resnet") else run.extractor.partition("-")[0]
+    kind = _kind(run)
     metrics = ",".join(dict.fromkeys("prdc" if name in ("precision", "recall") else name for name in COLUMNS))
     chosen = f"--metrics {metrics} --set eval.extractor={kind}"
     return "" if kind == run.config.eval.extractor else f"\n  gan-eval --run runs/{run.config.name}-$seed {chosen}"
+
+
+def _kind(run: SeedRun) -> str:
+    """Name of the report's extractor in settings."""
+    return "resnet" if run.extractor.startswith("resnet") else run.extractor.partition("-")[0]
 
 
 def _conditions(run: SeedRun) -> str:
@@ -171,6 +205,8 @@ def _conditions(run: SeedRun) -> str:
     )
     further = f", IS and GAN-test of {other['num_generated']:,}" if "num_generated" in other else ""
     real = [f"{text}: {run.values[key]:.4g}." for key, text in REAL.items() if key in run.values]
+    scores = ", ".join(f"{COLUMNS[name].split()[0]} {value:.4g}" for name, value in real_scores(run).items())
+    real += [f"Real test images in place of generated ones, as many or all there are: {scores}."] if scores else []
     sentences = [
         f"{made} on {device}, torch threads: {threads}.",
         f"FID, precision and recall are of {against}{further}, by extractor {run.extractor}.",
