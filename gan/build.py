@@ -4,7 +4,7 @@ Classifiers are built by `gan.build_classifier`.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -144,8 +144,7 @@ def build_generator(config: Config, num_classes: int) -> nn.Module:
 def _make_generator(config: Config, num_classes: int) -> nn.Module:
     wanted = config.generator
     make = choose(GENERATORS, wanted.name, "generator.name")
-    takes_widths = "widths" in inspect.signature(make).parameters
-    further = {"widths": wanted.widths} if takes_widths and wanted.widths is not None else {}
+    further = _accepted(make, widths=wanted.widths)
     try:
         return make(
             image_size=config.data.image_size,
@@ -156,6 +155,12 @@ def _make_generator(config: Config, num_classes: int) -> nn.Module:
         )
     except ValueError as error:
         raise ConfigError(f"generator: {wanted.name}: {error}") from None
+
+
+def _accepted(make: Callable[..., nn.Module], **settings: object) -> dict[str, object]:
+    """Returns the settings that are not None and that an architecture accepts."""
+    known = inspect.signature(make).parameters
+    return {name: value for name, value in settings.items() if name in known and value is not None}
 
 
 def build_discriminator(config: Config, num_classes: int) -> nn.Module:
@@ -172,8 +177,9 @@ def build_discriminator(config: Config, num_classes: int) -> nn.Module:
 def _make_discriminator(config: Config, num_classes: int) -> nn.Module:
     wanted = config.discriminator
     make = choose(DISCRIMINATORS, wanted.name, "discriminator.name")
+    further = _accepted(make, pooling=wanted.pooling)
     try:
-        return make(image_size=config.data.image_size, channels=wanted.channels, num_classes=num_classes)
+        return make(image_size=config.data.image_size, channels=wanted.channels, num_classes=num_classes, **further)
     except ValueError as error:
         raise ConfigError(f"discriminator: {wanted.name}: {error}") from None
 

@@ -108,6 +108,10 @@ class DiscriminatorSettings(NormalizationSettings):
     r1_coefficient: Factor = setting(
         10.0, "r1: twice the factor of the squared gradient norm", only_if={"penalty": ["r1"]}
     )
+    pooling: Literal["sum", "mean"] | None = optional(
+        "resnet: sum or mean of the last feature map's positions; null: sum, as Miyato et al.",
+        only_if={"name": ["resnet"]},
+    )
 
 
 class TrainSettings(Section):

@@ -38,11 +38,18 @@ def check_labels(labels: Tensor | None, num_classes: int, network: str) -> None:
         raise ValueError(f"the {network} is unconditional: call it without labels")
 
 
+def wide(h: Tensor) -> Tensor:
+    """Returns h in float32, or in float64 if it is; sums over positions lose digits in narrower types."""
+    return h.to(torch.promote_types(h.dtype, torch.float32))
+
+
 def projection_logits(h: Tensor, labels: Tensor | None, linear: nn.Module, embedding: nn.Module | None) -> Tensor:
     """Returns the logits w . h + e[label] . h, (N,), of features h (N, C). Miyato & Koyama 2018.
 
-    Without an embedding e, only the first term.
+    Without an embedding e, only the first term. Computes in the type of the linear layer's parameters.
     """
+    # Not of its weight, as each access recomputes a normalized one. Replicas of nn.DataParallel have no parameters.
+    h = h.to(next(linear.parameters(), h).dtype)
     logits = linear(h).squeeze(1)  # (N,)
     return logits if embedding is None else logits + (embedding(labels) * h).sum(1)
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.models.blocks import DiscriminatorBlock, check_labels, check_settings, conv3x3, glorot, projection_logits
+from gan.models.blocks import DiscriminatorBlock, check_labels, check_settings, conv3x3, glorot, projection_logits, wide
 
 WIDTHS = {32: (1, 2, 4), 64: (1, 2, 4, 8)}
 """Width after the first convolution and after each block, in units of `channels`."""
@@ -17,10 +17,11 @@ BOTTOM_WIDTH = 4
 
 
 class CompactDiscriminator(nn.Module):
-    """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits float32 (N,).
+    """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits (N,).
 
     Space-to-depth by 2, conv3x3, residual downsampling blocks to 4x4, ReLU, a linear layer of all positions;
-    conditional on labels by projection (Miyato & Koyama 2018). The linear layer is computed in float32.
+    conditional on labels by projection (Miyato & Koyama 2018). The linear layer is computed in the type of its
+    parameters, float32 under autocast.
 
     Args:
         image_size: 32 or 64.
@@ -46,5 +47,5 @@ class CompactDiscriminator(nn.Module):
         check_labels(labels, self.num_classes, "discriminator")
         h = self.blocks(self.conv(F.pixel_unshuffle(images, 2)))
         with torch.autocast(images.device.type, enabled=False):
-            features = F.relu(h).float().flatten(1)  # (N, 4 * 4 * C)
+            features = wide(F.relu(h)).flatten(1)  # (N, 4 * 4 * C)
             return projection_logits(features, labels, self.linear, self.embedding)

@@ -21,12 +21,15 @@ from gan.models.blocks import (
     conv3x3,
     glorot,
     projection_logits,
+    wide,
 )
 
 BOTTOM_WIDTH = 4
 """Side in pixels of the generator's first feature map."""
 GENERATOR_WIDTHS = {32: (1, 1, 1, 1), 64: (16, 8, 4, 2, 1)}
 """Width of the generator at 4x4, 8x8, ... pixels, in units of `channels`."""
+POOLINGS = ("sum", "mean")
+"""Values of `ResNetDiscriminator`'s argument `pooling`."""
 DISCRIMINATOR_WIDTHS = {32: (1, 1, 1, 1), 64: (1, 2, 4, 8, 16)}
 """Width of the discriminator after each block, in units of `channels`."""
 DISCRIMINATOR_DOWN = {32: (True, True, False, False), 64: (True, True, True, True, True)}
@@ -84,25 +87,30 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetDiscriminator(nn.Module):
-    """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits float32 (N,).
+    """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits (N,).
 
     Residual downsampling blocks, ReLU, sum over the positions, a linear layer; conditional on labels by projection
-    (Miyato & Koyama 2018). The sum and the layers after it are computed in float32.
+    (Miyato & Koyama 2018). The sum is computed in float32 under autocast too, or in float64 if the images are, the
+    layers after it in the type of their parameters.
 
     Args:
         image_size: 32 or 64.
         channels: at 32x32 the width of every block, 128 in the paper. At 64x64 the widths of the blocks are 1, 2, 4, 8,
             16 times this, 64 in the authors' code.
         num_classes: 0 for an unconditional discriminator.
+        pooling: "sum" or "mean" of the last feature map's positions, 8x8 at 32x32 and 2x2 at 64x64. Miyato et al. sum,
+            the critic of Gulrajani et al. 2017 averages, so that logits and gradients are 64 or 4 times smaller.
 
     Raises:
-        ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
+        ValueError: an unsupported image size or pooling; labels missing if conditional, or given if unconditional.
     """
 
-    def __init__(self, image_size: int = 32, channels: int = 128, num_classes: int = 0) -> None:
+    def __init__(self, image_size: int = 32, channels: int = 128, num_classes: int = 0, pooling: str = "sum") -> None:
         super().__init__()
         check_settings(image_size, GENERATOR_WIDTHS, num_classes)
-        self.image_size, self.num_classes = image_size, num_classes
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling: got {pooling!r}, expected one of {', '.join(POOLINGS)}")
+        self.image_size, self.num_classes, self.pooling = image_size, num_classes, pooling
         widths = [channels * factor for factor in DISCRIMINATOR_WIDTHS[image_size]]
         downs = DISCRIMINATOR_DOWN[image_size][1:]
         self.blocks = nn.ModuleList([FirstDiscriminatorBlock(widths[0])])
@@ -120,5 +128,6 @@ class ResNetDiscriminator(nn.Module):
         for block in self.blocks:
             h = block(h)
         with torch.autocast(images.device.type, enabled=False):
-            features = F.relu(h).float().sum((2, 3))  # (N, C)
+            h = wide(F.relu(h))
+            features = h.sum((2, 3)) if self.pooling == "sum" else h.mean((2, 3))  # (N, C)
             return projection_logits(features, labels, self.linear, self.embedding)

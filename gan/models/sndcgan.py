@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.models.blocks import batch_norm, check_labels, check_settings, projection_logits
+from gan.models.blocks import batch_norm, check_labels, check_settings, projection_logits, wide
 
 SLOPE = 0.1
 """Negative slope of the discriminator's leaky ReLUs."""
@@ -61,11 +61,11 @@ class SNDCGANGenerator(nn.Module):
 
 
 class SNDCGANDiscriminator(nn.Module):
-    """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits float32 (N,).
+    """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits (N,).
 
     Seven convolutions, alternating 3x3 and 4x4 of stride 2, each with leaky ReLU, then a linear layer over all
     positions; conditional on labels by projection, as `gan.models.ResNetDiscriminator`. The linear layer computes in
-    float32.
+    the type of its parameters, float32 under autocast.
 
     Args:
         image_size: 32 or 64.
@@ -97,5 +97,5 @@ class SNDCGANDiscriminator(nn.Module):
         for conv in self.convs:
             h = F.leaky_relu(conv(h), SLOPE)
         with torch.autocast(images.device.type, enabled=False):
-            features = h.float().flatten(1)  # (N, C * H/8 * W/8)
+            features = wide(h).flatten(1)  # (N, C * H/8 * W/8)
             return projection_logits(features, labels, self.linear, self.embedding)

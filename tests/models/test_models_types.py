@@ -1,0 +1,114 @@
+"""Tests that networks compute in the type of their parameters, and of the discriminator's pooling."""
+
+import copy
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan.build import build_discriminator
+from gan.config import load_config
+from gan.models import DISCRIMINATORS, GENERATORS, ResNetDiscriminator
+from gan.models.classifiers import CLASSIFIERS
+from gan.normalization import normalize, r1_penalty
+
+SIZES = {"resnet": 8, "wide_resnet": 10, "densenet": 10, "vgg": 11}
+
+
+def classifier(name: str) -> nn.Module:
+    sizes = {"depth": SIZES.get(name), "width": 1, "growth": 4, "channels": 4}
+    accepted = inspect.signature(CLASSIFIERS[name]).parameters
+    return CLASSIFIERS[name](5, **{key: size for key, size in sizes.items() if key in accepted and size})
+
+
+def images(count: int) -> Tensor:
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+Case = tuple[Callable[[], nn.Module], tuple[Tensor, ...]]
+CASES: dict[str, Case] = {
+    **{
+        f"generator {name}": (partial(make, channels=4, z_dim=3), (torch.ones(4, 3),))
+        for name, make in GENERATORS.items()
+    },
+    **{
+        f"conditional {name}": (partial(make, channels=4, num_classes=3), (images(2), torch.tensor([0, 2])))
+        for name, make in DISCRIMINATORS.items()
+    },
+    **{f"discriminator {name}": (partial(make, channels=4), (images(2),)) for name, make in DISCRIMINATORS.items()},
+    "mean": (partial(ResNetDiscriminator, channels=4, pooling="mean"), (images(2),)),
+    **{f"classifier {name}": (partial(classifier, name), (images(2),)) for name in CLASSIFIERS},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_network_runs_in_float64_and_bfloat16(case: str) -> None:
+    """float64 keeps its digits: directional derivatives equal finite differences to 1e-6; bfloat16 agrees roughly."""
+    make, (first, *rest) = CASES[case]
+    torch.manual_seed(0)
+    network = normalize(make(), "srn", c=0.5).eval()
+    expected = network(first, *rest)
+    assert expected.dtype == torch.float32
+    wide = copy.deepcopy(network).double()
+    x = first.double().requires_grad_()
+    result = wide(x, *rest)
+    assert result.dtype == torch.float64
+    torch.testing.assert_close(result.float(), expected, rtol=1e-4, atol=1e-5)
+    upstream, along = torch.randn_like(result), torch.randn_like(x)
+    slope = (torch.autograd.grad(result, x, upstream)[0] * along).sum()
+    step = 1e-7
+    difference = wide(x + step * along, *rest) - wide(x - step * along, *rest)
+    torch.testing.assert_close((difference * upstream).sum() / (2 * step), slope, rtol=1e-6, atol=1e-9)
+    narrow = copy.deepcopy(network).bfloat16()(first.bfloat16(), *rest)
+    torch.testing.assert_close(narrow.float(), expected, rtol=0.1, atol=0.1 * float(expected.detach().abs().max()))
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_second_derivatives_in_float64(name: str) -> None:
+    """R1's gradient in all parameters equals finite differences along a random direction."""
+    torch.manual_seed(0)
+    network = DISCRIMINATORS[name](channels=2).double()
+    real = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    parameters = list(network.parameters())
+
+    def penalty() -> Tensor:
+        return r1_penalty(network, real)
+
+    gradients = torch.autograd.grad(penalty(), parameters, allow_unused=True)
+    along = [torch.randn_like(parameter) for parameter in parameters]
+    slope = sum((g * a).sum() for g, a in zip(gradients, along, strict=True) if g is not None)
+    values = []
+    for step in (1e-7, -2e-7):
+        with torch.no_grad():
+            for parameter, direction in zip(parameters, along, strict=True):
+                parameter.add_(step * direction)
+        values.append(float(penalty().detach()))
+    assert (values[0] - values[1]) / 2e-7 == pytest.approx(float(slope), rel=1e-4)
+
+
+def test_pooling_divides_logits_by_the_number_of_positions() -> None:
+    """64 positions at 32x32, 4 at 64x64; the critic of Gulrajani et al. averages."""
+    for size, positions in ((32, 64), (64, 4)):
+        torch.manual_seed(0)
+        summed = ResNetDiscriminator(size, channels=2)
+        averaged = ResNetDiscriminator(size, channels=2, pooling="mean")
+        averaged.load_state_dict(summed.state_dict())
+        x = torch.randn(2, 3, size, size)
+        torch.testing.assert_close(positions * averaged(x), summed(x), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="pooling: got 'max', expected one of sum, mean"):
+        ResNetDiscriminator(pooling="max")
+
+
+def test_the_configuration_chooses_the_pooling() -> None:
+    """The default, null, is not part of identities; networks without positions ignore the setting."""
+    config = load_config("smoke")
+    mean = load_config("smoke", ["discriminator.pooling=mean"])
+    assert config.identity() != mean.identity()
+    assert build_discriminator(mean, 0).pooling == "mean"
+    assert build_discriminator(config, 0).pooling == "sum"
+    other = load_config("smoke", ["discriminator.name=sndcgan", "discriminator.pooling=mean"])
+    assert other.identity() == load_config("smoke", ["discriminator.name=sndcgan"]).identity()
+    build_discriminator(other, 0)
