@@ -14,12 +14,14 @@ from click.testing import CliRunner, Result
 from commands import done
 
 from evaluation.errors import EvaluationError
+from gan.build import build_discriminator
 from gan.config import available_configs, load_config
 from gan.config.loading import differences
 from gan.errors import DataError, UserError
 from gan.evaluate import main as gan_eval
 from gan.evaluate_classifier import main as gan_eval_classifier
 from gan.launch.several import Ended, Planned
+from gan.normalization import refresh_, spectra
 from gan.train import main as gan_train
 from gan.train_classifier import main as gan_train_classifier
 
@@ -204,6 +206,21 @@ def test_every_claim_is_about_models_and_a_column_of_its_page(reproduce: ModuleT
             assert any({claim.smaller, claim.larger} <= labels for labels in panels.values()), claim
             assert set(claim.panels) <= set(panels), claim
             assert claim.column in content.columns, claim
+
+
+@pytest.mark.parametrize("infeasible", ["skip", "floor"])
+def test_the_sweep_of_figure_5_is_monotone_with_floor_only(reproduce: ModuleType, infeasible: str) -> None:
+    """Stable rank of the RGB shortcut at the start, by c; the note beside the figure has the numbers."""
+    ranks = []
+    for percent in (90, 70, 50, 30, 10):
+        config = load_config("cifar10_sn", [f"discriminator.infeasible={infeasible}"], [f"srn{percent}"])
+        shortcut = build_discriminator(config, 0).blocks[0].shortcut
+        refresh_(shortcut)
+        ranks.append(spectra(shortcut)[0].normalized_stable_rank)
+    assert (ranks == sorted(ranks, reverse=True)) == (infeasible == "floor")
+    note = reproduce.FIGURES["5"].note
+    assert ", ".join(f"{rank:.1f}" for rank in ranks) in note
+    assert note in (TOOLS.parent / "docs/results/reproduction/figure-5-cpu.md").read_text(encoding="utf-8")
 
 
 def test_an_order_is_checked_in_each_section_on_its_own_models(reproduce: ModuleType) -> None:
@@ -420,7 +437,8 @@ def test_a_dry_run_lists_what_would_run(call: Callable[..., Result], processes: 
     lines = [line.split() for line in result.output.splitlines()]
     assert lines[2][0].startswith("cifar10_sn-jpeg-compact-seed0-")
     assert lines[2][1:] == ["to", "do", "nd;", "elhist"], "one run, of Table 4 and of Figure 13"
-    assert lines[-1] == ["20", "runs,", "20", "to", "train"]
+    assert lines[22] == ["20", "runs,", "20", "to", "train"]
+    assert result.output.count("Table 4: The printed numbers cannot come from") == 1, "what is to be known beside it"
 
 
 def test_equal_conditions_stand_once(reproduce: ModuleType) -> None:

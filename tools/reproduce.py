@@ -116,6 +116,7 @@ Examples:
   python tools/reproduce.py --figure 2,3 --scale cpu --seeds 0,1 --architecture resnet    classifiers: bars
   python tools/reproduce.py --table 1,5-7 --scale gpu-hour               classifiers: errors, complexities
   python tools/reproduce.py --table 2,4 --figure 5 --scale cpu --trained-only    pages of the finished runs
+  python tools/reproduce.py --figure 5 --scale cpu --set discriminator.infeasible=floor    bounds of 1.5 or more
   python tools/reproduce.py --all --scale paper --dry-run                list all runs with their state
 """
 
@@ -176,7 +177,7 @@ def main(
     chosen = SCALES[scale]._replace(**change)
     plan = Plan(artefacts, seeds, chosen, overrides, folder / "runs", architectures, trained_only)
     if dry_run:
-        click.echo(plan.describe())
+        click.echo("\n".join([plan.describe(), *notes(artefacts)]))
         return
     errors = execute(plan, device, at_once)
     show(plan, artefacts, out or folder, scale, into)
@@ -184,6 +185,11 @@ def main(
         click.echo(f"{count} run{'s' if count > 1 else ''} not trained or measured: {error}", err=True)
     if errors:
         raise SystemExit(1)
+
+
+def notes(artefacts: Iterable[Artefact]) -> list[str]:
+    """Notes of tables and figures, each with the name of its own."""
+    return [f"{each.name}: {each.content.note}" for each in artefacts if each.content.note]
 
 
 def execute(plan: Plan, device: str, at_once: int | None) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Runs several trainings as parallel processes: one small GAN leaves most of a GPU or of a CPU's cores idle."""
+"""Runs several trainings as parallel processes: one small GAN leaves most of a CPU's cores idle."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
 """Normalization of all weights of a network at once, in a few batched matrix products.
 
-Meant for GPUs, where normalizing a small network costs kernel launches rather than arithmetic; on a CPU the padding
+Meant for GPUs: a fifth of the kernel launches for more arithmetic, which has not been timed there. On a CPU the padding
 makes it slower than one weight at a time, compiled or not. Zero rows and columns change neither singular values nor the
 other entries of singular vectors, so weights of several shapes share one stack (L, rows, columns).
 

@@ -136,7 +136,7 @@ class SpectralNorm(nn.Module):
         if self.training and self.update == "forward":
             return self._update_and_normalize(weight)
         if self.training and type(weight) is nn.Parameter and not torch.compiler.is_compiling():
-            self._history.look(weight, self._u)
+            self._history.look(weight, self._buffers)
         with full_precision(weight):
             return self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
 

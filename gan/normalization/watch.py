@@ -1,6 +1,7 @@
 """Warning about weights that are trained while their singular vectors stay the same."""
 
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -55,29 +56,32 @@ class History:
         self._passes, self._due = 0, PASSES
         self._values: Tensor | None = None
 
-    def look(self, weight: Tensor, u: Tensor) -> None:
-        """Called at forward passes in training mode."""
-        if weight.is_inference():
+    def look(self, weight: Tensor, vectors: Mapping[str, Tensor | None]) -> None:
+        """Called at forward passes in training mode, with the buffers that hold the singular vectors."""
+        try:
+            version = weight._version
+        except RuntimeError:  # tensors of inference mode have no counter, and are not trained
             return
-        if weight._version != self._weight:
-            self._weight = weight._version
+        if version != self._weight:
+            self._weight = version
             self._changes += 1
-            self._restart_if_moved(u)
+            self._restart_if_moved(vectors)
             self._watch.trains |= self._changes > 0
             if self._changes >= PATIENCE:
                 self._watch.warn()
         else:
             self._passes += 1
             if self._passes >= self._due:
-                self._compare(weight, u)
+                self._compare(weight, vectors)
 
-    def _restart_if_moved(self, u: Tensor) -> None:
-        if u._version != self._vectors:
+    def _restart_if_moved(self, vectors: Mapping[str, Tensor | None]) -> None:
+        u = vectors["_u"]
+        if u is not None and u._version != self._vectors:
             self._vectors = u._version
             self._changes, self._passes, self._due, self._values = 0, 0, PASSES, None
 
-    def _compare(self, weight: Tensor, u: Tensor) -> None:
-        self._restart_if_moved(u)
+    def _compare(self, weight: Tensor, vectors: Mapping[str, Tensor | None]) -> None:
+        self._restart_if_moved(vectors)
         if self._passes == 0 or (weight.is_cuda and torch.cuda.is_current_stream_capturing()):
             return
         self._due *= 2

@@ -6,6 +6,7 @@ from torch import nn
 
 from gan.config.stored import AnyConfig
 from gan.normalization import LayerSpectrum, spectra
+from gan.normalization.stable_rank import FLOOR
 
 
 def summarize(config: AnyConfig, data: str, networks: Mapping[str, nn.Module], classes: str = "") -> list[str]:
@@ -38,6 +39,12 @@ def _normalization(network: str, normalization: str, c: float, layers: Sequence[
         lines.append(
             "without a bound on the stable rank, because c * min(rows, columns) <= 1, and therefore with spectral "
             f"normalization only: {', '.join(spectral)}"
+        )
+    higher = [layer.name for layer in layers if layer.policy == "skip" and layer.stable_rank > FLOOR]
+    if higher:
+        lines.append(
+            f"a larger c would bound {', '.join(higher)}, so a smaller c is not a stronger constraint there; with "
+            f"{network}.infeasible=floor the bound is {FLOOR}"
         )
     return lines
 

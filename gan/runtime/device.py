@@ -12,7 +12,7 @@ from gan.runtime.distributed import own_device
 from gan.runtime.memory import keep_freed_memory
 
 RUNS_PER_GPU = 4
-"""Default number of runs that share a GPU: one small GAN leaves most of it idle."""
+"""Default number of runs that share a GPU, a guess: one small GAN is expected to leave most of it idle."""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ class Arithmetic:
         network: on its device; unnormalized, or normalized with update="step".
         precision: train.precision: "fp32", "tf32" or "bf16".
         together: compute all normalized weights once per pass in batched operations. The results are equal up to
-            rounding. This is faster on a GPU, where kernel launches cost more than the arithmetic.
+            rounding. Meant for GPUs: fewer kernel launches for more arithmetic. Not measured there.
         freeze: whether `frozen` disables gradients; False only in benchmarks.
         cache_casts: keep the bfloat16 copies of weights for a whole pass. Must be False for a CUDA graph, in which a
             pass would read the copies of the pass before it.

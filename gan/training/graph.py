@@ -1,9 +1,9 @@
 """Fast step: the iteration of gan/training/iteration.py captured in one CUDA graph.
 
-Training a small GAN on a GPU is bound by kernel launches: thousands per iteration, each a few microseconds of work. The
-fast step copies the random inputs of an iteration into tensors with fixed addresses and replays one graph with the
-rest: both networks, power iteration, optimizers, averaging and the sums for the log. The graph has no state of its own;
-it reads and writes the tensors of the `TrainState`.
+An iteration of a small GAN is thousands of kernel launches, each with little work on a GPU. Replaying them as one graph
+is expected to be faster there, which has not been measured. The fast step copies the random inputs of an iteration into
+tensors with fixed addresses and replays one graph with the rest: both networks, power iteration, optimizers, averaging
+and the sums for the log. The graph has no state of its own; it reads and writes the tensors of the `TrainState`.
 
 With a penalty that needs second derivatives, the discriminator updates run eagerly after the graph. If nothing can be
 captured, the plain step is used and the reason is printed, see `obstacle`.

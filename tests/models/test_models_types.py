@@ -71,6 +71,8 @@ def test_second_derivatives_in_float64(name: str) -> None:
     """R1's gradient in all parameters equals finite differences along a random direction."""
     torch.manual_seed(0)
     network = DISCRIMINATORS[name](channels=2).double()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, 0.0, 0.3)
     real = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     parameters = list(network.parameters())
 
