@@ -125,7 +125,7 @@ UNSEEN = "No caption of this figure was at hand: these models are what the paper
 VICINITY = (
     "The paper means norms in the vicinity of the images and states no distance. By its section 2 the local constant "
     "at an image is a limit, the norm of the Jacobian at the image itself. Points near an image are the image with "
-    "normal noise of 0.1 in each pixel, on the scale [-1, 1], as in DRAGAN; at 32x32 their distance is 5.5. The noise "
+    "normal noise in each pixel, on the scale [-1, 1], as in DRAGAN; noise 0.1 is a distance of 5.5 at 32x32. It "
     "can decide how much the norms of real and generated images differ, so the paper's statement is compared with the "
     "norms at the images."
 )
