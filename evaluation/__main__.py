@@ -9,6 +9,7 @@ import click
 from pydantic import ValidationError
 
 from evaluation.errors import EvaluationError
+from evaluation.runtime.terminal import prepare_terminal
 from evaluation.settings import Settings
 from evaluation.settings.mistakes import explain
 from evaluation.settings.presets import PROTOCOLS, RESIZES
@@ -101,17 +102,24 @@ def main(
     **options: str | None,
 ) -> None:
     """Measures the metrics, prints the table and saves the report."""
+    prepare_terminal()
     try:
         given = [f"{place.replace('__', '.')}={text}" for place, text in options.items() if text is not None]
         settings = _settings([*given, f"cache={cache}", *changes])
         from evaluation.folders import measure_folders
+        from evaluation.runtime.files import check_writable
 
+        if out is not None:
+            check_writable(out)
         report = measure_folders(generated, reference, test, device, settings)
         click.echo(report.table())
         if out is not None:
             click.echo(f"report: {report.save(out)}")
-    except EvaluationError as error:
-        click.echo(f"error: {error}", err=True)
+    except (EvaluationError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # as of `| head`; click ends the program
+            raise
+        path = getattr(error, "filename", None)
+        click.echo(f"error: {path}: {error.strerror}" if path else f"error: {error}", err=True)  # type: ignore[union-attr]
         sys.exit(2)
 
 

@@ -17,6 +17,7 @@ from evaluation.images.checks import Sampler, check_images, check_labels, check_
 from evaluation.images.features import extract_as_made
 from evaluation.images.image_set import ImageSet, Pass
 from evaluation.reporting.value import Value
+from evaluation.runtime.isolation import isolated
 from evaluation.settings import Settings
 from evaluation.statistics.frechet import Gaussian
 from evaluation.statistics.moments_file import Statistics
@@ -47,6 +48,7 @@ class Context:
             hold the fingerprints of the sets instead.
         class_names: names in reports, by label.
         cache: disk cache for features of real images; None: no cache.
+        image_size: height and width of generated images; needed only without any images.
         nd_checkpoints: folder for unfinished critics of Neural Divergence; None: an interrupted run starts again. With
             a sampler, `subject` must identify the generator, for example by the checkpoint's hash.
 
@@ -76,12 +78,15 @@ class Context:
     test_name: str = ""
     class_names: tuple[str, ...] = ()
     cache: Cache | None = None
+    image_size: tuple[int, int] | None = None
     nd_checkpoints: Path | None = None
     _sets: dict[str, ImageSet] = field(init=False, repr=False)
+    _widths: dict[str, tuple[int, int | None]] = field(init=False, repr=False)
     _current: Extractor | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_sets", {})
+        object.__setattr__(self, "_widths", {})
         object.__setattr__(self, "_current", None)
         names = [extractor.name for extractor in self.extractors]
         if len(set(names)) < len(names):
@@ -181,6 +186,21 @@ class Context:
             classes = self._sets["reference"].num_classes if "reference" in self._sets else 0
             count *= max(classes, 1)
         return count or (len(self._sets[role]) if role in self._sets else 0)
+
+    def widths(self, extractor: Extractor) -> tuple[int, int | None]:
+        """Numbers of features and of logits of an image, None without logits; by a black image of the sets' size.
+
+        Raises:
+            EvaluationError: the extractor is for images of another size.
+        """
+        if extractor.name not in self._widths:
+            size = next((tuple(images.images.shape[2:]) for images in self._sets.values()), self.image_size)
+            assert size is not None, "there are images, or image_size"
+            black = torch.zeros(1, 3, *size, dtype=torch.uint8, device=self.device)
+            with isolated(), torch.inference_mode():
+                features, logits = extractor(black)
+            self._widths[extractor.name] = features.shape[1], None if logits is None else logits.shape[1]
+        return self._widths[extractor.name]
 
     @property
     def num_real(self) -> int:

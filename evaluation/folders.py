@@ -10,10 +10,11 @@ from torch import Tensor
 from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractors
-from evaluation.images.cache import Cache, default_folder
+from evaluation.images.cache import default_cache
 from evaluation.images.generated import chosen_resize, match_classes, name_classes, read_generated
 from evaluation.images.reader import Images, read_images
 from evaluation.metrics import METRICS
+from evaluation.metrics.needs import check_images
 from evaluation.reporting.report import Report
 from evaluation.runner import check_metrics, evaluate
 from evaluation.runtime.files import array_names
@@ -62,6 +63,8 @@ def measure_folders(
     check_metrics(names)
     _check_no_critic(names)
     context = _context(generated, reference, test, _device(device), settings, read)
+    for name in names:
+        check_images(name, METRICS[name], context)
     if any(METRICS[name].extractor for name in names):
         extractors = build_extractors(settings.extractor, _sources(context))
         context = context.of(context.generated, context.generated_labels, extractor=extractors)
@@ -104,7 +107,7 @@ def _context(
         test_labels=match_classes(held_out.labels, held_out.class_names, classes, str(test), needed=needed),
         statistics=None if moments is None else read_statistics(moments),
         settings=settings,
-        cache=Cache(default_folder()) if settings.cache else None,
+        cache=default_cache() if settings.cache else None,
         class_names=classes or name_classes(made.labels, made.class_names),
         device=device,
         protocol=made.protocol,

@@ -9,7 +9,7 @@ from torch import Tensor
 from evaluation.context import Context
 from evaluation.errors import check_names
 from evaluation.metrics import METRICS
-from evaluation.metrics.needs import Metric, check_needs
+from evaluation.metrics.needs import Metric, check_extractors, check_images
 from evaluation.reporting.neighbours import sample_neighbours
 from evaluation.reporting.report import Report
 from evaluation.reporting.value import Value
@@ -29,7 +29,9 @@ def evaluate(metrics: Sequence[str], context: Context) -> Report:
     """
     check_metrics(metrics)
     for name in metrics:
-        check_needs(name, METRICS[name], context)
+        check_images(name, METRICS[name], context)
+    for name in metrics:
+        check_extractors(name, METRICS[name], context)
     with isolated():
         values, seconds = timed(metrics, lambda name: _measured(METRICS[name], context))
         neighbours, found_by = sample_neighbours(context)

@@ -82,10 +82,15 @@ def test_evaluation_never_imports_gan() -> None:
 def test_only_the_bridge_imports_evaluation() -> None:
     """Networks, data and runs do not depend on metrics, so each half can be used and changed alone.
 
-    gan.measuring connects them; commands and tools may import both. Two exceptions depend on neither torch nor
-    networks: the evaluation settings are a section of the configuration, and both halves share one image reader.
+    gan.measuring connects them; commands and tools may import both. Three exceptions depend on neither torch nor
+    networks: the evaluation settings are a section of the configuration, both halves share one image reader, and all
+    commands prepare the terminal in the same way.
     """
-    exceptions = {"gan.config": "evaluation.settings", "gan.data": "evaluation.images.reader"}
+    exceptions = {
+        "gan.config": "evaluation.settings",
+        "gan.data": "evaluation.images.reader",
+        "gan.command": "evaluation.runtime.terminal",
+    }
     offenders = {}
     for name, modules in imports_of_package("gan", "evaluation").items():
         if name not in COMMANDS and package_of(name) != "gan.measuring":

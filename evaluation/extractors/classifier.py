@@ -1,7 +1,6 @@
 """Feature extractor for data unlike ImageNet: a small classifier trained on the training split of the data set."""
 
 import hashlib
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ from evaluation.images.checks import check_images, check_labels, fingerprint
 from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated, one_thread
 from evaluation.runtime.progress import progress
+from evaluation.runtime.terminal import say
 from evaluation.runtime.weights_file import weights_sha256
 
 ARCHITECTURE = "conv4-v1"  # increment the version when the network or its training changes
@@ -56,12 +56,14 @@ def trained_classifier(sources: Sources) -> NetworkExtractor:
     images, labels = _training_split(sources)
     content, steps = fingerprint(images, labels), sources.classifier_steps
     key = hashlib.sha256(f"{ARCHITECTURE}/{content}/{sources.seed}/{steps}/one thread".encode()).hexdigest()
-    file = (sources.cache or default_folder()) / f"classifier-{key[:32]}.pt"
+    folder = sources.cache or default_folder()
+    file = None if folder is None else folder / f"classifier-{key[:32]}.pt"
     with isolated(), torch.inference_mode(False), torch.enable_grad():
-        network = _read(file, key, num_classes=int(labels.max()) + 1)
+        network = None if file is None else _read(file, key, num_classes=int(labels.max()) + 1)
         if network is None:
             network = train_classifier(images, labels, seed=sources.seed, steps=steps, device=sources.device)
-            _write(file, key, network)
+            if file is not None:
+                _write(file, key, network)
         sha256 = weights_sha256(network.state_dict())
         network = network.to(sources.device).eval().requires_grad_(False)
         extractor = NetworkExtractor(network, "classifier", ARCHITECTURE, sha256)
@@ -165,8 +167,7 @@ def _write(file: Path, key: str, network: SmallClassifier) -> None:
         with replacing(file) as beside:
             torch.save({"key": key, "sha256": weights_sha256(state), "state": state}, beside)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        print(
+        say(
             f"extractor classifier: cannot write its cache file {file} ({error}); the next run trains it again; "
-            "set XDG_CACHE_HOME to a writable folder with free space",
-            file=sys.stderr,
+            "set XDG_CACHE_HOME to a writable folder with free space"
         )

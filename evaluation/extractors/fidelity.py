@@ -16,7 +16,7 @@ from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS, Fe
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors.interface import OFFLINE, NetworkExtractor, Sources, find_file
+from evaluation.extractors.interface import OFFLINE, NetworkExtractor, Sources, find_file, hub_folder
 from evaluation.runtime.files import first_line
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.weights_file import weights_sha256
@@ -35,9 +35,11 @@ def load_clip(sources: Sources) -> NetworkExtractor:
     Raises:
         EvaluationError: no file, or one that is not a CLIP model.
     """
-    location = clip_location()
-    named = f"give its path with eval.clip_weights or ${CLIP_VARIABLE}"
-    advice = f"download {MODEL_URLS[CLIP]} and save it as {location}, or {named}{OFFLINE}"
+    named = f"give its path with eval.clip_weights, --clip-weights or ${CLIP_VARIABLE}{OFFLINE}"
+    advice, location = f"download {MODEL_URLS[CLIP]} and {named}", Path()
+    if sources.clip_weights is None and not os.environ.get(CLIP_VARIABLE):
+        location = clip_location()
+        advice = f"download {MODEL_URLS[CLIP]} and save it as {location}, or {named}"
     path = find_file(sources.clip_weights, CLIP_VARIABLE, location, name="CLIP weights", advice=advice)
     with _built("clip", f"{path} is not a CLIP model as OpenAI publishes it"):
         network = FeatureExtractorCLIP(CLIP, ["clip"], feature_extractor_weights_path=str(path))
@@ -52,7 +54,7 @@ def load_dinov2(sources: Sources) -> NetworkExtractor:
     """
     before = os.environ.get("XFORMERS_DISABLED")
     try:
-        with _built("dinov2", f"torch hub has no {HUB_REPOSITORY} with weights in {torch.hub.get_dir()}", OFFLINE):
+        with _built("dinov2", f"torch hub has no {HUB_REPOSITORY} with weights in {hub_folder()}", OFFLINE):
             network = FeatureExtractorDinoV2(DINOV2, ["dinov2"])
     finally:
         os.environ.pop("XFORMERS_DISABLED", None)
@@ -70,7 +72,7 @@ def _extractor(network: FeatureExtractorBase, kind: str, architecture: str, side
 
 def clip_location() -> Path:
     """Returns the path where torch-fidelity stores CLIP's weights."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / f"{CLIP}-{MODEL_METADATA[CLIP]['hash']}.pt"
+    return hub_folder() / "checkpoints" / f"{CLIP}-{MODEL_METADATA[CLIP]['hash']}.pt"
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, BasicConv2d, FeatureExtractorInceptionV3
 
 from evaluation.errors import EvaluationError
-from evaluation.extractors.interface import OFFLINE, NetworkExtractor, Sources, find_file
-from evaluation.runtime.files import replacing
+from evaluation.extractors.interface import OFFLINE, NetworkExtractor, Sources, find_file, hub_folder
+from evaluation.runtime.files import check_writable, is_file, replacing
 from evaluation.runtime.isolation import isolated
 
 VARIABLE = "INCEPTION_WEIGHTS"
@@ -64,7 +64,7 @@ def _arranged(network: FeatureExtractorInceptionV3, device: torch.device | str) 
 
 def download_location() -> Path:
     """Returns the path where torch-fidelity stores the official weights."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
+    return hub_folder() / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
 
 
 def find_weights(weights: Path | None) -> Path:
@@ -73,14 +73,24 @@ def find_weights(weights: Path | None) -> Path:
     Raises:
         EvaluationError: a named file is missing, or the download fails.
     """
-    location = download_location()
-    if weights is None and not os.environ.get(VARIABLE) and not location.is_file():
-        _download(location)
     advice = f"download it from {URL_INCEPTION_V3}"
-    return find_file(weights, VARIABLE, location, name="Inception weights", advice=advice)
+    if weights is not None or os.environ.get(VARIABLE):
+        return find_file(weights, VARIABLE, Path(), name="Inception weights", advice=advice)
+    location = download_location()
+    if not is_file(location):
+        _download(location)
+    return location
 
 
 def _download(location: Path) -> None:
+    named = f"give its path with eval.inception_weights, --inception-weights or ${VARIABLE}{OFFLINE}"
+    try:
+        check_writable(location.parent)
+    except OSError as error:
+        raise EvaluationError(
+            f"Inception weights: not found, and a download cannot be kept ({error}); "
+            f"set TORCH_HOME to a writable folder, or download {URL_INCEPTION_V3} and {named}"
+        ) from error
     try:
         with (
             replacing(location) as beside,
@@ -96,7 +106,7 @@ def _download(location: Path) -> None:
     except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
         raise EvaluationError(
             f"Inception weights: not found, and the download failed ({error}); download {URL_INCEPTION_V3} elsewhere "
-            f"and save it as {location}, or give its path with --inception-weights or ${VARIABLE}{OFFLINE}"
+            f"and save it as {location}, or {named}"
         ) from error
 
 

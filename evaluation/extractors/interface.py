@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
+from evaluation.runtime.files import home_folder, is_file
 
 OFFLINE = (  # end of messages about weights that are missing
     "; or choose an extractor that needs no download: resnet (32x32 images), classifier (labelled real images) or "
@@ -86,6 +87,25 @@ class Sources:
     classifier_steps: int = 600  # updates with batches of 128 images; half a minute on a CPU core
 
 
+def hub_folder() -> Path:
+    """Returns torch hub's folder for downloaded weights.
+
+    Torch itself takes "~" for the name of a folder if the user has no home, and an empty $XDG_CACHE_HOME for ".".
+
+    Raises:
+        EvaluationError: this user has no home folder, and $TORCH_HOME names no other.
+    """
+    folder = Path(torch.hub.get_dir())
+    if folder.is_absolute() or (os.environ.get("TORCH_HOME") and folder.parts[0] != "~"):
+        return folder
+    home = home_folder()
+    if home is None:
+        raise EvaluationError(
+            "torch hub: this user has no home folder to look for weights in; set TORCH_HOME to a folder for them"
+        )
+    return home / ".cache" / "torch" / "hub"
+
+
 def find_file(given: Path | None, variable: str, default: Path, *, name: str, advice: str) -> Path:
     """Returns the given path, else the path in the environment variable, else the default.
 
@@ -94,6 +114,6 @@ def find_file(given: Path | None, variable: str, default: Path, *, name: str, ad
     """
     named = os.environ.get(variable) if given is None else None
     path = Path(given or named or default)
-    if not path.is_file():
+    if not is_file(path):
         raise EvaluationError(f"{name}{f' (${variable})' if named else ''}: no file {path}; {advice}")
     return path

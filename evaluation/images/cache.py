@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
-import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluation.runtime.files import read_arrays, replacing
+from evaluation.runtime.files import home_folder, read_arrays, replacing
+from evaluation.runtime.terminal import say
 
 _KEY = "key"  # name of the array that holds the key, as canonical JSON
 _DIGEST = "sha256"
@@ -44,12 +45,10 @@ class Cache:
         try:
             with replacing(file) as beside, beside.open("wb") as stream:
                 np.savez(stream, **arrays, **{_KEY: np.array(text), _DIGEST: np.array(_digest(arrays))})  # type: ignore[arg-type]
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a zip file that a full disk interrupts cannot be closed
+            reason = getattr(error, "strerror", None) or error
             if not self._complained:
-                print(
-                    f"cache: {file} cannot be written ({error.strerror or error}); features are not cached",
-                    file=sys.stderr,
-                )
+                say(f"cache: {file} cannot be written ({reason}); features are not cached")
             self._complained = True
 
     def _file(self, text: str) -> Path:
@@ -65,10 +64,30 @@ def canonical(fields: dict[str, Any]) -> str:
     return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def default_folder() -> Path:
-    """Returns the user's cache folder: $XDG_CACHE_HOME/srn-gan, or ~/.cache/srn-gan."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "srn-gan"
+def default_cache() -> Cache | None:
+    """Returns the cache in `default_folder`; None without such a folder."""
+    folder = default_folder()
+    return None if folder is None else Cache(folder)
+
+
+def default_folder() -> Path | None:
+    """Returns the user's cache folder: $XDG_CACHE_HOME/srn-gan, or ~/.cache/srn-gan.
+
+    A relative $XDG_CACHE_HOME is ignored, as the XDG Base Directory Specification demands. A user without a home has no
+    such folder: returns None, and says so on stderr once.
+    """
+    base, home = Path(os.environ.get("XDG_CACHE_HOME", "")), home_folder()
+    if base.is_absolute():
+        return base / "srn-gan"
+    if home is None:
+        _say_homeless()
+        return None
+    return home / ".cache" / "srn-gan"
+
+
+@cache
+def _say_homeless() -> None:
+    say("cache: this user has no home folder, so nothing is cached; set XDG_CACHE_HOME to a folder to keep it")
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:

@@ -24,8 +24,8 @@ _CLASSIFIED = {"generated": "num_is", "test": ""}
 _BOTH = ("generated", "reference")
 
 METRICS: dict[str, Metric] = {
-    "is": Metric(inception_score.measure, {"generated": "num_is"}, "logits"),
-    "fid": Metric(fid.measure, _COMPARED, "features", statistics=True),
+    "is": Metric(inception_score.measure, {"generated": "num_is"}, "logits", check=inception_score.check),
+    "fid": Metric(fid.measure, _COMPARED, "features", statistics=True, check=fid.check),
     "fid_infinity": Metric(fid_infinity.measure, _COMPARED, "features", statistics=True, check=fid_infinity.check),
     "intra_fid": Metric(
         intra_fid.measure,
@@ -62,7 +62,8 @@ METRICS: dict[str, Metric] = {
     "nd": Metric(
         divergence.measure,
         {"generated": "", "test": ""},
-        directed=divergence.DIRECTED,
+        directed=divergence.directed,
+        check=divergence.check,
         replaced=divergence.replaced,
     ),
     "elhist": Metric(
@@ -70,5 +71,6 @@ METRICS: dict[str, Metric] = {
         {"generated": "num_lipschitz", "reference": "num_lipschitz"},
         critic=True,
         directed=(),
+        check=lipschitz.check,
     ),
 }

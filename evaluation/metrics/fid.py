@@ -8,6 +8,20 @@ from evaluation.reporting.value import Value
 from evaluation.statistics.frechet import Gaussian, frechet
 
 
+def check(context: Context) -> None:
+    """Raises EvaluationError for a single image, or for statistics of another dimension than the features'."""
+    roles = {"generated": ("num_fid", context.required("num_fid")), "reference": ("num_real", context.num_real)}
+    for role, (setting, count) in roles.items():
+        if count == 1 and not (role == "reference" and context.statistics is not None):
+            raise EvaluationError(
+                f"metric fid: got 1 {role} image, expected at least 2, as a covariance needs; give more, or raise "
+                f"{setting} if it is 1"
+            )
+    if context.statistics is not None:
+        for extractor in context.extractors:
+            reference_moments(context.seen_by(extractor), context.widths(extractor)[0])
+
+
 def measure(context: Context) -> list[Value]:
     """Measures FID of the first `num_fid` generated images against `num_real` reference images, and its floor."""
     floor = _floor(context) if context.settings.floor and context.statistics is None else []

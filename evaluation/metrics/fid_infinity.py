@@ -12,6 +12,7 @@ from torch import Tensor
 
 from evaluation.context import Context
 from evaluation.errors import EvaluationError
+from evaluation.metrics.fid import check as check_fid
 from evaluation.metrics.fid import reference_moments, reference_record
 from evaluation.reporting.value import Value
 from evaluation.statistics.frechet import Gaussian, fit, frechet
@@ -73,10 +74,14 @@ def _line(sizes: np.ndarray, distances: np.ndarray) -> FidInfinity:
 
 
 def check(context: Context) -> None:
-    """Raises EvaluationError for too few generated images."""
+    """Raises EvaluationError for too few generated images; see `fid.check`, too."""
     count = context.required("num_fid")
     if 0 < count < 2 * SIZES:
-        raise EvaluationError(f"metric fid_infinity: got {count} generated images, expected at least {2 * SIZES}")
+        raise EvaluationError(
+            f"metric fid_infinity: got {count} generated images, expected at least {2 * SIZES}; give more, or raise "
+            "num_fid if it is smaller"
+        )
+    check_fid(context)
 
 
 def measure(context: Context) -> list[Value]:

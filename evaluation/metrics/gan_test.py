@@ -41,27 +41,29 @@ def class_accuracy(logits: Tensor, labels: Tensor) -> float:
 
 def check_classes(context: Context, name: str) -> None:
     """Raises EvaluationError if generated images have classes that the test images do not have."""
-    if not (context.has("generated") and context.image_set("generated").has_labels):
+    labels = context.generated_labels
+    if labels is None or not context.has("test"):
         return
-    most, classes = context.image_set("generated").num_classes, context.image_set("test").num_classes
+    most, classes = int(labels.max()) + 1, context.image_set("test").num_classes
     if most > classes:
         raise EvaluationError(
             f"metric {name}: got a generated image of class {most - 1}, expected 0 to {classes - 1}, "
-            "the classes of the test images"
+            "the classes of the test images; give test images of all classes, or leave the metric out"
         )
 
 
 def check(context: Context) -> None:
-    """Raises EvaluationError if the number of classes of an extractor differs from that of the data."""
-    test = context.image_set("test")
+    """Raises EvaluationError if an extractor has other classes than the data or does not know them."""
+    check_classes(context, "gan_test")
     for extractor in context.extractors:
-        logits = extractor(test.images[:1].to(context.device))[1]
-        if logits is not None and logits.shape[1] != test.num_classes:
+        classes, test = context.widths(extractor)[1], context.image_set("test")
+        if classes is not None and classes != test.num_classes:
             raise EvaluationError(
-                f"metric gan_test: extractor {extractor.name} has {logits.shape[1]} classes, "
+                f"metric gan_test: extractor {extractor.name} has {classes} classes, "
                 f"expected the {test.num_classes} of the test images; {ADVICE}"
             )
-    check_classes(context, "gan_test")
+        if classes is not None:
+            _accuracy_of_test(context.seen_by(extractor))
 
 
 def check_train(context: Context) -> None:
@@ -73,21 +75,10 @@ def measure(context: Context) -> list[Value]:
     """Measures gan_test, the accuracy of the extractor's classifier on `num_is` generated images.
 
     gan_test_real is its accuracy on the real test images, the value that a perfect generator would reach.
-
-    Raises:
-        EvaluationError: the classifier is hardly better than guessing on real test images, so it was trained on other
-            classes.
     """
     count, num_test = context.required("num_is"), len(context.image_set("test"))
-    labels, test_labels = context.labels("generated", count), context.labels("test", num_test)
-    real = class_accuracy(context.logits("test", num_test), test_labels)
-    guessing = 1 / context.image_set("test").num_classes
-    if real - guessing < KNOWN * (1 - guessing):
-        raise EvaluationError(
-            f"metric gan_test: extractor {context.current.name} classifies {real:.0%} of the test images correctly, "
-            f"which is little better than guessing; {ADVICE}"
-        )
-    generated = class_accuracy(context.logits("generated", count), labels)
+    real = _accuracy_of_test(context)
+    generated = class_accuracy(context.logits("generated", count), context.labels("generated", count))
     record = {"interval": INTERVAL}
     found = context.value(
         "gan_test",
@@ -103,6 +94,23 @@ def measure(context: Context) -> list[Value]:
     record = {"test": context.test_name, **record}
     interval = wilson_interval(real, num_test)
     return [found, Value(context.key("gan_test_real"), real, None, num_test, "", fields, record, {}, interval)]
+
+
+def _accuracy_of_test(context: Context) -> float:
+    """Returns the accuracy of the current extractor's classifier on the real test images.
+
+    Raises:
+        EvaluationError: it is hardly better than guessing, so the classifier was trained on other classes.
+    """
+    test = context.image_set("test")
+    real = class_accuracy(context.logits("test", len(test)), context.labels("test", len(test)))
+    guessing = 1 / test.num_classes
+    if real - guessing < KNOWN * (1 - guessing):
+        raise EvaluationError(
+            f"metric gan_test: extractor {context.current.name} classifies {real:.0%} of the test images correctly, "
+            f"which is little better than guessing; {ADVICE}"
+        )
+    return real
 
 
 def measure_train(context: Context) -> list[Value]:

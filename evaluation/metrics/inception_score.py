@@ -47,6 +47,16 @@ def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEE
     return float(np.mean(scores)), float(np.std(scores))
 
 
+def check(context: Context) -> None:
+    """Raises EvaluationError for fewer images than splits."""
+    count, splits = context.required("num_is"), context.settings.number("is_splits")
+    if 0 < count < splits:
+        raise EvaluationError(
+            f"metric is: got {count} generated images, expected at least one for each of {splits} splits; give more, "
+            "or lower is_splits (a different protocol, with a different hash)"
+        )
+
+
 def measure(context: Context) -> list[Value]:
     """Measures IS of the first `num_is` generated images."""
     splits = context.settings.number("is_splits")

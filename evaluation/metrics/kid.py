@@ -123,7 +123,7 @@ def _jackknife(sums: _Sums) -> Estimate:
 
 
 def check(context: Context) -> None:
-    """Raises EvaluationError if there are fewer generated or reference images than `kid_subset_size`."""
+    """Raises EvaluationError for fewer generated or reference images than `kid_subset_size`, or than FEWEST."""
     size = context.settings.kid_subset_size
     for role, count in (("reference", context.num_real), ("generated", context.required("num_fid"))):
         if 0 < count < size:
@@ -131,6 +131,8 @@ def check(context: Context) -> None:
                 f"metric kid: got {count} {role} images, expected at least kid_subset_size = {size}; "
                 "give more, or lower kid_subset_size (a different protocol, with a different hash)"
             )
+        if 0 < count < FEWEST:
+            raise EvaluationError(f"metric kid: got {count} {role} images, expected at least {FEWEST}; give more")
 
 
 def measure(context: Context) -> list[Value]:

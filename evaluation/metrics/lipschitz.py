@@ -196,8 +196,8 @@ def measure(context: Context) -> list[Value]:
     """Measures 95th percentiles of the ratios of each kind of pair, and of Jacobian norms at and near images.
 
     Real images are the critic's training images, by default the reference. Test images are used if there are at least
-    `num_lipschitz` of them, they differ from the real ones, and they have labels for a conditional critic. The arrays
-    hold the full distributions. The record holds other percentiles.
+    `num_lipschitz` of them, they differ from the real ones, and for a conditional critic they have labels, at least two
+    of each class. The arrays hold the full distributions. The record holds other percentiles.
     """
     points = {name: _points(context, name, role) for name, role in _roles(context).items()}
     values = [_elhist(context, points[first], points[second]) for first, second in PAIRS if first in points]
@@ -212,10 +212,28 @@ def _roles(context: Context) -> dict[str, str]:
     roles = {"real": real, "fake": "generated"}
     if context.test is None or len(context.test) < context.settings.num_lipschitz:
         return roles
-    labelled = context.test_labels is not None or not context.critic_is_conditional
-    if labelled and context.image_set("test").fingerprint != context.image_set(real).fingerprint:
+    if context.critic_is_conditional:
+        labels, num_classes = context.test_labels, context.image_set(real).num_classes
+        if labels is None or int(labels.bincount(minlength=num_classes)[:num_classes].min()) < 2:
+            return roles
+    if context.image_set("test").fingerprint != context.image_set(real).fingerprint:
         roles["test"] = "test"
     return roles
+
+
+def check(context: Context) -> None:
+    """Raises EvaluationError if the real or the generated images have too few images for pairs, also of a class."""
+    if not context.has(context.training_role):
+        return
+    real = context.image_set(context.training_role)
+    if len(real) < 2:
+        raise EvaluationError("metric elhist: got 1 real image, expected at least 2 for pairs; give more")
+    if not context.critic_is_conditional:
+        return
+    count = context.settings.num_lipschitz
+    rows_by_class(real.labels(len(real)), real.num_classes, "real")
+    if context.generated_labels is not None:
+        rows_by_class(context.generated_labels[:count].cpu(), real.num_classes, "generated")
 
 
 def _points(context: Context, name: str, role: str) -> Points:

@@ -21,8 +21,11 @@ class Metric(NamedTuple):
     labels: tuple[str, ...] = ()  # image sets that must have labels
     critic: bool = False  # whether the metric measures the discriminator
     statistics: bool = False  # whether moments from a file can replace the reference images
-    directed: tuple[str, ...] | None = None  # key prefixes of values to be ranked; None: the metric's name
-    check: Callable[[Context], None] = lambda _: None  # further requirements; also checked without generated images
+    # Key prefixes of values to be ranked, or their function of the settings; None: the metric's name.
+    directed: tuple[str, ...] | Callable[[Settings], tuple[str, ...]] | None = None
+    # Further requirements. Also called without generated images, with the settings alone, and before extractors are
+    # built; checks then what is known.
+    check: Callable[[Context], None] = lambda _: None
     replaced: Callable[[Settings], Mapping[str, str]] = lambda _: {}  # image set -> the one that settings replace it by
 
     def images_for(self, settings: Settings) -> dict[str, str]:
@@ -34,8 +37,20 @@ class Metric(NamedTuple):
         return {replaced.get(role, role): setting for role, setting in self.images.items()}
 
 
-def check_needs(name: str, metric: Metric, context: Context, *, real_only: bool = False) -> None:
-    """Raises EvaluationError for an unmet requirement of a metric; `real_only` skips generated images and critics."""
+def ranked(name: str, metric: Metric, settings: Settings) -> tuple[str, ...]:
+    """Returns the keys of a metric's values that can be ranked, without the names of extractors."""
+    if metric.directed is None:
+        return (name,)
+    return metric.directed(settings) if callable(metric.directed) else metric.directed
+
+
+def check_images(name: str, metric: Metric, context: Context, *, real_only: bool = False) -> None:
+    """Raises EvaluationError if a metric needs other images, labels, a critic or other settings.
+
+    Args:
+        real_only: skips generated images and the critic, which do not exist yet; `context.generated_labels` may hold
+            their labels.
+    """
     if metric.critic and context.critic is None and not real_only:
         raise EvaluationError(f"metric {name}: got no critic, expected a discriminator, for example from a checkpoint")
     needed = metric.images_for(context.settings)
@@ -46,9 +61,21 @@ def check_needs(name: str, metric: Metric, context: Context, *, real_only: bool 
             _check_count(name, context, role, setting)
     for role in images if metric.critic and context.critic_is_conditional else metric.labels:
         if not (real_only and role == "generated") and not context.image_set(role).has_labels:
-            raise EvaluationError(f"metric {name}: got {role} images without labels, expected a label for each")
-    if metric.extractor and not context.extractors:
+            raise EvaluationError(
+                f"metric {name}: got {role} images without labels, expected a label for each; sort them into one "
+                "sub-folder per class, or leave the metric out"
+            )
+    metric.check(context)
+
+
+def check_extractors(name: str, metric: Metric, context: Context) -> None:
+    """Raises EvaluationError if a metric needs an extractor that the context does not have or that does not fit."""
+    if not metric.extractor:
+        return
+    if not context.extractors:
         raise EvaluationError(f"metric {name}: got no feature extractor, expected one such as inception")
+    for extractor in context.extractors:
+        context.widths(extractor)
     if metric.extractor == "logits" and not any(extractor.has_logits for extractor in context.extractors):
         raise EvaluationError(
             f"metric {name}: extractor {context.extractors[0].name} returns no class probabilities; "

@@ -99,7 +99,8 @@ def check(context: Context) -> None:
     for role, count in (("reference", context.num_real), ("generated", context.required("num_fid"))):
         if 0 < count <= most:
             raise EvaluationError(
-                f"metric prdc: got {count} {role} images, expected more than the {most} neighbours; give more"
+                f"metric prdc: got {count} {role} images, expected more than the {most} neighbours; give more, "
+                "or lower pr_neighbours and dc_neighbours (a different protocol, with a different hash)"
             )
 
 

@@ -1,5 +1,6 @@
 """Atomic writing of files, and reading of `.npz` files that may be damaged."""
 
+import errno
 import glob
 import os
 import time
@@ -12,6 +13,39 @@ import numpy as np
 
 SECONDS_OF_WRITING = 3600.0  # age from which a temporary file is considered abandoned
 MAX_UNPACKED = 2**30, 100  # unpacked bytes that are always allowed; above them, the largest ratio to the packed size
+
+
+def home_folder() -> Path | None:
+    """Returns the user's home folder; None without one, as for a foreign user id in a container."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def is_file(path: Path) -> bool:
+    """Returns whether a path is a file; False, too, in a folder that may not be entered."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def check_writable(folder: Path) -> None:
+    """Checks that files can be written into a folder, or that a missing folder can be made. Creates nothing.
+
+    Raises:
+        OSError: they cannot; `filename` is the path that forbids it.
+    """
+    place = folder.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    if not os.access(place, os.W_OK | os.X_OK):
+        read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        number = errno.EROFS if read_only else errno.EACCES
+        raise OSError(number, os.strerror(number), str(place))
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Progress: a bar on a terminal, a line every half minute elsewhere."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from evaluation.runtime.processes import is_first
+from evaluation.runtime.terminal import say
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -28,7 +28,7 @@ class Progress:
         now = time.monotonic()
         if is_first() and self.bar.disable and now - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = now
-            print(f"{self.title}: {self.done} of {self.total} {self.unit}", file=sys.stderr, flush=True)
+            say(f"{self.title}: {self.done} of {self.total} {self.unit}")
 
 
 @contextmanager

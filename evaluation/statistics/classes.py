@@ -104,14 +104,25 @@ def check_classes(name: str, labels: Tensor, reference_labels: Tensor, *, fewest
         for side, _, needed in sides:
             count = counts[side][label]
             if count < needed:
+                lower = "lower num_intra" if side == "generated" and needed > fewest else "leave the metric out"
                 raise EvaluationError(
-                    f"{name}: got {count} {side} images of class {label}, expected at least {needed} of each class"
+                    f"{name}: got {count} {side} images of class {label}, expected at least {needed} of each class; "
+                    f"give more of them, or {lower}"
                 )
     return classes
 
 
 def check_context(context: Context, name: str, *, fewest: int) -> None:
-    """Applies `check_classes` to the labels of a context, if both sets have labels."""
+    """Checks num_intra, and applies `check_classes` to the labels of a context, if both sets have labels.
+
+    Raises:
+        EvaluationError: see `check_classes`; or num_intra is below `fewest`.
+    """
+    wanted = context.settings.num_intra
+    if 0 < wanted < fewest:
+        raise EvaluationError(
+            f"metric {name}: got num_intra={wanted} generated images per class, expected at least {fewest}; raise it"
+        )
     labels = context.generated_labels, context.reference_labels
     if labels[0] is not None and labels[1] is not None:
-        check_classes(f"metric {name}", labels[0], labels[1], fewest=fewest, generated=context.settings.num_intra)
+        check_classes(f"metric {name}", labels[0], labels[1], fewest=fewest, generated=wanted)

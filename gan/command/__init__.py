@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from evaluation.runtime.terminal import prepare_terminal
 from gan.errors import UserError
 
 
@@ -23,6 +24,11 @@ class Command(click.Command):
                 advice = "; every value belongs to an option" + (", such as --config NAME" * configurable)
                 raise click.UsageError(error.message + advice, ctx) from None
             raise
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Parses the arguments and runs the command."""
+        prepare_terminal()
+        return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
@@ -57,7 +63,7 @@ def _explanation(error: Exception) -> str:
     """Returns the message for an error caused by the user, the settings or another process; "" for a bug."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # click ends a command before `| head`
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if isinstance(error, MemoryError | RuntimeError):
         return _explain_runtime(error)

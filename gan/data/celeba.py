@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from evaluation.images.reader.decoding import strict_decoding
 from gan.data.framing import Framing, decode
-from gan.data.image_data import ImageData, check_split, no_empty_folders
+from gan.data.image_data import ImageData, check_split, expanded, no_empty_folders
 from gan.errors import DataError
 
 SPLITS = ("train", "test", "valid", "all")
@@ -24,7 +24,7 @@ def load(*, root: str, split: str, image_size: int, crop: int, resize: str, down
     check_split("celeba", split, SPLITS)
     framing = Framing(image_size, crop, resize)
     framing.check()
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     names = _open(folder, split, download=download).filename
     pictures = folder / datasets.CelebA.base_folder / "img_align_celeba"
     images = np.empty((len(names), 3, image_size, image_size), np.uint8)

@@ -10,7 +10,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
 from gan.data.framing import Framing, frame
-from gan.data.image_data import ImageData, check_split, no_empty_folders
+from gan.data.image_data import ImageData, check_split, expanded, no_empty_folders
 from gan.errors import DataError
 
 SPLITS = ("train", "test")
@@ -30,7 +30,7 @@ def load(name: str, *, root: str, split: str, image_size: int, crop: int, resize
     check_split(name, split, SPLITS)
     framing = Framing(image_size, crop, resize)
     framing.check()
-    read = _open(name, Path(root).expanduser(), train=split == "train", download=download)
+    read = _open(name, expanded(root), train=split == "train", download=download)
     pixels = read.data  # (N, 32, 32, 3)
     if image_size == 32 and crop in (0, 32):
         images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))

@@ -9,7 +9,7 @@ import torch
 from evaluation.images.reader import read_splits
 from evaluation.images.reader.layout import SPLIT_FOLDERS
 from gan.data.framing import Framing, frame
-from gan.data.image_data import ImageData, check_split, reader_errors
+from gan.data.image_data import ImageData, check_split, expanded, reader_errors
 
 SPLITS = ("train", "test")
 PLAIN_CLASS = "images"  # class of all images if they have no classes
@@ -36,7 +36,7 @@ def load_splits(
     """
     framing = Framing(image_size, crop, resize)
     framing.check()
-    where = Path(root).expanduser()
+    where = expanded(root)
     with reader_errors():
         found = read_splits(where, splits, partial(frame, framing=framing))
     return {

@@ -128,6 +128,23 @@ def no_empty_folders(folder: Path) -> Iterator[None]:
         raise
 
 
+def expanded(path: str | Path, place: str = "data.root") -> Path:
+    """Returns a path with `~` and `~user` replaced by the home folder.
+
+    Args:
+        place: setting or option that holds the path, for the error message.
+
+    Raises:
+        DataError: there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(
+            f"{place}: {path}: no home folder is known for {Path(path).parts[0]}; write the path without ~"
+        ) from None
+
+
 def check_split(name: str, split: str, splits: tuple[str, ...]) -> None:
     """Raises DataError if the data set `name` has no such split."""
     if split not in splits:

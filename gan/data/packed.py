@@ -11,13 +11,13 @@ import numpy as np
 
 from evaluation.images.reader import packed
 from evaluation.images.reader.packed import FORMAT, MANIFEST, array_files, map_split, read_manifest
-from gan.data.image_data import ImageData, reader_errors
+from gan.data.image_data import ImageData, expanded, reader_errors
 from gan.errors import DataError
 
 
 def is_packed(root: str | Path) -> bool:
     """Returns whether a folder holds a packed data set."""
-    return packed.is_packed(Path(root).expanduser())
+    return packed.is_packed(expanded(root))
 
 
 def check_output(out: str | Path, *, overwrite: bool) -> Path:
@@ -26,7 +26,7 @@ def check_output(out: str | Path, *, overwrite: bool) -> Path:
     Raises:
         DataError: it exists and `overwrite` is false, or it holds files that are not of a packed data set.
     """
-    folder = Path(out).expanduser()
+    folder = expanded(out, "--out")
     if not folder.exists() and not folder.is_symlink():
         return folder
     if not overwrite:
@@ -90,7 +90,7 @@ def load_packed(root: str | Path, *, name: str, split: str, image_size: int, cro
     Raises:
         DataError: packed from another source or with other settings, missing split, or damaged files.
     """
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     with reader_errors():
         manifest = read_manifest(folder)
     asked = {"name": name, "image_size": image_size, "crop": crop, "resize": resize}
@@ -114,7 +114,7 @@ def verify_packed(root: str | Path) -> dict[str, ImageData]:
     Raises:
         DataError: not a packed data set, or damaged.
     """
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     if not is_packed(folder):
         raise DataError(f"{folder} is not a packed data set: it has no {MANIFEST}")
     with reader_errors():

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from evaluation import EXTRACTORS, METRICS, EvaluationError
+from evaluation import EXTRACTORS, METRICS, Context, EvaluationError
+from evaluation.metrics.needs import ranked
 from evaluation.runner import check_metrics
 from gan.build import choose
 from gan.config import Config
@@ -44,6 +45,47 @@ def check_evaluation(config: Config) -> None:
         choose(EXTRACTORS, name.strip(), "eval.extractor")
 
 
+def check_generation(config: Config, names: list[str]) -> None:
+    """Checks what the settings alone tell about measuring the images of a generator.
+
+    Raises:
+        UserError: a metric needs a positive number of images, but the setting is 0; a metric per class needs a
+            conditional generator and eval.labels=balanced; or numbers of images are too small for a metric.
+    """
+    with user_errors():
+        for name in names:
+            _check_labels(config, name)
+            for setting in {"num_fid", "num_is", "num_intra"} & set(METRICS[name].images.values()):
+                if not config.eval.number(setting):
+                    raise EvaluationError(
+                        f"metric {name}: got eval.{setting}=0, which means all images of a folder, "
+                        "expected a positive number for the images of a generator"
+                    )
+            METRICS[name].check(Context(settings=config.eval))
+
+
+def _check_labels(config: Config, name: str) -> None:
+    """Raises EvaluationError for a metric that needs labels, unless the generator is conditional and they suit it.
+
+    Metrics per class need equally many images of each class; GAN-test and GAN-train also take the data's shares.
+    """
+    if not METRICS[name].labels:
+        return
+    if not config.conditional:
+        raise EvaluationError(
+            f"metric {name}: got an unconditional generator, expected images of known classes; "
+            "leave the metric out, or train with conditional=true"
+        )
+    per_class = "num_intra" in METRICS[name].images.values()
+    accepted = ("balanced",) if per_class else ("balanced", "data")
+    if config.eval.labels not in accepted:
+        expected = "equally many images of each class" if per_class else "class counts that are not random"
+        raise EvaluationError(
+            f"metric {name}: got eval.labels={config.eval.labels}, expected {expected}: set "
+            f"eval.labels={' or '.join(accepted)}"
+        )
+
+
 def _check_best(config: Config, names: list[str]) -> None:
     """Raises ConfigError unless train.keep_best names exactly one measured value that has a better direction."""
     best, several = config.train.keep_best, "," in config.eval.extractor
@@ -51,9 +93,8 @@ def _check_best(config: Config, names: list[str]) -> None:
         return
     if not config.train.eval_every:
         raise ConfigError(f"train.keep_best: got {best!r}, expected evaluations during training: set train.eval_every")
-    directed = {name: METRICS[name].directed for name in names}
-    choices = {key: name for name, keys in directed.items() for key in (keys if keys is not None else (name,))}
-    found = [key for key in choices if best == key or best.startswith(f"{key}/")]
+    choices = {key: name for name in names for key in ranked(name, METRICS[name], config.eval)}
+    found = [key for key in choices if best == key or (METRICS[choices[key]].extractor and best.startswith(f"{key}/"))]
     if not found:
         raise ConfigError(
             f"train.keep_best: got {best!r}, expected one of {', '.join(choices) or 'a metric that can be ranked'}"

@@ -1,12 +1,13 @@
 """Evaluation of a GAN during training: writes a report each time and keeps the best checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from evaluation import Report
+from evaluation import METRICS, Context, Report
+from evaluation.metrics.needs import ranked
 from evaluation.reporting import ranking
 from evaluation.reporting.histograms import histograms
 from gan.config import Config
@@ -24,35 +25,32 @@ Measured = tuple[dict[str, float], dict[str, np.ndarray]]
 
 
 def evaluator(
-    config: Config,
-    run: Path,
-    state: TrainState,
-    processes: Processes,
-    *,
-    say: Callable[[str], None],
-) -> Callable[[], Measured]:
+    config: Config, run: Path, state: TrainState, processes: Processes
+) -> Callable[[Callable[[str], None]], Measured]:
     """Returns a function that measures eval.metrics of the state and returns values and histograms.
 
-    The function also writes the report and, if train.keep_best is set, keeps the best checkpoint. Extractors and
-    reference images are loaded here, so that a missing file, or other images than those with which the run began, are
-    reported before training.
+    The function also writes the report and, if train.keep_best is set, keeps the best checkpoint. Its argument prints a
+    line of the log. Extractors and reference images are loaded and checked here, so that what is missing, does not fit,
+    or is not what the run began with is reported before training.
 
-    Args:
-        say: prints a line of the log.
+    Raises:
+        UserError: see `Evaluation.ready`; or train.keep_best names no value of these metrics and extractors.
     """
     names = parse_metrics(config.eval.metrics)
     evaluation = Evaluation(config, state.totals.device, processes)
     evaluation.real.expect(state, run, run)
     with user_errors():
-        evaluation.ready(names)
+        context = evaluation.ready(names, state)
     best = _best(config, run, state) if config.train.keep_best and processes.is_first else None
+    ranked_keys = {key: {"better": "known"} for name in names for key in _ranked(name, context)}
+    processes.first(lambda: best and best.key(ranked_keys))
 
-    def measure() -> Measured:
+    def measure(say: Callable[[str], None]) -> Measured:
         report = evaluate_state(names, evaluation, state, None)
-        processes.first(lambda: keep(report))
+        processes.first(lambda: keep(report, say))
         return report.values, histograms(report)
 
-    def keep(report: Report) -> None:
+    def keep(report: Report, say: Callable[[str], None]) -> None:
         folder = run / "reports" / f"{state.step:08d}"
         with writing(folder):  # without parents=True, so that a deleted run folder is not created again
             folder.parent.mkdir(exist_ok=True)
@@ -67,6 +65,17 @@ def evaluator(
             say(f"best {best}; now {report.values[best.key(entries)]:.4g}")
 
     return measure
+
+
+def _ranked(name: str, context: Context) -> Iterator[str]:
+    """Yields the keys of the values of a metric that will be ranked."""
+    metric = METRICS[name]
+    keys = ranked(name, metric, context.settings)
+    if not metric.extractor:
+        yield from keys
+    for extractor in context.extractors if metric.extractor else ():
+        if extractor.has_logits or metric.extractor != "logits":
+            yield from map(context.seen_by(extractor).key, keys)
 
 
 def _best(config: Config, run: Path, state: TrainState) -> Best:

@@ -16,14 +16,21 @@ from evaluation.metrics.neural_divergence.unfinished import forget_finished
 from evaluation.reporting.plots import plot_curves
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.processes import own_part
-from gan.build import load_state
+from gan.build import count_classes, load_state
 from gan.config import Config
-from gan.measuring.checks import check_evaluation, parse_metrics, user_errors
+from gan.measuring.checks import check_evaluation, check_generation, parse_metrics, user_errors
 from gan.measuring.real import RealImages
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.logger import JSONL
 from gan.runtime.distributed import ALONE, Processes
-from gan.sampling import chosen_generator, drawn_batches, eval_mode, make_sampler, standing_statistics
+from gan.sampling import (
+    chosen_generator,
+    draw_classes,
+    drawn_batches,
+    eval_mode,
+    make_sampler,
+    standing_statistics,
+)
 from gan.training.state import TrainState
 
 SHOWN = 10  # classes named in a message
@@ -52,10 +59,9 @@ class Evaluation:
             unfinished: folder for saving critics of Neural Divergence, to resume them after an interruption.
         """
         generator = chosen_generator(state, self.config.eval.ema)
-        context, shares = self.ready(metrics), self.real.shares
-        self._check_classes(metrics, state, context)
+        context, shares = self.ready(metrics, state), self.real.shares
         sampler = make_sampler(generator, self.config, state.num_classes, self.device, shares)
-        count = max((context.required(METRICS[name].images.get("generated", "")) for name in metrics), default=0)
+        count = _most(metrics, context)
         with isolated(), self._modes(state, generator):  # the protocol says fp32, so no TF32 either
             made: dict[str, Any] = {
                 "sampler": sampler,
@@ -122,56 +128,46 @@ class Evaluation:
         wanted = self.config.eval
         resize = chosen_resize(wanted, self.config.data.image_size)
         made = read_generated(folder, seed=wanted.seed, split=wanted.split, resize=resize)
-        real = self.real.prepare(metrics)
         needed = any(METRICS[name].labels for name in metrics)
-        context = real.of(
-            made.images,
-            match_classes(made.labels, made.class_names, real.class_names, folder, needed=needed),
-            protocol=made.protocol,
-            subject={"generated": str(folder), "split": made.split},
-            class_names=real.class_names or name_classes(made.labels, made.class_names),
-        )
-        return evaluate(metrics, context)
 
-    def ready(self, metrics: list[str]) -> Context:
-        """Prepares an evaluation of a generator's images.
+        def with_real(real: Context) -> Context:
+            return real.of(
+                made.images,
+                match_classes(made.labels, made.class_names, real.class_names, folder, needed=needed),
+                protocol=made.protocol,
+                subject={"generated": str(folder), "split": made.split},
+                class_names=real.class_names or name_classes(made.labels, made.class_names),
+            )
+
+        return evaluate(metrics, with_real(self.real.prepare(metrics, with_real, real_only=False)))
+
+    def ready(self, metrics: list[str], state: TrainState | None = None) -> Context:
+        """Prepares an evaluation of a generator's images, before any of them is generated.
+
+        Args:
+            state: networks; None: not known yet, with the classes of the data if they are conditional.
 
         Raises:
-            EvaluationError: see `RealImages.prepare`; a metric needs a positive number of images, but the setting is 0;
-                a metric per class needs a conditional generator and eval.labels=balanced.
+            UserError: see `check_generation`.
+            EvaluationError, DataError: see `RealImages.prepare`.
         """
-        for name in metrics:
-            self._check_labels(name)
-            for setting in {"num_fid", "num_is", "num_intra"} & set(METRICS[name].images.values()):
-                if not self.config.eval.number(setting):
-                    raise EvaluationError(
-                        f"metric {name}: got eval.{setting}=0, which means all images of a folder, "
-                        "expected a positive number for the images of a generator"
-                    )
-        context = self.real.prepare(metrics)
-        _ = self.real.shares  # read now, not after the first steps of training
+        check_generation(self.config, metrics)
+        classes = count_classes(self.config) if state is None else state.num_classes
+        shares, wanted = self.real.shares, self.config.eval
+
+        def expected(real: Context) -> Context:
+            labels = draw_classes(_most(metrics, real), classes, wanted.labels, wanted.seed, shares)
+            return real.of(None, labels, critic_is_conditional=classes > 0)
+
+        context = self.real.prepare(metrics, expected)
+        if state is not None:
+            self._check_classes(metrics, state, context)
         return context
 
-    def _check_labels(self, name: str) -> None:
-        """Raises EvaluationError for a metric that needs labels, unless the generator is conditional and they suit it.
 
-        Metrics per class need equally many images of each class; GAN-test and GAN-train also take the data's shares.
-        """
-        if not METRICS[name].labels:
-            return
-        if not self.config.conditional:
-            raise EvaluationError(
-                f"metric {name}: got an unconditional generator, expected images of known classes; "
-                "leave the metric out, or train with conditional=true"
-            )
-        per_class = "num_intra" in METRICS[name].images.values()
-        accepted = ("balanced",) if per_class else ("balanced", "data")
-        if self.config.eval.labels not in accepted:
-            expected = "equally many images of each class" if per_class else "class counts that are not random"
-            raise EvaluationError(
-                f"metric {name}: got eval.labels={self.config.eval.labels}, expected {expected}: set "
-                f"eval.labels={' or '.join(accepted)}"
-            )
+def _most(metrics: list[str], real: Context) -> int:
+    """Returns the number of generated images that the metrics need, without those that they draw themselves."""
+    return max((real.required(METRICS[name].images.get("generated", "")) for name in metrics), default=0)
 
 
 def _unfinished_folder(checkpoint: Path) -> Path:

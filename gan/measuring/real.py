@@ -1,5 +1,6 @@
 """Real images and feature extractors of a configuration, with which generated images are compared."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ import torch
 
 from evaluation import METRICS, Context, Sources, build_extractors, read_statistics
 from evaluation.extractors import Extractor
-from evaluation.images.cache import Cache, default_folder
-from evaluation.metrics.needs import Metric, check_needs
+from evaluation.images.cache import default_cache
+from evaluation.metrics.needs import Metric, check_extractors, check_images
 from gan.build import load_images
 from gan.config import Config
 from gan.data import ImageData
@@ -48,17 +49,27 @@ class RealImages:
         for split in self._images:
             self._compare(split)
 
-    def prepare(self, metrics: list[str]) -> Context:
-        """Loads and checks real images, extractors and settings, before any image is generated.
+    def prepare(self, metrics: list[str], expected: Callable[[Context], Context], *, real_only: bool = True) -> Context:
+        """Loads and checks real images and settings, then extractors, before any image is generated.
+
+        Args:
+            expected: adds to the real images what is known of the generated ones.
+            real_only: see `check_images`.
 
         Raises:
-            EvaluationError, DataError: something that a metric needs is missing.
+            EvaluationError, DataError: something that a metric needs is missing or does not fit.
         """
         needs = {name: METRICS[name] for name in metrics}
         if self._context is None or set(metrics) - self._prepared:
             self._context, self._prepared = self._load(needs), set(metrics)
+        context = expected(self._context)
         for name, need in needs.items():
-            check_needs(name, need, self._context, real_only=True)
+            check_images(name, need, context, real_only=real_only)
+        if any(need.extractor for need in needs.values()) and not self._context.extractors:
+            self._context = self._context.of(None, extractor=self._load_extractors())
+        context = expected(self._context)
+        for name, need in needs.items():
+            check_extractors(name, need, context)
         return self._context
 
     def _load(self, needs: dict[str, Metric]) -> Context:
@@ -83,14 +94,14 @@ class RealImages:
             trained_on=trained_on.images if trained_on else None,
             trained_on_labels=trained_on.labels if trained_on else None,
             statistics=statistics,
-            extractor=self._load_extractors() if any(need.extractor for need in needs.values()) else None,
             settings=wanted,
             device=self.device,
             title=title,
             reference_name=_described(title, split, reference),
             test_name=_described(title, "test", test),
             class_names=classes if len(classes) > 1 else (),  # data without classes have a single one
-            cache=Cache(default_folder()) if wanted.cache else None,
+            cache=default_cache() if wanted.cache else None,
+            image_size=(self.config.data.image_size,) * 2,
         )
 
     @property

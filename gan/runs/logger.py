@@ -118,7 +118,8 @@ class Logger(Log):
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
-            print(text, file=sys.stderr, flush=True)
+            with suppress(OSError):  # a terminal or pipe that is gone does not end a run
+                print(text, file=sys.stderr, flush=True)
 
     @contextmanager
     def pause(self) -> Iterator[None]:

@@ -21,7 +21,13 @@ from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.images.checks import Sampler, fingerprint
 from evaluation.metrics.neural_divergence.critic import LOSSES, Noise, Training, gradient_penalties
-from evaluation.metrics.neural_divergence.images import CHUNK, CriticImages, critic_images, steps_per_chunk
+from evaluation.metrics.neural_divergence.images import (
+    CHUNK,
+    CriticImages,
+    count_unseen,
+    critic_images,
+    steps_per_chunk,
+)
 from evaluation.metrics.neural_divergence.unfinished import Unfinished
 from evaluation.reporting.value import Value, protocol_hash
 from evaluation.runtime.isolation import isolated
@@ -85,13 +91,6 @@ MEANINGS: dict[str, dict[str, Meaning]] = {
         "accuracy": Meaning("", 0, 1),
     },
 }
-DIRECTED = tuple(
-    f"{label}/{name}/{term}"
-    for label in ("nd", "nd_short")
-    for name, preset in PRESETS.items()
-    for term, meaning in MEANINGS[preset.loss].items()
-    if meaning.better
-)
 OF_REAL_IMAGES = ("softplus_real", "critic_gap", "divergence", "accuracy", "real_mean", "real_std")
 
 
@@ -127,8 +126,7 @@ class NeuralDivergence(NamedTuple):
     @property
     def label(self) -> str:
         """Prefix of the keys: "nd/" and the preset's name; "nd_short/" if critics have fewer steps than the preset."""
-        short = self.preset in PRESETS and self.steps < PRESETS[self.preset].steps
-        return f"{'nd_short' if short else 'nd'}/{self.preset}"
+        return label_of(self.preset, self.steps)
 
     @property
     def unseen(self) -> Terms | None:
@@ -174,7 +172,7 @@ def neural_divergence(
         identity: text that identifies a sampler, such as the hash of its checkpoint; required with `checkpoints`.
 
     Raises:
-        EvaluationError: invalid images or settings, a folder that cannot be written, or a critic that diverged.
+        EvaluationError: invalid images or settings, or a critic that diverged.
     """
     chosen = check_settings(preset, steps=steps, samples=samples, batch_size=batch_size, num_critics=num_critics)
     if isinstance(generated, Tensor):
@@ -391,6 +389,34 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | None:
 def replaced(settings: Settings) -> dict[str, str]:
     """Test images are replaced by training images if the settings say so."""
     return {"test": "trained_on"} if settings.nd.split == "train" else {}
+
+
+def label_of(preset: str, steps: int) -> str:
+    """Returns the prefix of the keys for the name of a preset and the number of steps."""
+    short = preset in PRESETS and steps < PRESETS[preset].steps
+    return f"{'nd_short' if short else 'nd'}/{preset}"
+
+
+def directed(settings: Settings) -> tuple[str, ...]:
+    """Returns the keys of the terms that can be ranked."""
+    chosen, preset = settings.nd, PRESETS[settings.nd.preset]
+    label = label_of(chosen.preset, chosen.steps or preset.steps)
+    terms = [term for term, meaning in MEANINGS[preset.loss].items() if meaning.better]
+    unseen = [f"unseen/{term}" for term in terms if term in OF_REAL_IMAGES and chosen.holdout]
+    return tuple(f"{label}/{term}" for term in (*terms, *unseen))
+
+
+def check(context: Context) -> None:
+    """Raises EvaluationError for a holdout that leaves no images, or a pool without a sampler to fill it."""
+    settings = context.settings.nd
+    role = context.training_role if settings.split == "train" else "test"
+    if context.has(role):
+        count_unseen(len(context.image_set(role)), settings.holdout)
+    if settings.pool is not None and context.generated is not None and context.sampler is None:
+        raise EvaluationError(
+            "metric nd: got nd.pool for a fixed set of images, expected a generator that makes the pool; "
+            "leave nd.pool out"
+        )
 
 
 def measure(context: Context) -> list[Value]:

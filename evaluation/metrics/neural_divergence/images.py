@@ -86,14 +86,20 @@ def critic_images(
     return CriticImages(real, unseen, made, generated, device)
 
 
-def _split(test: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Splits the test images into those that critics are trained on and those held out; keeps their order."""
-    num_unseen = round(holdout * len(test)) if 0 <= holdout < 1 else len(test)
-    if num_unseen == len(test) or (holdout > 0 and num_unseen == 0):
+def count_unseen(num_test: int, holdout: float) -> int:
+    """Returns the number of held-out images; raises EvaluationError if one of the parts would be empty."""
+    num_unseen = round(holdout * num_test) if 0 <= holdout < 1 else num_test
+    if num_unseen == num_test or (holdout > 0 and num_unseen == 0):
         raise EvaluationError(
-            f"nd critic_holdout: got {holdout} of {len(test)} test images, expected 0, or a fraction below 1 "
+            f"nd critic_holdout: got {holdout} of {num_test} test images, expected 0, or a fraction below 1 "
             "that leaves at least one image in both parts"
         )
+    return num_unseen
+
+
+def _split(test: Tensor, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Splits the test images into those that critics are trained on and those held out; keeps their order."""
+    num_unseen = count_unseen(len(test), holdout)
     if num_unseen == 0:
         return test, test[:0]
     generator = torch.Generator("cpu").manual_seed(derived_seed(f"{seed}/holdout"))

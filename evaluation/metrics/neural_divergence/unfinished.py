@@ -12,6 +12,7 @@ import torch
 from evaluation.errors import EvaluationError
 from evaluation.images.cache import canonical
 from evaluation.runtime.files import replacing
+from evaluation.runtime.terminal import say
 
 SECONDS_BETWEEN_SAVES = 60.0
 UNFINISHED, FINISHED = "unfinished", "finished"
@@ -33,6 +34,7 @@ class Unfinished:
         self.file = None if folder is None else folder / f"{UNFINISHED}-{name}.pt"
         self.finished_file = None if folder is None else folder / f"{FINISHED}-{name}.pt"
         self._last_save = time.monotonic()
+        self._complained = False
 
     def read(self) -> dict[str, Any] | None:
         """Reads the last state with this key, on the CPU; returns None if there is none."""
@@ -61,26 +63,30 @@ class Unfinished:
         return self.file is not None and time.monotonic() - self._last_save >= SECONDS_BETWEEN_SAVES
 
     def write(self, state: dict[str, Any]) -> None:
-        """Saves the state, plain containers and tensors; raises EvaluationError if the folder cannot be written."""
+        """Saves the state, plain containers and tensors. Failures are not raised; the first is reported on stderr."""
         assert self.file is not None
-        self._write(self.file, state)
+        error = self._write(self.file, state)
+        if error is not None and not self._complained:
+            say(f"nd: {self.file} cannot be written ({error}); if this evaluation is interrupted, it starts again")
+            self._complained = True
         self._last_save = time.monotonic()
 
     def finish(self, state: dict[str, Any]) -> None:
         """Replaces the unfinished state by the final one, which `forget_finished` removes."""
         if self.file is None or self.finished_file is None:
             return
-        with suppress(EvaluationError):  # the caller has the result, so a failure to save it is not an error
-            self._write(self.finished_file, state)
+        self._write(self.finished_file, state)  # the caller has the result, so a failure to save it does no harm
         with suppress(OSError):
             self.file.unlink(missing_ok=True)
 
-    def _write(self, file: Path, state: dict[str, Any]) -> None:
+    def _write(self, file: Path, state: dict[str, Any]) -> Exception | None:
+        """Writes a file and returns None, or the error if it cannot be written."""
         try:
             with replacing(file) as beside:
                 torch.save({"key": self._key, "state": state}, beside)
-        except (OSError, RuntimeError) as error:
-            raise EvaluationError(f"checkpoint: {file} cannot be written ({error}); free some space") from error
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+            return error
+        return None
 
 
 def forget_finished(folder: Path) -> None:

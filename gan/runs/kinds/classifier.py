@@ -91,12 +91,13 @@ class ClassifierRuns:
             penalty=build_classifier.build_weight_penalty(config),
             batched=run.device.type == "cuda",  # fewer kernel launches; not timed on a GPU
         )
+        test, untested = self._tester(state, run.folder)
         note = trainer.arithmetic.note
         method = f"one update at a time{note}"
         reached = f", training accuracy {config.train.stop_accuracy:g} is reached"
 
         def train(log: Log, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
-            return trainer.run(log, save=save, test=self._tester(state, run.folder, log), stop=stop)
+            return trainer.run(log, save=save, test=test, stop=stop)
 
         return Attempt(
             steps=trainer.steps,
@@ -104,12 +105,12 @@ class ClassifierRuns:
             method=method,
             train=train,
             length=f", {trainer.steps_per_epoch} per epoch of {len(run.images):,} images,",
-            remarks=(method,) if note else (),
+            remarks=tuple(filter(None, (method if note else "", untested))),
             ending=lambda: reached if state.reached else "",
         )
 
-    def _tester(self, state: ClassifierState, folder: Path, log: Log) -> Callable[[], dict[str, float]] | None:
-        """Returns a function that measures test accuracy and loss; None if the data set has no test images.
+    def _tester(self, state: ClassifierState, folder: Path) -> tuple[Callable[[], dict[str, float]] | None, str]:
+        """Returns a function that measures test accuracy and loss, or None and the reason.
 
         Raises:
             CheckpointError: the test images are not those with which the run in `folder` began.
@@ -117,13 +118,12 @@ class ClassifierRuns:
         try:
             images = self.load_images("test")
         except DataError as error:
-            log.say(f"no test accuracy: {error}")
-            return None
+            return None, f"no test accuracy: {error}"
         RecordedImages.of(recorded_fingerprints(state), folder, folder).compare(
             "test", images.fingerprint, self.config.data.root
         )
         build_classifier.check_classes(self.config, state, images)
-        return lambda: {f"test_{name}": value for name, value in accuracy_and_loss(state.network, images).items()}
+        return lambda: {f"test_{name}": value for name, value in accuracy_and_loss(state.network, images).items()}, ""
 
 
 __all__ = ["ClassifierRuns"]

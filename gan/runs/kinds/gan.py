@@ -1,7 +1,7 @@
 """Training runs of GANs, for gan-train."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from gan import build
 from gan.config import Config
 from gan.data import ImageData
-from gan.measuring.checks import check_evaluation, registries
+from gan.measuring.checks import check_evaluation, check_generation, parse_metrics, registries
 from gan.measuring.evaluator import evaluator
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.kinds import Attempt, Run, seed_of
@@ -42,6 +42,8 @@ class GanRuns:
         """Raises UserError if a name is in no registry or settings contradict each other."""
         build.check_names(self.config)
         check_evaluation(self.config)
+        if self.config.train.eval_every:
+            check_generation(self.config, parse_metrics(self.config.eval.metrics))
 
     def check_processes(self, processes: Processes) -> None:
         """Raises ConfigError if the processes cannot share a batch equally."""
@@ -103,11 +105,10 @@ class GanRuns:
         )
         step = choose_step(trainer, build.second_derivatives(config))
         sample = grid_sampler(config, state, run.images)
+        measure = evaluator(config, run.folder, state, run.processes) if config.train.eval_every else None
 
         def train(log: Log, save: Callable[[], Path], stop: Callable[[int], str]) -> str:
-            evaluate = None
-            if config.train.eval_every:
-                evaluate = evaluator(config, run.folder, state, run.processes, say=log.say)
+            evaluate = None if measure is None else partial(measure, log.say)
             with run.traced(step.train_step, log) as train_step:
                 return trainer.run(log, save=save, sample=sample, evaluate=evaluate, stop=stop, train_step=train_step)
 
