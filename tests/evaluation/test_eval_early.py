@@ -33,7 +33,7 @@ class Sized:
         if images.shape[2:] != (SIDE, SIDE):
             raise EvaluationError(f"got {images.shape[2]}x{images.shape[3]}, expected {SIDE}x{SIDE}")
         brightness = images.float().mean((1, 2, 3))
-        return images[:, 0, 0, :FEATURES].float(), -(brightness[:, None] / 60 - torch.arange(self.num_classes)) ** 2
+        return images[:, 0, 0, :FEATURES].float(), -((brightness[:, None] / 60 - torch.arange(self.num_classes)) ** 2)
 
 
 EXTRACTORS = {"pixels": Pixels, "sized": Sized, "two classes": lambda: Sized(2)}
@@ -114,7 +114,8 @@ def context_of(case: dict[str, Any]) -> Context:
     settings = Settings(
         **{name: case[name] for name in (*counts, "pr_neighbours", "dc_neighbours")},
         kid_subsets=2,
-        nd={"steps": 1, "num_samples": 4, "batch_size": 2, "num_critics": 1, **{n: case[n] for n in ("holdout", "pool")}},
+        nd={"steps": 1, "num_samples": 4, "batch_size": 2, "num_critics": 1}
+        | {name: case[name] for name in ("holdout", "pool")},
         lipschitz={"pairs": case["pairs"]},
     )
     return Context(

@@ -1,0 +1,127 @@
+"""Nothing optional stops a command: no home, no cache, no git, a poor locale, closed streams."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from commands import call, refused
+
+from gan.data import ImageData, load_images
+from gan.data.image_data import expanded
+from gan.errors import DataError
+from gan.pixels import save_png
+
+RUN = """
+import pwd, runpy, sys
+def unknown(*_):
+    raise KeyError("uid not found")
+pwd.getpwuid = pwd.getpwnam = unknown
+sys.argv = {arguments}
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+KEPT = ("PYTHONPATH", "OMP_NUM_THREADS", "TORCH_HOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
+POOR = {"PATH": "", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+ENVIRONMENTS: dict[str, Mapping[str, str]] = {
+    "no home": {},
+    "a home that is a file": {"HOME": "{file}"},
+    "a home that does not exist": {"HOME": "/nonexistent/home"},
+    "an empty home": {"HOME": ""},
+    "a cache folder that cannot be made": {"HOME": "{tmp}", "XDG_CACHE_HOME": "/proc/cache"},
+    "a relative cache folder": {"HOME": "{tmp}", "XDG_CACHE_HOME": "cache"},
+    "an empty cache folder": {"HOME": "{tmp}", "XDG_CACHE_HOME": ""},
+    "no git and a poor locale": {"HOME": "{tmp}", **POOR},
+    "everything": {**POOR, "HOME": "{file}", "XDG_CACHE_HOME": "/proc/cache", "TMPDIR": "/nonexistent"},
+}
+NAMES = [*(pytest.param(name, marks=pytest.mark.slow) for name in ENVIRONMENTS if name != "everything"), "everything"]
+
+
+@pytest.fixture
+def classes(tmp_path: Path, small_shapes_images: ImageData) -> Path:
+    """Folder of images of two classes with names that ASCII lacks."""
+    root = tmp_path / "images"
+    for index in range(24):
+        image, label = small_shapes_images.images[index], ("größe", "日本")[index % 2]
+        (root / label).mkdir(parents=True, exist_ok=True)
+        save_png(image, root / label / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_shapes_images() -> ImageData:
+    return load_images("shapes", root="", split="test", image_size=32, crop=0, resize="none", download=False)
+
+
+def ended(
+    tmp_path: Path, environment: Mapping[str, str], arguments: list[str], closed: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Runs a module as a foreign user with only these variables, and with closed streams such as ">&- 2>&-"."""
+    (tmp_path / "file").touch()
+    places = {"{file}": str(tmp_path / "file"), "{tmp}": str(tmp_path)}
+    given = {name: places.get(value, value) for name, value in environment.items()}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    code = RUN.format(arguments=arguments)
+    command = ["/bin/sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code]
+    (tmp_path / "work").mkdir(exist_ok=True)
+    return subprocess.run(
+        command, env=kept | given, cwd=tmp_path / "work", capture_output=True, text=True, timeout=300, errors="replace"
+    )
+
+
+def evaluation(folder: Path) -> list[str]:
+    all_images = [f"--num-{name}=all" for name in ("real", "fid", "is")]
+    return [
+        *("evaluation", f"--generated={folder}", f"--reference={folder}", "--metrics=fid,is,intra_fid", "--splits=2"),
+        *("--extractor=classifier", *all_images, "--set=num_intra=12"),
+    ]
+
+
+def training(folder: Path, run: Path) -> list[str]:
+    settings = ["data.name=folder", f"data.root={folder}", "eval.num_real=24", "eval.num_fid=16", "train.steps=1"]
+    settings += ["train.eval_every=1", "eval.extractor=classifier"]
+    return ["gan.train", "--config=smoke", f"--run={run}", *(f"--set={setting}" for setting in settings)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_environment_stops_an_evaluation(name: str, classes: Path, tmp_path: Path) -> None:
+    result = ended(tmp_path, ENVIRONMENTS[name], evaluation(classes))
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "fid/classifier" in result.stdout
+    assert not list((tmp_path / "work").iterdir())  # no cache in the working folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_environment_stops_a_training(name: str, classes: Path, tmp_path: Path) -> None:
+    result = ended(tmp_path, ENVIRONMENTS[name], training(classes, tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "run" / "reports" / "00000001" / "report.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-", ">/dev/full 2>/dev/full"])
+def test_closed_streams_stop_nothing(closed: str, classes: Path, tmp_path: Path) -> None:
+    ended(tmp_path, {"HOME": str(tmp_path)}, training(classes, tmp_path / "run"), closed)
+    assert (tmp_path / "run" / "reports" / "00000001" / "report.json").is_file()
+
+
+@pytest.mark.parametrize("user", ["~nobody-at-all", "~"])
+def test_an_unknown_home_in_a_path_is_one_sentence(
+    user: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: Callable[..., object]
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError("uid not found")))
+    with pytest.raises(DataError, match=re.escape(f"--out: {user}/x: no home folder is known for {user}; write")):
+        expanded(f"{user}/x", "--out")
+    for name in ("folder", "cifar10", "celeba", "shapes"):
+        arguments = [
+            "--config=smoke",
+            f"--set=data.name={name}",
+            f"--set=data.root={user}/x",
+            f"--run={tmp_path / 'run'}",
+        ]
+        refused(call("gan-train", *arguments), f"data.root: {user}/x: no home folder is known for {user}")
