@@ -187,6 +187,10 @@ class Context:
             count *= max(classes, 1)
         return count or (len(self._sets[role]) if role in self._sets else 0)
 
+    def setting(self, name: str) -> str:
+        """Name of a setting as the user writes it, such as "num_fid" or "eval.num_fid", for error messages."""
+        return f"{self.settings.place}{name}"
+
     def widths(self, extractor: Extractor) -> tuple[int, int | None]:
         """Numbers of features and of logits of an image, None without logits; by a black image of the sets' size.
 

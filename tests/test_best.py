@@ -168,7 +168,7 @@ def test_an_interrupted_run_keeps_the_same_best(train: Any, tmp_path: Path) -> N
         (["train.keep_best=fid"], "set train.eval_every"),
         (["train.keep_best=kid", "train.eval_every=2"], "got 'kid', expected one of fid"),
         (["train.keep_best=elhist", "train.eval_every=2", "eval.metrics=elhist"], "expected one of a metric"),
-        (["train.keep_best=nd", "train.eval_every=2", "eval.metrics=nd"], "nd/srn2020/softplus_fake"),
+        (["train.keep_best=nd", "train.eval_every=2", "eval.metrics=nd"], "nd_short/srn2020/softplus_fake"),
         (["train.keep_best=fid", "train.eval_every=2", "eval.extractor=pixels,classifier"], "with several extractors"),
     ],
 )

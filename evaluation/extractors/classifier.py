@@ -80,13 +80,16 @@ def _training_split(sources: Sources) -> tuple[Tensor, Tensor]:
         missing = "training images" if sources.images is None else "labels of the training images"
         raise EvaluationError(
             f"extractor classifier: got no {missing}, expected a labelled training split; "
-            "give class sub-folders or an .npz file with labels, or choose another extractor"
+            "give --reference with one sub-folder per class or an .npz file with labels, or choose another extractor"
         )
     check_images(sources.images, "training")
     check_labels(sources.labels, len(sources.images), "training")
     classes = len(sources.labels.unique())
     if classes < 2:
-        raise EvaluationError(f"extractor classifier: got {classes} class in the training split, expected at least 2")
+        raise EvaluationError(
+            f"extractor classifier: got {classes} class in the training split, expected at least 2; sort the images "
+            "into one sub-folder per class, or choose another extractor, such as pixels"
+        )
     return sources.images, sources.labels
 
 

@@ -146,7 +146,7 @@ class ResNetExtractor:
         if images.shape[2:] != (side, side):
             raise EvaluationError(
                 f"extractor {self.name}: got images of {images.shape[2]}x{images.shape[3]}, expected {side}x{side}, "
-                "on which it was trained; choose another extractor"
+                "on which it was trained; choose another extractor, such as inception, classifier or pixels"
             )
         h = self._convolved(images.float() / 128 - 1, "conv").relu()
         for index in range(3 * self.blocks):

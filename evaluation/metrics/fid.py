@@ -15,7 +15,7 @@ def check(context: Context) -> None:
         if count == 1 and not (role == "reference" and context.statistics is not None):
             raise EvaluationError(
                 f"metric fid: got 1 {role} image, expected at least 2, as a covariance needs; give more, or raise "
-                f"{setting} if it is 1"
+                f"{context.setting(setting)} if it is 1"
             )
     if context.statistics is not None:
         for extractor in context.extractors:

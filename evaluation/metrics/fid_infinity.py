@@ -79,7 +79,7 @@ def check(context: Context) -> None:
     if 0 < count < 2 * SIZES:
         raise EvaluationError(
             f"metric fid_infinity: got {count} generated images, expected at least {2 * SIZES}; give more, or raise "
-            "num_fid if it is smaller"
+            f"{context.setting('num_fid')} if it is smaller"
         )
     check_fid(context)
 

@@ -53,7 +53,7 @@ def check(context: Context) -> None:
     if 0 < count < splits:
         raise EvaluationError(
             f"metric is: got {count} generated images, expected at least one for each of {splits} splits; give more, "
-            "or lower is_splits (a different protocol, with a different hash)"
+            f"or lower {context.setting('is_splits')} (a different protocol, with a different hash)"
         )
 
 

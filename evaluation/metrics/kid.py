@@ -124,12 +124,12 @@ def _jackknife(sums: _Sums) -> Estimate:
 
 def check(context: Context) -> None:
     """Raises EvaluationError for fewer generated or reference images than `kid_subset_size`, or than FEWEST."""
-    size = context.settings.kid_subset_size
+    size, name = context.settings.kid_subset_size, context.setting("kid_subset_size")
     for role, count in (("reference", context.num_real), ("generated", context.required("num_fid"))):
         if 0 < count < size:
             raise EvaluationError(
-                f"metric kid: got {count} {role} images, expected at least kid_subset_size = {size}; "
-                "give more, or lower kid_subset_size (a different protocol, with a different hash)"
+                f"metric kid: got {count} {role} images, expected at least {name} = {size}; "
+                f"give more, or lower {name} (a different protocol, with a different hash)"
             )
         if 0 < count < FEWEST:
             raise EvaluationError(f"metric kid: got {count} {role} images, expected at least {FEWEST}; give more")

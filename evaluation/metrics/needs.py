@@ -88,10 +88,13 @@ def _check_count(name: str, context: Context, role: str, setting: str) -> None:
     if not context.has(role):
         if role == "generated" and not setting and context.sampler is not None:
             return
-        raise EvaluationError(f"metric {name}: got no {role} images, expected some; add them or leave the metric out")
+        raise EvaluationError(
+            f"metric {name}: got no {role} images, expected some; add them with --{role}, or leave the metric out"
+        )
     found, wanted = len(context.image_set(role)), context.required(setting, role)
+    lower = context.setting(HALVED.get(setting, setting))
     if found < wanted:
         raise EvaluationError(
             f"metric {name}: got {found} {role} images, expected {wanted}; "
-            f"give more, or lower {HALVED.get(setting, setting)} (a different protocol, with a different hash)"
+            f"give more, or lower {lower} (a different protocol, with a different hash)"
         )

@@ -100,7 +100,8 @@ def check(context: Context) -> None:
         if 0 < count <= most:
             raise EvaluationError(
                 f"metric prdc: got {count} {role} images, expected more than the {most} neighbours; give more, "
-                "or lower pr_neighbours and dc_neighbours (a different protocol, with a different hash)"
+                f"or lower {context.setting('pr_neighbours')} and {context.setting('dc_neighbours')} "
+                "(a different protocol, with a different hash)"
             )
 
 

@@ -142,7 +142,9 @@ def compare(reports: Mapping[str, ReportData], *, skip_mixed: bool = False) -> C
     mixed = tuple(sentence for sentence in found.values() if sentence)
     if mixed and not skip_mixed:
         others = f" ({len(mixed) - 1} more values are mixed)" if len(mixed) > 1 else ""
-        raise EvaluationError(f"compare: {mixed[0]}{others}; measure all by one protocol, or leave mixed values out")
+        raise EvaluationError(
+            f"compare: {mixed[0]}{others}; measure all by one protocol, or leave mixed values out with --skip-mixed"
+        )
     alike = ordered(key for key, sentence in found.items() if not sentence)
     return Comparison(
         labels=tuple(reports),

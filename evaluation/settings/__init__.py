@@ -3,7 +3,7 @@
 Configurations embed them, command-line options are derived from them, and a Context holds them.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -58,7 +58,12 @@ class Settings(Section):
     """Evaluation protocol. Defaults are those of Sanyal et al. 2020, after Miyato et al. 2018.
 
     For numbers of images, 0 means all and null takes the protocol's number. See docs/metrics.md.
+
+    Attributes:
+        place: beginning of the settings' names in error messages, as the user writes them.
     """
+
+    place: ClassVar[str] = ""
 
     metrics: Text = without_effect("fid,is", "metrics, separated by commas")
     extractor: Text = setting("inception", "feature extractors, keys of evaluation.EXTRACTORS, separated by commas")

@@ -90,7 +90,15 @@ def first_of_each(labels: Tensor, count: int) -> Tensor:
     return torch.cat([(labels == label).nonzero()[:count, 0] for label in labels.unique()]).sort().values
 
 
-def check_classes(name: str, labels: Tensor, reference_labels: Tensor, *, fewest: int, generated: int = 0) -> list[int]:
+def check_classes(
+    name: str,
+    labels: Tensor,
+    reference_labels: Tensor,
+    *,
+    fewest: int,
+    generated: int = 0,
+    setting: str = "num_intra",
+) -> list[int]:
     """Returns the class numbers, ascending, after checking the number of images of each class.
 
     Raises:
@@ -104,7 +112,7 @@ def check_classes(name: str, labels: Tensor, reference_labels: Tensor, *, fewest
         for side, _, needed in sides:
             count = counts[side][label]
             if count < needed:
-                lower = "lower num_intra" if side == "generated" and needed > fewest else "leave the metric out"
+                lower = f"lower {setting}" if side == "generated" and needed > fewest else "leave the metric out"
                 raise EvaluationError(
                     f"{name}: got {count} {side} images of class {label}, expected at least {needed} of each class; "
                     f"give more of them, or {lower}"
@@ -118,11 +126,12 @@ def check_context(context: Context, name: str, *, fewest: int) -> None:
     Raises:
         EvaluationError: see `check_classes`; or num_intra is below `fewest`.
     """
-    wanted = context.settings.num_intra
+    wanted, setting = context.settings.num_intra, context.setting("num_intra")
     if 0 < wanted < fewest:
         raise EvaluationError(
-            f"metric {name}: got num_intra={wanted} generated images per class, expected at least {fewest}; raise it"
+            f"metric {name}: got {setting}={wanted} generated images per class, expected at least {fewest}; raise it"
         )
     labels = context.generated_labels, context.reference_labels
     if labels[0] is not None and labels[1] is not None:
-        check_classes(f"metric {name}", labels[0], labels[1], fewest=fewest, generated=wanted)
+        counts = labels[0], labels[1]
+        check_classes(f"metric {name}", *counts, fewest=fewest, generated=wanted, setting=setting)

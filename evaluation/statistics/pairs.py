@@ -15,7 +15,8 @@ def rows_by_class(labels: Tensor, num_classes: int, name: str) -> list[Tensor]:
         if len(found) < 2:
             raise EvaluationError(
                 f"{name} images: got {len(found)} of class {label} among {len(labels)}, expected at least 2 of each "
-                "class for pairs within it; give more (of generated images: raise lipschitz.pairs), or leave elhist out"
+                "class for pairs within it; give more (of generated images: raise the setting lipschitz.pairs), or "
+                "leave metric elhist out"
             )
     return rows
 

@@ -166,6 +166,8 @@ class TrainSettings(Section):
 class EvaluationSettings(Settings):
     """Evaluation of a GAN: the protocol, and the generation of images. See docs/metrics.md."""
 
+    place: ClassVar[str] = "eval."
+
     reference: Literal["train", "test"] | None = setting(
         None, "split that generated images are compared with; null: the protocol's"
     )

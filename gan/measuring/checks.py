@@ -88,7 +88,7 @@ def _check_labels(config: Config, name: str) -> None:
 
 def _check_best(config: Config, names: list[str]) -> None:
     """Raises ConfigError unless train.keep_best names exactly one measured value that has a better direction."""
-    best, several = config.train.keep_best, "," in config.eval.extractor
+    best, extractors = config.train.keep_best, config.eval.extractor.split(",")
     if not best:
         return
     if not config.train.eval_every:
@@ -99,7 +99,8 @@ def _check_best(config: Config, names: list[str]) -> None:
         raise ConfigError(
             f"train.keep_best: got {best!r}, expected one of {', '.join(choices) or 'a metric that can be ranked'}"
         )
-    if several and METRICS[choices[found[0]]].extractor and best == found[0]:
+    if len(extractors) > 1 and METRICS[choices[found[0]]].extractor and best == found[0]:
         raise ConfigError(
-            f"train.keep_best: got {best!r} with several extractors, expected the full name, such as {best}/inception"
+            f"train.keep_best: got {best!r} with several extractors, expected the name of one, too, such as "
+            f"{best}/{extractors[0].strip()}"
         )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -112,13 +113,21 @@ class Best:
             UserError: the metric has no value that can be ranked, or several.
         """
         directed = [key for key, entry in entries.items() if entry["better"]]
-        keys = [key for key in directed if key == self.metric or key.startswith(f"{self.metric}/")]
+        keys = [key for key in directed if key == self.metric] or [key for key in directed if self._names(key)]
         if len(keys) != 1:
             raise UserError(
                 f"train.keep_best: got {self.metric!r}, "
                 f"expected one of the values that can be ranked: {', '.join(directed)}"
             )
         return keys[0]
+
+    def _names(self, key: str) -> bool:
+        """Whether the metric is the beginning of a key, up to a slash or to the hash of an extractor's weights.
+
+        A key without an extractor is that of Inception with the official weights.
+        """
+        whole = key if "/" in key else f"{key}/inception"
+        return re.fullmatch(rf"{re.escape(self.metric)}(/.*|\d*-[0-9a-f]{{8}})?", whole) is not None
 
 
 def read_best(run: Path) -> dict[str, Any] | None:

@@ -414,8 +414,8 @@ def check(context: Context) -> None:
         count_unseen(len(context.image_set(role)), settings.holdout)
     if settings.pool is not None and context.generated is not None and context.sampler is None:
         raise EvaluationError(
-            "metric nd: got nd.pool for a fixed set of images, expected a generator that makes the pool; "
-            "leave nd.pool out"
+            f"metric nd: got {context.setting('nd.pool')} for a fixed set of images, expected a generator that makes "
+            "the pool; leave it out"
         )
 
 

@@ -91,7 +91,7 @@ def count_unseen(num_test: int, holdout: float) -> int:
     num_unseen = round(holdout * num_test) if 0 <= holdout < 1 else num_test
     if num_unseen == num_test or (holdout > 0 and num_unseen == 0):
         raise EvaluationError(
-            f"nd critic_holdout: got {holdout} of {num_test} test images, expected 0, or a fraction below 1 "
+            f"nd.holdout: got {holdout} of {num_test} test images, expected 0, or a fraction below 1 "
             "that leaves at least one image in both parts"
         )
     return num_unseen
