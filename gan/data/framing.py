@@ -13,6 +13,9 @@ from gan.errors import DataError
 RESIZES = {"none": None, **FILTERS}
 """Resize filters by name; "none" refuses images of another size."""
 
+NETWORK_SIZES = (32, 64)
+"""Values of data.image_size that configurations accept, because networks are built for them."""
+
 
 class Framing(NamedTuple):
     """Crop and resize that give a square of `image_size` pixels.
@@ -53,9 +56,10 @@ def frame(image: Image.Image, name: str, framing: Framing) -> np.ndarray:
         resample = RESIZES[framing.resize]
         if resample is None:
             cropped = "" if (width, height) == (side, side) else f", {side}x{side} after the centre crop"
+            other = f"data.image_size={side}, or " if side in NETWORK_SIZES else ""
             raise DataError(
-                f"{name}: {width}x{height} pixels{cropped}, expected {size}x{size}; set data.image_size={side}, or "
-                f"data.resize to one of {', '.join(RESIZES)[len('none, ') :]}"
+                f"{name}: {width}x{height} pixels{cropped}, expected {size}x{size}; set {other}data.resize to one of "
+                f"{', '.join(FILTERS)}, which scales the images"
             )
         image = image.resize((size, size), resample)
     return to_array(image)

@@ -11,6 +11,7 @@ import numpy as np
 
 from evaluation.images.reader import packed
 from evaluation.images.reader.packed import FORMAT, MANIFEST, array_files, map_split, read_manifest
+from gan.data.framing import NETWORK_SIZES
 from gan.data.image_data import ImageData, expanded, reader_errors
 from gan.errors import DataError
 
@@ -96,9 +97,11 @@ def load_packed(root: str | Path, *, name: str, split: str, image_size: int, cro
     asked = {"name": name, "image_size": image_size, "crop": crop, "resize": resize}
     for key, value in asked.items():
         if manifest[key] != value:
+            usable = key != "image_size" or manifest[key] in NETWORK_SIZES
+            change = f"set data.{key}={manifest[key]}, or " if usable else ""
             raise DataError(
-                f"data.root: {folder} was packed with data.{key}={manifest[key]}, but data.{key} is {value}; set "
-                f"data.{key}={manifest[key]}, or pack the data again"
+                f"data.root: {folder} was packed with data.{key}={manifest[key]}, but data.{key} is {value}; {change}"
+                f"pack the data again with data.{key}={value}"
             )
     if split not in manifest["splits"]:
         present = ", ".join(manifest["splits"])
