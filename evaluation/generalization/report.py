@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evaluation.errors import check_names
+from evaluation.errors import EvaluationError, check_names
 from evaluation.generalization.case import Case
 from evaluation.generalization.classifier import checked_forward, device_of
 from evaluation.generalization.spectra import weight_layers
@@ -81,6 +81,12 @@ def _check(names: Sequence[str], network: nn.Module, images: Tensor, labels: Ten
     """Checks images, labels, the classifier and its layers before anything is measured."""
     with checked_forward(network, images, labels):
         pass
+    for name in names:
+        if len(images) < MEASURES[name].fewest:
+            raise EvaluationError(
+                f"measure {name}: got {len(images)} image, expected at least {MEASURES[name].fewest}; give more, or "
+                "leave the measure out"
+            )
     if any(MEASURES[name].layers for name in names):
         weight_layers(network)
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evaluation.errors import EvaluationError
 from evaluation.generalization.case import Case
 from evaluation.generalization.lipschitz import global_lipschitz, local_lipschitz
 from evaluation.generalization.measures import complexity_of, log_jac_norm
@@ -141,10 +140,8 @@ def local_constants(case: Case) -> list[Value]:
 
 
 def global_constants(case: Case) -> list[Value]:
-    """Measures empirical Lipschitz constants of random pairs of images; raises EvaluationError for a single image."""
+    """Measures empirical Lipschitz constants of random pairs of images."""
     settings, count = case.settings, len(case.images)
-    if count < 2:
-        raise EvaluationError("measure global: got 1 image, expected at least 2 for pairs")
     generator = torch.Generator("cpu").manual_seed(settings.seed)
     one_class = torch.zeros(settings.num_pairs, dtype=torch.int64, device="cpu")
     rows = pairs_within([torch.arange(count, device="cpu")], one_class, generator)  # (P, 2)
@@ -236,10 +233,15 @@ def _values(
 
 
 class Measure(NamedTuple):
-    """A measure of a classifier. If `layers` is true, all weights must be in linear and convolution layers."""
+    """A measure of a classifier.
+
+    layers: whether all weights must be in linear and convolution layers.
+    fewest: smallest number of images.
+    """
 
     values: Callable[[Case], list[Value]]
     layers: bool = False
+    fewest: int = 1
 
 
 MEASURES: dict[str, Measure] = {
@@ -248,6 +250,6 @@ MEASURES: dict[str, Measure] = {
     "complexity": Measure(complexity, layers=True),
     "noise": Measure(noise),
     "local": Measure(local_constants),
-    "global": Measure(global_constants),
+    "global": Measure(global_constants, fewest=2),
     "spectra": Measure(spectra, layers=True),
 }

@@ -79,7 +79,7 @@ def check_extractors(name: str, metric: Metric, context: Context) -> None:
     if metric.extractor == "logits" and not any(extractor.has_logits for extractor in context.extractors):
         raise EvaluationError(
             f"metric {name}: extractor {context.extractors[0].name} returns no class probabilities; "
-            "choose inception or classifier, or leave the metric out"
+            "choose inception, resnet or classifier, or leave the metric out"
         )
     metric.check(context)
 

@@ -38,7 +38,8 @@ class StoredReport:
         found = [file.parent for file in folder.glob("reports/*/report.json")]
         if not found:
             raise EvaluationError(
-                f"{folder}: got no report, expected report.json or reports/*/report.json; evaluate the run"
+                f"{folder}: got no report, expected report.json or reports/*/report.json; "
+                f"measure it with gan-eval --run {folder}"
             )
         return cls(Report.load(max(found, key=_written)), folder)
 

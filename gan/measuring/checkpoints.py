@@ -9,6 +9,7 @@ import torch
 from evaluation import EXTRACTORS, METRICS, Report
 from evaluation.generalization import MEASURES
 from evaluation.reporting.compare_folders import compare_folders
+from evaluation.runtime.files import check_writable
 from gan.config import Config
 from gan.config.loading import Experiment, differences, override_config, validated
 from gan.config.stored import AnyConfig
@@ -58,15 +59,16 @@ def measure_checkpoint(
 
     Raises:
         UserError: the checkpoint, the data or the settings cannot be used.
+        OSError: the report could not be written; checked before anything is measured.
     """
     read = processes.first(lambda: read_checkpoint(path))
     trained = validated(kind, read.config, str(path))
     config = override_config(trained, overrides, str(path))
     refuse_changes(config, trained, path)
-    measuring = KINDS[kind.kind]
+    measuring, run = KINDS[kind.kind], path.parent.parent
+    processes.first(lambda: check_writable(out or run / "reports"))
     with user_errors():
         report = measuring.measure(config, metrics or config.eval.metrics, read, device, processes)
-    run = path.parent.parent
 
     def save() -> Path:
         log = run / JSONL
@@ -95,9 +97,11 @@ def measure_generated(
 
     Raises:
         UserError: the images, the data or the settings cannot be used.
+        OSError: the report could not be written; checked before anything is measured.
     """
     names = parse_metrics(metrics or config.eval.metrics)
     check_evaluation(config)
+    processes.first(lambda: check_writable(out or Path("reports")))
     reference, test = real
     with user_errors():
         if reference is None:

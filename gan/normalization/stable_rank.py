@@ -186,8 +186,9 @@ def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:
     if rank > 1 or c == 1:
         return rank, "bound"
     if infeasible == "error":
+        larger = "c=1" if smaller_side == 1 else f"c above {1 / smaller_side:.3g}"
         raise ValueError(
             f"r = c * min(rows, columns) = {c:g} * {smaller_side} is at most 1, where the weight has no gradient: "
-            'use a larger c, or infeasible="skip" or "floor"'
+            f'use {larger}, or infeasible="skip" or "floor"'
         )
     return rank, "skip"

@@ -1,6 +1,7 @@
 """Writes generated images into a folder."""
 
 import math
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def write_samples(
         say: prints a line.
 
     Raises:
-        ConfigError: the folder is not empty, or a class is unknown.
+        ConfigError: the folder is not empty or cannot be written, or a class is unknown.
     """
     settings = [f"eval.truncation={wanted.truncation}", f"eval.bn_mode={'standing' if wanted.standing else 'eval'}"]
     config, generator = override_config(source.config, settings, "gan-sample"), source.generator
@@ -101,8 +102,7 @@ def write_samples(
     count = wanted.num if labels is None else len(labels)
     name = f"{'paths' if wanted.interpolate else 'generated'}-{source.step:08d}"
     folder = out or fresh_folder(source.folder / name)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(f"--out {folder}: the folder is not empty: choose a new or an empty one")
+    picture = _made(folder, grid_only=grid_only or bool(wanted.interpolate))
     latents = draw(count, config, random_generator(wanted.seed, "samples"))
     if wanted.interpolate:
         ends = draw(count, config, random_generator(wanted.seed, "ends of paths"))
@@ -111,14 +111,28 @@ def write_samples(
     size, quantizer = config.eval.batch_size, config.eval.quantizer
     with standing_statistics(generator, config, source.num_classes, device) if wanted.standing else nullcontext():
         images = generate(generator, latents, labels, batch_size=size, device=device, quantizer=quantizer)
-    picture = picture_of(folder)
-    picture.parent.mkdir(parents=True, exist_ok=True)
     save_png(image_grid(images, wanted.interpolate) if wanted.interpolate else _grid(images, labels), picture)
     if not (grid_only or wanted.interpolate):
-        folder.mkdir(exist_ok=True)
         _write_images(folder, images, labels, source.class_names)
         say(f"{count} images of step {source.step} in {folder}")
     say(f"grid: {picture}")
+
+
+def _made(folder: Path, *, grid_only: bool) -> Path:
+    """Makes the folder of the images, before they are generated, and returns the path of their grid.
+
+    Raises:
+        ConfigError: the folder is not empty or cannot be written.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"--out {folder}: the folder is not empty: choose a new or an empty one")
+    picture = picture_of(folder)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    if not grid_only:
+        folder.mkdir(exist_ok=True)
+    if not all(os.access(place, os.W_OK) for place in (picture.parent, folder) if place.is_dir()):
+        raise ConfigError(f"--out {folder}: cannot be written; choose another folder")
+    return picture
 
 
 def _grid(images: Tensor, labels: Tensor | None) -> Tensor:

@@ -64,6 +64,7 @@ class Jobs:
                 answers[needed] = self._obstacle(run, missing)
             if answers[needed]:
                 self.errors[run.identity] = answers[needed]
+                click.echo(f"{run.folder.name}: will be left out: {answers[needed]}", err=True)
         for reason in present.unreadable:
             click.echo(f"stored runs are not compared with the present images: {reason}", err=True)
         return {run: wanted for run, wanted in groups.items() if run.identity not in self.errors}
