@@ -48,12 +48,14 @@ ADVICE: dict[str, Advice] = {
     ),
     "crop": Advice(f"{OWN}{{flat}} --set data.crop=40", "data.crop=40; lower it", f"{OWN}{{flat}} --set data.crop=32"),
     "drawn data": Advice(
-        f"{TRAIN} --set data.root='' --set data.crop=8",
+        f"{TRAIN} --set data.root=drawn --set data.crop=8",
         "set data.crop=0 and data.resize=none",
         f"{DRY} data.crop=0 --set data.resize=none",
     ),
     "packed 64x64": Advice(
-        f"{OWN}{{packed64}}", "set data.image_size=64, or", f"{OWN}{{packed64}} --set data.image_size=64"
+        f"{OWN}{{packed64}} --set data.resize=box",
+        "set data.image_size=64, or",
+        f"{OWN}{{packed64}} --set data.resize=box --set data.image_size=64",
     ),
     "packed 16x16": Advice(
         f"{OWN}{{packed16}}",
@@ -189,7 +191,7 @@ ADVICE: dict[str, Advice] = {
         f"{EVAL} eval.metrics=is --set eval.extractor=resnet",
     ),
     "extractor for 32x32": Advice(
-        f"{EVAL} data.root='' --set data.image_size=64 --set eval.extractor=resnet",
+        f"{EVAL} data.root=drawn --set data.image_size=64 --set eval.extractor=resnet",
         "choose another extractor, such as inception, classifier or pixels",
         f"{DRY} data.image_size=64 --set train.eval_every=1 --set eval.extractor=pixels",
     ),
