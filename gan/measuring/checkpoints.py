@@ -9,12 +9,11 @@ import torch
 from evaluation import EXTRACTORS, METRICS, Report
 from evaluation.generalization import MEASURES
 from evaluation.reporting.compare_folders import compare_folders
-from evaluation.runtime.files import check_writable
 from gan.config import Config
 from gan.config.loading import Experiment, differences, override_config, validated
 from gan.config.stored import AnyConfig
 from gan.errors import ConfigError
-from gan.measuring.checks import check_evaluation, parse_metrics, user_errors
+from gan.measuring.checks import check_evaluation, check_place, parse_metrics, user_errors
 from gan.measuring.classifiers import measure_classifier
 from gan.measuring.gans import Evaluation, finish_gan, measure_gan
 from gan.measuring.named import measure_against
@@ -58,15 +57,14 @@ def measure_checkpoint(
     """Measures a checkpoint; returns the report and its folder, by default reports/<step> in the run.
 
     Raises:
-        UserError: the checkpoint, the data or the settings cannot be used.
-        OSError: the report could not be written; checked before anything is measured.
+        UserError: the checkpoint, the data, the settings or the folder of the report cannot be used.
     """
     read = processes.first(lambda: read_checkpoint(path))
     trained = validated(kind, read.config, str(path))
     config = override_config(trained, overrides, str(path))
     refuse_changes(config, trained, path)
     measuring, run = KINDS[kind.kind], path.parent.parent
-    processes.first(lambda: check_writable(out or run / "reports"))
+    processes.first(lambda: check_place(out or run / "reports"))
     with user_errors():
         report = measuring.measure(config, metrics or config.eval.metrics, read, device, processes)
 
@@ -96,12 +94,11 @@ def measure_generated(
         real: reference and test images, see `measure_against`; without a reference, those of the configuration.
 
     Raises:
-        UserError: the images, the data or the settings cannot be used.
-        OSError: the report could not be written; checked before anything is measured.
+        UserError: the images, the data, the settings or the folder of the report cannot be used.
     """
     names = parse_metrics(metrics or config.eval.metrics)
     check_evaluation(config)
-    processes.first(lambda: check_writable(out or Path("reports")))
+    processes.first(lambda: check_place(out or Path("reports")))
     reference, test = real
     with user_errors():
         if reference is None:

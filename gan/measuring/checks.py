@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from evaluation import EXTRACTORS, METRICS, Context, EvaluationError
 from evaluation.metrics.needs import ranked
 from evaluation.runner import check_metrics
+from evaluation.runtime.files import check_writable
 from gan.build import choose
 from gan.config import Config
 from gan.errors import ConfigError, UserError
@@ -35,6 +37,16 @@ def parse_metrics(text: str) -> list[str]:
     with user_errors():
         check_metrics(names)
     return names
+
+
+def check_place(folder: Path) -> None:
+    """Raises UserError if a report cannot be written into a folder, which may be missing."""
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: a report cannot be written: {error.filename}: {error.strerror}; choose another --out"
+        ) from None
 
 
 def check_evaluation(config: Config) -> None:
