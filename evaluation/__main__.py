@@ -16,9 +16,11 @@ from evaluation.settings.presets import PROTOCOLS, RESIZES
 from evaluation.settings.schema import leaves, places
 
 EXAMPLES = """
-Measures generated images against real ones. A set of images is a folder, with or without one sub-folder per class, or
-an .npz file with uint8 images (or arr_0) and optional labels. For fid the reference may be an .npz file of statistics
-(mu and sigma, as published by pytorch-fid, clean-fid and ADM); if it also holds images, the images are used.
+Measures generated images against real ones. A set of images is a folder, .zip or .tar archive with or without one
+sub-folder per class, a packed data set, or an .npz file with uint8 images (or arr_0) and optional labels. Of a set with
+train/ and test/, --reference takes train and --test takes test; real.zip:test names a split.
+For fid the reference may be an .npz file of statistics (mu and sigma, as published by pytorch-fid, clean-fid and ADM);
+if it also holds images, the images are used.
 Every number is printed with the hash of its protocol; only numbers with equal hashes may be compared.
 
 \b

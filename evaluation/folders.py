@@ -88,7 +88,7 @@ def _context(
     moments = Path(settings.reference_statistics) if settings.reference_statistics else None
     if reference is not None and moments is None and _holds_statistics_only(reference):
         reference, moments = None, reference
-    real = _RealImages() if reference is None else _RealImages(*read(reference, split, resize))
+    real = _RealImages() if reference is None else _RealImages(*read(reference, split, resize, strict=split == "test"))
     held_out = _RealImages() if test is None else _RealImages(*read(test, "test", resize, strict=True))
     classes = name_classes(real.labels, real.class_names)
     needed = any(METRICS[name.strip()].labels for name in settings.metrics.split(",") if name.strip())

@@ -157,6 +157,18 @@ def test_exif_orientation_is_applied() -> None:
     assert np.array_equal(decode(encode(image, exif=exif), "x", PLAIN), np.rot90(pixels, -1).transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_damaged_exif_data_do_not_matter(format: str) -> None:
+    assert decode(encode(Image.new("RGB", (4, 4)), format, exif=b"Exif\0\0nothing"), "x", PLAIN).max() == 0
+
+
+def test_a_transparent_level_of_16_bits_is_white() -> None:
+    levels = np.full((4, 4), 1000, np.uint16)
+    levels[0, 0] = 257
+    decoded = decode(encode(Image.fromarray(levels), transparency=1000), "x", PLAIN)
+    assert (decoded[0, 0, 0], decoded[0, 1, 1]) == (1, 255)
+
+
 def test_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ((255, 0, 0), (0, 255, 0))]
     decoded = decode(encode(frames[0], "GIF", save_all=True, append_images=frames[1:]), "x", PLAIN)

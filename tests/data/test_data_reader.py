@@ -143,7 +143,7 @@ LABELLED = {
     "a header": ("labels.csv", "label,filename\r\n2,00000/a.png\r\n10,00000/b.png\r\n\r\n2,00001/é.png", [0, 1, 0]),
     "quotes and a mark": (
         "labels.csv",
-        '\ufefffile,label\n"00000/a.png","a, b"\n00000/b.png,c\n00001/é.png,c\n',
+        '\ufefffile,label\n"00000/a.png", "a, b"\n00000/b.png,c\n00001/é.png,c\n',
         [0, 1, 1],
     ),
 }

@@ -3,7 +3,7 @@
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -48,13 +48,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ReadError: pixels without a standard range (32-bit integers or floats), or a mode that Pillow cannot convert.
     """
     if ORIENTED & image.info.keys():  # Pillow rotates TIFF files itself
-        ImageOps.exif_transpose(image, in_place=True)
+        with suppress(Exception):  # damaged metadata, which viewers pass over, too
+            ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     # Pillow may open 16-bit grey PNG and PGM files in mode "I", whose conversion to RGB clips at 255.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         levels = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
+        grey = ((levels + 128) // 257).astype(np.uint8)
+        grey[levels == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(grey).convert("RGB")
     if image.mode in ("I", "F"):
         raise ReadError(f"32-bit pixels (mode {image.mode}) have no standard range; save the image with 8 or 16 bits")
     if image.mode == "LAB":

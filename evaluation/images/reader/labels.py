@@ -87,7 +87,8 @@ def _check_others(others: Mapping[str, Parts], files: Files) -> None:
             )
         harmless = suffix == ".txt" and HARMLESS.match(name)
         if suffix in METADATA and names[-1] not in (CSV, JSON) and not harmless:
-            away = "leave it out of the archive" if files.archive else f"move it away or rename it to .{names[-1]}"
+            away = "leave it out of the archive" if files.archive else f"move it away, rename it to .{names[-1]}"
+            away += "" if files.archive else ", or give the folder of the images alone"
             raise ReadError(f"{files.root}: {path}: not understood; {EXPECTED}. If it holds no labels, {away}")
 
 
@@ -143,7 +144,9 @@ def _short(value: Any) -> str:
 def _parse_csv(content: bytes, where: str) -> Iterator[Named]:
     """Yields the labels of a table with the columns file and label, with or without a header."""
     try:
-        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+        rows = list(
+            csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), skipinitialspace=True, strict=True)
+        )
     except (UnicodeDecodeError, csv.Error) as error:
         raise ReadError(f"{where}: cannot be read as a table ({error}); save it as CSV with commas in UTF-8") from error
     order, first = 1, True  # order -1: the label comes first

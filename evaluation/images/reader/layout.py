@@ -129,13 +129,13 @@ def _split_folders(images: Mapping[str, Parts], where: str) -> dict[str, str]:
         if len(parts) > 1 and parts[0].lower() in SPLIT_FOLDERS:
             found[SPLIT_FOLDERS[parts[0].lower()]].add(parts[0])
     known = {folder for folders in found.values() for folder in folders}
-    for path, parts in images.items():
-        if known and (parts[0] not in known or len(parts) == 1):
-            one = min(known)
-            raise ReadError(
-                f"{where} has the split folder {one}/, but {path} is outside of it; move this image. If {one} is a "
-                f"class, move all class folders into train/, as in train/{one}"
-            )
+    outside = [path for path, parts in images.items() if known and (parts[0] not in known or len(parts) == 1)]
+    if outside:
+        one = min(known)
+        raise ReadError(
+            f"{where} has the split folder {one}/, but {min(outside)} is outside of it; move this image. If {one} is a "
+            f"class, move all class folders into train/, as in train/{one}"
+        )
     for folders in found.values():
         if len(folders) > 1:
             raise ReadError(f"{where} has {'/ and '.join(sorted(folders))}/; keep one of them")
