@@ -170,7 +170,7 @@ def refresh_(network: nn.Module) -> None:
 @torch.no_grad()
 def bake(network: nn.Module) -> nn.Module:
     """Returns a copy of a network with plain weights, normalized by exact singular pairs."""
-    baked = copy.deepcopy(network)
+    baked = _copied(network)
     refresh_(baked)
     found = [
         (baked.get_submodule(weight.layer), weight.tensor, weight.original, weight.parametrization)
@@ -195,6 +195,25 @@ def bake(network: nn.Module) -> nn.Module:
             if follower in module._parameters:
                 module._parameters[follower] = module._parameters.pop(follower)
     return baked
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    """Returns a deep copy of a network.
+
+    A recurrent layer keeps the normalized weights of its last pass, which cannot be copied if they have a gradient; it
+    computes them again in the next pass.
+    """
+    recurrent = [
+        each for each in network.modules() if isinstance(each, nn.RNNBase) and parametrize.is_parametrized(each)
+    ]
+    kept = [each._flat_weights for each in recurrent]
+    try:
+        for each in recurrent:
+            each._flat_weights = []
+        return copy.deepcopy(network)
+    finally:
+        for each, weights in zip(recurrent, kept, strict=True):
+            each._flat_weights = weights
 
 
 def _own_class(module: nn.Module) -> None:

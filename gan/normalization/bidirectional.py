@@ -76,6 +76,7 @@ class BidirectionalSpectralNorm(SpectralNorm):
     @torch.no_grad()
     def mirror_(self) -> None:
         """Copies the first pair, swapped, into the second if one matrix is the transpose of the other."""
+        super().mirror_()
         if self.one_matrix:
             self._u2.copy_(self._v)
             self._v2.copy_(self._u)

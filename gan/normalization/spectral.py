@@ -97,15 +97,18 @@ class SpectralNorm(nn.Module):
             iterate_(reading.matrix, u, ordered, self.n_power_iterations, v_first=self.update == "step")
             if ordered is not v:
                 v.copy_(reading.from_memory(ordered))
+        self._history.restart()
 
     @torch.no_grad()
     def refresh_(self, weight: Tensor) -> None:
         """Sets u and v to the exact leading singular pair, in place."""
         for dim, u, v in self.pairs():
             exact_pair_(as_matrix(weight, dim), u, v)
+        self._history.restart()
 
     def mirror_(self) -> None:
-        """Updates copies of the singular vectors in `pairs`, after other code has changed these vectors."""
+        """Updates what depends on the singular vectors in `pairs`, after other code has changed these vectors."""
+        self._history.restart()
 
     def sigma(self, weight: Tensor) -> Tensor:
         """Returns the divisor of W, a scalar differentiable in W; u and v are constants."""

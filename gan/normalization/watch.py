@@ -9,7 +9,9 @@ from torch import Tensor
 PATIENCE = 10
 """Changes of a weight, counted at forward passes in training mode, after which it is taken to train without updates."""
 PASSES = 16
-"""Forward passes after which values are compared, and after twice, four times, ... as many."""
+"""Forward passes without a counted change after which values are compared, and after twice, four times, ... as many."""
+SAMPLE = 16
+"""Number of entries that are compared."""
 
 
 class Watch:
@@ -42,19 +44,24 @@ def new_watch() -> Watch:
 
 
 class History:
-    """Counts the changes of a weight since the last change of its singular vectors.
+    """Counts the changes of a weight since the last update of its singular vectors.
 
-    It compares the version counters that torch increments at changes in place, so nothing is read from the device, and
-    any change of the vectors counts as an update: `update_`, loading a checkpoint, copying buffers. Fused optimizers
-    and assignments to `weight.data` leave the counter as it is, so a few values are compared too, ever more seldom.
-    Passes of compiled code are not noticed.
+    Changes are noticed by the counter that torch increments at a change in place, so nothing is read from the device.
+    Fused optimizers and assignments to `weight.data` leave the counter as it is, and others than `SpectralNorm.update_`
+    may set the vectors (averages, checkpoints), or only write their values again (DistributedDataParallel). So a few
+    values are compared before the warning, and after many passes without a counted change. Passes of compiled code are
+    not noticed.
     """
 
     def __init__(self) -> None:
         self._watch = new_watch() if _latest.trains else _latest
-        self._weight, self._vectors, self._changes = -1, -1, 0
-        self._passes, self._due = 0, PASSES
-        self._values: Tensor | None = None
+        self._version = -1
+        self._before: list[Tensor] | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Called after an update of the vectors."""
+        self._changes, self._passes, self._due, self._before = 0, 0, PASSES, None
 
     def look(self, weight: Tensor, vectors: Mapping[str, Tensor | None]) -> None:
         """Called at forward passes in training mode, with the buffers that hold the singular vectors."""
@@ -62,30 +69,25 @@ class History:
             version = weight._version
         except RuntimeError:  # tensors of inference mode have no counter, and are not trained
             return
-        if version != self._weight:
-            self._weight = version
-            self._changes += 1
-            self._restart_if_moved(vectors)
-            self._watch.trains |= self._changes > 0
-            if self._changes >= PATIENCE:
-                self._watch.warn()
+        if version != self._version:
+            self._changes += self._version >= 0
+            self._version = version
+            if self._changes >= PATIENCE or (self._changes > 1 and self._before is None):
+                self._compare(weight, vectors["_u"])
         else:
             self._passes += 1
             if self._passes >= self._due:
-                self._compare(weight, vectors)
+                self._due *= 2
+                self._compare(weight, vectors["_u"])
 
-    def _restart_if_moved(self, vectors: Mapping[str, Tensor | None]) -> None:
-        u = vectors["_u"]
-        if u is not None and u._version != self._vectors:
-            self._vectors = u._version
-            self._changes, self._passes, self._due, self._values = 0, 0, PASSES, None
-
-    def _compare(self, weight: Tensor, vectors: Mapping[str, Tensor | None]) -> None:
-        self._restart_if_moved(vectors)
-        if self._passes == 0 or (weight.is_cuda and torch.cuda.is_current_stream_capturing()):
+    def _compare(self, weight: Tensor, u: Tensor | None) -> None:
+        if u is None or (weight.is_cuda and torch.cuda.is_current_stream_capturing()):
             return
-        self._due *= 2
-        before, self._values = self._values, weight.detach()[0].flatten()[:PASSES].clone()
-        if before is not None and not torch.equal(before, self._values.to(before)):
-            self._watch.trains = True
+        self._watch.trains = True
+        before, now = self._before, [u[:SAMPLE].clone(), weight.detach()[0].flatten()[:SAMPLE].clone()]
+        if before is None:
+            self._before = now
+        elif not torch.equal(before[0].to(now[0]), now[0]):
+            self.restart()
+        elif self._changes >= PATIENCE or not torch.equal(before[1].to(now[1]), now[1]):
             self._watch.warn()

@@ -136,7 +136,6 @@ QUIET: dict[str, Callable[[nn.Module], None]] = {
     "update_ at times": lambda each: train(each, 20, before=iter([lambda: update_(each), *[int] * 4] * 4).__next__()),
     "refresh_": lambda each: train(each, 20, before=lambda: refresh_(each)),
     "batched": lambda each: train(each, 20, before=BatchedNormalization(each).update_),
-    "loading": lambda each: train(each, 20, before=lambda: each.load_state_dict(each.state_dict())),
     "copied": replaced,
     "evaluation": eval_only,
     "accumulated gradients": accumulated,
@@ -183,6 +182,17 @@ def test_every_implementation_of_optimizers_is_noticed(
 
     assert len(said(lambda: run(each))) == 1
     assert said(lambda: run(followed, lambda: update_(followed))) == []
+
+
+def test_vectors_that_are_written_again_are_no_update() -> None:
+    """DistributedDataParallel broadcasts buffers at each forward pass."""
+    each = step_network()
+
+    def broadcast() -> None:
+        for buffer in each.buffers():
+            buffer.copy_(buffer.clone())
+
+    assert len(said(lambda: train(each, 20, before=broadcast))) == 1
 
 
 def test_a_copy_and_a_compiled_network_train_as_before() -> None:

@@ -114,6 +114,22 @@ def test_what_is_left_can_be_normalized_by_hand_as_the_warning_says(case: str) -
     assert all(rows[name].sigma == pytest.approx(1, abs=1e-5) for name in names if name not in complex_one)
 
 
+def test_a_recurrent_layer_trains_normalized_and_is_baked() -> None:
+    """nn.LSTM keeps a list of its weights; the list has the normalized ones, before and after baking."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.LSTM(4, 4))
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        spectral_norm(network[0], name)
+    optimizer, x = torch.optim.Adam(network.parameters(), 0.1), torch.randn(5, 2, 4)
+    for _ in range(20):
+        network(x)[0].square().sum().backward()
+        optimizer.step()
+    baked = bake(network)
+    refresh_(network)
+    torch.testing.assert_close(baked(x)[0], network.eval()(x)[0])
+    assert float(torch.linalg.matrix_norm(baked[0].weight_hh_l0.detach(), 2)) == pytest.approx(1, abs=1e-5)
+
+
 def test_attention_computes_with_the_normalized_weights() -> None:
     """The fast path of evaluation, which reads weights directly, gives the output of plain normalized weights."""
     torch.manual_seed(0)

@@ -92,6 +92,8 @@ class GanModel:
         generator, discriminator = config.generator, config.discriminator
         widths = "-".join(str(generator.channels * factor) for factor in generator.widths or [1])
         networks = f"{generator.name} {widths}, {discriminator.name} {discriminator.channels} channels"
+        if discriminator.pooling:
+            networks += f", {discriminator.pooling} over positions"
         if discriminator.normalization == "srn" and discriminator.infeasible != "skip":
             networks += f", infeasible: {discriminator.infeasible}"
         rates = [train.learning_rate, *([train.d_learning_rate] if train.d_learning_rate else [])]
