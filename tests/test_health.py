@@ -240,9 +240,13 @@ def test_what_a_retry_gives_up_is_removed(tmp_path: Path) -> None:
     for name in (*kept, *later):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    asked = tmp_path / "reports" / "00000009" / "report.json"  # as gan-eval writes it
+    asked.parent.mkdir()
+    asked.write_text('{"subject": {"checkpoint": "checkpoints/step-00000009.pt"}}')
+    (tmp_path / later[0]).write_text('{"subject": {"step": 8}}')
     _delete_outputs_after(tmp_path, 4)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {*kept} - {"best.json"}, "the record named what is gone"
+    assert left == {*kept, "reports/00000009/report.json"} - {"best.json"}, "the record named what is gone"
 
 
 @pytest.mark.usefixtures("diverging")

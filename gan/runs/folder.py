@@ -95,18 +95,26 @@ def checkpoint_to_retry(config: AnyConfig, run: Path, error: DivergenceError) ->
 
 
 def _delete_outputs_after(run: Path, step: int) -> None:
-    """Deletes reports/<step>, samples/step-<step>.png and best checkpoints of later steps.
+    """Deletes samples/step-<step>.png, best checkpoints, and reports written during training, of later steps.
 
-    Other reports are kept. The best checkpoint as of this step is restored.
+    Reports of gan-eval are kept, although their checkpoints are gone. The best checkpoint as of this step is restored.
     """
     for path in (*run.glob("reports/*"), *run.glob("samples/*")):
         match = _OF_A_STEP.fullmatch(path.relative_to(run).as_posix())
-        if match and int(match["report"] or match["grid"]) > step:
+        if match and int(match["report"] or match["grid"]) > step and not _of_a_checkpoint(path):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
     forget_best_after(run, step)
+
+
+def _of_a_checkpoint(report: Path) -> bool:
+    """Returns whether a folder holds a report by gan-eval, which names the checkpoint that it measured."""
+    try:
+        return bool(json.loads((report / "report.json").read_text(encoding="utf-8"))["subject"].get("checkpoint"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def _advice(good: Checkpoint | None, retries: int, config: AnyConfig) -> str:
