@@ -1,5 +1,10 @@
-"""Calls of the commands in this process, and checks of their results."""
+"""Calls of the commands and tools in this process, and checks of their results."""
 
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
 from click.testing import CliRunner, Result
 
 from gan.evaluate import main as gan_eval
@@ -15,6 +20,21 @@ COMMANDS = {
     "gan-train-classifier": gan_train_classifier,
     "gan-eval-classifier": gan_eval_classifier,
 }
+
+
+TOOLS = Path(__file__).resolve().parent.parent / "tools"
+
+
+def load_tool(name: str) -> ModuleType:
+    """Imports a module of tools/, which import each other by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TOOLS))
+        return importlib.import_module(name)
+
+
+def call_tool(name: str, *arguments: object) -> Result:
+    """Calls a tool with arguments."""
+    return CliRunner().invoke(load_tool(name).main, [str(argument) for argument in arguments], prog_name=name)
 
 
 def call(command: str, *arguments: object) -> Result:

@@ -1,6 +1,5 @@
 """Generators in half precision: the tool that writes them, gan-sample with them, and the demo of the package."""
 
-import importlib
 import re
 import shutil
 from collections.abc import Callable
@@ -9,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
-from commands import call, done, refused
+from click.testing import Result
+from commands import call, call_tool, done, refused
 from PIL import Image
 from torch import nn
 
@@ -36,10 +35,7 @@ def measured(trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 
 
 def export(*arguments: object) -> Result:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "tools"))
-        tool = importlib.import_module("export_generator")
-    return CliRunner().invoke(tool.main, [str(argument) for argument in arguments], prog_name="export_generator")
+    return call_tool("export_generator", *arguments)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """tools/quickstart.sh on a small configuration, with an environment that is installed already; its page of results."""
 
-import importlib
 import os
 import re
 import signal
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from click.testing import CliRunner, Result
-from commands import call, done, refused
+from click.testing import Result
+from commands import call, call_tool, done, refused
 
 ROOT = Path(__file__).resolve().parent.parent
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -101,10 +100,7 @@ def finished(copied: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]
 
 
 def make_page(*arguments: object) -> Result:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "tools"))
-        tool = importlib.import_module("quickstart_page")
-    return CliRunner().invoke(tool.main, [str(argument) for argument in arguments], prog_name="quickstart_page")
+    return call_tool("quickstart_page", *arguments)
 
 
 def test_the_page_shows_every_seed(finished: Callable[..., Path], tmp_path: Path) -> None:

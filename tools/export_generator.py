@@ -34,6 +34,7 @@ DRAWN = "drawn by this package, which uses no images or weights of others"
 @click.option("--origin", default="", help="Of the training images, and their terms. [default: known if drawn]")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, NAME.safetensors.")
 def main(run: Path, report: Path | None, origin: str, out: Path) -> None:
+    """Write the newest averaged generator of a run, with its scores, into one file."""
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out: got {out}, expected a name that ends with .safetensors, which gan-sample asks for")
     checkpoint = read_checkpoint(run)

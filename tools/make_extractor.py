@@ -183,6 +183,7 @@ def describe(config: ClassifierConfig, state: ClassifierState) -> dict[str, str 
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Extractor file to write.")
 @click.option("--data-root", default="", help="Folder or archive of the data. [default: data.root of the run]")
 def main(run: Path, out: Path, data_root: str) -> None:
+    """Write a trained classifier as a feature extractor, and compare it with the original."""
     checkpoint = read_checkpoint(run)
     config = classifier_config(checkpoint)
     state = load_classifier_state(checkpoint, config)

@@ -50,6 +50,7 @@ def main(
     overwrite: bool,
     check: str,
 ) -> None:
+    """Pack the splits of a data set."""
     try:
         if check:
             for split, data in verify_packed(check).items():

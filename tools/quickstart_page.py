@@ -234,6 +234,7 @@ def _rows(runs: list[SeedRun]) -> list[list[str]]:
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN ...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
 def main(runs: tuple[Path, ...], out: Path) -> None:
+    """Write the page of several finished runs."""
     found = [read_run(folder) for folder in runs]
     check_comparable(found)
     out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from headless import Browser, find_browser
 from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from evaluation import Sources, build_extractor
+from evaluation import Context, Sources, build_extractor
 
 
 def draw_images(count: int, seed: int, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,6 +28,21 @@ def draw_images(count: int, seed: int, side: int = 32) -> tuple[torch.Tensor, to
 @pytest.fixture(scope="session")
 def drawn():
     return draw_images
+
+
+@pytest.fixture(scope="session")
+def drawn_context():
+    """Makes a context; generated=(50, 1) means 50 drawn images of seed 1, with labels unless `labelled` is false."""
+
+    def make(*, labelled: bool = True, **content: Any) -> Context:
+        for role in ("generated", "reference", "test"):
+            if role in content:
+                count, seed = content[role]
+                content[role], labels = draw_images(count, seed)
+                content.setdefault(f"{role}_labels", labels if labelled else None)
+        return Context(**content)
+
+    return make
 
 
 @pytest.fixture(scope="session")

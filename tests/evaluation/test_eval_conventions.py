@@ -72,17 +72,11 @@ SEES = {
 
 
 @pytest.fixture(scope="module")
-def context(classifier, drawn) -> Context:
-    generated, labels = drawn(300, seed=10)
-    reference, reference_labels = drawn(300, seed=11)
-    test, test_labels = drawn(300, seed=12)
-    return Context(
-        generated=generated,
-        generated_labels=labels,
-        reference=reference,
-        reference_labels=reference_labels,
-        test=test,
-        test_labels=test_labels,
+def context(classifier, drawn_context) -> Context:
+    return drawn_context(
+        generated=(300, 10),
+        reference=(300, 11),
+        test=(300, 12),
         extractor=classifier,
         settings=ALL,
     )

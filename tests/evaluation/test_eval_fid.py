@@ -23,13 +23,13 @@ from evaluation.statistics.frechet import fit, frechet
 
 
 @pytest.fixture
-def context(pixels, drawn) -> Context:
-    settings = Settings(num_real=50, num_fid=40)
-    return Context(
-        generated=drawn(45, seed=1)[0],
-        reference=drawn(120, seed=2)[0],
+def context(pixels, drawn_context) -> Context:
+    return drawn_context(
+        generated=(45, 1),
+        reference=(120, 2),
+        labelled=False,
         extractor=pixels,
-        settings=settings,
+        settings=Settings(num_real=50, num_fid=40),
         protocol={"quantizer": "round"},
     )
 

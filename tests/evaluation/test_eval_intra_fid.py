@@ -109,14 +109,10 @@ def test_a_class_needs_more_images_than_neighbours():
 
 
 @pytest.fixture
-def context(pixels, drawn) -> Context:
-    generated, labels = drawn(50, seed=1)
-    reference, real_labels = drawn(41, seed=2)
-    return Context(
-        generated=generated,
-        generated_labels=labels,
-        reference=reference,
-        reference_labels=real_labels,
+def context(pixels, drawn_context) -> Context:
+    return drawn_context(
+        generated=(50, 1),
+        reference=(41, 2),
         extractor=pixels,
         settings=Settings(num_intra=15),
         class_names=("bright", "dark"),

@@ -104,9 +104,9 @@ def test_wrong_features_are_refused(x: torch.Tensor, y: torch.Tensor, message: s
 
 
 @pytest.fixture
-def context(pixels, drawn) -> Context:
+def context(pixels, drawn_context) -> Context:
     settings = Settings(num_real=50, num_fid=40, kid_subsets=6, kid_subset_size=20)
-    return Context(generated=drawn(45, seed=1)[0], reference=drawn(60, seed=2)[0], extractor=pixels, settings=settings)
+    return drawn_context(generated=(45, 1), reference=(60, 2), labelled=False, extractor=pixels, settings=settings)
 
 
 def test_kid_measures_what_torch_fidelity_would_of_the_same_images(context: Context):

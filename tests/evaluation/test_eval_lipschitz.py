@@ -341,17 +341,11 @@ FEW = Settings(lipschitz={"pairs": 20, "noise": 0.25})
 
 
 @pytest.fixture
-def context(drawn) -> Context:
-    images, labels = drawn(60, seed=1)
-    reference, reference_labels = drawn(80, seed=2)
-    test, test_labels = drawn(44, seed=3)
-    return Context(
-        generated=images,
-        generated_labels=labels,
-        reference=reference,
-        reference_labels=reference_labels,
-        test=test,
-        test_labels=test_labels,
+def context(drawn_context) -> Context:
+    return drawn_context(
+        generated=(60, 1),
+        reference=(80, 2),
+        test=(44, 3),
         critic=Linear(points(1, 7, (3, 32, 32))),
         settings=FEW,
         protocol={"quantizer": "round"},

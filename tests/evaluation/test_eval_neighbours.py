@@ -22,14 +22,10 @@ def ratios_of(queries: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture
-def context(classifier, drawn) -> Context:
-    generated, labels = drawn(100, seed=10)
-    reference, reference_labels = drawn(120, seed=11)
-    return Context(
-        generated=generated,
-        generated_labels=labels,
-        reference=reference,
-        reference_labels=reference_labels,
+def context(classifier, drawn_context) -> Context:
+    return drawn_context(
+        generated=(100, 10),
+        reference=(120, 11),
         extractor=classifier,
         settings=SMALL,
         reference_name="drawn, train",

@@ -136,9 +136,9 @@ def test_the_interval_of_a_share_has_its_closed_form():
 
 
 @pytest.fixture
-def context(pixels, drawn) -> Context:
+def context(pixels, drawn_context) -> Context:
     settings = Settings(num_real=50, num_fid=40)
-    return Context(generated=drawn(45, seed=1)[0], reference=drawn(60, seed=2)[0], extractor=pixels, settings=settings)
+    return drawn_context(generated=(45, 1), reference=(60, 2), labelled=False, extractor=pixels, settings=settings)
 
 
 def test_prdc_measures_generated_against_reference_images(context: Context):

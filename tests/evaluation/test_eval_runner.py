@@ -32,16 +32,12 @@ SMALL = Settings(
 
 
 @pytest.fixture
-def context(classifier, drawn) -> Context:
-    generated, labels = drawn(100, seed=10)
-    reference, reference_labels = drawn(120, seed=11)
-    test, _ = drawn(50, seed=12)
-    return Context(
-        generated=generated,
-        generated_labels=labels,
-        reference=reference,
-        reference_labels=reference_labels,
-        test=test,
+def context(classifier, drawn_context) -> Context:
+    return drawn_context(
+        generated=(100, 10),
+        reference=(120, 11),
+        test=(50, 12),
+        test_labels=None,
         extractor=classifier,
         settings=SMALL,
         protocol={"quantizer": "round", "ema": True},
