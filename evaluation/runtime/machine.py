@@ -25,6 +25,7 @@ def machine(
     return {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "batch_size": batch_size,

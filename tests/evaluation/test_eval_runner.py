@@ -116,6 +116,7 @@ def test_values_are_named_after_their_extractor(context: Context, classifier):
     assert (entry["count"], entry["better"], entry["fields"]["num_reference"]) == (60, "lower", 80)
     assert report.protocol["values"][f"is/{classifier.name}"]["std"] >= 0
     assert report.protocol["machine"]["extractors"][0]["test_accuracy"] > 0.9
+    assert report.protocol["machine"]["threads"] == torch.get_num_threads()
     official = copy.copy(classifier)
     official.name = "inception"
     assert set(evaluate(["fid"], replace(context, extractor=official)).values) == {"fid"}
