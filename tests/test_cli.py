@@ -36,7 +36,7 @@ def test_dry_run_builds_without_data(name: str) -> None:
     result = done(call("gan-train", "--config", f"{name}.yaml", "--dry-run"))
     expected = {
         "cifar10_sn": ["4,276,739", "1,053,824", "unconditional"],
-        "cifar10_srn70": ["4,276,739", "srn, c = 0.7, lowers the stable rank of 1 of 10 layers", "only: linear"],
+        "cifar10_srn70": ["4,276,739", "srn, c = 0.7, lowers the stable rank of 1 of 10 layers", "no gradient: linear"],
         "cifar10_cond_srn70": ["4,304,387", "1,055,104", "10 classes"],
         "celeba_sn": ["12,220,675", "10,141,441", "64x64"],
     }[name]

@@ -37,8 +37,8 @@ def _normalization(network: str, normalization: str, c: float, layers: Sequence[
     spectral = [layer.name for layer in layers if layer.target_rank is None]
     if spectral:
         lines.append(
-            "without a bound on the stable rank, because c * min(rows, columns) <= 1, and therefore with spectral "
-            f"normalization only: {', '.join(spectral)}"
+            "spectral normalization only, because a stable rank bounded by c * min(rows, columns) <= 1 would leave no "
+            f"gradient: {', '.join(spectral)}"
         )
     higher = [layer.name for layer in layers if layer.policy == "skip" and layer.stable_rank > FLOOR]
     if higher:
