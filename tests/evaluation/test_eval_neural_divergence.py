@@ -613,7 +613,6 @@ def test_hashes_change_with_holdout_pool_and_preset(change: dict):
     assert not before & after
 
 
-@pytest.mark.usefixtures("often_saved")
 @pytest.mark.parametrize("given", ["reference", "trained_on"])
 def test_critics_see_training_images_if_the_settings_say_so(given: str):
     """The protocol names their split; critics of test images keep the hash they had before there was a choice."""
@@ -633,6 +632,7 @@ def test_critics_see_training_images_if_the_settings_say_so(given: str):
         evaluate(["nd"], context(settings=settings_with(SMALL, nd__split="train")))
 
 
+@pytest.mark.usefixtures("often_saved")
 def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         evaluate(["nd"], context(Recorder(fails_at=4, side=8), nd_checkpoints=tmp_path))
