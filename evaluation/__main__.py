@@ -12,7 +12,7 @@ from evaluation.errors import EvaluationError
 from evaluation.runtime.terminal import prepare_terminal
 from evaluation.settings import Settings
 from evaluation.settings.mistakes import explain
-from evaluation.settings.presets import PROTOCOLS, RESIZES
+from evaluation.settings.presets import PROTOCOLS, RESIZES, STANDALONE
 from evaluation.settings.schema import leaves, places
 
 EXAMPLES = """
@@ -25,14 +25,17 @@ Every number is printed with the hash of its protocol; only numbers with equal h
 
 \b
 Examples:
-  The published protocol: 10,000 real against 5,000 generated images for FID, 50,000 for IS
-    python -m evaluation --generated samples/ --reference cifar10/train --metrics fid,is
-  All given images, with weights from a file
-    python -m evaluation --generated samples/ --reference real.npz --metrics fid,is \\
-      --num-real all --num-fid all --num-is all --inception-weights weights-inception-2015-12-05-6726825d.pth
+  All images of both folders, with weights from a file
+    python -m evaluation --generated samples/ --reference real/ --metrics fid,is \\
+      --inception-weights weights-inception-2015-12-05-6726825d.pth
+  A published protocol: 10,000 real against 5,000 generated images for FID, 50,000 for IS
+    python -m evaluation --generated samples/ --reference cifar10/train --metrics fid,is --protocol srn2020
+  Statistics of the real images in a file, and FID against them
+    python -m evaluation --reference real/ --write-statistics real.npz
+    python -m evaluation --generated samples/ --reference real.npz --metrics fid
   Without Inception: a small classifier trained on the class sub-folders of the reference
     python -m evaluation --generated samples/ --reference train/ --test test/ --metrics fid,is,nd \\
-      --extractor classifier --num-real all --num-fid all --num-is all --nd-steps 2000 --out report/
+      --extractor classifier --nd-steps 2000 --out report/
 """
 
 
@@ -43,7 +46,7 @@ OPTIONS = {
     "clip_weights": "Weights file; default: $CLIP_WEIGHTS.",
     "classifier_weights": "Weights file for resnet; default: $CLASSIFIER_WEIGHTS, else the bundled one.",
     "reference_statistics": "An .npz file with mu and sigma, used by fid instead of the images of --reference.",
-    "protocol": f"Published numbers of images: {', '.join(PROTOCOLS)}.",
+    "protocol": f"Numbers of images: {', '.join(PROTOCOLS)}; all: those that are there, others: published numbers.",
     "num_real": "Reference images for fid, or all; default: the protocol's number.",
     "num_fid": "Generated images for fid, or all; default: the protocol's number.",
     "num_is": "Generated images for is, or all; default: the protocol's number.",
@@ -61,7 +64,7 @@ SHORT = {"is_splits": "--splits", "nd.num_critics": "--nd-critics"}
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds an option for each of OPTIONS to a command, with the setting's default."""
-    defaults = {place: value for place, _, value in leaves(Settings())}
+    defaults = {place: value for place, _, value in leaves(Settings(protocol=STANDALONE))}
     for place, text in reversed(OPTIONS.items()):
         option = SHORT.get(place, "--" + place.replace(".", "-").replace("_", "-"))
         default = str(defaults[place]) if defaults[place] not in (None, "") else None
@@ -80,12 +83,17 @@ def _print_names(context: click.Context, parameter: click.Parameter, wanted: boo
 
 
 @click.command(help=EXAMPLES, context_settings={"max_content_width": 120})
-@click.option("--generated", type=click.Path(path_type=Path), required=True, help="Generated images.")
+@click.option("--generated", type=click.Path(path_type=Path), help="Generated images.")
 @click.option(
     "--reference", type=click.Path(path_type=Path), help="Real images, for fid and for training the classifier."
 )
 @click.option("--test", type=click.Path(path_type=Path), help="Real images not used in training, for nd.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json, arrays.npz and plots.")
+@click.option(
+    "--write-statistics",
+    type=click.Path(path_type=Path),
+    help="Write mu and sigma of --reference to this .npz file for FID, and measure nothing.",
+)
 @_options
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Sets any other setting; may be repeated.")
 @click.option("--cache/--no-cache", default=True, help="Keep features of real images on disk.")
@@ -94,10 +102,11 @@ def _print_names(context: click.Context, parameter: click.Parameter, wanted: boo
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=_print_names, help="Print all names and exit."
 )
 def main(
-    generated: Path,
+    generated: Path | None,
     reference: Path | None,
     test: Path | None,
     out: Path | None,
+    write_statistics: Path | None,
     changes: tuple[str, ...],
     cache: bool,
     device: str,
@@ -108,6 +117,11 @@ def main(
     try:
         given = [f"{place.replace('__', '.')}={text}" for place, text in options.items() if text is not None]
         settings = _settings([*given, f"cache={cache}", *changes])
+        if write_statistics is not None:
+            _write(write_statistics, generated or test or out, reference, device, settings)
+            return
+        if generated is None:
+            raise EvaluationError("--generated: missing; give the generated images, or --write-statistics FILE")
         from evaluation.folders import measure_folders
         from evaluation.runtime.files import check_writable
 
@@ -123,6 +137,18 @@ def main(
         path = getattr(error, "filename", None)
         click.echo(f"error: {path}: {error.strerror}" if path else f"error: {error}", err=True)  # type: ignore[union-attr]
         sys.exit(2)
+
+
+def _write(file: Path, other: Path | None, reference: Path | None, device: str, settings: Settings) -> None:
+    """Writes the statistics of the reference and prints a line about them."""
+    if other is not None or reference is None:
+        raise EvaluationError("--write-statistics: needs --reference, and no --generated, --test or --out")
+    from evaluation.folders import write_folder_statistics
+
+    origin = write_folder_statistics(reference, device, settings, file)
+    click.echo(
+        f"{file}: statistics of {origin.num_images:,} images ({origin.reference}) by extractor {origin.extractor}"
+    )
 
 
 def _settings(changes: Sequence[str]) -> Settings:

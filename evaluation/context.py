@@ -288,8 +288,20 @@ class Context:
     def reference_fields(self) -> dict[str, Any]:
         """Protocol fields of the reference images, or of the statistics that replace them."""
         if self.statistics is not None:
-            return {"reference_statistics": self.statistics.sha256}
+            origin = self.statistics.origin  # moments of known images have the protocol of these images
+            return {"reference_statistics": self.statistics.sha256} if origin is None else dict(origin.images)
         return self.image_fields(self.num_real)
+
+    def count_note(self, count: int) -> str:
+        """Returns a note, in protocol `all`, if `count` generated images are compared with more or fewer real ones."""
+        origin = None if self.statistics is None else self.statistics.origin
+        real = self.num_real if self.statistics is None else 0 if origin is None else origin.num_images
+        if self.settings.protocol != "all" or real in (0, count):
+            return ""
+        return (
+            f"{count:,} generated images are compared with {real:,} reference images: FID, precision, recall, density "
+            "and coverage depend on both numbers"
+        )
 
     def image_fields(self, count: int) -> dict[str, Any]:
         """Protocol fields of the first `count` reference images."""

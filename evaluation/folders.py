@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,19 +19,29 @@ from evaluation.reporting.report import Report
 from evaluation.runner import check_metrics, evaluate
 from evaluation.runtime.files import array_names
 from evaluation.settings import Settings
-from evaluation.statistics.moments_file import read_statistics
+from evaluation.statistics.moments_file import Origin, read_statistics
+from evaluation.statistics.reference import write_reference
 
 Read = Callable[..., Images]
 """Function with the arguments of `read_images`."""
 
 
-class _RealImages(NamedTuple):
+class _Images(NamedTuple):
     """A set as `Images` has it, or none."""
 
     images: Tensor | None = None
     labels: Tensor | None = None
     class_names: tuple[str, ...] = ()
     split: str = ""
+
+    def named(self, path: Path | None) -> str:
+        """Returns the name of a set in reports, with the split that was read, such as "photos, train"."""
+        split = f", {self.split}" if self.split and not str(path).endswith(f":{self.split}") else ""
+        return f"{path or ''}{split}"
+
+    def counted(self, path: Path | None) -> str:
+        """Returns the name with the number of images, such as "photos, train, 1,200 images"."""
+        return self.named(path) + ("" if self.images is None else f", {len(self.images):,} images")
 
 
 def registries() -> Mapping[str, Iterable[str]]:
@@ -66,9 +76,26 @@ def measure_folders(
     for name in names:
         check_images(name, METRICS[name], context)
     if any(METRICS[name].extractor for name in names):
-        extractors = build_extractors(settings.extractor, _sources(context))
-        context = context.of(context.generated, context.generated_labels, extractor=extractors)
+        context = _with_extractors(context)
     return evaluate(names, context)
+
+
+def write_folder_statistics(
+    reference: Path, device: str, settings: Settings, file: Path, read: Read = read_images
+) -> Origin:
+    """Writes the statistics of real images, with which FID can be measured in place of the images.
+
+    Raises:
+        EvaluationError: invalid images, settings or device, or the file cannot be written.
+    """
+    if settings.reference_statistics or _holds_statistics_only(reference):
+        raise EvaluationError("--write-statistics: got statistics as the reference, expected images")
+    return write_reference(_with_extractors(_context(None, reference, None, _device(device), settings, read)), file)
+
+
+def _with_extractors(context: Context) -> Context:
+    extractors = build_extractors(context.settings.extractor, _sources(context))
+    return context.of(context.generated, context.generated_labels, extractor=extractors)
 
 
 def _check_no_critic(names: list[str]) -> None:
@@ -81,26 +108,29 @@ def _check_no_critic(names: list[str]) -> None:
 
 
 def _context(
-    generated: Path, reference: Path | None, test: Path | None, device: torch.device, settings: Settings, read: Read
+    generated: Path | None,
+    reference: Path | None,
+    test: Path | None,
+    device: torch.device,
+    settings: Settings,
+    read: Read,
 ) -> Context:
     resize, split = chosen_resize(settings), settings.split
-    made = read_generated(generated, seed=settings.seed, split=split, resize=resize)
+    made, protocol = _Images(), dict[str, Any]()
+    if generated is not None:
+        found = read_generated(generated, seed=settings.seed, split=split, resize=resize)
+        made, protocol = _Images(found.images, found.labels, found.class_names, found.split), found.protocol
     moments = Path(settings.reference_statistics) if settings.reference_statistics else None
     if reference is not None and moments is None and _holds_statistics_only(reference):
         reference, moments = None, reference
-    real = _RealImages() if reference is None else _RealImages(*read(reference, split, resize, strict=split == "test"))
-    held_out = _RealImages() if test is None else _RealImages(*read(test, "test", resize, strict=True))
+    real = _Images() if reference is None else _Images(*read(reference, split, resize, strict=split == "test"))
+    held_out = _Images() if test is None else _Images(*read(test, "test", resize, strict=True))
     classes = name_classes(real.labels, real.class_names)
     needed = any(METRICS[name.strip()].labels for name in settings.metrics.split(",") if name.strip())
-    names = {
-        "generated": _name(generated, made.split),
-        "reference": _name(reference, real.split),
-        "reference_statistics": str(moments),
-        "test": _name(test, held_out.split),
-    }
+    names = [one.named(path) for one, path in ((made, generated), (real, reference), (held_out, test))]
     return Context(
         generated=made.images,
-        generated_labels=match_classes(made.labels, made.class_names, classes, generated, needed=needed),
+        generated_labels=match_classes(made.labels, made.class_names, classes, str(generated), needed=needed),
         reference=real.images,
         reference_labels=real.labels,
         test=held_out.images,
@@ -110,17 +140,12 @@ def _context(
         cache=default_cache() if settings.cache else None,
         class_names=classes or name_classes(made.labels, made.class_names),
         device=device,
-        protocol=made.protocol,
-        subject=names,
-        title=f"{names['generated']} against {names['reference'] if reference else moments or names['test']}",
-        reference_name=names["reference"] if reference else str(moments or ""),
-        test_name=names["test"] if test else "",
+        protocol=protocol,
+        subject=dict(zip(("generated", "reference", "test"), names, strict=True), reference_statistics=str(moments)),
+        title=f"{names[0]} against {names[1] or moments or names[2]}",
+        reference_name=real.counted(reference) or str(moments or ""),
+        test_name=held_out.counted(test),
     )
-
-
-def _name(path: Path | None, split: str) -> str:
-    """Returns the name of a set of images in reports, with the split that was read."""
-    return f"{path}, {split}" if split and not str(path).endswith(f":{split}") else str(path)
 
 
 def _holds_statistics_only(reference: Path) -> bool:
@@ -156,4 +181,4 @@ def _device(name: str) -> torch.device:
     return device
 
 
-__all__ = ["measure_folders", "registries"]
+__all__ = ["measure_folders", "registries", "write_folder_statistics"]

@@ -19,20 +19,26 @@ Examples:
   gan-eval --metrics fid --checkpoint runs/mine/checkpoints/step-00050000.pt --set eval.num_fid=50000
   gan-eval --compare runs/sn runs/srn70               newest reports side by side: table, plots, page
   gan-eval --metrics fid,is --generated samples/ --config cifar10_srn70 --set eval.num_fid=1000 --set eval.num_is=1000
-  gan-eval --metrics fid --generated samples.zip --reference cifar10:train --set data.root=data --set eval.num_fid=0
+  gan-eval --metrics fid --generated samples.zip --reference cifar10:train --set data.root=data
+  gan-eval --write-statistics cifar10.npz --reference cifar10:train     mu and sigma, for eval.reference_statistics
 """
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
 @with_options(*EVALUATION, BEST)
 @click.option("--generated", type=FOLDER, help="Generated images; needs --config or --reference.")
-@click.option("--config", "config_name", help="With --generated: configuration of the real images and the protocol.")
+@click.option("--config", "config_name", help="Without a run: configuration of the real images and the protocol.")
 @click.option(
     "--reference",
     type=FOLDER,
-    help="With --generated: real images in place of --config's: a data set such as cifar10:train, a folder or archive.",
+    help="Without a run: real images in place of --config's: a data set such as cifar10:train, a folder or archive.",
 )
 @click.option("--test", type=FOLDER, help="With --reference: real images not used in training, such as cifar10:test.")
+@click.option(
+    "--write-statistics",
+    type=FOLDER,
+    help="Write mu and sigma of the real images to this .npz file for FID, and measure nothing.",
+)
 @with_options(VARIANTS)
 @click.option("--inception-weights", type=FOLDER, help="File of the Inception weights.")
 def main(**options: Any) -> None:

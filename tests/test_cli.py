@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -486,6 +487,36 @@ def test_fid_against_statistics_from_a_file(copied: Copied, tmp_path: Path) -> N
     assert "reference_statistics" in report["values"]["fid/pixels"]["fields"]
     missing = [f"--set=eval.reference_statistics={tmp_path / 'missing.npz'}"]
     refused(call("gan-eval", "--run", tmp_path / "run", "--metrics", "fid", *missing), "missing.npz", "cannot be read")
+
+
+def test_statistics_written_for_a_run_stand_for_its_images(
+    copied: Copied, tmp_path: Path, small_shapes: Path, other_shapes: Callable[[str], Path]
+) -> None:
+    """From a run, a configuration or a named data set; a run whose images have changed is refused."""
+    copied("run", "train.steps=1")
+    run, file, out = ["--run", tmp_path / "run"], tmp_path / "real.npz", tmp_path / "out"
+    options = ["--metrics", "fid", "--device", "cpu", "--out", out]
+
+    def fid(*arguments: object) -> dict[str, Any]:
+        done(call("gan-eval", *run, *options, *arguments))
+        return json.loads((out / "report.json").read_text())["values"]["fid/pixels"]
+
+    images, root = fid(), f"--set=data.root={small_shapes}"
+    smoke = "--set=eval.extractor=pixels"
+    for source in (run, ["--config", "smoke", root], ["--reference", "shapes", root, smoke, "--set=eval.num_real=500"]):
+        written = done(call("gan-eval", *source, "--write-statistics", file, "--device", "cpu"))
+        assert f"{file}: statistics of 500 images (shapes, train, 600 images) by extractor pixels" in written.output
+        statistics = fid(f"--set=eval.reference_statistics={file}")
+        assert statistics["value"] == pytest.approx(images["value"], rel=1e-9, abs=0)
+        assert statistics["hash"] == images["hash"]
+    other = f"--set=data.root={other_shapes('train')}"
+    refused(call("gan-eval", *run, other, "--write-statistics", file), "was trained on other images")
+    refused(call("gan-eval", *run, "--metrics=fid", "--write-statistics", file), "--write-statistics: measures nothing")
+    refused(call("gan-eval", *run, "--config=smoke", "--write-statistics", file), "expected one source")
+    refused(
+        call("gan-eval", *run, *options, "--set=eval.protocol=all", "--set=eval.num_fid=null"),
+        "eval.num_fid=0 (protocol all)",
+    )
 
 
 def test_lipschitz_constants_are_logged_during_training(train: Train, tmp_path: Path) -> None:

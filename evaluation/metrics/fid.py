@@ -6,10 +6,11 @@ from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.reporting.value import Value
 from evaluation.statistics.frechet import Gaussian, frechet
+from evaluation.statistics.reference import check_reference
 
 
 def check(context: Context) -> None:
-    """Raises EvaluationError for a single image, or for statistics of another dimension than the features'."""
+    """Raises EvaluationError for a single image, or for statistics that do not fit the extractor, sizes and counts."""
     roles = {"generated": ("num_fid", context.required("num_fid")), "reference": ("num_real", context.num_real)}
     for role, (setting, count) in roles.items():
         if count == 1 and not (role == "reference" and context.statistics is not None):
@@ -17,6 +18,7 @@ def check(context: Context) -> None:
                 f"metric fid: got 1 {role} image, expected at least 2, as a covariance needs; give more, or raise "
                 f"{context.setting(setting)} if it is 1"
             )
+    check_reference(context)
     if context.statistics is not None:
         for extractor in context.extractors:
             reference_moments(context.seen_by(extractor), context.widths(extractor)[0])
@@ -29,7 +31,7 @@ def measure(context: Context) -> list[Value]:
     generated = context.moments("generated", count)
     distance, method = frechet(reference_moments(context, len(generated.mean)), generated)
     fields = {"num_generated": count, **context.reference_fields()}
-    record = {"method": method, **reference_record(context)}
+    record = {"method": method, **reference_record(context, count)}
     return [context.value("fid", distance, count, "lower", fields, record=record), *floor]
 
 
@@ -46,13 +48,22 @@ def reference_moments(context: Context, dimension: int) -> Gaussian:
     return moments
 
 
-def reference_record(context: Context) -> dict[str, Any]:
-    """Returns the record of the reference, with a note if it is a statistics file, whose extractor is unknown."""
-    if context.statistics is None:
-        return {"reference": context.reference_name}
-    name = context.statistics.name
-    note = f"the reference is statistics from {name}, which do not record how their features were computed"
-    return {"reference": name, "note": note}
+def reference_record(context: Context, count: int) -> dict[str, Any]:
+    """Returns the record of the reference, with a note if it is a statistics file, or has not `count` images.
+
+    Args:
+        count: number of generated images.
+    """
+    notes, name = [context.count_note(count)], context.reference_name
+    if context.statistics is not None:
+        origin, name = context.statistics.origin, context.statistics.name
+        if origin is None:
+            notes.append(
+                f"the reference is statistics from {name}, which do not record how their features were computed"
+            )
+        else:
+            name = f"{origin.reference}, by statistics from {name}"
+    return {"reference": name, **({"note": "; ".join(filter(None, notes))} if any(notes) else {})}
 
 
 def disjoint_counts(available: int, num_real: int, num_fid: int) -> tuple[int, int]:

@@ -91,7 +91,7 @@ def measure(context: Context) -> list[Value]:
     result = fid_infinity(features, reference_moments(context, features.shape[1]), seed=seed)
     fields = {"num_generated": count, "sizes": list(result.sizes), "seed": seed, **context.reference_fields()}
     record = {
-        **reference_record(context),
+        **reference_record(context, count),
         "r_squared": result.r_squared,
         "slope": result.slope,
         "interval": "least squares, Student's t; the subsets overlap",

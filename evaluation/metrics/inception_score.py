@@ -9,6 +9,7 @@ from evaluation.errors import EvaluationError
 from evaluation.reporting.value import Value
 
 SHUFFLE_SEED = 2020  # as in torch-fidelity
+IMAGES_PER_SPLIT, MOST_SPLITS = 5_000, 10  # as published: 50,000 images in 10 splits
 
 
 def inception_score(logits: Tensor, splits: int = 10, *, seed: int = SHUFFLE_SEED) -> tuple[float, float]:
@@ -57,10 +58,18 @@ def check(context: Context) -> None:
         )
 
 
+def splits_of(count: int) -> int:
+    """Returns the number of splits for all of `count` images: one for IMAGES_PER_SPLIT, from 1 to MOST_SPLITS.
+
+    A score of few images is too low, so small splits would say more about their size than about the images.
+    """
+    return max(1, min(MOST_SPLITS, count // IMAGES_PER_SPLIT))
+
+
 def measure(context: Context) -> list[Value]:
     """Measures IS of the first `num_is` generated images."""
-    splits = context.settings.number("is_splits")
     logits = context.logits("generated", context.required("num_is"))
+    splits = context.settings.number("is_splits") or splits_of(len(logits))
     mean, std = inception_score(logits, splits)
     fields = {"num_generated": len(logits), "splits": splits, "shuffle_seed": SHUFFLE_SEED}
-    return [context.value("is", mean, len(logits), "higher", fields, std=std)]
+    return [context.value("is", mean, len(logits), "higher", fields, std=std if splits > 1 else None)]

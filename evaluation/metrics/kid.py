@@ -123,8 +123,8 @@ def _jackknife(sums: _Sums) -> Estimate:
 
 
 def check(context: Context) -> None:
-    """Raises EvaluationError for fewer generated or reference images than `kid_subset_size`, or than FEWEST."""
-    size, name = context.settings.kid_subset_size, context.setting("kid_subset_size")
+    """Raises EvaluationError for fewer generated or reference images than a subset has, or than FEWEST."""
+    size, name = subset_size(context), context.setting("kid_subset_size")
     for role, count in (("reference", context.num_real), ("generated", context.required("num_fid"))):
         if 0 < count < size:
             raise EvaluationError(
@@ -135,14 +135,22 @@ def check(context: Context) -> None:
             raise EvaluationError(f"metric kid: got {count} {role} images, expected at least {FEWEST}; give more")
 
 
+def subset_size(context: Context) -> int:
+    """Images in each subset: `kid_subset_size`; in protocol `all`, half of the smaller set if that has fewer images."""
+    size = context.settings.kid_subset_size
+    smaller = min(context.num_real, context.required("num_fid") or context.num_real)
+    return max(2, smaller // 2) if context.settings.protocol == "all" and smaller < size else size
+
+
 def measure(context: Context) -> list[Value]:
     """Measures KID of the first `num_fid` generated and `num_real` reference images, over subsets and all pairs."""
     settings, count, device = context.settings, context.required("num_fid"), context.float64_device
     generated = context.features("generated", count).to(device)
     reference = context.features_as_given("reference", context.num_real).to(device)  # torch-fidelity's order
-    result = kid(generated, reference, subsets=settings.kid_subsets, subset_size=settings.kid_subset_size)
+    size = subset_size(context)
+    result = kid(generated, reference, subsets=settings.kid_subsets, subset_size=size)
     fields = {"num_generated": count, "kernel": "(x.y / D + 1)^3", **context.image_fields(context.num_real)}
-    subsets = {"subsets": settings.kid_subsets, "subset_size": settings.kid_subset_size, "subset_seed": SUBSET_SEED}
+    subsets = {"subsets": settings.kid_subsets, "subset_size": size, "subset_seed": SUBSET_SEED}
     record = {"reference": context.reference_name, **_note(context.key("kid"), result.mean)}
     over_subsets = context.value(
         "kid", result.mean, count, "lower", {**fields, **subsets}, std=result.std, record=record

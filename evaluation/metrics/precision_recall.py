@@ -120,6 +120,7 @@ def measure(context: Context) -> list[Value]:
         "density": (k_dc, count, _density_interval(result), normal),
         "coverage": (k_dc, num_real, wilson_interval(result.coverage, num_real), binomial),
     }
+    noted = {"note": note} if (note := context.count_note(count)) else {}
     return [
         context.value(
             name,
@@ -127,7 +128,7 @@ def measure(context: Context) -> list[Value]:
             images,
             "higher",
             {"neighbours": neighbours, "num_generated": count, **context.image_fields(num_real)},
-            record={"reference": context.reference_name, **({"interval": method} if interval else {})},
+            record={"reference": context.reference_name, **({"interval": method} if interval else {}), **noted},
             interval=interval,
         )
         for name, (neighbours, images, interval, method) in values.items()

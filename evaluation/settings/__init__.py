@@ -72,9 +72,7 @@ class Settings(Section):
     classifier_weights: Text = without_effect(
         "", "weights file of extractor resnet; empty: $CLASSIFIER_WEIGHTS, then the bundled one"
     )
-    protocol: Annotated[str, key_of(PROTOCOLS)] = setting(
-        "srn2020", "published numbers of images, a key of evaluation.PROTOCOLS"
-    )
+    protocol: Annotated[str, key_of(PROTOCOLS)] = setting("srn2020", "numbers of images, a key of evaluation.PROTOCOLS")
     reference_statistics: Text = setting("", "FID: .npz file with mu and sigma that replaces reference images")
     num_real: Images | None = setting(None, "FID, KID, precision, recall: number of reference images, drawn by seed")
     num_fid: Images | None = setting(None, "FID, KID, precision, recall: number of generated images")
@@ -82,9 +80,11 @@ class Settings(Section):
     is_splits: Draws | None = Field(
         default=None, description="IS: splits for mean and standard deviation", validate_default=True
     )
-    num_intra: Images = setting(5_000, "metrics by class: number of generated images per class")
+    num_intra: Images | None = setting(None, "metrics by class: number of generated images per class")
     kid_subsets: Draws = setting(100, "KID: subsets for mean and standard deviation")
-    kid_subset_size: Annotated[int, Field(ge=2, le=10**7)] = setting(1_000, "KID: images in each subset")
+    kid_subset_size: Annotated[int, Field(ge=2, le=10**7)] = setting(
+        1_000, "KID: images in each subset; in protocol all, half of the smaller set if that has fewer images"
+    )
     pr_neighbours: Draws = setting(3, "precision, recall: nearest neighbours")
     dc_neighbours: Draws = setting(5, "density, coverage: nearest neighbours")
     floor: bool = setting(True, "FID: also measure it between two samples of reference images")

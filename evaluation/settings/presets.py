@@ -1,4 +1,4 @@
-"""Published evaluation protocols by name: numbers of images, and training of Neural Divergence critics."""
+"""Evaluation protocols by name: numbers of images, and training of Neural Divergence critics."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,14 +11,18 @@ RESIZES = ("box", "bilinear", "bicubic", "lanczos")
 
 @dataclass(frozen=True)
 class Protocol:
-    """Numbers of images of a published protocol; 0 means all."""
+    """Numbers of images of a protocol; 0 means all. is_splits: 0 means one for 5,000 images, from 1 to 10."""
 
     reference: str  # split with which FID compares generated images
     num_real: int
     num_fid: int
     num_is: int
     is_splits: int
+    num_intra: int = 5_000
 
+
+STANDALONE = "all"
+"""Protocol of `python -m evaluation`, unless another one is named."""
 
 PROTOCOLS: dict[str, Protocol] = {
     # Sanyal et al. 2020, after Miyato et al. 2018
@@ -27,6 +31,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "full50k": Protocol(reference="train", num_real=0, num_fid=50_000, num_is=50_000, is_splits=10),
     # images the generator was not trained on
     "test10k": Protocol(reference="test", num_real=10_000, num_fid=10_000, num_is=50_000, is_splits=10),
+    # image files as they are
+    "all": Protocol(reference="train", num_real=0, num_fid=0, num_is=0, is_splits=0, num_intra=0),
 }
 
 

@@ -25,7 +25,7 @@ class ByClass(NamedTuple):
     def of(cls, context: Context) -> "ByClass":
         """Takes the first `num_intra` generated images of each class and all reference images."""
         labels = context.labels("generated", len(context.image_set("generated")))
-        rows = first_of_each(labels, context.settings.num_intra)
+        rows = first_of_each(labels, context.settings.number("num_intra"))
         features = context.features("generated", int(rows.max()) + 1)[rows]
         num_reference = len(context.image_set("reference"))
         reference = context.features("reference", num_reference), context.labels("reference", num_reference)
@@ -126,7 +126,7 @@ def check_context(context: Context, name: str, *, fewest: int) -> None:
     Raises:
         EvaluationError: see `check_classes`; or num_intra is below `fewest`.
     """
-    wanted, setting = context.settings.num_intra, context.setting("num_intra")
+    wanted, setting = context.settings.number("num_intra"), context.setting("num_intra")
     if 0 < wanted < fewest:
         raise EvaluationError(
             f"metric {name}: got {setting}={wanted} generated images per class, expected at least {fewest}; raise it"

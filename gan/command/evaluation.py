@@ -1,8 +1,10 @@
 """Implementation of gan-eval and gan-eval-classifier. Imports torch only after the options are checked."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +12,10 @@ from gan.command import describe
 from gan.command.options import EvaluationOptions, check_found, check_source
 from gan.config.stored import AnyConfig
 from gan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gan.config import Config
+    from gan.runtime.distributed import Processes
 
 
 def evaluation_command(kind: type[AnyConfig], options: EvaluationOptions) -> None:
@@ -28,9 +34,14 @@ def evaluation_command(kind: type[AnyConfig], options: EvaluationOptions) -> Non
     else:
         options = _with_run(options)
         _check(options)
-        if options.generated is None:
+        if not _names_real_images(options):
             check_found(options.checkpoint, options.run, kind.kind)
         _measure(kind, options)
+
+
+def _names_real_images(options: EvaluationOptions) -> bool:
+    """Whether options name the real images, so that no run is needed."""
+    return options.config_name is not None or options.reference is not None
 
 
 def _with_run(options: EvaluationOptions) -> EvaluationOptions:
@@ -61,7 +72,12 @@ def _check(options: EvaluationOptions) -> None:
         raise ConfigError("--generated: cannot be combined with --run, --checkpoint or --best")
     given = {"--config": options.config_name, "--reference": options.reference, "--with": options.variants or None}
     named = [name for name, value in given.items() if value is not None]
-    if options.generated is None and (named or options.test is not None):
+    writes = options.write_statistics is not None
+    if writes and (options.generated or options.test or options.metrics or options.out):
+        raise ConfigError("--write-statistics: measures nothing; leave out --generated, --test, --metrics and --out")
+    if writes and named and source:
+        raise ConfigError(f"--write-statistics: got {named[0]} and a run, expected one source of the real images")
+    if options.generated is None and not writes and (named or options.test is not None):
         raise ConfigError(
             f"{named[0] if named else '--test'}: needs --generated; a checkpoint has its own configuration"
         )
@@ -80,33 +96,55 @@ def _measure(kind: type[AnyConfig], options: EvaluationOptions) -> None:
     overrides = options.overrides
     if options.inception_weights is not None:
         overrides = (*overrides, f"eval.inception_weights={json.dumps(str(options.inception_weights))}")
-    from gan.config import Config, load_config
-    from gan.config.loading import override_config
     from gan.measuring.checkpoints import measure_checkpoint, measure_generated
-    from gan.runs.choice import choose_checkpoint
-    from gan.runs.finding import find_checkpoint
+    from gan.measuring.statistics import write_statistics
     from gan.runtime.device import prepared_device
     from gan.runtime.distributed import started
 
     with prepared_device(options.device, options.deterministic) as device, started(device) as processes:
-        if options.generated is not None:
-            if options.config_name is None:
-                config = override_config(Config(), overrides, "gan-eval")
-            else:
-                config = load_config(options.config_name, overrides, options.variants)
+        config = _config(options, overrides) if _names_real_images(options) else None
+        path = _checkpoint(kind, options, processes) if config is None else None
+        if options.write_statistics is not None:
+            source = path if config is None else config
+            assert source is not None
+            text = write_statistics(options.write_statistics, source, overrides, options.reference, device, processes)
+        elif options.generated is not None:
+            assert config is not None
             real = options.reference, options.test
-            report, folder = measure_generated(
-                options.generated, config, options.metrics, device, processes, options.out, real
+            text = _shown(
+                measure_generated(options.generated, config, options.metrics, device, processes, options.out, real)
             )
         else:
-            path = processes.first(
-                lambda: find_checkpoint(
-                    choose_checkpoint(options.checkpoint, options.run, options.best, kind=kind.kind)
-                )
-            )
-            if processes.is_first:
-                click.echo(f"checkpoint: {path}")
-            report, folder = measure_checkpoint(kind, path, options.metrics, overrides, device, processes, options.out)
+            assert path is not None
+            text = _shown(measure_checkpoint(kind, path, options.metrics, overrides, device, processes, options.out))
     if processes.is_first:
-        click.echo(report.table())
-        click.echo(f"report: {folder}")
+        click.echo(text)
+
+
+def _shown(measured: tuple[Any, Path]) -> str:
+    """Formats a report and the folder in which it is."""
+    report, folder = measured
+    return f"{report.table()}\nreport: {folder}"
+
+
+def _config(options: EvaluationOptions, overrides: Sequence[str]) -> "Config":
+    """Loads the configuration of the real images; without --config, the protocol is that of `python -m evaluation`."""
+    from gan.config import load_config
+    from gan.config.gan import standalone_config
+
+    if options.config_name is None:
+        return standalone_config(overrides)
+    return load_config(options.config_name, overrides, options.variants)
+
+
+def _checkpoint(kind: type[AnyConfig], options: EvaluationOptions, processes: "Processes") -> Path:
+    """Returns the chosen checkpoint and prints it."""
+    from gan.runs.choice import choose_checkpoint
+    from gan.runs.finding import find_checkpoint
+
+    path = processes.first(
+        lambda: find_checkpoint(choose_checkpoint(options.checkpoint, options.run, options.best, kind=kind.kind))
+    )
+    if processes.is_first:
+        click.echo(f"checkpoint: {path}")
+    return path

@@ -148,6 +148,7 @@ class EvaluationOptions:
     variants: tuple[str, ...] = ()
     reference: Path | None = None
     test: Path | None = None
+    write_statistics: Path | None = None
     inception_weights: Path | None = None
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from evaluation.settings import Settings
 from evaluation.settings.mistakes import short
+from evaluation.settings.presets import STANDALONE
 from evaluation.settings.schema import (
     Count,
     Factor,
@@ -29,7 +30,7 @@ from evaluation.settings.schema import (
     without_effect,
 )
 from gan.config.files import CLASSIFIERS, find_configs
-from gan.config.loading import Experiment, load, validated
+from gan.config.loading import Experiment, load, override_config, validated
 
 Rate = Annotated[float, Field(gt=0, le=1000)]
 
@@ -210,6 +211,11 @@ class Config(Experiment):
 def load_config(path_or_name: str | Path, overrides: Sequence[str] = (), variants: Sequence[str | Path] = ()) -> Config:
     """Loads a GAN configuration; see `gan.config.loading.load`."""
     return load(Config, path_or_name, overrides, variants)
+
+
+def standalone_config(overrides: Sequence[str]) -> Config:
+    """Returns the configuration of image files that have none, with the protocol of `python -m evaluation`."""
+    return override_config(Config(), [f"eval.protocol={STANDALONE}", *overrides], "gan-eval")
 
 
 def validate(content: dict[str, Any], place: str) -> Config:

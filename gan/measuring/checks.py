@@ -69,9 +69,10 @@ def check_generation(config: Config, names: list[str]) -> None:
             _check_labels(config, name)
             for setting in {"num_fid", "num_is", "num_intra"} & set(METRICS[name].images.values()):
                 if not config.eval.number(setting):
+                    by = "" if getattr(config.eval, setting) == 0 else f" (protocol {config.eval.protocol})"
                     raise EvaluationError(
-                        f"metric {name}: got eval.{setting}=0, which means all images of a folder, "
-                        "expected a positive number for the images of a generator"
+                        f"metric {name}: got eval.{setting}=0{by}, which means all images of a folder, expected a "
+                        f"positive number of images to generate: set eval.{setting}"
                     )
             METRICS[name].check(Context(settings=config.eval))
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import torch
 
 from evaluation import Report
-from evaluation.folders import measure_folders
+from evaluation.folders import measure_folders, write_folder_statistics
 from evaluation.images.reader import Images, Resize, read_images
+from evaluation.statistics.moments_file import Origin
 from gan.build import load_images
 from gan.config import Config
+from gan.config.gan import EvaluationSettings
 from gan.config.loading import override_config
 from gan.data import DATASETS
 
@@ -26,10 +28,25 @@ def measure_against(
     Raises:
         EvaluationError, UserError: the images or the settings cannot be used.
     """
-    wanted = config.eval.model_copy(update={"metrics": metrics})
-    if wanted.resize is not None and wanted.image_size is None:
-        wanted = wanted.model_copy(update={"image_size": config.data.image_size})
+    wanted = _sized(config).model_copy(update={"metrics": metrics})
     return measure_folders(generated, reference, test, str(device), wanted, partial(_read, config))
+
+
+def write_named_statistics(reference: Path, config: Config, device: torch.device, file: Path) -> Origin:
+    """Writes the statistics of real images, named as for `measure_against`.
+
+    Raises:
+        EvaluationError, UserError: the images or the settings cannot be used, or the file cannot be written.
+    """
+    return write_folder_statistics(reference, str(device), _sized(config), file, partial(_read, config))
+
+
+def _sized(config: Config) -> EvaluationSettings:
+    """Returns the evaluation settings, with the size of a resize from those of the data."""
+    wanted = config.eval
+    if wanted.resize is None or wanted.image_size is not None:
+        return wanted
+    return wanted.model_copy(update={"image_size": config.data.image_size})
 
 
 def _read(config: Config, path: Path, split: str, resize: Resize | None, *, strict: bool = False) -> Images:
@@ -42,4 +59,4 @@ def _read(config: Config, path: Path, split: str, resize: Resize | None, *, stri
     return Images(data.images, data.labels if several else None, data.classes if several else (), data.split)
 
 
-__all__ = ["measure_against"]
+__all__ = ["measure_against", "write_named_statistics"]

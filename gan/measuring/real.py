@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
-from evaluation import METRICS, Context, Sources, build_extractors, read_statistics
+from evaluation import METRICS, Context, EvaluationError, Sources, build_extractors, read_statistics
 from evaluation.extractors import Extractor
 from evaluation.images.cache import default_cache
 from evaluation.metrics.needs import Metric, check_extractors, check_images
+from evaluation.statistics.moments_file import Origin
+from evaluation.statistics.reference import write_reference
 from gan.build import load_images
 from gan.config import Config
 from gan.data import ImageData
@@ -103,6 +105,16 @@ class RealImages:
             cache=default_cache() if wanted.cache else None,
             image_size=(self.config.data.image_size,) * 2,
         )
+
+    def write_statistics(self, file: Path) -> Origin:
+        """Writes the statistics of the reference images with which FID compares.
+
+        Raises:
+            EvaluationError, DataError: see `prepare`; or the reference is statistics, or the file cannot be written.
+        """
+        if self.config.eval.reference_statistics:
+            raise EvaluationError("--write-statistics: got eval.reference_statistics, expected images as the reference")
+        return write_reference(self.prepare(["fid"], lambda real: real), file)
 
     @property
     def others(self) -> list[str]:

@@ -127,7 +127,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(folders: tuple[Path, Path],
     for arguments, message in [
         ([*sets, "--metrics", "fdi"], "did you mean fid?"),
         ([*sets, "--metrics", "fid,elhist"], "metric elhist: needs a discriminator"),
-        ([*sets, "--metrics", "fid"], "expected 5000"),
+        ([*sets, "--metrics", "fid", "--protocol", "srn2020"], "expected 5000"),
         ([*sets, "--metrics", "is", *ALL], "no class probabilities"),
         ([*sets, "--metrics", "nd"], "got no test images"),
         (["--generated", tmp_path / "nowhere", *sets[2:]], "not found"),
@@ -151,7 +151,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(folders: tuple[Path, Path],
 def test_help_has_worked_examples():
     result = run("--help")
     assert result.exit_code == 0
-    assert result.output.count("python -m evaluation --generated") == 3
+    assert result.output.count("python -m evaluation --") == 5
     assert "elhist" not in result.output  # there is no discriminator here
 
 
