@@ -97,7 +97,7 @@ JUNK = {"README.md": b"x", "a/.hidden.png": b"x", "__MACOSX/a/1.png": b"x", "cat
     kinds=st.lists(st.sampled_from(KINDS), min_size=6, max_size=12),
     junk=st.booleans(),
 )
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_a_set_is_equal_to_itself_by_any_path(
     layout: str, kinds: list[str], junk: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -253,6 +253,8 @@ def test_the_split_is_chosen(tmp_path: Path) -> None:
     ]:
         with pytest.raises(EvaluationError, match=says):
             read_images(path, "test", strict=strict)
+    with pytest.raises(EvaluationError, match="only train; name one of them"):  # the protocol compares with test images
+        measure_folders(only, only, None, "cpu", Settings(metrics="fid", extractor="pixels", protocol="test10k"))
 
 
 def test_packed_sets_in_other_places_are_named(tmp_path: Path) -> None:
