@@ -60,7 +60,10 @@ def register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) ->
         ValueError: no such tensor, or it is already parametrized or computed by a hook.
     """
     if parametrize.is_parametrized(module, name):
-        raise ValueError(f"{type(module).__name__}.{name} is parametrized already: a weight is normalized only once")
+        raise ValueError(
+            f"{type(module).__name__}.{name} is parametrized already: a weight is normalized only once; "
+            "let normalize leave it by naming it in exclude"
+        )
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):
         raise ValueError(f"{type(module).__name__} has no tensor named {name!r} to normalize")
