@@ -198,13 +198,18 @@ class Context:
             EvaluationError: the extractor is for images of another size.
         """
         if extractor.name not in self._widths:
-            size = next((tuple(images.images.shape[2:]) for images in self._sets.values()), self.image_size)
-            assert size is not None, "there are images, or image_size"
-            black = torch.zeros(1, 3, *size, dtype=torch.uint8, device=self.device)
+            black = torch.zeros(1, 3, *self._size, dtype=torch.uint8, device=self.device)
             with isolated(), torch.inference_mode():
                 features, logits = extractor(black)
             self._widths[extractor.name] = features.shape[1], None if logits is None else logits.shape[1]
         return self._widths[extractor.name]
+
+    @property
+    def _size(self) -> tuple[int, ...]:
+        """Height and width of the images."""
+        size = next((tuple(images.images.shape[2:]) for images in self._sets.values()), self.image_size)
+        assert size is not None, "there are images, or image_size"
+        return size
 
     @property
     def num_real(self) -> int:
@@ -278,10 +283,9 @@ class Context:
 
     def generation_fields(self) -> dict[str, Any]:
         """Protocol fields of image generation."""
-        sized = next(iter(self._sets.values())).images
         return {
             "protocol_version": PROTOCOL_VERSION,
-            "image_size": "{}x{}".format(*sized.shape[2:]),
+            "image_size": "{}x{}".format(*self._size),
             "generation": dict(self.protocol),
         }
 

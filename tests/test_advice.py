@@ -78,9 +78,9 @@ ADVICE: dict[str, Advice] = {
         f"{OWN}{{classes}} --set conditional=true",
     ),
     "classifier, one class": Advice(
-        f"{CLASSIFIER} --set data.name=folder --set data.root={{flat}}",
+        f"{CLASSIFIER} --set data.num_train=0 --set data.name=folder --set data.root={{flat}}",
         "sort the images into folders by class",
-        f"{CLASSIFIER} --set data.name=folder --set data.root={{classes}}",
+        f"{CLASSIFIER} --set data.num_train=0 --set data.name=folder --set data.root={{classes}}",
     ),
     "classifier, few images": Advice(
         f"{CLASSIFIER} --set data.root={{s}} --set data.num_train=900",
@@ -88,7 +88,7 @@ ADVICE: dict[str, Advice] = {
         f"{CLASSIFIER} --set data.root={{s}} --set data.num_train=100",
     ),
     "classifier, depth": Advice(
-        f"{CLASSIFIER} --set classifier.depth=9", "such as 8,", f"{CLASSIFIER} --set classifier.depth=8"
+        f"{CLASSIFIER} --set classifier.depth=9", "such as 20,", f"{CLASSIFIER} --set classifier.depth=20 --dry-run"
     ),
     "classifier, nesterov": Advice(
         f"{CLASSIFIER} --set train.nesterov=true --set train.momentum=0.0",
@@ -114,8 +114,10 @@ ADVICE: dict[str, Advice] = {
         f"{DRY} discriminator.infeasible=error --set discriminator.c=1",
     ),
     "name": Advice(f"{DRY} generator.name=resnt", "did you mean 'resnet'?", f"{DRY} generator.name=resnet"),
-    "setting": Advice(f"{DRY} train.kep_best=fid", "did you mean 'keep_best'?", f"{DRY} train.keep_best=''"),
-    "graph": Advice(f"{TRAIN} --set train.fast=on", "use auto or off", f"{TRAIN} --set train.fast=auto"),
+    "setting": Advice(f"{DRY} train.keep_lst=3", "did you mean 'keep_last'?", f"{DRY} train.keep_last=3"),
+    "nothing": Advice(
+        f"{DRY} train.keep_best=", "expected a valid string ('' for an empty one)", f"{DRY} \"train.keep_best=''\""
+    ),
     # the best checkpoint
     "best, no evaluation": Advice(
         f"{DRY} train.keep_best=fid", "set train.eval_every", f"{DRY} train.keep_best=fid --set train.eval_every=5"
@@ -191,9 +193,11 @@ ADVICE: dict[str, Advice] = {
         f"{EVAL} eval.metrics=is --set eval.extractor=resnet",
     ),
     "extractor for 32x32": Advice(
-        f"{EVAL} data.root=drawn --set data.image_size=64 --set eval.extractor=resnet",
+        f"{OWN}{{large}} --set data.image_size=64 --set train.eval_every=1 --set eval.extractor=resnet"
+        " --set eval.num_real=9 --set eval.num_fid=9",
         "choose another extractor, such as inception, classifier or pixels",
-        f"{DRY} data.image_size=64 --set train.eval_every=1 --set eval.extractor=pixels",
+        f"{OWN}{{large}} --set data.image_size=64 --set train.eval_every=1 --set eval.extractor=pixels"
+        " --set eval.num_real=9 --set eval.num_fid=9",
     ),
     "statistics of another extractor": Advice(
         f"{EVAL} eval.reference_statistics={{statistics}}",
@@ -227,8 +231,8 @@ ADVICE: dict[str, Advice] = {
     ),
     "other settings": Advice(
         "gan-train --device cpu --run {copied} --resume --set train.batch_size=4",
-        "restore them or choose another --run",
-        "gan-train --device cpu --run {copied} --resume --set train.batch_size=8",
+        "leave out --config, --with and --set, or",
+        "gan-train --device cpu --run {copied} --resume",
     ),
     "other device": Advice(f"{TRAIN} --device cuda:99", "expected auto, cpu, cuda or cuda:N", f"{TRAIN} --device cpu"),
     "option without a name": Advice(
@@ -237,9 +241,6 @@ ADVICE: dict[str, Advice] = {
     # gan-eval and gan-sample
     "folder without protocol": Advice(
         "gan-eval --generated {flat}", "needs --config", f"{FOLDER} --set eval.num_fid=0"
-    ),
-    "run as argument": Advice(
-        "gan-eval {trained} --device cpu", "give a run folder with --run", f"{GAN_EVAL} --set eval.num_real=90"
     ),
     "two sources": Advice(
         "gan-eval --run {trained} --checkpoint {trained}", "give only one of them", f"{GAN_EVAL} --set eval.num_real=90"
@@ -302,7 +303,7 @@ ADVICE: dict[str, Advice] = {
         f"{CLASSES} --metrics intra_fid", "or lower num_intra", f"{CLASSES} --metrics intra_fid --set num_intra=9"
     ),
     "unlabelled": Advice(
-        f"{PAIR} --metrics intra_fid",
+        f"{PAIR} --metrics intra_fid --set num_intra=9",
         "sort them into one sub-folder per class, or",
         f"{CLASSES} --metrics intra_fid --set num_intra=9",
     ),
@@ -419,13 +420,24 @@ def prepare(name: str, places: dict[str, Path], copied: Callable[..., Path]) -> 
     return found
 
 
+CHEAP = ("--dry-run", "--print-config", f"{ALONE} --generated", "prepare_dataset --root {flat} --out")
+"""Parts of commands that take less than a second."""
+MARKED = [
+    pytest.param(name, marks=() if any(part in advice.followed for part in CHEAP) else pytest.mark.slow)
+    for name, advice in ADVICE.items()
+]
+
+
 @pytest.mark.parametrize("name", ADVICE)
-def test_advice_works(name: str, places: dict[str, Path], copied: Callable[..., Path]) -> None:
+def test_advice_is_given_and_nothing_is_left(name: str, places: dict[str, Path], copied: Callable[..., Path]) -> None:
     advice, found = ADVICE[name], prepare(name, places, copied)
     refused(run(advice.broken, found), advice.says.format(**found))
-    run_folder = found["t"] / "run"
-    assert not (run_folder / "metrics.jsonl").exists(), "refused before the first step, and nothing is left"
-    done(run(advice.followed, found))
+    assert not (found["t"] / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_advice_works(name: str, places: dict[str, Path], copied: Callable[..., Path]) -> None:
+    done(run(ADVICE[name].followed, prepare(name, places, copied)))
 
 
 def test_advised_sizes_are_those_of_configurations() -> None:

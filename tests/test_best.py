@@ -174,3 +174,13 @@ def test_an_interrupted_run_keeps_the_same_best(train: Any, tmp_path: Path) -> N
 )
 def test_what_cannot_be_kept_is_refused_before_training(train: Any, settings: list[str], sentence: str) -> None:
     refused(train("run", *(f"--set={setting}" for setting in settings)), "train.keep_best", sentence)
+
+
+def test_a_changed_evaluation_is_refused_before_training_goes_on(train: Any, tmp_path: Path) -> None:
+    settings = ["--set=train.keep_best=fid", "--set=train.eval_every=2", "--set=eval.num_fid=40"]
+    done(train("run", *settings, "--stop-after=2"))
+    changed = train("run", *settings, "--set=eval.num_fid=30", "--resume")
+    refused(changed, "another protocol at step 2", "num_generated", "restore the settings of the evaluation")
+    assert "step 3" not in changed.output
+    done(train("run", *settings, "--set=eval.num_fid=30", "--set=train.keep_best=''", "--resume", "--stop-after=3"))
+    done(train("run", *settings, "--resume", "--stop-after=5"))

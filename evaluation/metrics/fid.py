@@ -32,6 +32,13 @@ def measure(context: Context) -> list[Value]:
     distance, method = frechet(reference_moments(context, len(generated.mean)), generated)
     fields = {"num_generated": count, **context.reference_fields()}
     record = {"method": method, **reference_record(context, count)}
+    few = min(count, count if context.statistics is not None else context.num_real)
+    if few <= len(generated.mean):
+        note = (
+            f"{context.key('fid')}: {few:,} images for {len(generated.mean):,} features bias it upwards; compare "
+            "it only with values of equal numbers of images"
+        )
+        record["note"] = "; ".join(filter(None, (record.get("note"), note)))
     return [context.value("fid", distance, count, "lower", fields, record=record), *floor]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,8 +43,9 @@ def evaluator(
     with user_errors():
         context = evaluation.ready(names, state)
     best = _best(config, run, state) if config.train.keep_best and processes.is_first else None
-    ranked_keys = {key: {"better": "known"} for name in names for key in _ranked(name, context)}
-    processes.first(lambda: best and best.key(ranked_keys))
+    context = context.of(None, protocol=evaluation.generation(state))
+    known = {key: fields for name in names for key, fields in _ranked(name, context)}
+    processes.first(lambda: None if best is None else best.check(known))
 
     def measure(say: Callable[[str], None]) -> Measured:
         report = evaluate_state(names, evaluation, state, None)
@@ -67,15 +69,19 @@ def evaluator(
     return measure
 
 
-def _ranked(name: str, context: Context) -> Iterator[str]:
-    """Yields the keys of the values of a metric that will be ranked."""
+def _ranked(name: str, context: Context) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the keys of the values of a metric that will be ranked, with protocol fields that are known before."""
     metric = METRICS[name]
     keys = ranked(name, metric, context.settings)
+    fields = {"num_generated": context.required(metric.images["generated"]), **context.generation_fields()}
+    if metric.images.get("reference") == "num_real":
+        fields |= context.reference_fields()
     if not metric.extractor:
-        yield from keys
+        yield from ((key, fields) for key in keys)
     for extractor in context.extractors if metric.extractor else ():
         if extractor.has_logits or metric.extractor != "logits":
-            yield from map(context.seen_by(extractor).key, keys)
+            seen = context.seen_by(extractor)
+            yield from ((seen.key(key), fields | seen.extractor_fields()) for key in keys)
 
 
 def _best(config: Config, run: Path, state: TrainState) -> Best:

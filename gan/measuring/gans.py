@@ -67,7 +67,7 @@ class Evaluation:
                 "sampler": sampler,
                 "critic": state.discriminator,
                 "critic_is_conditional": state.num_classes > 0,
-                "protocol": self._generation(state, generator),
+                "protocol": self.generation(state),
                 "subject": {**subject, "step": state.step, **self.real.subject},
                 "class_names": state.class_names,
                 "nd_checkpoints": unfinished,
@@ -107,9 +107,10 @@ class Evaluation:
                 f"{state.num_classes}; set data.root to its training images, or eval.labels=balanced"
             )
 
-    def _generation(self, state: TrainState, generator: nn.Module) -> dict[str, Any]:
+    def generation(self, state: TrainState) -> dict[str, Any]:
         """Returns the protocol fields of image generation."""
         wanted = self.config.eval
+        generator = chosen_generator(state, wanted.ema)
         shares, others = self.real.shares, self.real.others
         return {
             "quantizer": wanted.quantizer,

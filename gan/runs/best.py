@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -100,11 +100,33 @@ class Best:
     def _better(self, key: str, value: float, entry: dict[str, Any]) -> bool:
         before = self.found
         if before is not None and before["hash"] != entry["hash"]:
-            raise UserError(
-                f"train.keep_best: {key} was measured with another protocol at step {before['step']}: they differ "
-                f"in {self.differences(before, entry)}; values of different protocols cannot be compared"
-            )
+            raise self._other_protocol(key, before, entry)
         return self.is_better(value, math.nan if before is None else before["value"], entry["better"])
+
+    def check(self, known: Mapping[str, Mapping[str, Any]]) -> None:
+        """Checks before training what later evaluations would refuse.
+
+        Args:
+            known: keys of the values that evaluations will measure and rank, each with the protocol fields that are
+                known before.
+
+        Raises:
+            UserError: the metric names none of them or several, or the best value was measured with another protocol.
+        """
+        key, before = self.key({key: {"better": "known"} for key in known}), self.found
+        if before is None:
+            return
+        fields = json.loads(json.dumps(known[key]))
+        changed = {name: fields[name] for name in before["fields"].keys() & fields.keys()}
+        if before["key"] != key or before["fields"] | changed != before["fields"]:
+            raise self._other_protocol(key, before, {"fields": before["fields"] | changed})
+
+    def _other_protocol(self, key: str, before: dict[str, Any], entry: dict[str, Any]) -> UserError:
+        return UserError(
+            f"train.keep_best: {key} was measured with another protocol at step {before['step']}: they differ "
+            f"in {self.differences(before, entry)}; values of different protocols cannot be compared: restore the "
+            "settings of the evaluation, or train on with an empty train.keep_best"
+        )
 
     def key(self, entries: dict[str, dict[str, Any]]) -> str:
         """Returns the key of the metric's value in one evaluation.
