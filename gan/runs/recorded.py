@@ -25,7 +25,7 @@ def other_fingerprints(load: Callable[[str], ImageData]) -> dict[str, str]:
     """
     found = {}
     for split in EVALUATED:
-        with suppress(UserError, OSError):  # training does not need these images
+        with suppress(UserError, OSError, MemoryError):  # training does not need these images
             found[split] = load(split).fingerprint
     return found
 
