@@ -583,6 +583,10 @@ def test_what_a_generator_cannot_be_measured_by_is_said_early(copied: Copied, tm
     run = ["--run", tmp_path / "run", "--device", "cpu"]
     uneven = ["--metrics", "intra_fid", "--set=eval.labels=uniform"]
     refused(call("gan-eval", *run, *uneven), "metric intra_fid: got eval.labels=uniform", "set eval.labels=balanced")
+    by_share = ["--metrics", "intra_kid", "--set=eval.labels=data"]
+    refused(call("gan-eval", *run, *by_share), "equally many images of each class: set eval.labels=balanced")
+    drawn = ["--metrics", "gan_test", "--set=eval.labels=uniform"]
+    refused(call("gan-eval", *run, *drawn), "class counts that are not random: set eval.labels=balanced or data")
     refused(
         call("gan-eval", *run, "--metrics", "fid", "--set=eval.num_fid=0"),
         "eval.num_fid=0",
