@@ -300,7 +300,9 @@ ADVICE: dict[str, Advice] = {
         f"{PAIR} --metrics fid --num-fid 900", "or lower num_fid", f"{PAIR} --metrics fid --set num_fid=9"
     ),
     "few images per class": Advice(
-        f"{CLASSES} --metrics intra_fid", "or lower num_intra", f"{CLASSES} --metrics intra_fid --set num_intra=9"
+        f"{CLASSES} --metrics intra_fid --set num_intra=90",
+        "or lower num_intra",
+        f"{CLASSES} --metrics intra_fid --set num_intra=9",
     ),
     "unlabelled": Advice(
         f"{PAIR} --metrics intra_fid --set num_intra=9",
