@@ -255,11 +255,6 @@ def build_loss(config: Config) -> Loss:
     return loss._replace(penalty=parts[0] if len(parts) == 1 else partial(_sum_of_penalties, parts))
 
 
-def second_derivatives(config: Config) -> list[str]:
-    """Returns the names of the configured penalties that need second derivatives."""
-    return [name for name in _penalty_names(config) if PENALTIES[name].second_derivatives]
-
-
 def _penalty_names(config: Config) -> list[str]:
     """Returns keys of PENALTIES: the penalty of the normalization, then the configured one."""
     wanted = config.discriminator

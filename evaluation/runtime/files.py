@@ -115,6 +115,15 @@ def _check_unpacked(packed: int, unpacked: int) -> None:
         raise ValueError(f"{packed:,} bytes that unpack to {unpacked:,}, expected at most {factor} times as many")
 
 
+def first_lines(error: BaseException | None) -> str:
+    """Returns the first line of an error and of the errors that led to it."""
+    lines: list[str] = []
+    while error is not None:
+        lines.append(first_line(error))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return ", caused by: ".join(dict.fromkeys(lines))
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or its type if that is empty."""
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,7 +1,7 @@
 """Penalties on the gradient of a critic with respect to its input images: WGAN-GP and R1.
 
-Both need second derivatives, so they run eagerly (torch.compile cannot differentiate twice), outside autocast, in
-float32 or wider. Add them to the discriminator's loss, with any weight normalization or none.
+Both need second derivatives, which torch.compile cannot compute, and run outside autocast, in float32 or wider. Add
+them to the discriminator's loss, with any weight normalization or none.
 """
 
 from collections.abc import Callable

@@ -34,12 +34,10 @@ class PenaltyChoice(NamedTuple):
 
     compute: the penalty; None: no penalty.
     coefficient: name of the setting that holds the coefficient.
-    second_derivatives: whether the penalty needs second derivatives, which exclude compilation and CUDA graphs.
     """
 
     compute: Penalty | None
     coefficient: str = ""
-    second_derivatives: bool = False
 
 
 def _r1(
@@ -56,7 +54,7 @@ def _orthogonal(
 
 PENALTIES: dict[str, PenaltyChoice] = {
     "none": PenaltyChoice(None),
-    "gradient": PenaltyChoice(gradient_penalty, "gp_coefficient", second_derivatives=True),
-    "r1": PenaltyChoice(_r1, "r1_coefficient", second_derivatives=True),
+    "gradient": PenaltyChoice(gradient_penalty, "gp_coefficient"),
+    "r1": PenaltyChoice(_r1, "r1_coefficient"),
     "orthogonal": PenaltyChoice(_orthogonal, "ortho_coefficient"),
 }

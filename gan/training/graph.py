@@ -5,8 +5,7 @@ is expected to be faster there, which has not been measured. The fast step copie
 tensors with fixed addresses and replays one graph with the rest: both networks, power iteration, optimizers, averaging
 and the sums for the log. The graph has no state of its own; it reads and writes the tensors of the `TrainState`.
 
-With a penalty that needs second derivatives, the discriminator updates run eagerly after the graph. If nothing can be
-captured, the plain step is used and the reason is printed, see `obstacle`.
+If an iteration cannot be captured, the plain step is used and the reason is printed, see `obstacle`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,12 +33,8 @@ class Choice(NamedTuple):
     name: str
 
 
-def choose_step(trainer: Trainer, penalties: Sequence[str]) -> Choice:
+def choose_step(trainer: Trainer) -> Choice:
     """Chooses the fast step if train.fast allows it and nothing prevents it, otherwise the trainer's own step.
-
-    Args:
-        penalties: names of the configured penalties that need second derivatives; if there are any, the discriminator
-            runs outside the graph.
 
     Raises:
         ConfigError: the capture failed and train.fast is "on". With "auto" the trainer's own step is returned instead.
@@ -48,17 +43,22 @@ def choose_step(trainer: Trainer, penalties: Sequence[str]) -> Choice:
     if reason:
         return Choice(trainer.train_step, f"plain step: {reason}{trainer.iteration.arithmetic.note}")
     try:
-        fast = FastStep(trainer.iteration, second_derivatives=bool(penalties))
+        fast = FastStep(trainer.iteration)
     except RuntimeError as error:
-        failure = f"the capture failed ({str(error).splitlines()[0]})"
+        failure = f"the capture failed ({_causes(error)})"
         if trainer.settings.fast == "on":
             raise ConfigError(f"train.fast: got on, but {failure}; use auto or off to train without it") from error
         return Choice(trainer.train_step, f"plain step: {failure}{trainer.iteration.arithmetic.note}")
-    captured = "one CUDA graph per iteration"
-    if penalties:
-        reason = f"for the {' and the '.join(penalties)} penalty's second derivatives"
-        captured = f"the generator in one CUDA graph; the discriminator eagerly, {reason}"
-    return Choice(fast.train_step, f"fast step: {captured}{fast.iteration.arithmetic.note}")
+    return Choice(fast.train_step, f"fast step: one CUDA graph per iteration{fast.iteration.arithmetic.note}")
+
+
+def _causes(error: BaseException | None) -> str:
+    """First lines of an error and of those that led to it; that of an interrupted capture names no operation."""
+    lines: list[str] = []
+    while error is not None:
+        lines.append((str(error).splitlines() or [type(error).__name__])[0])
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return ", caused by: ".join(dict.fromkeys(lines))
 
 
 def obstacle(trainer: Trainer) -> str:
@@ -83,8 +83,6 @@ class FastStep:
 
     Args:
         iteration: the trainer's iteration.
-        second_derivatives: whether a penalty needs second derivatives. A graph cannot capture them, so the
-            discriminator updates then run eagerly after the graph.
         captured: False runs the same operations eagerly, on any device, for tests.
 
     Attributes:
@@ -94,12 +92,11 @@ class FastStep:
         RuntimeError: the capture failed; the state is unchanged.
     """
 
-    def __init__(self, iteration: Iteration, *, second_derivatives: bool = False, captured: bool = True) -> None:
+    def __init__(self, iteration: Iteration, *, captured: bool = True) -> None:
         self.state = state = iteration.state
         precision = iteration.settings.precision
         arithmetic = Arithmetic(state.discriminator, precision, together=True, cache_casts=False)
         self.iteration = replace(iteration, arithmetic=arithmetic)
-        self._second_derivatives = second_derivatives
         self._optimizers = (state.g_optimizer, state.d_optimizer)
         for optimizer in self._optimizers:
             _prepare_adam_(optimizer)
@@ -107,7 +104,6 @@ class FastStep:
         self.inputs = self.iteration.draw(state.step)
         rates = learning_rates(iteration.settings, state.step)
         self.rates = [torch.full((), rate, device=iteration.device) for rate in rates]
-        self._fakes: list[Tensor] = []
         self._launch = self._capture() if captured else self.iterate
 
     def train_step(self) -> None:
@@ -118,9 +114,6 @@ class FastStep:
             tensor.fill_(rate)
         self.draw_(self.state.step)
         self._launch()
-        if self._second_derivatives:
-            with self._adam_on_device():
-                self.iteration.train_discriminator(self.inputs, self._fakes)
         self.state.step += 1
 
     def draw_(self, step: int) -> None:
@@ -129,12 +122,9 @@ class FastStep:
             held.copy_(drawn)
 
     def iterate(self) -> None:
-        """Runs the operations of the graph: an iteration on `inputs`, or only its generator update."""
+        """Runs the operations of the graph: an iteration on `inputs`."""
         with self._adam_on_device():
-            if self._second_derivatives:
-                self._fakes = self.iteration.train_generator(self.inputs)
-            else:
-                self.iteration.train(self.inputs)
+            self.iteration.train(self.inputs)
 
     @contextmanager
     def _adam_on_device(self) -> Iterator[None]:
@@ -160,7 +150,8 @@ class FastStep:
                 with _undone(list(self.state.tensors())):
                     self._warm_up(stream)
                 self._drop_gradients()  # the capture allocates them in the graph's memory
-                with torch.cuda.graph(graph, stream=stream):
+                # The outer context restores the stream even if ending the capture fails.
+                with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream):
                     self.iterate()
         except RuntimeError:
             self._drop_gradients()

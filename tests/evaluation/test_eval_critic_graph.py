@@ -129,7 +129,7 @@ def test_a_failed_capture_goes_on_plainly_and_says_so(preset: Preset, monkeypatc
 
 
 def test_the_operation_that_a_capture_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch reports the end of a broken capture; the cause is that error's context."""
+    """torch reports the end of an interrupted capture; its cause is that error's context."""
     stand_ins = StandIns(monkeypatch)
     one = stand_ins.captured(training(PRESETS["srn2020"]))
 
@@ -148,7 +148,8 @@ def test_the_operation_that_a_capture_refuses_is_named(monkeypatch: pytest.Monke
     plain_update, one.update.update = one.update.update, refuse
     with pytest.raises(RuntimeError, match="item"):
         run(one, 1)
-    assert one.update.name == "plain updates: the capture failed (no item() while capturing)"
+    causes = "operation failed due to a previous error during capture, caused by: no item() while capturing"
+    assert one.update.name == f"plain updates: the capture failed ({causes})"
     one.update.update = plain_update
     run(one, 1)
 

@@ -56,4 +56,4 @@ def make_trainer(config: Config, device: str, num_classes: int = 0) -> Trainer:
 
 def make_step(config: Config, device: str) -> Choice:
     """Training step, plain or fast, that gan-train chooses according to train.fast."""
-    return choose_step(make_trainer(config, device), build.second_derivatives(config))
+    return choose_step(make_trainer(config, device))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evaluation.runtime.files import first_line
+from evaluation.runtime.files import first_lines
 
 WARMUP = 3  # ordinary updates before the capture, in which libraries choose kernels and Adam creates its state
 
@@ -75,7 +75,7 @@ class CapturedUpdate:
                 loss = self.update(inputs)
         except RuntimeError as error:
             self._failed = True
-            self.name = f"plain updates: the capture failed ({first_line(error.__context__ or error)})"
+            self.name = f"plain updates: the capture failed ({first_lines(error)})"
             return
         self._record = Record(graph, inputs, loss)
         self.name = "one CUDA graph per update"

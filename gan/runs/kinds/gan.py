@@ -103,7 +103,7 @@ class GanRuns:
             batched=run.device.type == "cuda",  # fewer kernel launches; not timed on a GPU
             processes=run.processes,
         )
-        step = choose_step(trainer, build.second_derivatives(config))
+        step = choose_step(trainer)
         sample = grid_sampler(config, state, run.images)
         measure = evaluator(config, run.folder, state, run.processes) if config.train.eval_every else None
 
