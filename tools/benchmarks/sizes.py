@@ -56,4 +56,10 @@ def make_trainer(config: Config, device: str, num_classes: int = 0) -> Trainer:
 
 def make_step(config: Config, device: str) -> Choice:
     """Training step, plain or fast, that gan-train chooses according to train.fast."""
-    return choose_step(make_trainer(config, device))
+    return make_trainer_and_step(config, device)[1]
+
+
+def make_trainer_and_step(config: Config, device: str, num_classes: int = 0) -> tuple[Trainer, Choice]:
+    """Trainer, see `make_trainer`, and its training step, plain or fast, that gan-train chooses by train.fast."""
+    trainer = make_trainer(config, device, num_classes)
+    return trainer, choose_step(trainer)

@@ -307,6 +307,14 @@ class _Probe(NamedTuple):
     flops: int
 
 
+def measured_rates(size: Size, precisions: Iterable[str], device: str) -> dict[str, float]:
+    """Rates of a convolution and of a matrix product by precision, in GFLOP/s."""
+    probes = _probes(size, precisions, device)
+    runs = {name: probe.run for name, probe in probes.items()}
+    seconds = interleave(runs, 5, device, calls=calls_in_a_row(device))
+    return {name: round(probe.flops / statistics.median(seconds[name]) / 1e9, 1) for name, probe in probes.items()}
+
+
 def _probes(size: Size, precisions: Iterable[str], device: str) -> dict[str, _Probe]:
     """Probes: a 3x3 convolution of the generator's width at 16x16 pixels with both gradients, and a matrix product."""
     side = 8192 if torch.device(device).type == "cuda" else 1024

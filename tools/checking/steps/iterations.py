@@ -1,0 +1,69 @@
+"""Steps "iteration" and "variants": time of an iteration, by tools/benchmark.py and by settings of the graph."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from benchmarks.sizes import SIZES, configure, make_step
+from benchmarks.timing import calls_in_a_row, interleave, summarize
+from benchmarks.training import measure_train
+
+from checking.conditions import Conditions, Record
+from checking.steps.convolutions import tuned
+from gan.errors import ConfigError
+
+
+def iteration(conditions: Conditions) -> Iterator[Record]:
+    """Yields the rows of `benchmark.py train`: bf16 with torch-mimicry, then SRN in fp32 and tf32."""
+    calls = (
+        ("iteration", ["--normalization", "none,sn,srn", "--precision", "bf16"]),
+        ("other precisions", ["--normalization", "srn", "--precision", "fp32,tf32", "--no-peer"]),
+    )
+    for name, arguments in calls:
+        arguments += ["--size", conditions.size, "--device", conditions.device, "--no-memory"]
+        arguments += ["--repeats", conditions.choose("5", "2")]
+        record = measure_train.main(arguments, standalone_mode=False)
+        yield {name: record.pop("iteration"), f"conditions of {name}": record}
+
+
+class _Variant(NamedTuple):
+    """Settings of a run, and whether cuDNN times its algorithms."""
+
+    settings: list[str]
+    benchmark: bool = False
+
+
+VARIANTS = {
+    "plain": _Variant(["train.fast=off"]),
+    "fast": _Variant(["train.fast=on"]),
+    "fast, cudnn.benchmark": _Variant(["train.fast=on"], benchmark=True),
+    "fast, tf32": _Variant(["train.fast=on", "train.precision=tf32"]),
+    "fast, averaged, flipped": _Variant(["train.fast=on", "train.ema_decay=0.999", "train.flip=true"]),
+    "compile": _Variant(["train.fast=compile"]),
+    "compile, cudnn.benchmark": _Variant(["train.fast=compile"], benchmark=True),
+}
+"""Variants of SRN in bf16, the compiled ones last, because compiling may take longer than there is time."""
+
+
+def variants(conditions: Conditions) -> Iterator[Record]:
+    """Yields the times of all variants that were built so far, measured in turn, and reasons for those left out."""
+    built: dict[str, Callable[[], Any]] = {}
+    notes: Record = {}
+    for name, variant in VARIANTS.items():
+        settings = ["discriminator.normalization=srn", "train.precision=bf16", *variant.settings]
+        with tuned(variant.benchmark):
+            try:
+                step = make_step(configure(SIZES[conditions.size], settings), conditions.device)
+                step.train_step()  # also selects the plain step's algorithms
+            except ConfigError as error:
+                notes[name] = f"left out: {error}"
+                continue
+        built[name], notes[name] = step.train_step, step.name
+        yield {"steps": notes}
+        if name.startswith("fast, averaged"):
+            yield {"variants": _timed(built, conditions)}
+    yield {"variants": _timed(built, conditions), "steps": notes}
+
+
+def _timed(built: dict[str, Callable[[], Any]], conditions: Conditions) -> Record:
+    calls = calls_in_a_row(conditions.device)
+    return summarize(interleave(built, conditions.choose(5, 2), conditions.device, warm=1, calls=calls))
