@@ -1,5 +1,6 @@
 """Step "capture": CUDA graphs at full size against the plain step, with deterministic kernels."""
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import torch
 from benchmarks.sizes import SIZES, configure, make_trainer_and_step
 
 from checking.conditions import Conditions, Record
+from gan.errors import ConfigError
 from gan.runtime.determinism import determinism
 from gan.training.state import TrainState
 
@@ -27,8 +29,16 @@ def capture(conditions: Conditions) -> Iterator[Record]:
     cases: Record = {}
     with determinism(True):
         for name, settings in CASES.items():
-            cases[name] = _compare(settings, conditions)
+            try:
+                cases[name] = _compare(settings, conditions)
+            except (RuntimeError, ConfigError) as error:  # the others are worth knowing
+                cases[name] = {"captured": False, "difference": math.inf, "error": _causes(error)}
             yield {"of": len(CASES), "cases": cases}
+
+
+def _causes(error: BaseException | None) -> list[str]:
+    """Messages of an error and of those during whose handling it was raised."""
+    return [] if error is None else [str(error), *_causes(error.__cause__ or error.__context__)]
 
 
 def _compare(settings: list[str], conditions: Conditions) -> Record:

@@ -20,17 +20,17 @@ PACKAGES = ("torch", "torchvision", "triton", "numpy", "pydantic", "torch-fideli
 
 
 def machine(conditions: Conditions) -> Iterator[Record]:
-    """Yields versions and the device, then GFLOP/s of products and GB/s of a copy, bytes read and written."""
+    """Yields versions, GFLOP/s of products, GB/s of a copy (bytes read and written), and the GPU."""
     yield {"machine": named_machine(conditions.device) | {"cores": os.cpu_count()}}
     yield {"packages": {name: _version(name) for name in PACKAGES}}
-    if conditions.device == "cuda":
-        yield {"gpu": _gpu()}
     yield {"GFLOP/s": measured_rates(SIZES[conditions.size], ["fp32", "tf32", "bf16"], conditions.device)}
     source = torch.randint(0, 255, (conditions.choose(2**32, 2**22),), dtype=torch.uint8, device=conditions.device)
     copied = torch.empty_like(source)
     copy: dict[str, Callable[[], Any]] = {"copy": lambda: copied.copy_(source)}
     seconds = interleave(copy, 5, conditions.device, calls=calls_in_a_row(conditions.device))["copy"]
     yield {"copy, GB/s": round(2 * source.numel() / statistics.median(seconds) / 1e9, 1)}
+    if conditions.device == "cuda":
+        yield {"gpu": _gpu()}
 
 
 def _version(package: str) -> str:

@@ -54,7 +54,8 @@ def _kernels(profiler: profile) -> dict[str, tuple[float, int]]:
 
 
 def _operations(profiler: profile) -> dict[str, tuple[float, int]]:
-    return {event.key: (event.self_cpu_time_total / 1000, event.count) for event in profiler.key_averages()}
+    events = [event for event in profiler.key_averages() if not event.is_user_annotation]
+    return {event.key: (event.self_cpu_time_total / 1000, event.count) for event in events}
 
 
 def _trace(profiler: profile, out: Path) -> str:

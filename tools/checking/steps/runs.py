@@ -16,6 +16,7 @@ from gan.data import ImageData
 from gan.data.packed import is_packed, pack
 
 COMPARED = ("d_loss", "g_loss", "real_logit", "fake_logit")
+SHOWN = ("step", *COMPARED, "images_per_second")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TINY = (
     *("train.steps=2", "train.batch_size=2", "train.log_every=1", "generator.channels=8", "discriminator.channels=8"),
@@ -31,22 +32,21 @@ def fast_and_plain(conditions: Conditions) -> Iterator[Record]:
     full = ["data.name=shapes", "data.title=shapes", "train.steps=300", "train.log_every=25", "train.precision=bf16"]
     settings = conditions.choose(full, ["train.steps=4", "train.log_every=2", "train.precision=bf16"])
     settings += ["train.sample_every=0", "train.checkpoint_every=0"]
-    logs, steps = {}, {}
+    logs: dict[str, list[Record]] = {}
+    steps = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, fast in (("fast", "on"), ("plain", "off")):
             run = Path(folder) / name
             _call("gan.train", conditions, "--config", config, *_set([*settings, f"train.fast={fast}"]), "--run", run)
-            logs[name] = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+            lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
+            logs[name] = [{key: line[key] for key in SHOWN} for line in lines if COMPARED[0] in line]
             steps[name] = json.loads((run / "run.json").read_text())["step"]
             yield {"logs": logs, "steps": steps}
-        fast_log, plain_log = (log_of(Path(folder) / name) for name in ("fast", "plain"))
-    pairs = [pair for pair in zip(fast_log, plain_log, strict=True) if "d_loss" in pair[0]]
-    differences = [_difference(*pair) for pair in pairs]
+    differences = [_difference(*pair) for pair in zip(logs["fast"], logs["plain"], strict=True)]
     yield {
         "captured": str(steps["fast"]).startswith("fast step"),
         "differences": differences,
         "difference of the first line": differences[0],
-        "images per second": {name: log[-1].get("images_per_second") for name, log in logs.items()},
     }
 
 
@@ -70,7 +70,7 @@ def training(conditions: Conditions) -> Iterator[Record]:
         yield {
             "step": json.loads((run / "run.json").read_text())["step"],
             "minutes": minutes,
-            "last line": log_of(run)[-1],
+            "log": log_of(run)[-1],
         }
         _call("gan.evaluate", conditions, "--run", run, "--metrics", "fid,is")
         (report,) = run.joinpath("reports").rglob("report.json")
