@@ -9,6 +9,7 @@ import click
 from pydantic import ValidationError
 
 from evaluation.errors import EvaluationError
+from evaluation.runtime.command import CheckedCommand
 from evaluation.runtime.terminal import prepare_terminal
 from evaluation.settings import Settings
 from evaluation.settings.mistakes import explain
@@ -82,7 +83,7 @@ def _print_names(context: click.Context, parameter: click.Parameter, wanted: boo
         context.exit()
 
 
-@click.command(help=EXAMPLES, context_settings={"max_content_width": 120})
+@click.command(cls=CheckedCommand, help=EXAMPLES, context_settings={"max_content_width": 120})
 @click.option("--generated", type=click.Path(path_type=Path), help="Generated images.")
 @click.option(
     "--reference", type=click.Path(path_type=Path), help="Real images, for fid and for training the classifier."

@@ -84,12 +84,12 @@ def test_only_the_bridge_imports_evaluation() -> None:
 
     gan.measuring connects them; commands and tools may import both. Three exceptions depend on neither torch nor
     networks: the evaluation settings are a section of the configuration, both halves share one image reader, and all
-    commands prepare the terminal in the same way.
+    commands prepare the terminal and refuse empty arguments in the same way.
     """
     exceptions = {
         "gan.config": "evaluation.settings",
         "gan.data": "evaluation.images.reader",
-        "gan.command": "evaluation.runtime.terminal",
+        "gan.command": ("evaluation.runtime.terminal", "evaluation.runtime.command"),
     }
     offenders = {}
     for name, modules in imports_of_package("gan", "evaluation").items():

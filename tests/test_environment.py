@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import click
 import pytest
-from commands import call, refused
+from click.testing import CliRunner
+from commands import COMMANDS, TOOLS, call, load_tool, refused
 
+from evaluation.__main__ import main as evaluate_folders
 from gan.data import ImageData, load_images
 from gan.data.image_data import expanded
 from gan.errors import DataError
@@ -107,6 +110,36 @@ def test_no_environment_stops_a_training(name: str, classes: Path, tmp_path: Pat
 def test_closed_streams_stop_nothing(closed: str, classes: Path, tmp_path: Path) -> None:
     ended(tmp_path, {"HOME": str(tmp_path)}, training(classes, tmp_path / "run"), closed)
     assert (tmp_path / "run" / "reports" / "00000001" / "report.json").is_file()
+
+
+def empty_places() -> list[tuple[click.Command, list[str]]]:
+    """Each command and tool, with each option that takes a value, or an argument, empty as by an unset variable."""
+    benchmark = load_tool("benchmark").main
+    tools = [load_tool(path.stem).main for path in TOOLS.glob("*.py") if path.stem != "benchmark"]
+    commands = [*COMMANDS.values(), evaluate_folders, *tools, *benchmark.commands.values()]
+    return [
+        (command, given)
+        for command in commands
+        for parameter in command.params
+        for name in (parameter.opts if isinstance(parameter, click.Option) and not parameter.is_flag else [""])
+        for given in ([name, ""], [f"{name}="])
+        if name or isinstance(parameter, click.Argument)
+    ]
+
+
+def test_no_option_takes_an_empty_path_for_the_current_folder() -> None:
+    places = empty_places()
+    assert len({id(command) for command, _ in places}) > 15
+    for command, given in places:
+        if given == ["="]:
+            continue
+        refused(CliRunner().invoke(command, given), f"{given[0].removesuffix('=') or 'arguments'}: got an empty value")
+
+
+@pytest.mark.parametrize("name", ["folder", "cifar10", "celeba"])
+def test_no_data_set_takes_an_empty_root_for_the_current_folder(name: str, tmp_path: Path) -> None:
+    arguments = ["--config=smoke", f"--set=data.name={name}", "--set=data.root=''", f"--run={tmp_path / 'run'}"]
+    refused(call("gan-train", *arguments), "data.root: got an empty path")
 
 
 @pytest.mark.parametrize("user", ["~nobody-at-all", "~"])

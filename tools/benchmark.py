@@ -19,6 +19,8 @@ from benchmarks.normalization import measure_normalize
 from benchmarks.scale import measure_scale
 from benchmarks.training import TECHNIQUES, measure_train
 
+from evaluation.runtime.command import CheckedCommand
+
 COMMANDS = (measure_train, measure_normalize, measure_evaluate, measure_data, measure_scale, measure_classify)
 UNCOMPILED = ",".join(name for name in TECHNIQUES if name != "compiled")
 ALL: dict[str, tuple[click.Command, dict[str, Any]]] = {
@@ -44,7 +46,7 @@ for command in COMMANDS:
     main.add_command(command)
 
 
-@main.command("all")
+@main.command("all", cls=CheckedCommand)
 @click.option("--threads", type=click.IntRange(1), default=1, help="Number of torch's threads on the CPU.")
 @click.option("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
 @click.option("--only", multiple=True, type=click.Choice(list(ALL)), help="Run this benchmark alone; may be repeated.")

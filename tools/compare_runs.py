@@ -14,6 +14,7 @@ import click
 import numpy as np
 import torch
 
+from evaluation.runtime.command import CheckedCommand
 from gan.errors import CheckpointError, UserError
 from gan.runs.checkpoint import read_checkpoint
 from gan.runs.finding import list_checkpoints
@@ -100,7 +101,7 @@ def log_of(run: Path, last_step: float = math.inf) -> list[dict[str, Any]]:
         raise CheckpointError(f"{log}: not readable as the log of a run ({error!r})") from None
 
 
-@click.command(epilog=EXAMPLES.replace("\n\n", "\n\n\b\n", 1))
+@click.command(cls=CheckedCommand, epilog=EXAMPLES.replace("\n\n", "\n\n\b\n", 1))
 @click.argument("one", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("other", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--assert-equal", is_flag=True, help="Exit with status 1 unless both are equal bit for bit.")

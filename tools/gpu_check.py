@@ -21,12 +21,14 @@ from checking.goals import succeeded, table
 from checking.plan import STEPS, chosen_steps
 from checking.running import run_steps
 
+from evaluation.runtime.command import CheckedCommand
+
 REHEARSAL_SECONDS = 600.0
 """Time limit of each step of a rehearsal, which may run on a busy machine."""
 LISTED = "\n".join(f"  {name:<15} {step.group:<9} {step.seconds:>4.0f} s  {step.shows}" for name, step in STEPS.items())
 
 
-@click.command(help=__doc__, epilog=f"\b\nSteps, their groups and time limits:\n{LISTED}")
+@click.command(cls=CheckedCommand, help=__doc__, epilog=f"\b\nSteps, their groups and time limits:\n{LISTED}")
 @click.option("--only", default="", metavar="STEP,...", help="Steps or groups. [default: validate and measure]")
 @click.option(
     "--minutes",

@@ -22,12 +22,13 @@ from typing import Any
 
 import click
 
+from evaluation.runtime.command import CheckedCommand
 from gan.data import DATASETS, RESIZES, ImageData, find_source
 from gan.data.packed import check_output, pack, verify_packed
 from gan.errors import DataError, UserError
 
 
-@click.command(help=__doc__)
+@click.command(cls=CheckedCommand, help=__doc__)
 @click.option("--data", "name", type=click.Choice(list(DATASETS)), default="folder", show_default=True, help="Source.")
 @click.option("--root", default="", help="Folder or archive that holds the data.")
 @click.option("--out", default="", help="Folder to write.")

@@ -36,6 +36,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from evaluation.reporting.tables import text_table
+from evaluation.runtime.command import CheckedCommand
 from evaluation.runtime.files import read_arrays
 from gan.runs.checkpoint import read_checkpoint
 from gan.runs.finding import list_checkpoints
@@ -277,7 +278,7 @@ def _scalars(run: Path) -> dict[str, set[tuple[int, float]]]:
     return {tag: {(event.step, event.value) for event in events.Scalars(tag)} for tag in tags}
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=CheckedCommand, context_settings={"show_default": True})
 @click.option("--config", default="smoke", help="File, or name of an installed configuration.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Changes a setting; may be repeated.")
 @click.option("--interruptions", type=click.IntRange(1), default=100, help="Number of interruptions.")

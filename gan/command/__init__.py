@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from evaluation.runtime.command import CheckedCommand
 from evaluation.runtime.terminal import prepare_terminal
 from gan.errors import UserError
 
 
-class Command(click.Command):
+class Command(CheckedCommand):
     """Click command that prints the message of a user error without a traceback and exits with status 2."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

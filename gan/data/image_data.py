@@ -135,8 +135,10 @@ def expanded(path: str | Path, place: str = "data.root") -> Path:
         place: setting or option that holds the path, for the error message.
 
     Raises:
-        DataError: there is no such user, or no home folder.
+        DataError: an empty path, or there is no such user, or no home folder.
     """
+    if path == "":
+        raise DataError(f"{place}: got an empty path; name the folder or archive, or write . for the current folder")
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.timing import Record, finish, interleave, shared_options, start, summarize
+from evaluation.runtime.command import CheckedCommand
 from gan import build_classifier
 from gan.config.classifier import ClassifierConfig
 from gan.config.loading import override_config
@@ -21,7 +22,7 @@ from gan.training.classifier import ClassifierTrainer
 NUM_IMAGES, CLASSES = 10_240, 10
 
 
-@click.command("classify")
+@click.command("classify", cls=CheckedCommand)
 @click.option("--name", default="resnet", help="Classifier: a key of gan.models.classifiers.CLASSIFIERS.")
 @click.option(
     "--set", "sizes", multiple=True, default=["classifier.depth=20"], metavar="A.B=C", help="Settings of its size."

@@ -10,6 +10,7 @@ import click
 import torch
 
 from benchmarks.timing import Record, finish, interleave, shared_options, start, summarize
+from evaluation.runtime.command import CheckedCommand
 from gan.data import Batches, ImageData
 from gan.data.packed import load_packed, pack
 
@@ -18,7 +19,7 @@ ON_DISK = 0
 """Value of `resident_bytes` that copies nothing to memory or to the device in advance."""
 
 
-@click.command("data")
+@click.command("data", cls=CheckedCommand)
 @click.option("--images", type=click.IntRange(1), default=50_000, help="Random 32x32 images in the data set.")
 @click.option("--batch-size", type=click.IntRange(1), default=64)
 @click.option("--batches", type=click.IntRange(1), default=200, help="Batches per timed round.")

@@ -20,6 +20,7 @@ from torch_fidelity.metric_fid import fid_statistics_to_metric
 from benchmarks.timing import Record, Rows, add_whole_run, finish, interleave, shared_options, start, summarize
 from evaluation import Context, Moments, Report, Settings, Sources, build_extractor, evaluate, frechet_distance
 from evaluation.metrics.neural_divergence.critic import Training
+from evaluation.runtime.command import CheckedCommand
 from evaluation.settings.presets import PRESETS
 
 FIDELITY = "torch-fidelity"
@@ -31,7 +32,7 @@ FEATURE_BATCH = 250
 INCEPTION_LAYERS = ["2048", "logits_unbiased"]
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=CheckedCommand)
 @click.option("--images", type=click.IntRange(20), default=64, help="Number of generated images and of real ones.")
 @click.option("--dimensions", type=click.IntRange(1), default=2048, help="Dimensions of the Fréchet distance.")
 @click.option("--nd/--no-nd", default=False, help="Also time critics of Neural Divergence.")

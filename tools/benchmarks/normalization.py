@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations
 from benchmarks.counting import count_launches
 from benchmarks.sizes import SIZES, Size, configure, make_trainer
 from benchmarks.timing import Record, finish, interleave, shared_options, start, summarize
+from evaluation.runtime.command import CheckedCommand
 from gan.models import ResNetDiscriminator
 from gan.normalization import NORMALIZED_LAYERS, BatchedNormalization, normalize, update_
 
@@ -27,7 +28,7 @@ REFERENCE = "torch"
 COMPILED = "_compiled"
 
 
-@click.command("normalize")
+@click.command("normalize", cls=CheckedCommand)
 @click.option(
     "--layout", type=click.Choice(list(LAYOUTS)), default="channels_last", help="Memory format of the weights."
 )

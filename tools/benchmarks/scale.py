@@ -13,12 +13,13 @@ import torch
 
 from benchmarks.sizes import SIZES, Size, configure, make_step
 from benchmarks.timing import Record, Rows, calls_in_a_row, finish, interleave, shared_options, start, summarize
+from evaluation.runtime.command import CheckedCommand
 from gan.runtime.memory import keep_freed_memory
 
 FACTORS = (0.5, 1, 2)
 
 
-@click.command("scale")
+@click.command("scale", cls=CheckedCommand)
 @click.option("--size", type=click.Choice(list(SIZES)), default="quarter", help="Size to halve and double.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32")
 @click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), help="Maximum number of processes.")

@@ -30,6 +30,7 @@ from benchmarks.timing import (
     start,
     summarize,
 )
+from evaluation.runtime.command import CheckedCommand
 from gan.errors import ConfigError
 from gan.models import blocks
 from gan.normalization import NORMALIZATIONS
@@ -131,7 +132,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str, valid
     return chosen
 
 
-@click.command("train")
+@click.command("train", cls=CheckedCommand)
 @click.option("--size", type=click.Choice(list(SIZES)), default="quarter", help="Batch size and widths.")
 @click.option(
     "--normalization",
