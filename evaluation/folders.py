@@ -20,7 +20,7 @@ from evaluation.runner import check_metrics, evaluate
 from evaluation.runtime.files import array_names
 from evaluation.settings import Settings
 from evaluation.statistics.moments_file import Origin, read_statistics
-from evaluation.statistics.reference import write_reference
+from evaluation.statistics.reference import check_count, check_writing, write_reference
 
 Read = Callable[..., Images]
 """Function with the arguments of `read_images`."""
@@ -90,7 +90,10 @@ def write_folder_statistics(
     """
     if settings.reference_statistics or _holds_statistics_only(reference):
         raise EvaluationError("--write-statistics: got statistics as the reference, expected images")
-    return write_reference(_with_extractors(_context(None, reference, None, _device(device), settings, read)), file)
+    check_writing(settings, file)
+    context = _context(None, reference, None, _device(device), settings, read)
+    check_count(context)
+    return write_reference(_with_extractors(context), file)
 
 
 def _with_extractors(context: Context) -> Context:

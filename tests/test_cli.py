@@ -622,3 +622,30 @@ def test_training_images_are_the_same_whatever_fid_compares_with(copied: Copied,
         assert values[0][key]["value"] == values[1][key]["value"]
         assert values[0][key]["hash"] == values[1][key]["hash"]
     assert values[1]["elhist/real_fake/p95"]["value"] != values[1]["elhist/test_fake/p95"]["value"]
+
+
+@pytest.mark.parametrize("command", ["python -m evaluation", "gan-eval", "gan-eval of a configuration"])
+@pytest.mark.parametrize(
+    ("file", "extractor", "message"),
+    [
+        ("x.txt", "pixels", "expected a file name that ends with .npz"),
+        ("folder.npz", "pixels", "folder.npz is a folder"),
+        ("file/x.npz", "pixels", "file: Not a directory; choose another file"),
+        ("x.npz", "pixels,resnet", "got extractors pixels, resnet, expected one"),
+    ],
+)
+def test_statistics_that_cannot_be_written_are_refused_before_images_are_read(
+    command: str, file: str, extractor: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "file").touch()
+    target = ["--write-statistics", tmp_path / file]
+    if command == "python -m evaluation":
+        arguments = ["--reference", tmp_path / "nowhere", "--extractor", extractor, *target]
+        result = CliRunner().invoke(evaluation, [str(argument) for argument in arguments])
+    elif command == "gan-eval":
+        result = call("gan-eval", "--reference", tmp_path / "nowhere", f"--set=eval.extractor={extractor}", *target)
+    else:
+        images = ["--config=smoke", "--set=data.name=folder", f"--set=data.root={tmp_path / 'nowhere'}"]
+        result = call("gan-eval", *images, f"--set=eval.extractor={extractor}", *target)
+    refused(result, "statistics: ", message)

@@ -14,9 +14,10 @@ def check(context: Context) -> None:
     roles = {"generated": ("num_fid", context.required("num_fid")), "reference": ("num_real", context.num_real)}
     for role, (setting, count) in roles.items():
         if count == 1 and not (role == "reference" and context.statistics is not None):
+            only = f"raise {context.setting(setting)}, which is 1"
+            advice = only if context.settings.number(setting) == 1 else "give more"
             raise EvaluationError(
-                f"metric fid: got 1 {role} image, expected at least 2, as a covariance needs; give more, or raise "
-                f"{context.setting(setting)} if it is 1"
+                f"metric fid: got 1 {role} image, expected at least 2, as a covariance needs; {advice}"
             )
     check_reference(context)
     if context.statistics is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.images.checks import fingerprint
-from evaluation.runtime.files import read_arrays, replacing
+from evaluation.runtime.files import check_writable, read_arrays, replacing
 from evaluation.statistics.frechet import CentredFeatures, Gaussian, Moments
 
 SYMMETRIC = 1e-4  # largest difference of the covariance and its transpose, relative to its largest entry
@@ -71,6 +71,24 @@ class Statistics:
     origin: Origin | None = field(default=None)
 
 
+def check_target(path: Path) -> None:
+    """Checks, without creating anything, that statistics can be written to a path.
+
+    Raises:
+        EvaluationError: another suffix, or the file cannot be written.
+    """
+    if path.suffix != ".npz":
+        raise EvaluationError(f"statistics: got {path}, expected a file name that ends with .npz")
+    if path.is_dir():
+        raise EvaluationError(f"statistics: {path} is a folder, expected a file name that ends with .npz")
+    try:
+        check_writable(path.parent)
+    except OSError as error:
+        raise EvaluationError(
+            f"statistics: {path} cannot be written: {error.filename}: {error.strerror}; choose another file"
+        ) from None
+
+
 def write_statistics(path: str | Path, moments: Gaussian, origin: Origin) -> None:
     """Writes statistics as an `.npz` file, atomically; `read_statistics` reads exactly these moments.
 
@@ -82,8 +100,7 @@ def write_statistics(path: str | Path, moments: Gaussian, origin: Origin) -> Non
         EvaluationError: another suffix, or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix != ".npz":
-        raise EvaluationError(f"statistics: got {path}, expected a file name that ends with .npz")
+    check_target(path)
     if isinstance(moments, CentredFeatures):
         numbers = {"mu": moments.mean, "sigma": moments.root.T @ moments.root, "root": moments.root}
     else:

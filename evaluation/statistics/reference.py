@@ -6,24 +6,42 @@ from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
 from evaluation.runtime.processes import is_first
-from evaluation.statistics.moments_file import Origin, write_statistics
+from evaluation.settings import Settings
+from evaluation.statistics.moments_file import Origin, check_target, write_statistics
+
+
+def check_writing(settings: Settings, path: Path) -> None:
+    """Raises EvaluationError if statistics cannot be written: several extractors, or a file that cannot be written."""
+    names = settings.extractor.split(",")
+    if len(names) != 1:
+        raise EvaluationError(
+            f"statistics: got extractors {', '.join(map(str.strip, names))}, expected one; write a file for each"
+        )
+    check_target(path)
+
+
+def check_count(context: Context) -> None:
+    """Raises EvaluationError if there are fewer than `num_real` reference images, or fewer than two."""
+    count, available, setting = context.num_real, len(context.image_set("reference")), context.setting("num_real")
+    if available < 2 or count == 1:
+        advice = f"raise {setting}, which is 1" if context.settings.number("num_real") == 1 else "give more"
+        raise EvaluationError(
+            f"statistics: got 1 reference image, expected at least 2, as a covariance needs; {advice}"
+        )
+    if count > available:
+        raise EvaluationError(
+            f"statistics: got {available} reference images, expected {count}; give more, or lower {setting}"
+        )
 
 
 def write_reference(context: Context, path: Path) -> Origin:
     """Writes the statistics of the `num_real` reference images with which FID compares.
 
     Raises:
-        EvaluationError: several extractors, too few images, or the file cannot be written.
+        EvaluationError: see `check_writing` and `check_count`.
     """
-    if len(context.extractors) != 1:
-        names = ", ".join(extractor.name for extractor in context.extractors)
-        raise EvaluationError(f"statistics: got extractors {names}, expected one; write a file for each")
-    count, available = context.num_real, len(context.image_set("reference"))
-    if not 2 <= count <= available:
-        raise EvaluationError(
-            f"statistics: got {available} reference images, expected {max(count, 2)}; give more, or lower "
-            f"{context.setting('num_real')}"
-        )
+    check_count(context)
+    count = context.num_real
     moments = context.moments("reference", count)
     origin = Origin(
         reference=context.reference_name,

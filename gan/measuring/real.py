@@ -12,7 +12,7 @@ from evaluation.extractors import Extractor
 from evaluation.images.cache import default_cache
 from evaluation.metrics.needs import Metric, check_extractors, check_images
 from evaluation.statistics.moments_file import Origin
-from evaluation.statistics.reference import write_reference
+from evaluation.statistics.reference import check_writing, write_reference
 from gan.build import load_images
 from gan.config import Config
 from gan.data import ImageData
@@ -114,6 +114,7 @@ class RealImages:
         """
         if self.config.eval.reference_statistics:
             raise EvaluationError("--write-statistics: got eval.reference_statistics, expected images as the reference")
+        check_writing(self.config.eval, file)
         return write_reference(self.prepare(["fid"], lambda real: real), file)
 
     @property

@@ -127,9 +127,8 @@ def test_statistics_that_do_not_fit_are_refused_before_anything_is_measured(fold
             [*measure[:3], tmp_path / "changed.npz", *measure[4:], "pixels"],
             "changed.npz: was changed after it was written",
         ),
-        ([*sets, "--write-statistics", tmp_path / "x.txt"], "expected a file name that ends with .npz"),
         ([*sets, "--write-statistics", file, "--num-real", 41], "got 40 reference images, expected 41"),
-        ([*sets[:3], "pixels,resnet", "--write-statistics", file], "got extractors pixels, resnet20"),
+        ([*sets[:3], "pixels,resnet", "--write-statistics", file], "got extractors pixels, resnet,"),
         (["--reference", file, *sets[2:], "--write-statistics", file], "got statistics as the reference"),
         ([*measure, "pixels", "--write-statistics", file], "--write-statistics: needs --reference, and no --generated"),
         (sets, "--generated: missing"),
@@ -139,6 +138,25 @@ def test_statistics_that_do_not_fit_are_refused_before_anything_is_measured(fold
         assert message in result.output, result.output
     assert measured(tmp_path / "out", *measure, "pixels", "--num-real", 30)["fid/pixels"]["value"] > 0
     assert read_statistics(file).origin.num_images == 30
+
+
+def test_the_advice_for_a_single_image_fits_a_folder_and_a_number(folder, tmp_path: Path):
+    one, several = folder(1, 0), folder(4, 1)
+    options = ["--extractor", "pixels", "--metrics", "fid"]
+    written = ["--extractor", "pixels", "--write-statistics", tmp_path / "x.npz"]
+    for arguments, message in [
+        (["--generated", one, "--reference", several, *options], "got 1 generated image, "),
+        (["--generated", several, "--reference", one, *options], "got 1 reference image, "),
+        (["--reference", one, *written], "got 1 reference image, "),
+    ]:
+        result = run(*arguments)
+        assert message in result.output and result.output.endswith("as a covariance needs; give more\n"), result.output
+    for arguments, setting in [
+        (["--generated", several, "--reference", several, *options, "--num-fid", 1], "num_fid"),
+        (["--generated", several, "--reference", several, *options, "--num-real", 1], "num_real"),
+        (["--reference", several, *written, "--num-real", 1], "num_real"),
+    ]:
+        assert f"as a covariance needs; raise {setting}, which is 1\n" in run(*arguments).output
 
 
 def test_a_damaged_origin_is_one_sentence(folder, tmp_path: Path):
