@@ -154,7 +154,7 @@ ADVICE: dict[str, Advice] = {
         "or lower eval.pr_neighbours and eval.dc_neighbours",
         f"{EVAL} eval.metrics=prdc --set eval.num_fid=4 --set eval.pr_neighbours=1 --set eval.dc_neighbours=2",
     ),
-    "one image": Advice(f"{EVAL} eval.num_fid=1", "or raise eval.num_fid", f"{EVAL} eval.num_fid=2"),
+    "one image": Advice(f"{EVAL} eval.num_fid=1", "raise eval.num_fid, which is 1", f"{EVAL} eval.num_fid=2"),
     "line": Advice(
         f"{EVAL} eval.metrics=fid_infinity --set eval.num_fid=20",
         "or raise eval.num_fid",
@@ -165,6 +165,11 @@ ADVICE: dict[str, Advice] = {
         f"{EVAL} eval.metrics=elhist",
         "or lower eval.lipschitz.pairs",
         f"{EVAL} eval.metrics=elhist --set eval.lipschitz.pairs=9",
+    ),
+    "pairs of a class": Advice(
+        f"{EVAL} conditional=true --set eval.metrics=elhist --set eval.lipschitz.pairs=12 --set eval.labels=uniform",
+        "raise eval.lipschitz.pairs, set eval.labels=balanced, or leave",
+        f"{EVAL} conditional=true --set eval.metrics=elhist --set eval.lipschitz.pairs=12 --set eval.labels=balanced",
     ),
     "splits": Advice(f"{DRY} eval.is_splits=900", "at most num_is = 200", f"{DRY} eval.is_splits=200"),
     # metrics of classes

@@ -233,7 +233,15 @@ def check(context: Context) -> None:
     count = context.settings.num_lipschitz
     rows_by_class(real.labels(len(real)), real.num_classes, "real")
     if context.generated_labels is not None:
-        rows_by_class(context.generated_labels[:count].cpu(), real.num_classes, "generated")
+        labels = context.generated_labels[:count].cpu()
+        rows_by_class(labels, real.num_classes, "generated", _more_of_a_class(context))
+
+
+def _more_of_a_class(context: Context) -> str:
+    """Advice for a class with too few generated images."""
+    advice = f"raise {context.setting('lipschitz.pairs')}"
+    unequal = getattr(context.settings, "labels", "balanced") != "balanced"
+    return advice + f", set {context.setting('labels')}=balanced" * unequal
 
 
 def _points(context: Context, name: str, role: str) -> Points:

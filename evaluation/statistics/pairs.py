@@ -8,15 +8,14 @@ from torch import Tensor
 from evaluation.errors import EvaluationError
 
 
-def rows_by_class(labels: Tensor, num_classes: int, name: str) -> list[Tensor]:
-    """Returns the rows of each class's images; raises EvaluationError if a class has fewer than two."""
+def rows_by_class(labels: Tensor, num_classes: int, name: str, advice: str = "give more") -> list[Tensor]:
+    """Returns the rows of each class's images; raises EvaluationError with `advice` if a class has fewer than two."""
     rows = [(labels == label).nonzero()[:, 0] for label in range(num_classes)]
     for label, found in enumerate(rows):
         if len(found) < 2:
             raise EvaluationError(
                 f"{name} images: got {len(found)} of class {label} among {len(labels)}, expected at least 2 of each "
-                "class for pairs within it; give more (of generated images: raise the setting lipschitz.pairs), or "
-                "leave metric elhist out"
+                f"class for pairs within it; {advice}, or leave metric elhist out"
             )
     return rows
 
