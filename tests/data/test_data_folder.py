@@ -339,3 +339,21 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HOME", str(tmp_path))
     store({"1.png": png(1)}, tmp_path, "directory")
     assert values(read("~/data")) == [1]
+
+
+@pytest.mark.parametrize(("labels", "classes"), [(None, ("images",)), ([2, 0, 2], ("0", "1", "2"))])
+def test_an_npz_file_is_a_training_split_of_the_images_that_evaluation_reads(
+    labels: list[int] | None, classes: tuple[str, ...], tmp_path: Path
+):
+    file, pixels = tmp_path / "images.npz", np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
+    np.savez(file, images=pixels, **({} if labels is None else {"labels": np.array(labels)}))
+    data, evaluated = read(str(file)), reading.read_images(file)
+    assert data.images.equal(evaluated.images)
+    assert (data.classes, data.labels.tolist()) == (classes, labels or [0, 0, 0])
+    assert list(load_splits(root=str(file), splits=(), **SETTINGS)) == ["train"]
+    assert read(str(file), image_size=2, resize="box").images.shape == (3, 3, 2, 2)
+    with pytest.raises(DataError, match="has no test split, only train; use a folder or archive"):
+        read(str(file), "test")
+    file.write_bytes(b"no archive")
+    with pytest.raises(DataError, match="cannot be read as an .npz file"):
+        read(str(file))

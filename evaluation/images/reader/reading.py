@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from evaluation.errors import EvaluationError
 from evaluation.images.reader.arrays import read_npz
 from evaluation.images.reader.decoding import decode, strict_decoding
 from evaluation.images.reader.errors import ReadError
@@ -81,21 +82,39 @@ def read_images(
 def read_splits(root: Path, splits: Sequence[str], frame: Frame) -> dict[str, Images]:
     """Reads the named splits of a folder or archive, or all if none is named; each image is decoded once.
 
-    Class names are those of the training split, if there is one.
+    An `.npz` file is a training split, whose classes are named by their numbers unless it has names. Class names are
+    those of the training split, if there is one.
 
     Raises:
         ReadError: see `read_images`; or a missing split.
     """
     if is_packed(root):
         raise ReadError(f"{root} is a packed data set already; use it as it is")
+    if root.suffix.lower() == ".npz" and root.is_file():
+        _check_splits(root, splits, ["train"], "use a folder or archive of images with train/<class>/, test/<class>/")
+        return {"train": _read_framed(root, frame)}
     files = open_files(root)
     layout = _read_layout(files)
-    for split in splits:
-        if split not in layout.splits:
-            raise ReadError(
-                f"{_missing(layout.splits, split, root)}; put the images into train/<class>/, test/<class>/"
-            )
+    _check_splits(root, splits, layout.splits, "put the images into train/<class>/, test/<class>/")
     return _decode(files, layout, splits or list(layout.splits), frame)
+
+
+def _check_splits(root: Path, wanted: Sequence[str], present: Collection[str], advice: str) -> None:
+    for split in wanted:
+        if split not in present:
+            raise ReadError(f"{_missing(present, split, root)}; {advice}")
+
+
+def _read_framed(file: Path, frame: Frame) -> Images:
+    """Reads the images of an `.npz` file through `frame`."""
+    try:
+        found = Images(*read_npz(file))
+    except EvaluationError as error:
+        raise ReadError(str(error)) from error
+    pixels = found.images.permute(0, 2, 3, 1).numpy()
+    framed = np.stack([frame(Image.fromarray(array), f"{file}: image {row}") for row, array in enumerate(pixels)])
+    classes = range(0 if found.labels is None else int(found.labels.max()) + 1)
+    return found._replace(images=torch.from_numpy(framed), class_names=found.class_names or tuple(map(str, classes)))
 
 
 def _find(path: str | Path) -> tuple[Path, str]:
