@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,11 +179,13 @@ def test_a_job_script_can_repeat_one_command(
 ) -> None:
     """--resume without --run starts a new run at first, and later resumes it."""
     monkeypatch.chdir(tmp_path)
-    settings = ["--config", "smoke", f"--set=data.root={small_shapes}", "--set=train.steps=4", "--device", "cpu"]
+    settings = ["--config", "smoke", f"--set=data.root={small_shapes}", "--set=train.steps=9", "--device", "cpu"]
+    clock = SimpleNamespace(monotonic=count().__next__)  # a second passes each time it is read, at any load
+    monkeypatch.setattr("gan.training.stopping.time", clock)
     for _ in range(3):
-        done(CliRunner().invoke(gan_train, [*settings, "--resume", "--max-minutes", "0.00001"]))
+        done(CliRunner().invoke(gan_train, [*settings, "--resume", "--max-minutes", "0.03"]))  # 1.8 seconds
     (run,) = (tmp_path / "runs").iterdir()
-    assert read_checkpoint(run).state["step"] == 3
+    assert read_checkpoint(run).state["step"] == 4  # two steps of a new run, one of each that is resumed
 
 
 def test_stopping_where_it_stopped_trains_nothing(train: Train, tmp_path: Path) -> None:
