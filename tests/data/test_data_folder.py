@@ -355,5 +355,5 @@ def test_an_npz_file_is_a_training_split_of_the_images_that_evaluation_reads(
     with pytest.raises(DataError, match="has no test split, only train; use a folder or archive"):
         read(str(file), "test")
     file.write_bytes(b"no archive")
-    with pytest.raises(DataError, match="cannot be read as an .npz file"):
+    with pytest.raises(DataError, match="cannot be read as an"):
         read(str(file))

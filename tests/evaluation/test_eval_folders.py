@@ -150,7 +150,8 @@ def test_the_advice_for_a_single_image_fits_a_folder_and_a_number(folder, tmp_pa
         (["--reference", one, *written], "got 1 reference image, "),
     ]:
         result = run(*arguments)
-        assert message in result.output and result.output.endswith("as a covariance needs; give more\n"), result.output
+        assert message in result.output
+        assert result.output.endswith("as a covariance needs; give more\n")
     for arguments, setting in [
         (["--generated", several, "--reference", several, *options, "--num-fid", 1], "num_fid"),
         (["--generated", several, "--reference", several, *options, "--num-real", 1], "num_real"),
