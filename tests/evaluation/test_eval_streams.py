@@ -11,7 +11,7 @@ import torch
 from evaluation import Context, EvaluationError, Settings, evaluate
 from evaluation.images import features as features_module
 from evaluation.images.features import extract, extract_as_made
-from evaluation.images.streams import ahead
+from evaluation.images.streams import ahead, upload
 
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -165,13 +165,20 @@ def test_on_a_gpu_batches_arrive_whole(drawn: Any, pixels: Any) -> None:
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-def test_on_a_gpu_a_pass_waits_only_where_many_features_are_together(drawn: Any, pixels: Any) -> None:
-    images = drawn(400, seed=8)[0].cuda()
-    gathered = features_module._Gathered(pixels)
-    torch.cuda.set_sync_debug_mode("error")
+def test_on_a_gpu_a_pass_waits_only_for_its_results(drawn: Any, pixels: Any) -> None:
+    """Neither copying batches of host images to the device nor extracting their features waits; the end does."""
+    on_device, on_host = (drawn(400, seed=seed)[0] for seed in (8, 9))
+    on_device = on_device.cuda()
+
+    def batches() -> Iterator[torch.Tensor]:
+        torch.cuda.set_sync_debug_mode("error")
+        yield from on_device.split(40)
+        yield from (upload(batch, torch.device("cuda")) for batch in on_host.split(40))
+        torch.cuda.set_sync_debug_mode("default")
+
     try:
-        for batch in ahead(iter(images.split(40)), torch.device("cuda")):
-            gathered.add(batch)
+        images, (features,) = extract_as_made(batches(), [pixels], count=800, device="cuda")
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert len(gathered.all().features) == 400
+    assert torch.equal(images, torch.cat([on_device.cpu(), on_host]))
+    assert len(features.features) == 800
