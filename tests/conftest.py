@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from capturing import meta_device as meta_device
 from click.testing import Result
 from commands import call, done
 from hypothesis import HealthCheck, settings

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from capturing import Capturable
 
-from evaluation import Context, EvaluationError, Settings, evaluate
+from evaluation import Context, EvaluationError, Settings, Sources, build_extractor, evaluate
 from evaluation.images import features as features_module
 from evaluation.images.features import extract, extract_as_made
 from evaluation.images.streams import ahead, upload
+from gan.models import GENERATORS
+from gan.sampling import generated_batches
 
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -141,6 +145,24 @@ def test_images_seen_as_they_are_made_give_the_report_of_made_images(drawn: Any,
     for key, entry in whole.protocol["values"].items():
         assert batchwise.protocol["values"][key]["hash"] == entry["hash"]
     assert torch.equal(context.labels("generated", 120), labels)
+
+
+@pytest.mark.parametrize("extractor", ["inception", "pixels"])
+def test_a_batch_is_generated_and_seen_without_waiting(
+    extractor: str, inception_file: Path, meta_device: torch.device
+) -> None:
+    """On the meta device in place of a GPU: all tensors are on it, and no value is read."""
+    network = build_extractor(extractor, Sources(weights=inception_file, device=meta_device))
+    generator = GENERATORS["resnet"](image_size=32, z_dim=8, channels=4, num_classes=2).to(meta_device)
+    latents, labels = torch.zeros(4, 8, device=meta_device), torch.zeros(4, dtype=torch.int64, device=meta_device)
+    batches = generated_batches(generator, latents, labels, batch_size=2, device=meta_device)
+    with Capturable(meta_device, host_scalars=True) as operations, torch.inference_mode():
+        images = next(batches)
+        features, logits = network(images)
+    assert (images.shape, images.dtype) == ((2, 3, 32, 32), torch.uint8)
+    assert features.shape[0] == 2
+    assert (logits is None) == (extractor == "pixels")
+    assert operations.counts["tanh"] == 1
 
 
 @pytest.mark.gpu
