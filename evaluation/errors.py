@@ -15,6 +15,6 @@ def check_names(kind: str, names: Sequence[str], known: Collection[str]) -> None
         raise EvaluationError(f"{kind}: got {names!r}, expected a list of names from {listed}")
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise EvaluationError(f"{kind}: got {name!r}, expected one of {listed}{hint}")

@@ -304,6 +304,16 @@ ADVICE: dict[str, Advice] = {
     "few images": Advice(
         f"{PAIR} --metrics fid --num-fid 900", "or lower num_fid", f"{PAIR} --metrics fid --set num_fid=9"
     ),
+    "few images on both sides": Advice(
+        f"{PAIR} --metrics fid --num-fid 900 --num-real 900",
+        "or lower num_fid and num_real",
+        f"{PAIR} --metrics fid --set num_fid=9 --set num_real=9",
+    ),
+    "mistyped data set": Advice(
+        "gan-eval --generated {flat} --reference shpes --metrics fid --set eval.extractor=pixels",
+        "did you mean the data set shapes?",
+        "gan-eval --generated {flat} --reference shapes --metrics fid --set eval.extractor=pixels",
+    ),
     "few images per class": Advice(
         f"{CLASSES} --metrics intra_fid --set num_intra=90",
         "or lower num_intra",
@@ -325,6 +335,7 @@ ADVICE: dict[str, Advice] = {
         "or lower is_splits",
         f"{PAIR} --extractor resnet --metrics is --set is_splits=3",
     ),
+    "metric in capitals": Advice(f"{PAIR} --metrics FID", "did you mean fid?", f"{PAIR} --metrics fid"),
     "mistyped metric": Advice(f"{PAIR} --metrics fdi", "did you mean fid?", f"{PAIR} --metrics fid"),
     "graphics card": Advice(f"{PAIR} --metrics fid --device cuda:99", "use cpu", f"{PAIR} --metrics fid --device cpu"),
     "sizes": Advice(

@@ -55,10 +55,9 @@ def check_images(name: str, metric: Metric, context: Context, *, real_only: bool
         raise EvaluationError(f"metric {name}: got no critic, expected a discriminator, for example from a checkpoint")
     needed = metric.images_for(context.settings)
     images = {context.training_role if role == "trained_on" else role: setting for role, setting in needed.items()}
-    for role, setting in images.items():
-        replaced = role == "reference" and metric.statistics and context.statistics is not None
-        if not replaced and not (real_only and role == "generated"):
-            _check_count(name, context, role, setting)
+    replaced = {"reference"} if metric.statistics and context.statistics is not None else set()
+    missing = {"generated"} if real_only else set()
+    _check_counts(name, context, {role: setting for role, setting in images.items() if role not in replaced | missing})
     for role in images if metric.critic and context.critic_is_conditional else metric.labels:
         if not (real_only and role == "generated") and not context.image_set(role).has_labels:
             raise EvaluationError(
@@ -84,17 +83,22 @@ def check_extractors(name: str, metric: Metric, context: Context) -> None:
     metric.check(context)
 
 
-def _check_count(name: str, context: Context, role: str, setting: str) -> None:
-    if not context.has(role):
-        if role == "generated" and not setting and context.sampler is not None:
-            return
+def _check_counts(name: str, context: Context, images: dict[str, str]) -> None:
+    """Raises EvaluationError if image sets, each with the setting of its number, are missing or too small."""
+    shortages, settings = [], []
+    for role, setting in images.items():
+        if not context.has(role):
+            if role == "generated" and not setting and context.sampler is not None:
+                continue
+            raise EvaluationError(
+                f"metric {name}: got no {role} images, expected some; add them with --{role}, or leave the metric out"
+            )
+        found, wanted = len(context.image_set(role)), context.required(setting, role)
+        if found < wanted:
+            shortages.append(f"{found} {role} images, expected {wanted}")
+            settings.append(context.setting(HALVED.get(setting, setting)))
+    if shortages:
         raise EvaluationError(
-            f"metric {name}: got no {role} images, expected some; add them with --{role}, or leave the metric out"
-        )
-    found, wanted = len(context.image_set(role)), context.required(setting, role)
-    lower = context.setting(HALVED.get(setting, setting))
-    if found < wanted:
-        raise EvaluationError(
-            f"metric {name}: got {found} {role} images, expected {wanted}; "
-            f"give more, or lower {lower} (a different protocol, with a different hash)"
+            f"metric {name}: got {', and '.join(shortages)}; give more, or lower "
+            f"{' and '.join(dict.fromkeys(settings))} (a different protocol, with a different hash)"
         )

@@ -1,5 +1,6 @@
 """Metrics of generated images against real ones that are named on the command line: data sets, folders, archives."""
 
+import difflib
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gan.config import Config
 from gan.config.gan import EvaluationSettings
 from gan.config.loading import override_config
 from gan.data import DATASETS
+from gan.errors import DataError
 
 
 def measure_against(
@@ -53,6 +55,9 @@ def _read(config: Config, path: Path, split: str, resize: Resize | None, *, stri
     """Reads a data set by name, else the images at a path; a folder with the name of a data set is ./NAME."""
     name, _, named = str(path).partition(":")
     if name not in DATASETS or name == "folder":
+        near = difflib.get_close_matches(name, DATASETS, n=1)
+        if near and not path.exists() and not Path(name).exists():
+            raise DataError(f"{path}: not found; did you mean the data set {near[0]}{':' * bool(named)}{named}?")
         return read_images(path, split, resize, strict=strict)
     data = load_images(override_config(config, [f"data.name={name}"], f"{path}"), named or split)
     several = data.num_classes > 1

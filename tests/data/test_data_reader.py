@@ -249,7 +249,7 @@ def test_the_split_is_chosen(tmp_path: Path) -> None:
     for path, strict, says in [
         (f"{root}:valid", False, "has no valid split, only train and test; name one of them, as in "),
         (only, True, f"only train; name one of them, as in {only}:train"),
-        ("cifar10:train", False, "read by gan-eval --generated DIR --reference cifar10:train"),
+        ("cifar10:train", False, "as in gan-eval --generated DIR --reference cifar10:train"),
     ]:
         with pytest.raises(EvaluationError, match=says):
             read_images(path, "test", strict=strict)

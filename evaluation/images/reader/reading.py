@@ -130,7 +130,9 @@ def _find(path: str | Path) -> tuple[Path, str]:
             return root, ""
         if base and Path(base).exists():
             return Path(base), split
-    by_name = f"; data sets by name are read by gan-eval --generated DIR --reference {path}"
+    by_name = (
+        "; named data sets are read by gan-eval, as in gan-eval --generated DIR --reference cifar10:train"
+    )
     raise ReadError(
         f"{path}: not found, expected a folder, a .zip or a .tar archive of images, a packed data set or an .npz file"
         + (by_name if re.fullmatch(r"\w+(:\w+)?", str(path)) else "")
