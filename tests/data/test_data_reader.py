@@ -3,6 +3,8 @@
 import io
 import itertools
 import json
+import os
+import stat
 import tarfile
 import unicodedata
 import zipfile
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -76,6 +78,33 @@ def store(files: dict[str, bytes], root: Path) -> Path:
     return root
 
 
+def archive(folder: Path, root: Path, name: str) -> Path:
+    """Stores a folder, its links included, as `tar` and `zip -y` do; the members' names begin with `name`."""
+    if root.suffix != ".zip":
+        with tarfile.open(root, f"w:{root.suffix[1:].replace('tar', '')}") as stored:
+            stored.add(folder, name)
+        return root
+    with zipfile.ZipFile(root, "w") as packed:
+        for path in sorted(folder.rglob("*")):
+            info = zipfile.ZipInfo("x")
+            info.filename = f"{name}/{path.relative_to(folder)}"  # the constructor would change odd names
+            info.external_attr = (stat.S_IFLNK if path.is_symlink() else stat.S_IFREG) << 16
+            if path.is_symlink():
+                packed.writestr(info, str(path.readlink()))
+            elif path.is_file():
+                packed.writestr(info, path.read_bytes())
+    return root
+
+
+def add_links(root: Path, one: str, other: str) -> None:
+    """Adds a hard link, a link in the same and one from another folder, and a link to a link to files of a folder."""
+    place, suffix = (root / one).parent, Path(other).suffix
+    (place / f"hard{suffix}").hardlink_to(root / other)
+    (place / f"soft{suffix}").symlink_to(os.path.relpath(root / other, place))
+    (place / f"twice{suffix}").symlink_to(f"./soft{suffix}")
+    (place / "itself").symlink_to(".")
+
+
 def load(root: Path) -> dict[str, ImageData]:
     return load_splits(root=str(root), splits=(), download=False, **FRAMING)
 
@@ -96,10 +125,11 @@ JUNK = {"README.md": b"x", "a/.hidden.png": b"x", "__MACOSX/a/1.png": b"x", "cat
     layout=st.sampled_from(list(LAYOUTS)),
     kinds=st.lists(st.sampled_from(KINDS), min_size=6, max_size=12),
     junk=st.booleans(),
+    name=st.sampled_from(["set", "./set/", "../set", "/abs/set", ".hidden/set", "."]),
 )
-@settings(max_examples=8)
+@settings(max_examples=8, phases=(Phase.explicit, Phase.generate))
 def test_a_set_is_equal_to_itself_by_any_path(
-    layout: str, kinds: list[str], junk: bool, tmp_path_factory: pytest.TempPathFactory
+    layout: str, kinds: list[str], junk: bool, name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Training, evaluation and gan-eval read the same images, so the FID of any two paths to a set is 0."""
     places = itertools.cycle(LAYOUTS[layout])
@@ -108,7 +138,10 @@ def test_a_set_is_equal_to_itself_by_any_path(
         suffix, content = encode(kind, number)
         files[next(places).format(f"{number}{suffix}")] = content
     folder = tmp_path_factory.mktemp("sets")
-    roots = [store(files, folder / f"set{kind}") for kind in ("", ".zip", ".tar")]
+    roots = [store(files, folder / "set")]
+    add_links(roots[0], *list(files)[-2:])
+    name = "." if layout == "plain" else name  # a folder around images without classes is a class
+    roots += [archive(roots[0], folder / f"set{kind}", name) for kind in (".zip", ".tar", ".gz", ".bz2", ".xz")]
     trained = load(roots[0])
     roots.append(pack(trained, folder / "packed", **FRAMING, overwrite=False))
     for root in roots:
@@ -280,6 +313,49 @@ def test_folders_that_are_linked_twice(tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / "web" / one / other).symlink_to(tmp_path / "web" / other)
     with pytest.raises(EvaluationError, match="the folders link to each other"):
         read_images(tmp_path / "web")
+
+
+def test_links_in_archives(tmp_path: Path) -> None:
+    """A folder and archives of it that store links hold the same images; links to missing files are refused."""
+    root = store({"data/cat/1.png": png(1), "data/dog/2.png": png(2), "blobs/3": png(3)}, tmp_path / "set")
+    (root / "data" / "cat" / "3.png").symlink_to("../../blobs/3")  # as huggingface_hub does
+    (root / "all").symlink_to("data")
+    (root / "data" / "dog" / "cats").symlink_to("../cat")
+    for number, kind in enumerate((".zip", ".tar", ".gz", ".bz2", ".xz")):
+        whole = archive(root, tmp_path / f"set{kind}", "./set")
+        assert_equal(read_images(whole), load(root)["train"])
+        assert len(read_images(whole).images) == 10
+        part = archive(root / "data", tmp_path / f"part{number}{kind}", "data")
+        with pytest.raises(EvaluationError, match=r"cats?/3\.png: a link to \.\./\.\./blobs/3, .* tar -h or with zip"):
+            read_images(part)
+    (root / "data" / "cat" / "4.png").symlink_to("gone.png")
+    with pytest.raises(EvaluationError, match=r"4\.png: a link to gone\.png, which does not exist; remove the link"):
+        read_images(root)
+
+
+def test_names_of_members(tmp_path: Path) -> None:
+    """The last of several members with one name counts; two names that are unpacked to one path are refused."""
+    members = [("./s/0.png", png(1)), ("s/0.png", png(2)), ("s//1.png", png(3)), ("s/../s/0.png", png(4))]
+    for kind in (".zip", ".tar"):
+        odd = store(dict(members), tmp_path / f"odd{kind}")
+        assert read_images(odd).images[:, 0, 0, 0].tolist() == [4, 3]
+        outer = store({"../s/0.png": png(1), "s/1.png": png(2)}, tmp_path / f"outer{kind}")
+        assert len(read_images(outer).images) == 2
+        both = store({"../s/0.png": png(1), "s/0.png": png(2)}, tmp_path / f"both{kind}")
+        with pytest.raises(EvaluationError, match=r"holds \.\./s/0\.png and s/0\.png, one file when unpacked; make"):
+            read_images(both)
+
+
+def test_hidden_images(tmp_path: Path) -> None:
+    """Folders of storage devices are passed over; if all images are hidden, the message says so."""
+    devices = ("cat/@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "__MACOSX", ".trash")
+    files = {f"{folder}/1.png": png(2) for folder in devices}
+    for kind in ("", ".zip", ".tar"):
+        root = store({"cat/1.png": png(1), "dog/1.png": png(1), **files}, tmp_path / f"set{kind}")
+        assert read_images(root).class_names == ("cat", "dog")
+        hidden = store({**files, "README": b"x"}, tmp_path / f"hidden{kind}")
+        with pytest.raises(EvaluationError, match=r"but 6 in hidden folders or with hidden names, such as #recycle"):
+            read_images(hidden)
 
 
 def test_sizes_differ_or_are_resized(tmp_path: Path) -> None:

@@ -6,17 +6,21 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.images.reader.errors import ReadError
+from evaluation.images.reader.members import MAX_REVISITS, Members, member_path, without_hidden_folders
+from evaluation.images.reader.names import has_image_suffix, is_hidden, split_path
 
 MAX_FILE_BYTES = 2**28  # size limit of an image file: Pillow's limit of 89 million pixels at three bytes each
 UNPACKED_BYTES = 2**30  # unpacked size allowed for any archive; beyond it, UNPACKED_RATIO times the archive's size
 UNPACKED_RATIO = 100
-MAX_REVISITS = 1000  # links to folders that were read before; more of them would multiply without end
+MAX_LINK_BYTES = 4096  # length of a path on Linux
 
 
 class Files(NamedTuple):
@@ -43,32 +47,56 @@ class Files(NamedTuple):
 def open_files(root: Path) -> Files:
     """Lists a folder, .zip or .tar(.gz, .bz2, .xz).
 
-    Links to folders are followed; hidden folders are left out. Links and devices in archives are left out.
+    Links are followed; in archives to members of the archive. Hidden folders are left out unless there are no images
+    outside of them, and so are devices in archives.
 
     Raises:
-        ReadError: no such path, another kind of file, a damaged archive, or one that unpacks to far more than images.
+        ReadError: no such path, another kind of file, a damaged archive, one that unpacks to far more than images, or
+            one with links to files that it does not hold.
     """
-    lists, reads = _find_kind(root)
-    with read_errors(root):
-        return Files(root, not root.is_dir(), lists(root), lambda paths: reads(root, paths))
-
-
-def _find_kind(
-    root: Path,
-) -> tuple[Callable[[Path], list[str]], Callable[[Path, Collection[str]], Iterator[tuple[str, bytes]]]]:
     if root.is_dir():
-        return _folder_paths, _read_folder
+        with read_errors(root):
+            return Files(root, False, _folder_paths(root), partial(_read_folder, root))
+    list_members, read = _find_kind(root)
+    with read_errors(root):
+        members = without_hidden_folders(list_members(root).follow())
+    return Files(root, True, list(members), partial(_read_members, root, members, read))
+
+
+_Read = Callable[[Path, Collection[str]], Iterator[tuple[str, bytes]]]
+
+
+def _find_kind(root: Path) -> tuple[Callable[[Path], Members], _Read]:
     if not root.exists():
         raise ReadError(f"{root} does not exist; expected a folder of images, a .zip or a .tar archive")
     try:
         # tar first: zipfile also accepts other files with a zip archive at their end.
         if root.is_file() and tarfile.is_tarfile(root):
-            return _tar_paths, _read_tar
+            return _tar_members, _read_tar
         if root.is_file() and zipfile.is_zipfile(root):
-            return _zip_paths, _read_zip
+            return _zip_members, _read_zip
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise ReadError(f"cannot read {root}: {error}") from error
-    raise ReadError(f"{root} is neither a folder, a zip nor a tar archive, or it is damaged")
+    raise ReadError(f"{root} is neither a folder, a zip nor a tar archive, or it is damaged; {_way_out(root)}")
+
+
+def _way_out(root: Path) -> str:
+    if has_image_suffix((root.name,)):
+        return f"give the folder of the images, {root.parent}"
+    if root.suffix.lower() == ".npy":
+        return "save the array with numpy.savez(FILE, images=array) and give FILE.npz"
+    return "unpack an archive of another kind and give the folder, or get a damaged one again"
+
+
+def _read_members(
+    root: Path, members: dict[str, str], read: _Read, wanted: Collection[str]
+) -> Iterator[tuple[str, bytes]]:
+    paths = defaultdict[str, list[str]](list)
+    for path in wanted:
+        paths[members[path]].append(path)
+    for member, data in read(root, paths):
+        for path in paths[member]:
+            yield path, data
 
 
 @contextmanager
@@ -77,12 +105,19 @@ def read_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        raise ReadError(f"cannot read {root}: {error}; it is damaged or incomplete") from error
+        damaged = "" if root.is_dir() or isinstance(error, PermissionError) else "; it is damaged or incomplete"
+        raise ReadError(f"cannot read {root}: {error}{damaged}") from error
     except (RuntimeError, NotImplementedError) as error:  # zipfile raises them for encryption and unknown compression
         raise ReadError(f"cannot read {root}: {error}") from error
 
 
 def _folder_paths(root: Path) -> list[str]:
+    """Lists the files outside of hidden folders; all files if no images are among them, for the error message."""
+    paths = _walk(root, is_hidden)
+    return paths if any(has_image_suffix(split_path(path)) for path in paths) else _walk(root, lambda name: False)
+
+
+def _walk(root: Path, left_out: Callable[[str], bool]) -> list[str]:
     paths = []
     above = {str(root): frozenset({os.path.realpath(root)})}  # real paths of a folder and of those it was reached by
     known, revisits = set(above[str(root)]), 0
@@ -91,7 +126,7 @@ def _folder_paths(root: Path) -> list[str]:
         for name in sorted(subfolders):
             place = os.path.join(folder, name)  # noqa: PTH118  as os.walk does
             real = os.path.realpath(place)
-            if name.startswith(".") or real in above[folder]:
+            if left_out(name) or real in above[folder]:
                 continue
             revisits += real in known
             if revisits > MAX_REVISITS:
@@ -111,6 +146,8 @@ def _raise(error: OSError) -> None:
 def _read_folder(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     for path in wanted:
         file = Path(root, path)
+        if file.is_symlink() and not file.exists():
+            raise ReadError(f"{file}: a link to {file.readlink()}, which does not exist; remove the link, or mend it")
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ReadError(f"{file}: a pipe, a device or a folder, expected an image file; remove it")
@@ -133,29 +170,41 @@ def _check_unpacked(root: Path, size: int) -> None:
         )
 
 
-def _zip_paths(root: Path) -> list[str]:
+def _zip_members(root: Path) -> Members:
+    members = Members(root)
     with zipfile.ZipFile(root) as archive:
         _check_unpacked(root, sum(info.file_size for info in archive.infolist()))
-        kinds = {info.filename: stat.S_IFMT(info.external_attr >> 16) for info in archive.infolist()}
-        return [name for name, kind in kinds.items() if kind in (0, stat.S_IFREG) and not name.endswith("/")]
+        for info in archive.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if info.filename.endswith(("/", "\\")):
+                members.add_folder(info.filename)
+            elif kind == stat.S_IFLNK and info.file_size <= MAX_LINK_BYTES:
+                members.add_link(info.filename, os.fsdecode(archive.read(info)))
+            elif kind in (0, stat.S_IFREG):
+                members.add_file(info.filename)
+    return members
 
 
 def _read_zip(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(root) as archive:
+        infos = {member_path(info.filename): info for info in archive.infolist()}
         for path in wanted:
-            _check_file_size(f"{root}: {path}", archive.getinfo(path).file_size)
-            yield path, archive.read(path)
+            _check_file_size(f"{root}: {path}", infos[path].file_size)
+            yield path, archive.read(infos[path])
 
 
-def _tar_paths(root: Path) -> list[str]:
-    """Lists the regular files."""
-    paths, size = dict[str, None](), 0
+def _tar_members(root: Path) -> Members:
+    members, size = Members(root), 0
     with tarfile.open(root) as archive:
         for member in archive:
             size += member.size
             _check_unpacked(root, size)
             if member.isreg():
-                paths[member.name] = None
+                members.add_file(member.name)
+            elif member.isdir():
+                members.add_folder(member.name)
+            elif member.islnk() or member.issym():
+                members.add_link(member.name, member.linkname, hard=member.islnk())
         # tarfile takes a truncated header for the end of the archive; a complete archive ends with a block of zeros.
         assert archive.fileobj is not None
         archive.fileobj.seek(archive.offset)
@@ -164,15 +213,15 @@ def _tar_paths(root: Path) -> list[str]:
         while rest := archive.fileobj.read(2**20):  # compressed formats verify their checksum at the very end
             size += len(rest)
             _check_unpacked(root, size)
-    return list(paths)
+    return members
 
 
 def _read_tar(root: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """Reads in the archive's order, because seeking in compressed data is slow."""
     with tarfile.open(root) as archive:
         for member in archive:
-            if member.isreg() and member.name in wanted:
-                _check_file_size(f"{root}: {member.name}", member.size)
+            if member.isreg() and (path := member_path(member.name)) in wanted:
+                _check_file_size(f"{root}: {path}", member.size)
                 file = archive.extractfile(member)
                 assert file is not None
-                yield member.name, file.read()
+                yield path, file.read()

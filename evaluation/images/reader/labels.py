@@ -12,7 +12,7 @@ from typing import Any
 from evaluation.images.reader.decoding import SUFFIXES
 from evaluation.images.reader.errors import ReadError
 from evaluation.images.reader.files import Files
-from evaluation.images.reader.layout import Parts, is_image, is_visible, split_path
+from evaluation.images.reader.names import Parts, is_image, is_visible, split_path
 
 CSV, JSON = "labels.csv", "dataset.json"
 EXPECTED = (

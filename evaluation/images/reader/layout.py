@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from evaluation.images.reader.decoding import SUFFIXES
 from evaluation.images.reader.errors import ReadError
+from evaluation.images.reader.names import Parts, has_image_suffix, is_image, raw_parts, split_path
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -16,8 +17,6 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
 }
 """Splits by the names of their folders, in lower case."""
-
-Parts = tuple[str, ...]
 
 
 class Entry(NamedTuple):
@@ -40,22 +39,7 @@ class Layout(NamedTuple):
     divided: bool
 
 
-def split_path(path: str) -> Parts:
-    """Returns the names in a path, in Unicode's composed form (NFC)."""
-    return _parts(unicodedata.normalize("NFC", path))
-
-
-def is_visible(parts: Parts) -> bool:
-    """Returns whether a file is neither hidden, in a hidden folder nor an archiver's own."""
-    return bool(parts) and not any(name.startswith(".") or name == "__MACOSX" for name in parts)
-
-
-def is_image(parts: Parts) -> bool:
-    """Returns whether a visible file has the suffix of an image."""
-    return is_visible(parts) and parts[-1].lower().endswith(SUFFIXES)
-
-
-def arrange(paths: Iterable[str], where: str, labels: Mapping[str, str | None] | None = None) -> Layout:
+def arrange(paths: Collection[str], where: str, labels: Mapping[str, str | None] | None = None) -> Layout:
     """Assigns images to splits and classes.
 
     Folders that enclose everything else are ignored. Below them the layout is `train/<class>/...` and
@@ -74,7 +58,7 @@ def arrange(paths: Iterable[str], where: str, labels: Mapping[str, str | None] |
     """
     images = {path: parts for path in paths if is_image(parts := split_path(path))}
     if not images:
-        raise ReadError(f"no images in {where} (files ending in {' '.join(SUFFIXES)})")
+        raise ReadError(_no_images(paths, where))
     while _in_outer_folder(images.values()):
         images = {path: parts[1:] for path, parts in images.items()}
     folders = _split_folders(images, where)
@@ -83,6 +67,16 @@ def arrange(paths: Iterable[str], where: str, labels: Mapping[str, str | None] |
         inside = {path: parts[1:] for path, parts in images.items() if parts[0] == folder}
         splits[split] = _arrange_split(inside, f"{where}: {folder}", labels)
     return Layout(splits, _find_classes(splits, where, sort_numbers=bool(labels)), bool(folders))
+
+
+def _no_images(paths: Collection[str], where: str) -> str:
+    hidden = [path for path in paths if has_image_suffix(split_path(path))]
+    if not hidden:
+        return f"no images in {where} (files ending in {' '.join(SUFFIXES)})"
+    return (
+        f"no images in {where} but {len(hidden):,} in hidden folders or with hidden names, such as {min(hidden)}; give "
+        "the hidden folder, or rename it"
+    )
 
 
 def check_class_name(name: str, where: str) -> None:
@@ -109,10 +103,6 @@ def composed_names(names: Iterable[str], where: str) -> tuple[str, ...]:
             raise ReadError(f"{where}: two classes are called {name!r}; rename one of them")
         found[name] = None
     return tuple(found)
-
-
-def _parts(path: str) -> Parts:
-    return tuple(name for name in path.replace("\\", "/").split("/") if name not in ("", "."))
 
 
 def _in_outer_folder(images: Collection[Parts]) -> bool:
@@ -163,7 +153,7 @@ def _check_folders(images: Mapping[str, Parts], where: str) -> None:
     """Raises ReadError if the names of two class folders are equal in Unicode's composed form."""
     spellings = dict[str, str]()
     for path, parts in images.items():
-        folder = _parts(path)[-len(parts)]
+        folder = raw_parts(path)[-len(parts)]
         if len(parts) > 1 and spellings.setdefault(parts[0], folder) != folder:
             raise ReadError(
                 f"{where} has two class folders called {parts[0]!r}, in different Unicode forms; rename one, or move "

@@ -130,9 +130,7 @@ def _find(path: str | Path) -> tuple[Path, str]:
             return root, ""
         if base and Path(base).exists():
             return Path(base), split
-    by_name = (
-        "; named data sets are read by gan-eval, as in gan-eval --generated DIR --reference cifar10:train"
-    )
+    by_name = "; named data sets are read by gan-eval, as in gan-eval --generated DIR --reference cifar10:train"
     raise ReadError(
         f"{path}: not found, expected a folder, a .zip or a .tar archive of images, a packed data set or an .npz file"
         + (by_name if re.fullmatch(r"\w+(:\w+)?", str(path)) else "")
