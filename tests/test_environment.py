@@ -19,15 +19,17 @@ from gan.errors import DataError
 from gan.pixels import save_png
 
 RUN = """
-import pwd, runpy, sys
+import os, pwd, runpy, sys, tempfile
 def unknown(*_):
     raise KeyError("uid not found")
 pwd.getpwuid = pwd.getpwnam = unknown
+tempfile.tempdir = os.environ.get("ONLY_TEMPORARY_FOLDER")
 sys.argv = {arguments}
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 KEPT = ("PYTHONPATH", "OMP_NUM_THREADS", "TORCH_HOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
 POOR = {"PATH": "", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+NOWHERE = {"HOME": "{file}", "MPLCONFIGDIR": "/proc/none", "ONLY_TEMPORARY_FOLDER": "/proc/none"}
 ENVIRONMENTS: dict[str, Mapping[str, str]] = {
     "no home": {},
     "a home that is a file": {"HOME": "{file}"},
@@ -95,6 +97,20 @@ def test_no_environment_stops_an_evaluation(name: str, classes: Path, tmp_path: 
     assert "Traceback" not in result.stderr
     assert "fid/classifier" in result.stdout
     assert not list((tmp_path / "work").iterdir())  # no cache in the working folder
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_plots_are_optional(writable: bool, classes: Path, tmp_path: Path) -> None:
+    """Without any folder for its cache, Matplotlib cannot be imported; in a temporary one it would say so at length."""
+    report = tmp_path / "work" / "report"
+    given = ["evaluation", f"--generated={classes}", f"--reference={classes}", "--extractor=pixels", "--metrics=fid"]
+    given.append(f"--out={report}")
+    environment = {"HOME": "{file}", **({"MPLCONFIGDIR": "/proc/none"} if writable else NOWHERE)}
+    result = ended(tmp_path, environment, given)
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stderr.splitlines() if "atplotlib" in line]
+    assert [line.partition(": ")[0] for line in lines] == ([] if writable else ["no plots"])
+    assert "report.html" in {file.name for file in report.iterdir()}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting import histograms, plots
@@ -14,7 +14,11 @@ from evaluation.reporting.comparison import Comparison, compare
 from evaluation.reporting.document import encoded, read_values
 from evaluation.reporting.html import comparison_page
 from evaluation.reporting.report import Report
+from evaluation.runtime.drawing import can_draw
 from evaluation.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,10 @@ def save_comparison(comparison: Comparison, runs: Mapping[str, StoredReport], fo
         plots.save_figure(drawn, folder / f"{title.lower().replace(' ', '-')}.png")
 
 
-def comparison_figures(comparison: Comparison, runs: Mapping[str, StoredReport]) -> dict[str, Figure]:
+def comparison_figures(comparison: Comparison, runs: Mapping[str, StoredReport]) -> "dict[str, Figure]":
     """Draws figures by title: training curves, values over steps, histograms and layers of all runs."""
+    if not can_draw():
+        return {}
     figures, order = {}, list(runs)
     curves = {
         label: {plots.CURVE_NAMES[name]: curve for name, curve in run.curves().items()} for label, run in runs.items()

@@ -6,17 +6,19 @@ and Lipschitz constants of classifiers. All values come from reports.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting.comparison import difference
 from evaluation.reporting.plots import colour_of, plain, save_figure
 from evaluation.reporting.value import ReportData
+from evaluation.runtime.drawing import load_matplotlib
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_BINS = 40
 FEWEST_BINS = 15
@@ -178,7 +180,7 @@ def plot_histograms(runs: Mapping[str, ReportData], kind: str, out_png: str | Pa
     save_figure(runs_figure(runs, [kind], order=list(runs)), out_png)
 
 
-def runs_figure(runs: Mapping[str, ReportData], kinds: Sequence[str], *, order: Sequence[str]) -> Figure:
+def runs_figure(runs: Mapping[str, ReportData], kinds: Sequence[str], *, order: Sequence[str]) -> "Figure":
     """Draws a panel for each kind, with the runs that measured it; leaves out scores if their protocols differ.
 
     Args:
@@ -199,7 +201,7 @@ def runs_figure(runs: Mapping[str, ReportData], kinds: Sequence[str], *, order: 
     return panels_figure(panels, "" if score is None else score_name(score))
 
 
-def kinds_figure(report: ReportData, family: str) -> Figure:
+def kinds_figure(report: ReportData, family: str) -> "Figure":
     """Draws all histograms of one family in a report.
 
     Raises:
@@ -248,8 +250,12 @@ def _check_protocols(runs: Mapping[str, ReportData], key: str) -> None:
         raise EvaluationError(f"histograms: {mixed}, expected one protocol; evaluate both with the same settings")
 
 
-def panels_figure(panels: Sequence[Panel], score_axis: str = "") -> Figure:
+def panels_figure(panels: Sequence[Panel], score_axis: str = "") -> "Figure":
     """Draws panels side by side: densities on shared bins and dashed lines; scores on a second axis if it is named."""
+    load_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4 if len(panels) == 1 else 4.2 * len(panels), 4.2), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -265,7 +271,7 @@ def panels_figure(panels: Sequence[Panel], score_axis: str = "") -> Figure:
     return figure
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def _draw(axes: "Axes", panel: Panel) -> None:
     edges = panel.family.bins([curve.values for curve in panel.curves])
     densities = [density(curve.values, edges) for curve in panel.curves]
     top = min(max(map(np.max, densities)), STEEPEST * min(map(np.max, densities)))
@@ -285,7 +291,7 @@ def _legend(curve: Curve, family: Family, peak: float, top: float) -> str:
     return f"{plain(curve.label)}: {family.line_name} {curve.line:.3g}{score}{peak_note}"
 
 
-def _mark_scores(axes: Axes, curves: Sequence[Curve], name: str) -> None:
+def _mark_scores(axes: "Axes", curves: Sequence[Curve], name: str) -> None:
     for curve in curves:
         if curve.score is not None:
             axes.errorbar(

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import count, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 from torch.nn import functional
 
 from evaluation.errors import EvaluationError
@@ -30,6 +29,10 @@ from evaluation.reporting.tables import (
     with_spread,
 )
 from evaluation.reporting.value import ReportData
+from evaluation.runtime.drawing import can_draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SAMPLE_PIXELS = 2**18  # limit of a page's sample grid: 256 images of 32x32
 SAMPLE_COLUMNS = 8
@@ -43,7 +46,8 @@ def report_page(report: ReportData, *, training_log: str | Path | None = None) -
     Args:
         training_log: metrics.jsonl of the run; if it has no curves, the page says so.
     """
-    losses = [name for name in report.arrays if name.endswith("/losses")]
+    drawing = can_draw()
+    losses = [name for name in report.arrays if name.endswith("/losses") and drawing]
     first, others = ordered(report.values)
     return _rendered(
         "report.html",
@@ -66,16 +70,17 @@ def report_page(report: ReportData, *, training_log: str | Path | None = None) -
         histograms=[
             (histograms.FAMILIES[family], histograms.kinds_figure(report, family))
             for family in histograms.families(report)
+            if drawing
         ],
         layers=_layers(report),
-        has_log=training_log is not None,
-        curves=None if training_log is None else _curves(training_log),
+        has_log=training_log is not None and drawing,
+        curves=None if training_log is None or not drawing else _curves(training_log),
         critics={name.removesuffix("/losses"): plots.critics_figure(report, name) for name in losses},
         arrays=[f"{name}  {array.dtype} {array.shape}" for name, array in report.arrays.items()],
     )
 
 
-def comparison_page(comparison: Comparison, figures: Mapping[str, Figure], reports: Mapping[str, ReportData]) -> str:
+def comparison_page(comparison: Comparison, figures: "Mapping[str, Figure]", reports: Mapping[str, ReportData]) -> str:
     """Renders a comparison as one page: samples, the most important values, figures, and details that are folded."""
     names = dict.fromkeys(name for subject in comparison.subjects for name in subject)
     shown_first = comparison.first or comparison.rows
@@ -204,13 +209,13 @@ def _layers(report: ReportData) -> dict[str, Any]:
     records = (entry["record"] for entry in report.protocol["values"].values())
     names: list[str] = next((record["layers"] for record in records if "layers" in record), [])
     return {
-        "figure": plots.layers_figure({report.protocol["title"]: curves}),
+        "figure": plots.layers_figure({report.protocol["title"]: curves}) if can_draw() else None,
         "header": ["layer", "name", *curves],
         "rows": zip(count(1), names, *(values for _, values in curves.values()), strict=False),
     }
 
 
-def _curves(training_log: str | Path) -> Figure | None:
+def _curves(training_log: str | Path) -> "Figure | None":
     try:
         return plots.curves_figure(plots.read_curves(training_log))
     except EvaluationError:

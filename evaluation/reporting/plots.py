@@ -5,20 +5,21 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.images.checks import check_images
 from evaluation.reporting.value import ReportData
+from evaluation.runtime.drawing import load_matplotlib
 from evaluation.runtime.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GAP = 2  # white pixels between images
 CURVES = {  # panels of curves in the training logs of GANs and classifiers -> label of the x axis
@@ -114,7 +115,7 @@ def plot_curves(metrics_jsonl: str | Path, out_png: str | Path) -> None:
     save_figure(curves_figure(read_curves(metrics_jsonl)), out_png)
 
 
-def curves_figure(curves: Curves) -> Figure:
+def curves_figure(curves: Curves) -> "Figure":
     """Draws training curves: losses in one panel, logits or accuracies in another."""
     panels = [([name for name in names if name in curves], axis) for names, axis in CURVES.items()]
     panels = [(names, axis) for names, axis in panels if names]
@@ -129,7 +130,7 @@ def curves_figure(curves: Curves) -> Figure:
 
 def overlaid_figure(
     panels: Mapping[str, Curves], *, order: Sequence[str], marker: str = "", axis: str = "generator steps"
-) -> Figure:
+) -> "Figure":
     """Draws a panel for each name and a curve for each run.
 
     Args:
@@ -160,7 +161,7 @@ def layer_curves(arrays: Mapping[str, np.ndarray]) -> Curves:
     return {name: (np.arange(1, len(values) + 1), values) for name, values in found.items()}
 
 
-def layers_figure(runs: Mapping[str, Curves]) -> Figure:
+def layers_figure(runs: Mapping[str, Curves]) -> "Figure":
     """Draws `layer_curves` of each run, with a panel for each name."""
     return overlaid_figure(panels_of(runs), order=list(runs), marker="o", axis="layer")
 
@@ -183,7 +184,7 @@ def _record(line: str) -> dict[str, float] | None:
     return numbers if "step" in numbers else None
 
 
-def critics_figure(report: ReportData, name: str) -> Figure:
+def critics_figure(report: ReportData, name: str) -> "Figure":
     """Draws training losses (critics, points) of Neural Divergence, and the loss of a critic with constant output.
 
     Args:
@@ -205,8 +206,10 @@ def critics_figure(report: ReportData, name: str) -> Figure:
     return figure
 
 
-def svg(figure: Figure) -> bytes:
+def svg(figure: "Figure") -> bytes:
     """Renders a figure as a standalone SVG; equal figures give equal bytes. Texts use the viewer's sans-serif font."""
+    import matplotlib
+
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "figure"}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
@@ -230,7 +233,12 @@ def plain(text: str) -> str:
     return (" " + text if text.startswith("_") else text).replace("$", "\\$")
 
 
-def _figure(panels: int) -> Figure:
+def _figure(panels: int) -> "Figure":
+    load_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     columns = min(panels, MAX_COLUMNS)
     rows = -(-panels // columns)
     figure = Figure(figsize=(6 * columns, 4 * rows), layout="constrained")
@@ -246,12 +254,14 @@ def _figure(panels: int) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: "Figure", path: str | Path) -> None:
     """Writes a figure as a PNG.
 
     Raises:
         EvaluationError: the file cannot be written.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     figure.canvas.draw()
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)

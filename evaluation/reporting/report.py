@@ -5,11 +5,10 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from evaluation.errors import EvaluationError
 from evaluation.images.checks import check_images, check_labels
@@ -18,7 +17,11 @@ from evaluation.reporting.document import document_text, read_values
 from evaluation.reporting.html import report_page
 from evaluation.reporting.tables import class_table, value_table
 from evaluation.reporting.value import Value
+from evaluation.runtime.drawing import can_draw
 from evaluation.runtime.files import read_arrays, replacing, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Report:
                 arrays = {name.replace("/", "|"): array for name, array in self.arrays.items()}
                 np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
             self._save_images(folder)
-            for name, figure in self._figures():
+            for name, figure in self._figures() if can_draw() else ():
                 plots.save_figure(figure, folder / f"{name}.png")
             write_text(folder / "report.json", document_text(self))
             write_text(folder / "report.txt", self.table() + "\n")
@@ -105,7 +108,7 @@ class Report:
         if "neighbours" in arrays:
             plots.save_neighbours(arrays["neighbour_samples"], arrays["neighbours"], folder / "neighbours.png")
 
-    def _figures(self) -> Iterator[tuple[str, Figure]]:
+    def _figures(self) -> "Iterator[tuple[str, Figure]]":
         """Yields figures with their file names, without extension."""
         for name in self.arrays:
             if name.endswith("/losses"):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from headless import HOSTILE, Browser, Parts
 
-from evaluation import Report
-from evaluation.reporting import html
+from evaluation import EvaluationError, Report
+from evaluation.reporting import histograms, html, plots
+from evaluation.reporting.compare_folders import compare_folders
 from evaluation.reporting.html import report_page
 from evaluation.reporting.value import Value
+from evaluation.runtime import drawing
 
 LOG = "\n".join(json.dumps({"step": step, "d_loss": 1 / (step + 1), "g_loss": 0.1 * step}) for step in range(9))
 
@@ -190,3 +192,34 @@ def test_a_browser_shows_it_whole_and_asks_for_nothing(browser: Browser, title: 
     assert all(width > 0 and height > 0 for width, height, *_ in shown["tables"] + shown["rows"] + shown["bars"])
     assert shown["overflow"] <= 1200
     assert shown["opened"] == 2  # a link to a protocol opens it, and the list of protocols
+
+
+def test_without_matplotlib_all_but_the_plots_is_written(tmp_path: Path, monkeypatch, capsys):
+    """As on a read-only file system; explicit plots are refused in one sentence."""
+    (tmp_path / "metrics.jsonl").write_text(LOG)
+    report = a_report()
+    report.arrays["spectra/spectral_norm"] = np.ones(3)
+
+    def missing() -> None:
+        raise EvaluationError("no plots: no folder")
+
+    for module in (drawing, plots, histograms):
+        monkeypatch.setattr(module, "load_matplotlib", missing)
+    drawing.can_draw.cache_clear()
+    try:
+        report.save(tmp_path / "report", training_log=tmp_path / "metrics.jsonl")
+        for folder in ("one", "two"):
+            report.save(tmp_path / folder)
+        compare_folders([tmp_path / "one", tmp_path / "two"], tmp_path / "compared")
+    finally:
+        drawing.can_draw.cache_clear()
+    assert capsys.readouterr().err == "no plots: no folder\n"
+    names = {file.name for file in (tmp_path / "report").iterdir()}
+    assert names >= {"report.html", "report.json", "report.txt", "arrays.npz", "classes.csv"}
+    assert {name for name in names if name.endswith(".png")} == {"samples.png", "neighbours.png"}
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "image/svg" not in text
+    assert "holds no curves" not in text
+    assert (tmp_path / "compared" / "compare.html").is_file()
+    with pytest.raises(EvaluationError, match="no plots: no folder"):
+        plots.plot_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
