@@ -25,7 +25,7 @@ def suite(conditions: Conditions) -> Iterator[Record]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         options = ["-m", "gpu", "-W", "default", "-p", "no:cacheprovider", f"--junitxml={report}", *files]
-        if importlib.util.find_spec("xdist") is not None and not conditions.small:
+        if importlib.util.find_spec("xdist") is not None:
             options += ["-p", "xdist.plugin", "-n", str(min(WORKERS, os.cpu_count() or 1)), "--dist", "worksteal"]
         environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-m", "pytest", *options], cwd=ROOT, env=environment, check=False)
