@@ -42,17 +42,22 @@ def other_weights(network: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Param
 
     A matrix is a parameter of two or more dimensions, or a lazy one, outside of normalization layers: an in-projection
     of attention, a recurrent weight, a tensor of a module of one's own. A parameter of several modules is yielded for
-    each of them.
+    each of them. Parameters from which a hook computes the layer's weight, such as weight_orig, belong to that weight.
     """
     for place, module in network.named_modules():
         if isinstance(module, (parametrize.ParametrizationList, *_ELEMENTWISE, _NormBase)):
             continue
         for name, parameter in module._parameters.items():
             inside = isinstance(module, NORMALIZED_LAYERS)
-            if parameter is None or (inside and (name == "weight" or nn.parameter.is_lazy(parameter))):
+            if parameter is None or (inside and (_is_of_weight(module, name) or nn.parameter.is_lazy(parameter))):
                 continue
             if nn.parameter.is_lazy(parameter) or (parameter.ndim > 1 and not _is_whole(parameter)):
                 yield ".".join(part for part in (place, name) if part), module, parameter
+
+
+def _is_of_weight(layer: nn.Module, name: str) -> bool:
+    """Whether a layer's parameter is its weight, or one of those from which a hook computes it: weight_orig."""
+    return name == "weight" or ("weight" in vars(layer) and name.startswith("weight_"))
 
 
 def _is_whole(tensor: Tensor) -> bool:

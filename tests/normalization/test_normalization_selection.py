@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from gan.normalization import (
     NORMALIZATIONS,
@@ -262,6 +263,26 @@ def test_a_network_with_a_zero_head_trains_and_is_baked() -> None:
     network(torch.ones(1, 4)).sum().backward()
     assert torch.equal(bake(network)[1].weight, network[1].weight)
     assert torch.equal(copy.deepcopy(network)[1].weight, torch.zeros(1, 4))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "hook",
+    [
+        nn.utils.spectral_norm,
+        nn.utils.weight_norm,
+        lambda layer: prune.random_unstructured(layer, "weight", 0.5),
+    ],
+    ids=["spectral_norm", "weight_norm", "prune"],
+)
+def test_a_weight_that_a_hook_computes_is_one_weight(hook: Callable[[nn.Module], nn.Module]) -> None:
+    """weight_orig, weight_g and weight_v are no weights beside it, in spectra and in the warning of the rest."""
+    network = nn.Sequential(hook(nn.Linear(4, 4)), nn.Linear(4, 4))
+    assert [row.name for row in spectra(network)] == ["0", "1"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        normalize(network, "sn", exclude="0.weight")
+    assert [found.name for found in normalized_weights(network)] == ["1"]
 
 
 def test_spectra_leave_parametrizations_of_others_as_they_are() -> None:
