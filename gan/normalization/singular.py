@@ -17,6 +17,9 @@ MOST_STEPS, STEPS_PER_CHECK = 1000, 10
 RESIDUAL = 1e-6
 """Residual of the leading eigenvalue sigma^2, relative to it; the relative error of sigma is at most half as large."""
 
+NOT_FINITE = "the weight has NaN or infinite entries"
+AFTER_DIVERGENCE = "training diverged, load an earlier checkpoint"
+
 
 @torch.no_grad()
 def exact_pair_(matrix: Tensor, u: Tensor, v: Tensor) -> None:
@@ -134,4 +137,4 @@ def _wide(matrix: Tensor) -> Tensor:
 
 def _check_finite(matrix: Tensor) -> None:
     if not torch.isfinite(matrix).all():
-        raise ValueError("the weight has NaN or infinite entries, so it has no singular values")
+        raise ValueError(f"{NOT_FINITE}, so it has no singular values: {AFTER_DIVERGENCE}")

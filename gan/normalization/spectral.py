@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gan.normalization.power_iteration import Reading, as_matrix, full_precision, iterate_, warm_pair
-from gan.normalization.singular import exact_pair_
+from gan.normalization.singular import AFTER_DIVERGENCE, NOT_FINITE, exact_pair_
 from gan.normalization.watch import History
 
 UPDATES = ("step", "forward")
@@ -21,6 +21,23 @@ for each of `SpectralNorm.pairs`, u (L, rows, 1) and v (L, columns, 1) of the fi
 def is_a(value: object, kind: type) -> bool:
     """isinstance for the types of `numbers`: NumPy scalars belong to them, but type checkers reject int and float."""
     return isinstance(value, kind)
+
+
+def check_weight(weight: Tensor) -> None:
+    """Raises a ValueError if a weight has no leading singular pair, with the remedy."""
+    if nn.parameter.is_lazy(weight) or weight.is_meta:
+        raise ValueError("a lazy weight or one on the meta device has no values: initialise the network first")
+    if weight.ndim < 2 or not weight.numel():
+        raise ValueError(f"weight: got shape {tuple(weight.shape)}, expected at least two dimensions and one entry")
+    if not weight.is_floating_point():
+        raise ValueError(f"weight: got type {weight.dtype}, expected floating point")
+    if not torch.isfinite(weight).all():
+        raise ValueError(f"{NOT_FINITE}, so it has no leading singular pair: {AFTER_DIVERGENCE}")
+    if not weight.any():
+        raise ValueError(
+            "the weight is all zero, so it has no leading singular pair: give it its initial values first, or leave "
+            "the layer as it is, by exclude=... in normalize"
+        )
 
 
 class SpectralNorm(nn.Module):
@@ -50,14 +67,7 @@ class SpectralNorm(nn.Module):
         self, weight: Tensor, *, dim: int = 0, scale: float = 1.0, n_power_iterations: int = 1, update: str = "forward"
     ) -> None:
         super().__init__()
-        if nn.parameter.is_lazy(weight) or weight.is_meta:
-            raise ValueError("a lazy weight or one on the meta device has no values: initialise the network first")
-        if weight.ndim < 2:
-            raise ValueError(f"weight: got shape {tuple(weight.shape)}, expected at least two dimensions")
-        if not weight.is_floating_point():
-            raise ValueError(f"weight: got type {weight.dtype}, expected floating point")
-        if not torch.isfinite(weight).all() or not weight.any():
-            raise ValueError("the weight is all zero or not finite, so it has no leading singular pair")
+        check_weight(weight)
         if update not in UPDATES:
             raise ValueError(f"update: got {update!r}, expected one of {', '.join(UPDATES)}")
         if not is_a(n_power_iterations, Integral) or n_power_iterations < 1:
