@@ -195,7 +195,7 @@ def main(folder: Path) -> None:
         result = answers(processes) | {
             "equalized": equalized(data, processes),
             "diverged": diverged(data, processes),
-            "step": choose_step(make_trainer("sn", data, processes, "train.fast=auto"), []).name,
+            "step": choose_step(make_trainer("sn", data, processes, "train.fast=auto")).name,
         }
         torch.save(result, folder / f"answers-{processes.rank}.pt")
 

@@ -15,4 +15,4 @@ def discriminator_step(trainer: Trainer, index: int) -> Tensor:
     """Runs update `index` of the discriminator; returns (loss, mean real logit, mean fake logit)."""
     iteration = trainer.iteration
     inputs = iteration.draw_discriminator(index)
-    return iteration.update_discriminator(inputs, iteration.generate(inputs.fakes))
+    return iteration.update_discriminator(inputs, *iteration.generate([inputs.fakes]))

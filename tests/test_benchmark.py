@@ -102,10 +102,10 @@ def test_a_variant_whose_capture_fails_is_left_out_by_name(
     sizes = sys.modules["benchmarks.sizes"]
     chosen = sizes.choose_step
 
-    def choose(trainer: Any, penalties: list[str]) -> Any:
+    def choose(trainer: Any) -> Any:
         if trainer.settings.precision == "bf16":
             raise ConfigError("no graph")
-        return chosen(trainer, penalties)
+        return chosen(trainer)
 
     monkeypatch.setattr(sizes, "choose_step", choose)
     record = measure("train", "--size=small", "--normalization=sn", "--repeats=2", "--no-memory", "--no-peer")

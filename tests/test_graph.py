@@ -18,6 +18,7 @@ from click.testing import Result
 from commands import done
 from stepping import discriminator_step, generator_step
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gan import build
 from gan.config import Config
@@ -206,6 +207,31 @@ def test_a_checkpoint_does_not_tell_which_step_made_it(smoke: Smoke) -> None:
                 key: value.shape for key, value in other.items()
             }
             assert entry["step"].dtype == other["step"].dtype
+
+
+class Casts(TorchDispatchMode):
+    """Records the addresses of all tensors that are cast in its context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[int] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.overloadpacket.__name__ == "_to_copy":
+            self.addresses.append(args[0].data_ptr())
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_generator_is_cast_once_for_all_fakes_and_its_batches_counted_once(smoke: Smoke) -> None:
+    """Each weight is cast twice: for the generator update, and for the fakes of all discriminator updates."""
+    fast = make_fast(smoke("train.precision=bf16", "train.d_steps=3"))
+    with Casts() as casts:
+        fast.iterate()
+    biases = [value for name, value in fast.state.generator.named_parameters() if name.endswith("conv2.bias")]
+    assert len(biases) == 3
+    assert [casts.addresses.count(bias.data_ptr()) for bias in biases] == [2, 2, 2]
+    counts = [value for name, value in fast.state.generator.named_buffers() if name.endswith("num_batches_tracked")]
+    assert [int(count) for count in counts] == [1 + 3] * 7
 
 
 def test_inputs_and_state_keep_their_addresses(smoke: Smoke) -> None:
@@ -456,3 +482,19 @@ def test_a_failed_capture_names_its_cause_and_leaves_its_stream(smoke: Smoke, mo
     assert torch.cuda.current_stream() == stream
     assert torch.rand(3, device="cuda").isfinite().all(), "torch's own generator is not left in the capture"
     choice.train_step()
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_the_generators_residual_stream_stays_bfloat16(smoke: Smoke) -> None:
+    """torch's autocast makes nearest upsampling float32 on a GPU, and so everything that is added to it."""
+    fast = make_fast(smoke("train.precision=bf16"), device="cuda")
+    seen: list[tuple[torch.dtype, bool]] = []
+
+    def look(block: Any, inputs: Any, output: Tensor) -> None:
+        seen.append((output.dtype, output.is_contiguous(memory_format=torch.channels_last)))
+
+    for block in (*fast.state.generator.blocks, *fast.state.discriminator.blocks):
+        block.register_forward_hook(look)
+    fast.iterate()
+    assert set(seen) == {(torch.bfloat16, True)}

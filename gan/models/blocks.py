@@ -74,7 +74,8 @@ def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 def upsample(x: Tensor) -> Tensor:
     """Doubles the resolution by nearest neighbour: (N, C, H, W) -> (N, C, 2H, 2W)."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    with torch.autocast(x.device.type, enabled=False):  # on a GPU it would return float32
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def downsample(x: Tensor) -> Tensor:

@@ -213,9 +213,13 @@ class _GlobalBatchNorm(_BatchNorm):
         """Updates the running statistics, with the unbiased variance as in torch."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        rate = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        if self.num_batches_tracked is not None:  # None: counted elsewhere
+            self.num_batches_tracked.add_(1)
+        if self.momentum is not None:
+            rate = self.momentum
+        else:
+            assert self.num_batches_tracked is not None
+            rate = 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, rate)
         self.running_var.lerp_(variance * (count / (count - 1)), rate)
 

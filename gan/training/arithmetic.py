@@ -19,8 +19,6 @@ class Arithmetic:
         together: compute all normalized weights once per pass in batched operations. The results are equal up to
             rounding. Meant for GPUs: fewer kernel launches for more arithmetic. Not measured there.
         freeze: whether `frozen` disables gradients; False only in benchmarks.
-        cache_casts: keep the bfloat16 copies of weights for a whole pass. Must be False for a CUDA graph, in which a
-            pass would read the copies of the pass before it.
     """
 
     def __init__(
@@ -30,9 +28,8 @@ class Arithmetic:
         *,
         together: bool = False,
         freeze: bool = True,
-        cache_casts: bool = True,
     ) -> None:
-        self.network, self.precision, self._freeze, self._cache_casts = network, precision, freeze, cache_casts
+        self.network, self.precision, self._freeze = network, precision, freeze
         self._device_type = next(network.parameters()).device.type
         batched = together and any(normalized_weights(network))
         self._together = BatchedNormalization(network) if batched else None
@@ -55,9 +52,11 @@ class Arithmetic:
         return nullcontext() if self._together is None else self._together.applied()
 
     def autocast(self) -> torch.autocast:
-        """Context manager: convolutions and matrix products run in bfloat16 if the precision is "bf16"."""
-        enabled = self.precision == "bf16"
-        return torch.autocast(self._device_type, torch.bfloat16, enabled=enabled, cache_enabled=self._cache_casts)
+        """Context manager: convolutions and matrix products run in bfloat16 if the precision is "bf16".
+
+        Casts of parameters are kept until it ends, so no optimizer may run inside, and it must not enclose a capture.
+        """
+        return torch.autocast(self._device_type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def float32_products(self) -> AbstractContextManager[None]:
         """Context manager: sets the precision of float32 products, see the module's `float32_products`."""

@@ -95,7 +95,7 @@ class FastStep:
     def __init__(self, iteration: Iteration, *, captured: bool = True) -> None:
         self.state = state = iteration.state
         precision = iteration.settings.precision
-        arithmetic = Arithmetic(state.discriminator, precision, together=True, cache_casts=False)
+        arithmetic = Arithmetic(state.discriminator, precision, together=True)
         self.iteration = replace(iteration, arithmetic=arithmetic)
         self._optimizers = (state.g_optimizer, state.d_optimizer)
         for optimizer in self._optimizers:

@@ -12,13 +12,15 @@ As in the code of Miyato et al. 2018, one update of the generator G, then `d_ste
 the host and have no data-dependent branches, so a CUDA graph can capture them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan.config import TrainSettings
 from gan.data.batches import Batches
@@ -164,9 +166,10 @@ class Iteration:
         state = self.state
         self.generator.train()
         self.discriminator.train()
-        with self.arithmetic.float32_products():
+        passes = 1 + len(inputs.discriminator)
+        with self.arithmetic.float32_products(), counted_together(self.generator, passes):
             loss = self.update_generator(inputs.generator)
-            fakes = [self.generate(update.fakes) for update in inputs.discriminator]
+            fakes = self.generate([update.fakes for update in inputs.discriminator])
         if state.average is not None:
             update_average_(state.average, state.generator, self.settings.ema_decay)
         state.totals[-2] += self.processes.mean(loss.double())
@@ -194,11 +197,13 @@ class Iteration:
             state.g_optimizer.step()
         return loss.detach()
 
-    def generate(self, inputs: FakeInputs) -> Tensor:
-        """Generates the fake images of a discriminator update, float32 (B, 3, H, W)."""
+    def generate(self, inputs: Sequence[FakeInputs]) -> list[Tensor]:
+        """Generates the fake images of several discriminator updates, each float32 (B, 3, H, W).
+
+        One autocast region for all of them casts each weight once.
+        """
         with phase("fake images"), torch.no_grad(), self.arithmetic.autocast():
-            fake: Tensor = self.generator(*inputs)
-            return fake.float()
+            return [self.generator(*update).float() for update in inputs]
 
     def update_discriminator(self, inputs: DiscriminatorInputs, fake: Tensor) -> Tensor:
         """Updates the discriminator once; returns (loss, mean real logit, mean fake logit), float64 (3,).
@@ -229,6 +234,25 @@ class Iteration:
             loss.backward()
             state.d_optimizer.step()
         return torch.stack([loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean()]).double()
+
+
+@contextmanager
+def counted_together(network: nn.Module, passes: int) -> Iterator[None]:
+    """Context manager for `passes` training passes: batch norms count them in one operation, at the end.
+
+    Batch norms without momentum, whose averages depend on the count, count each pass as usual.
+    """
+    norms = [norm for norm in network.modules() if isinstance(norm, _BatchNorm) and norm.momentum is not None]
+    counts = [(norm, norm.num_batches_tracked) for norm in norms if norm.num_batches_tracked is not None]
+    try:
+        for norm, _ in counts:
+            norm.num_batches_tracked = None
+        yield
+    finally:
+        for norm, count in counts:
+            norm.num_batches_tracked = count
+    if counts:
+        torch._foreach_add_([count for _, count in counts], passes)
 
 
 __all__ = ["DiscriminatorInputs", "FakeInputs", "Inputs", "Iteration", "learning_rate", "learning_rates"]

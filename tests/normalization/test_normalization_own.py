@@ -103,10 +103,10 @@ def test_the_printed_step_says_what_is_computed_weight_by_weight(
 ) -> None:
     register(monkeypatch, SoftNorm)
     config = smoke("discriminator.normalization=soft")
-    assert choose_step(trainer(config, batched=True), []).name == f"plain step: train.fast is off{NOTE}"
-    assert choose_step(trainer(config, batched=False), []).name == "plain step: train.fast is off"
+    assert choose_step(trainer(config, batched=True)).name == f"plain step: train.fast is off{NOTE}"
+    assert choose_step(trainer(config, batched=False)).name == "plain step: train.fast is off"
     monkeypatch.setattr(graph, "obstacle", lambda trainer: "")
     monkeypatch.setattr(FastStep, "_capture", lambda self: self.iterate)
-    assert choose_step(trainer(config, batched=False), []).name == f"fast step: one CUDA graph per iteration{NOTE}"
+    assert choose_step(trainer(config, batched=False)).name == f"fast step: one CUDA graph per iteration{NOTE}"
     register(monkeypatch, SoftNormInStacks)
-    assert choose_step(trainer(config, batched=True), []).name == "fast step: one CUDA graph per iteration"
+    assert choose_step(trainer(config, batched=True)).name == "fast step: one CUDA graph per iteration"
