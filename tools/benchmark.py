@@ -15,13 +15,17 @@ import click
 from benchmarks.classifiers import measure_classify
 from benchmarks.data import measure_data
 from benchmarks.evaluation import measure_evaluate
+from benchmarks.launches import measure_launches
 from benchmarks.normalization import measure_normalize
 from benchmarks.scale import measure_scale
 from benchmarks.training import TECHNIQUES, measure_train
 
 from evaluation.runtime.command import CheckedCommand
 
-COMMANDS = (measure_train, measure_normalize, measure_evaluate, measure_data, measure_scale, measure_classify)
+COMMANDS = (
+    *(measure_train, measure_normalize, measure_evaluate, measure_data, measure_scale, measure_classify),
+    measure_launches,
+)
 UNCOMPILED = ",".join(name for name in TECHNIQUES if name != "compiled")
 ALL: dict[str, tuple[click.Command, dict[str, Any]]] = {
     "train, full": (measure_train, {"size": "full", "repeats": 3, "memory": False}),

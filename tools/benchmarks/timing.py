@@ -144,6 +144,10 @@ def _table(what: str, rows: Rows) -> list[str]:
     """Table of one group: times, ratios and inverse ratio, then the other entries of the rows."""
     known = {*COLUMNS, "ratio", "ratio_of_minima"}
     others = list(dict.fromkeys(key for row in rows.values() for key in row if key not in known))
+    if not any(key in row for row in rows.values() for key in known):  # counts alone
+        table = [[what, *others], ["---"] * (1 + len(others))]
+        table += [[name, *(str(row.get(key, "")) for key in others)] for name, row in rows.items()]
+        return ["| " + " | ".join(cells) + " |" for cells in table]
     heads = [what, "median ms", "quartiles", "minimum", "ratio", "of minima", "times as fast"]
     heads += [key.replace("_per_s", "/s").replace("_", " ") for key in others]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]

@@ -123,7 +123,7 @@ batched: all normalized weights computed together.
 """
 
 
-def _names(context: click.Context, parameter: click.Parameter, value: str, valid: Sequence[str]) -> list[str]:
+def named(context: click.Context, parameter: click.Parameter, value: str, valid: Sequence[str]) -> list[str]:
     """Parses names separated by commas; "all" selects all of them, "none" none."""
     chosen = {"all": list(valid), "none": []}.get(value, [name.strip() for name in value.split(",")])
     for name in chosen:
@@ -138,20 +138,20 @@ def _names(context: click.Context, parameter: click.Parameter, value: str, valid
     "--normalization",
     "normalizations",
     default="sn,srn",
-    callback=partial(_names, valid=[*NORMALIZATIONS]),
+    callback=partial(named, valid=[*NORMALIZATIONS]),
     help="Names separated by commas, or all.",
 )
 @click.option(
     "--precision",
     "precisions",
     default="fp32,bf16",
-    callback=partial(_names, valid=[*PRECISIONS]),
+    callback=partial(named, valid=[*PRECISIONS]),
     help="Names separated by commas, or all.",
 )
 @click.option(
     "--techniques",
     default="none",
-    callback=partial(_names, valid=[*TECHNIQUES]),
+    callback=partial(named, valid=[*TECHNIQUES]),
     help="Changes to time one by one, with the first normalization and precision: "
     + ", ".join(TECHNIQUES)
     + "; none, all.",
