@@ -7,7 +7,7 @@ from pathlib import PurePath
 import torch
 
 from evaluation.images.reader import read_splits
-from evaluation.images.reader.layout import SPLIT_FOLDERS
+from evaluation.images.reader.splits import SPLIT_FOLDERS, find_split
 from gan.data.framing import Framing, frame
 from gan.data.image_data import ImageData, check_split, expanded, reader_errors
 
@@ -54,4 +54,5 @@ def load_splits(
 def class_folders(class_names: Sequence[str]) -> list[PurePath]:
     """Returns a folder for each class that is read back as this class: train/NAME if one is called like a split."""
     nested = any(name.lower() in SPLIT_FOLDERS for name in class_names)
+    nested = nested or sum(find_split(name) is not None for name in class_names) > 1  # any two may look like splits
     return [PurePath("train", name) if nested else PurePath(name) for name in class_names]

@@ -22,7 +22,7 @@ from evaluation.folders import measure_folders
 from evaluation.images.reader import Images, read_images
 from gan.config import load_config
 from gan.data import ImageData
-from gan.data.folder import load_splits
+from gan.data.folder import class_folders, load_splits
 from gan.data.packed import pack
 from gan.errors import DataError
 from gan.measuring.gans import Evaluation
@@ -119,6 +119,7 @@ LAYOUTS = {
     "a class called train": ["train/train/{}", "train/test/{}", "train/bus/{}"],
 }
 JUNK = {"README.md": b"x", "a/.hidden.png": b"x", "__MACOSX/a/1.png": b"x", "cat/Thumbs.db": b"x", "sha256.txt": b"x"}
+JUNK |= {"LICENSES.txt": b"x", "md5sums.txt": b"x", "NOTES_2.txt": b"x"}
 
 
 @given(
@@ -219,6 +220,15 @@ REFUSED = {
     "Hugging Face": ({"metadata.jsonl": b"{}"}, "metadata.jsonl: not understood"),
     "COCO": ({"deep/_annotations.coco.json": b"{}"}, "_annotations.coco.json: not understood"),
     "statistics": ({"mean.npz": b"x"}, "mean.npz: not understood"),
+    "labels in YAML": ({"labels.yaml": b"x"}, "labels.yaml: not understood"),
+    "packed labels": ({"labels.csv.gz": b"x"}, "labels.csv.gz: not understood"),
+    "records": ({"a.tfrecords": b"x"}, "a.tfrecords: not understood"),
+    "tensors": ({"labels.pt": b"x"}, "labels.pt: not understood"),
+    "a database": ({"labels.db": b"x"}, "labels.db: not understood"),
+    "captions": ({"a.caption": b"x"}, "a.caption: not understood"),
+    "like a licence": ({"license_plates.txt": b"x"}, "license_plates.txt: not understood"),
+    "like a log": ({"logits.txt": b"x"}, "logits.txt: not understood"),
+    "like changes": ({"change_labels.txt": b"x"}, "change_labels.txt: not understood"),
     "another format": ({"c.HEIC": b"x"}, "c.HEIC: an image of a format that is not read; convert it to PNG"),
     "vectors": ({"dataset.json": b'{"labels": [["a.png", [0, 1]]]}'}, "label 1: got [0, 1] for a.png, expected the"),
     "a true label": ({"dataset.json": b'{"labels": {"a.png": true}}'}, "got true for a.png"),
@@ -226,10 +236,13 @@ REFUSED = {
     "two numbers": ({"dataset.json": b'{"labels": {"a.png": 1, "a.png": 2}}'}, "'a.png' occurs twice"),
     "other JSON": ({"dataset.json": b'{"images": []}'}, "dataset.json: not understood; labels are read from"),
     "no JSON": ({"dataset.json": b"{"}, "dataset.json: cannot be read as JSON"),
-    "an unknown image": ({"labels.csv": b"a.png,1\nb.png,1\nc.png,2"}, "row 3: there is no image 'c.png'"),
+    "an unknown image": (
+        {"labels.csv": b"a.png,1\nb.png,1\nc.png,2"},
+        "there is no image 'c.png' beside labels.csv;",
+    ),
     "an image left out": ({"labels.csv": b"a.png,1\n"}, "labels.csv has no label for b.png; add one"),
     "two rows": ({"labels.csv": b"a.png,1\na.png,2\nb.png,1"}, "row 2: a second label for a.png; remove one"),
-    "semicolons": ({"labels.csv": b"a.png;1\nb.png;1"}, "row 1: got 1 columns"),
+    "semicolons": ({"labels.csv": b"a.png;1\nb.png;1"}, "row 1: got 1 column ("),
     "three columns": ({"labels.csv": b"file,label,split\na.png,1,train"}, "got 3 columns"),
     "other columns": ({"labels.csv": b"id,breed\na.png,1\nb.png,2"}, "got the columns id, breed, expected file,label"),
     "no label": ({"labels.csv": b"a.png,\nb.png,1"}, "row 1: no label for a.png"),
@@ -356,6 +369,70 @@ def test_hidden_images(tmp_path: Path) -> None:
         hidden = store({**files, "README": b"x"}, tmp_path / f"hidden{kind}")
         with pytest.raises(EvaluationError, match=r"but 6 in hidden folders or with hidden names, such as #recycle"):
             read_images(hidden)
+
+
+LOOKALIKES = {
+    "CycleGAN": (["trainA", "trainB", "testA", "testB"], "trainA"),
+    "COCO": (["train2017", "val2017"], "train2017"),
+    "COCO and more": (["train2017", "test2017", "panoptic"], "train2017"),
+    "ImageNet-64": (["train_64x64", "valid_64x64"], "train_64x64"),
+    "Kaggle": (["train_images", "test_images"], "train_images"),
+    "capitals": (["Training_Data", "Testing_Data"], "Training_Data"),
+    "at the end": (["imgs-train", "imgs-test"], "imgs-train"),
+    "one word": (["trainset", "testset"], "trainset"),
+    "MVTec": (["bottle/train/good", "bottle/test/bad", "cable/train/good", "cable/test/bad"], "bottle/train"),
+}
+
+
+@pytest.mark.parametrize("case", LOOKALIKES)
+def test_folders_that_look_like_splits_are_refused(case: str, tmp_path: Path) -> None:
+    """Test images are never mixed in; both ways out that the message names work."""
+    folders, one = LOOKALIKES[case]
+    files = {f"{folder}/{number}.png": png(number) for number, folder in enumerate(folders)}
+    root = store(files, tmp_path / "set")
+    with pytest.raises(EvaluationError, match=rf"look like splits, .*; give {root}/{one}\. If .* put all folders into"):
+        read_images(root)
+    assert len(read_images(root / one).images) == 1
+    with pytest.raises(EvaluationError, match=f"unpack it and give its folder {one}"):
+        read_images(store(files, tmp_path / "set.zip"))
+    inside = store({f"train/{path}": content for path, content in files.items()}, tmp_path / "inside")
+    assert len(read_images(inside).images) == len(files)
+
+
+@pytest.mark.parametrize(
+    "names", [["trainer", "testudo"], ["training_shoes", "test_tube", "cat"], ["trainer", "test2"]]
+)
+def test_classes_that_are_called_almost_like_splits(names: list[str], tmp_path: Path) -> None:
+    root = store({f"{name}/1.png": png() for name in names}, tmp_path / "set")
+    assert read_images(root).class_names == tuple(sorted(names))
+    assert [str(folder) for folder in class_folders(("trainA", "testA", "cat"))] == [
+        "train/trainA",
+        "train/testA",
+        "train/cat",
+    ]
+
+
+def test_advice_about_splits(tmp_path: Path) -> None:
+    """The folder that the message names can be read."""
+    train = {"train/a/1.png": png(), "train/b/1.png": png()}
+    for number, (more, says) in enumerate(
+        (
+            (["val/1.png", "val/2.png"], "such as train/a/1.png and val/1.png; give {}/train, or give all of them"),
+            (
+                ["unlabeled/1.png", "unlabeled/2.png"],
+                "and 1 more are outside of it; give {}/train, or move the folder unl",
+            ),
+            (["dev/a/1.png", "eval/a/1.png"], "give {}/train, or move the folders dev/, eval/ away"),
+        )
+    ):
+        root = store({**train, **dict.fromkeys(more, png())}, tmp_path / f"set{number}")
+        with pytest.raises(EvaluationError) as refused:
+            read_images(root)
+        assert says.format(root) in str(refused.value)
+        assert len(read_images(root / "train").images) == 2
+    plain = store({"a/1.png": png(), "b/1.png": png()}, tmp_path / "plain")
+    with pytest.raises(EvaluationError, match=f"is not divided into splits; give the folder {plain}/a"):
+        read_images(f"{plain}:a")
 
 
 def test_sizes_differ_or_are_resized(tmp_path: Path) -> None:

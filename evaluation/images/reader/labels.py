@@ -24,15 +24,19 @@ OTHER_IMAGES = (
     *(".nef", ".psd", ".svg", ".tga"),
 )
 METADATA = (
-    *(".arrow", ".csv", ".feather", ".h5", ".hdf5", ".json", ".jsonl", ".lst", ".mat", ".mdb", ".ndjson", ".npy"),
-    *(".npz", ".parquet", ".pickle", ".pkl", ".rec", ".tfrecord", ".tsv", ".txt", ".xls", ".xlsx", ".xml"),
+    *(".ann", ".arrow", ".avro", ".caption", ".captions", ".csv", ".db", ".feather", ".h5", ".hdf5", ".json", ".jsonl"),
+    *(".lab", ".label", ".labels", ".list", ".lmdb", ".lst", ".mat", ".mdb", ".msgpack", ".names", ".ndjson", ".npy"),
+    *(".npz", ".ods", ".orc", ".parquet", ".pickle", ".pkl", ".pt", ".pth", ".rec", ".sqlite", ".sqlite3", ".tab"),
+    *(".tfrecord", ".tfrecords", ".toml", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml"),
 )
 """Suffixes of files that often hold labels, boxes or captions, or images and their labels."""
+COMPRESSED = (".bz2", ".gz", ".xz", ".zst")
 HARMLESS = re.compile(
-    r"(attribution|authors|change|citation|copying|copyright|credits|licen[cs]e|log|note|read.?me|requirements|terms)"
-    r"|.*(md5|sha\d|checksum|hash)"
+    r"((attribution|author|changelog|change|citation|copying|copyright|credit|licen[cs]e|log|note|requirement|term)s?"
+    r"|read.?me(?![a-z]).*|(.*[\W\d_])?((md5|sha\d+|check|hash)(sum)?s?|hashes))[\W\d_]*\.txt"
+    r"|thumbs\.db"
 )
-"""Beginnings of the names of text files without labels: notes, licences, checksums."""
+"""Names of files without labels: notes, licences, checksums."""
 FILE_COLUMNS = {"file", "file_name", "filename", "image", "name", "path"}
 LABEL_COLUMNS = {"category", "class", "class_name", "label", "labels"}
 
@@ -80,12 +84,13 @@ def _check_others(others: Mapping[str, Parts], files: Files) -> None:
     """Raises ReadError for a file that may hold labels or is an image of another format."""
     for path, names in sorted(others.items()):
         name = names[-1].lower()
-        suffix = PurePosixPath(name).suffix
+        suffixes = [suffix for suffix in PurePosixPath(name).suffixes if suffix not in COMPRESSED]
+        suffix = suffixes[-1] if suffixes else ""
         if suffix in OTHER_IMAGES:
             raise ReadError(
                 f"{files.root}: {path}: an image of a format that is not read; convert it to PNG, or move it away"
             )
-        harmless = suffix == ".txt" and HARMLESS.match(name)
+        harmless = HARMLESS.fullmatch(name)
         if suffix in METADATA and names[-1] not in (CSV, JSON) and not harmless:
             away = "leave it out of the archive" if files.archive else f"move it away, rename it to .{names[-1]}"
             away += "" if files.archive else ", or give the folder of the images alone"
@@ -157,8 +162,9 @@ def _parse_csv(content: bytes, where: str) -> Iterator[Named]:
         header, first = first and not any(field.lower().endswith(SUFFIXES) for field in fields), False
         if len(fields) != 2:
             raise ReadError(
-                f"{where}: row {number}: got {len(fields)} columns ({_short(','.join(fields))}), expected two, "
-                "file,label, separated by a comma; names with commas are put in double quotes"
+                f"{where}: row {number}: got {len(fields)} column{'s' * (len(fields) > 1)} "
+                f"({_short(','.join(fields))}), expected two, file,label, separated by a comma; names with "
+                "commas are put in double quotes"
             )
         if header:
             order = _column_order([field.lower() for field in fields], where)
@@ -191,8 +197,8 @@ def _match(named: list[Named], images: Mapping[Parts, str], where: str) -> dict[
         if path is None:
             example = f", such as {'/'.join(min(images))}" if images else ""
             raise ReadError(
-                f"{place}: there is no image {name!r} beside {where.rpartition('/')[2]}; remove it, or correct its "
-                f"path, which is relative to the file{example}"
+                f"{place}: there is no image {name!r} beside {CSV if where.endswith(CSV) else JSON}; remove it, or "
+                f"correct its path, which is relative to the file{example}"
             )
         if path in found:
             raise ReadError(f"{place}: a second label for {name}; remove one of them")

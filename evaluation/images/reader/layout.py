@@ -1,22 +1,14 @@
 """Splits and classes of the images in a folder or archive, from the names of folders or from a file of labels."""
 
 import unicodedata
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from evaluation.images.reader.decoding import SUFFIXES
 from evaluation.images.reader.errors import ReadError
 from evaluation.images.reader.names import Parts, has_image_suffix, is_image, raw_parts, split_path
-
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-}
-"""Splits by the names of their folders, in lower case."""
+from evaluation.images.reader.splits import SPLIT_FOLDERS, Give, check_lookalikes, give_folder, split_folders
 
 
 class Entry(NamedTuple):
@@ -39,7 +31,9 @@ class Layout(NamedTuple):
     divided: bool
 
 
-def arrange(paths: Collection[str], where: str, labels: Mapping[str, str | None] | None = None) -> Layout:
+def arrange(
+    paths: Collection[str], where: str, labels: Mapping[str, str | None] | None = None, *, archive: bool = False
+) -> Layout:
     """Assigns images to splits and classes.
 
     Folders that enclose everything else are ignored. Below them the layout is `train/<class>/...` and
@@ -52,20 +46,25 @@ def arrange(paths: Collection[str], where: str, labels: Mapping[str, str | None]
         where: name of the root, for messages.
         labels: class names by path, None for images without a class, from files of labels; folders of classes then
             have no meaning.
+        archive: whether the root is an archive, for messages.
 
     Raises:
-        ReadError: no images, or another layout.
+        ReadError: no images, or another layout, such as folders that look like splits but are none (trainA, testA).
     """
     images = {path: parts for path in paths if is_image(parts := split_path(path))}
     if not images:
         raise ReadError(_no_images(paths, where))
     while _in_outer_folder(images.values()):
         images = {path: parts[1:] for path, parts in images.items()}
-    folders = _split_folders(images, where)
+    give = partial(give_folder, where, archive)
+    folders = split_folders(images, where, give)
+    if not folders:
+        check_lookalikes(images, where, give)
     splits = {} if folders else {"train": _arrange_split(images, where, labels)}
     for split, folder in folders.items():
         inside = {path: parts[1:] for path, parts in images.items() if parts[0] == folder}
         splits[split] = _arrange_split(inside, f"{where}: {folder}", labels)
+    _check_all_labelled(splits, images, where, give if folders else None)
     return Layout(splits, _find_classes(splits, where, sort_numbers=bool(labels)), bool(folders))
 
 
@@ -112,28 +111,6 @@ def _in_outer_folder(images: Collection[Parts]) -> bool:
     return len(first) == 1 and not split and any(len(parts) > 2 for parts in images)
 
 
-def _split_folders(images: Mapping[str, Parts], where: str) -> dict[str, str]:
-    """Returns the folder of each split, "train" before "test"; empty if there are no splits."""
-    found = defaultdict[str, set[str]](set)
-    for parts in images.values():
-        if len(parts) > 1 and parts[0].lower() in SPLIT_FOLDERS:
-            found[SPLIT_FOLDERS[parts[0].lower()]].add(parts[0])
-    known = {folder for folders in found.values() for folder in folders}
-    outside = [path for path, parts in images.items() if known and (parts[0] not in known or len(parts) == 1)]
-    if outside:
-        one = min(known)
-        raise ReadError(
-            f"{where} has the split folder {one}/, but {min(outside)} is outside of it; move this image. If {one} is a "
-            f"class, move all class folders into train/, as in train/{one}"
-        )
-    for folders in found.values():
-        if len(folders) > 1:
-            raise ReadError(f"{where} has {'/ and '.join(sorted(folders))}/; keep one of them")
-    if "test" not in found and "validation" in found:
-        found["test"] = found["validation"]
-    return {split: next(iter(found[split])) for split in ("train", "test") if split in found}
-
-
 def _arrange_split(images: Mapping[str, Parts], where: str, labels: Mapping[str, str | None] | None) -> list[Entry]:
     ordered = sorted(images, key=lambda path: (images[path], path))
     if labels:
@@ -161,13 +138,25 @@ def _check_folders(images: Mapping[str, Parts], where: str) -> None:
             )
 
 
+def _check_all_labelled(
+    splits: Mapping[str, list[Entry]], images: Mapping[str, Parts], where: str, give: Give | None
+) -> None:
+    with_class = [entry.path for rows in splits.values() for entry in rows if entry.label is not None]
+    without = [entry.path for rows in splits.values() for entry in rows if entry.label is None]
+    if with_class and without:
+        one = with_class[0]
+        advice = "" if give is None else f"{give(one, images[one])}, or "
+        raise ReadError(
+            f"{where} has images with a class and images without one, such as {one} and {without[0]}; "
+            f"{advice}give all of them a class, or none"
+        )
+
+
 def _find_classes(splits: Mapping[str, list[Entry]], where: str, *, sort_numbers: bool) -> tuple[str, ...]:
     """Returns the names of the classes in the order of their labels."""
     named = {split: {entry.label for entry in rows} for split, rows in splits.items()}
     all_names = set[str | None]().union(*named.values())
     names = {name for name in all_names if name is not None}
-    if names and None in all_names:
-        raise ReadError(f"{where} has images with a class and images without one; give all of them a class, or none")
     for name in names:
         check_class_name(name, where)
     extra = named.get("test", set()) - named.get("train", named.get("test", set()))

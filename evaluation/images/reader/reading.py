@@ -72,6 +72,9 @@ def read_images(
     else:
         files = open_files(root)
         layout = _read_layout(files)
+        if named not in ("", "train") and not layout.divided:
+            folder = f"give the folder {root / named}" if (root / named).is_dir() else f"give {root}"
+            raise ReadError(f"{path}: {root} is not divided into splits; {folder}")
         chosen = _choose_split(layout.splits, named, split, root, strict) if layout.divided or named else "train"
         frame = _as_it_is if resize is None else lambda image, name: to_array(fit(image, *resize))
         read = _decode(files, layout, [chosen], frame)[chosen]
@@ -151,7 +154,7 @@ def _missing(present: Collection[str], split: str, root: Path) -> str:
 
 
 def _read_layout(files: Files) -> Layout:
-    return arrange(files.paths, str(files.root), read_labels(files))
+    return arrange(files.paths, str(files.root), read_labels(files), archive=files.archive)
 
 
 def _read_packed(folder: Path, named: str, wanted: str, strict: bool) -> Images:
