@@ -1,11 +1,12 @@
 """Traces a few training iterations with torch's profiler."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
@@ -35,15 +36,14 @@ def traced(
     but slows the traced iterations down.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # without this, Kineto warns of a missing GPU
-    on_gpu = device.type == "cuda"
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     reported: list[str] = []
 
     def write(profiler: profile) -> None:
         events = list(profiler.key_averages())
         if not any(event.key == ITERATION for event in events):
             return
-        reported.append(_summary(events, on_gpu=on_gpu))
+        reported.append(summary(events))
         say(reported[0])
         path = folder / "trace.json"
         with suppress(OSError):
@@ -66,34 +66,48 @@ def traced(
         say(f"nothing traced: the trace starts after {SKIPPED} iterations, and the run had no more")
 
 
-def _summary(events: list[FunctionEventAvg], *, on_gpu: bool) -> str:
-    """Returns a table of the total time of each phase and the self time of each operation, on a GPU in device time.
+def summary(events: Sequence[FunctionEventAvg]) -> str:
+    """Returns a table of the total time of each phase and the self time of each operation or kernel.
 
-    Columns: milliseconds per iteration, share of the traced time, calls per iteration, name.
+    Columns: milliseconds per iteration, share of the iterations' time, calls per iteration, name.
+
+    Args:
+        events: averages by name and device. On a GPU the profiler reports a range twice, by its time on the host and
+            by the time from its first to its last kernel, and the time of kernels twice, by kernel and by the operation
+            that launched them. The table has the kernels' rows, which also hold those of a CUDA graph. Without any
+            row of a device it has the times of the host.
     """
-    own = {event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total for event in events}
-    names = set(PHASES)
-    (iterations,) = (event.count for event in events if event.key == ITERATION)
-    phases = [event for event in events if event.key in names]
-    operations = [event for event in events if event.key not in names | {ITERATION}]
+    host = [event for event in events if event.device_type == DeviceType.CPU]
+    device = [event for event in events if event.device_type != DeviceType.CPU]
+    kernels = [event for event in device if not event.is_user_annotation]
+    ranges = {str(event.key): event.cpu_time_total for event in host}
+    if kernels:
+        on_device = {str(event.key): event.device_time_total for event in device if event.is_user_annotation}
+        ranges = {ITERATION: ranges[ITERATION]} | on_device
+        own = {str(event.key): event.self_device_time_total for event in kernels}
+    else:
+        own = {str(event.key): event.self_cpu_time_total for event in host}
+    names = {ITERATION, *PHASES}
+    operations = [event for event in kernels or host if event.key not in names]
     operations = [event for event in operations if not str(event.key).startswith("ProfilerStep")]
-    operations = sorted(operations, key=lambda event: own[event.key], reverse=True)[:ROWS]
-    whole = sum(own.values())
+    operations = sorted(operations, key=lambda event: own[str(event.key)], reverse=True)[:ROWS]
+    iterations = next(event.count for event in host if event.key == ITERATION)
 
-    def lines(shown: Iterable[FunctionEventAvg], time: Callable[[FunctionEventAvg], float]) -> Iterator[str]:
+    def lines(shown: Iterable[FunctionEventAvg], spent: Mapping[str, float]) -> Iterator[str]:
         for event in shown:
-            spent = time(event)
-            share, calls = f"{spent / whole:6.1%}", event.count / iterations
-            yield f"{spent / 1000 / iterations:10.2f} ms {share} {calls:8.0f} x  {event.key}"
+            time = spent[str(event.key)]
+            share, calls = f"{time / ranges[ITERATION]:6.1%}", event.count / iterations
+            yield f"{time / 1000 / iterations:10.2f} ms {share} {calls:8.0f} x  {event.key}"
 
+    place = "on the device" if kernels else "on the host"
     return "\n".join(
         [
-            f"per iteration (mean of {iterations}): time, share, calls",
-            *lines(phases, lambda event: event.device_time_total if on_gpu else event.cpu_time_total),
-            "operations:",
-            *lines(operations, lambda event: own[event.key]),
+            f"per iteration (mean of {iterations}), {place}: time, share, calls",
+            *lines((event for event in host if event.key in PHASES and event.key in ranges), ranges),
+            "kernels:" if kernels else "operations:",
+            *lines(operations, own),
         ]
     )
 
 
-__all__ = ["PHASES", "phase", "traced"]
+__all__ = ["PHASES", "phase", "summary", "traced"]
