@@ -246,8 +246,7 @@ class Context:
     @property
     def float64_device(self) -> torch.device:
         """Device for large float64 products: the context's if that is a CUDA device, else the CPU."""
-        device = torch.device(self.device)
-        return device if device.type == "cuda" else torch.device("cpu")
+        return self._pass.float64_device
 
     @property
     def _pass(self) -> Pass:

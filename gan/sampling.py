@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from gan.config import Config
 from gan.data import ImageData
+from gan.data.batches import to_device
 from gan.errors import UserError
 from gan.noise import (
     ClassShares,
@@ -21,6 +22,7 @@ from gan.noise import (
     random_generator,
 )
 from gan.pixels import image_grid, to_uint8
+from gan.training.arithmetic import float32_products
 from gan.training.health import spread
 from gan.training.state import TrainState
 
@@ -31,11 +33,11 @@ STANDING_BATCHES, STANDING_BATCH = 64, 128
 
 @contextmanager
 def eval_mode(network: nn.Module, *, gradients: bool = False) -> Iterator[nn.Module]:
-    """Context manager: sets a network to eval mode, by default without gradients; restores the mode of every module."""
+    """Context manager: eval mode and exact float32 products, by default without gradients; restores everything."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
-        with torch.set_grad_enabled(gradients):
+        with float32_products("fp32"), torch.set_grad_enabled(gradients):
             yield network
     finally:
         for module, training in modes:
@@ -96,8 +98,8 @@ def generated_batches(
         UserError: after the last batch, if an image has NaN or infinite values.
     """
     finite = torch.ones((), dtype=torch.bool, device=device)
-    latents = latents.to(device)
-    labels = None if labels is None else labels.to(device)
+    latents = to_device(latents, device)
+    labels = None if labels is None else to_device(labels, device)
     for i in range(0, len(latents), batch_size):
         with eval_mode(generator):
             images = generator(latents[i : i + batch_size], None if labels is None else labels[i : i + batch_size])
@@ -127,15 +129,16 @@ def standing_statistics(
     random = random_generator(config.eval.seed, "standing statistics")
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
     try:
         with eval_mode(generator):
             for norm in norms:
                 norm.train()
-            for _ in range(STANDING_BATCHES):
-                latents = draw(STANDING_BATCH, config, random).to(device)
-                labels = draw_labels(STANDING_BATCH, num_classes, random, shares).to(device) if num_classes else None
-                generator(latents, labels)
+            for batch in range(STANDING_BATCHES):
+                for norm in norms:
+                    norm.momentum = 1 / (batch + 1)  # a plain mean; with None, torch reads the count from the device
+                latents = draw(STANDING_BATCH, config, random)
+                labels = draw_labels(STANDING_BATCH, num_classes, random, shares) if num_classes else None
+                generator(to_device(latents, device), None if labels is None else to_device(labels, device))
         yield
     finally:
         for norm, (momentum, buffers) in zip(norms, before, strict=True):

@@ -51,7 +51,9 @@ def test_a_trace_that_cannot_be_written_is_said_and_the_run_goes_on(tmp_path: Pa
     assert "done: 8 steps" in told
 
 
-def row(name: str, microseconds: int, count: int = 3, *, on_gpu: bool = False, is_range: bool = False) -> FunctionEventAvg:
+def row(
+    name: str, microseconds: int, count: int = 3, *, on_gpu: bool = False, is_range: bool = False
+) -> FunctionEventAvg:
     """A row of torch's averages. The time of an operation's kernels is also in the row of the operation."""
     made = FunctionEventAvg()
     made.key, made.count, made.is_user_annotation = name, count, is_range

@@ -17,7 +17,7 @@ import pytest
 import torch
 from commands import done, refused
 
-from gan.launch.several import Planned, plan, run_all
+from gan.launch.several import Ended, Planned, plan, run_all
 from gan.launch.slurm import Task, submit
 from gan.runs.checkpoint import read_checkpoint
 from gan.runs.finding import list_checkpoints
@@ -202,3 +202,20 @@ def test_a_process_that_a_signal_ended_is_told_from_one_that_failed(tmp_path: Pa
     assert (ended.status, ended.stopped) == (1, True)
     (ended,) = run_all([sleeping._replace(arguments=["-n1", "-r1", "no_such_name"])], 1, lambda line: None)
     assert (ended.status, ended.stopped) == (1, False)
+
+
+@pytest.mark.parametrize(("fast", "expected"), [("off", 8), ("auto", 2), ("on", 2)])
+def test_runs_with_the_fast_step_have_a_gpu_each(
+    fast: str, expected: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[tuple[list[str], int]] = []
+
+    def run_all(planned: list[Planned], at_once: int, say: object) -> list[Ended]:
+        started.append(([run.arguments[run.arguments.index("--device") + 1] for run in planned], at_once))
+        return [Ended(0, 0.0) for _ in planned]
+
+    monkeypatch.setattr("gan.command.several.run_all", run_all)
+    monkeypatch.setattr("gan.runtime.device.choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    done(call("--config", "smoke", "--seeds", "0,1", "--run", tmp_path, f"--set=train.fast={fast}"))
+    assert started == [(["cuda:0", "cuda:1"], expected)]

@@ -13,6 +13,7 @@ from evaluation.errors import EvaluationError
 from evaluation.extractors.interface import NetworkExtractor, Sources
 from evaluation.images.cache import default_folder
 from evaluation.images.checks import check_images, check_labels, fingerprint
+from evaluation.images.streams import upload
 from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated, one_thread
 from evaluation.runtime.progress import progress
@@ -110,9 +111,9 @@ def train_classifier(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     with one_thread(), progress(steps, "training the classifier", "steps") as counter:
         for rows in _batches(len(images), steps, generator):
-            _, logits = network(images[rows].to(device))
+            _, logits = network(upload(images[rows], device))
             optimizer.zero_grad()
-            functional.cross_entropy(logits, labels[rows].to(device)).backward()
+            functional.cross_entropy(logits, upload(labels[rows], device)).backward()
             optimizer.step()
             schedule.step()
             counter.advance(1)
@@ -145,8 +146,8 @@ def accuracy(network: SmallClassifier, images: Tensor, labels: Tensor, device: t
     check_images(images, "test")
     check_labels(labels, len(images), "test")
     with torch.inference_mode():
-        answers = torch.cat([network(batch.to(device))[1].argmax(dim=1).cpu() for batch in images.split(512)])
-    return int((answers == labels.cpu()).sum()) / len(images)
+        answers = torch.cat([network(upload(batch, device))[1].argmax(dim=1) for batch in images.split(512)])
+    return int((answers.cpu() == labels.cpu()).sum()) / len(images)
 
 
 def _read(file: Path, key: str, num_classes: int) -> SmallClassifier | None:

@@ -25,6 +25,12 @@ class Pass:
     batch_size: int
     device: torch.device | str
 
+    @property
+    def float64_device(self) -> torch.device:
+        """Device for large float64 products: that of the extraction if it is a CUDA device, else the CPU."""
+        device = torch.device(self.device)
+        return device if device.type == "cuda" else torch.device("cpu")
+
 
 class ImageSet:
     """A set of images in a fixed order, with the features of each extractor.
@@ -107,7 +113,7 @@ class ImageSet:
         """Mean and covariance of the features of images `start` to `count`, cached with their factor."""
         key = _identity(extractor), start, count
         if key not in self._moments:
-            self._moments[key] = fit(self.features(count, extractor, how).features[start:])
+            self._moments[key] = fit(self.features(count, extractor, how).features[start:].to(how.float64_device))
         return self._moments[key]
 
     def _read_or_extract(self, start: int, count: int, extractor: Extractor, how: Pass) -> Features:

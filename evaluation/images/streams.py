@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 
-def upload(tensor: Tensor, device: torch.device) -> Tensor:
+def upload(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Copies a tensor to the device; to a CUDA device asynchronously, through pinned memory."""
+    device = torch.device(device)
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
@@ -18,6 +19,9 @@ def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
 
     The operations of the next batch are queued on a separate stream before a batch is yielded. The iterator is at most
     one batch ahead, so two batches are in memory.
+
+    The separate stream reuses the memory of a batch that was used and freed only after it has waited for the current
+    stream. So `Tensor.record_stream` is not needed; torch never reuses memory marked by it once a capture has failed.
     """
     if device.type != "cuda":
         yield from batches
@@ -29,9 +33,7 @@ def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
         batch, made = current
         with torch.cuda.device(device):
             current = _queued(batches, stream)
-            user = torch.cuda.current_stream()
-            user.wait_event(made)
-            batch.record_stream(user)  # its memory must not be reused while the current stream reads it
+            torch.cuda.current_stream().wait_event(made)
         yield batch
 
 

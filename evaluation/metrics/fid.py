@@ -53,7 +53,7 @@ def reference_moments(context: Context, dimension: int) -> Gaussian:
             f"{name}: got statistics of {len(moments.mean)} features, but extractor {context.current.name} has "
             f"{dimension}; give statistics that were computed with it"
         )
-    return moments
+    return moments.to(context.float64_device)
 
 
 def reference_record(context: Context, count: int) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def check(context: Context) -> None:
 def measure(context: Context) -> list[Value]:
     """Measures FID-infinity of the first `num_fid` generated images against `num_real` reference images."""
     count, seed = context.required("num_fid"), context.settings.seed
-    features = context.features("generated", count)
+    features = context.features("generated", count).to(context.float64_device)
     result = fid_infinity(features, reference_moments(context, features.shape[1]), seed=seed)
     fields = {"num_generated": count, "sizes": list(result.sizes), "seed": seed, **context.reference_fields()}
     record = {

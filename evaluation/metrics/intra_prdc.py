@@ -51,10 +51,9 @@ def check(context: Context) -> None:
 
 def measure(context: Context) -> list[Value]:
     """Measures means over classes, with the first `num_intra` generated and all reference images of each class."""
-    images, settings, device = ByClass.of(context), context.settings, context.float64_device
+    images, settings = ByClass.of(context), context.settings
     k_pr, k_dc = settings.pr_neighbours, settings.dc_neighbours
-    moved = images._replace(features=images.features.to(device), reference=images.reference.to(device))
-    found = intra_prdc(*moved, pr_neighbours=k_pr, dc_neighbours=k_dc)
+    found = intra_prdc(*images, pr_neighbours=k_pr, dc_neighbours=k_dc)
     neighbours = {"density": k_dc, "coverage": k_dc}
     return [
         images.value(

@@ -23,13 +23,18 @@ class ByClass(NamedTuple):
 
     @classmethod
     def of(cls, context: Context) -> "ByClass":
-        """Takes the first `num_intra` generated images of each class and all reference images."""
+        """Takes the first `num_intra` generated images of each class and all reference images.
+
+        Features are on the context's `float64_device`, labels on the CPU.
+        """
+        device = context.float64_device
         labels = context.labels("generated", len(context.image_set("generated")))
         rows = first_of_each(labels, context.settings.number("num_intra"))
         features = context.features("generated", int(rows.max()) + 1)[rows]
         num_reference = len(context.image_set("reference"))
-        reference = context.features("reference", num_reference), context.labels("reference", num_reference)
-        return cls(features, labels[rows], *reference)
+        reference = context.features("reference", num_reference)
+        reference_labels = context.labels("reference", num_reference)
+        return cls(features.to(device), labels[rows], reference.to(device), reference_labels)
 
     def pairs(self, name: str, *, fewest: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields generated and reference features of each class, by ascending class number.

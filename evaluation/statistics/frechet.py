@@ -66,6 +66,12 @@ class Moments:
         covariance = (products - torch.outer(total, total) / count) / (count - 1)
         return cls(mean=shift + total / count, covariance=covariance, count=count)
 
+    def to(self, device: torch.device) -> "Moments":
+        """Returns the moments on a device; themselves if they are there already."""
+        if self.mean.device == device:
+            return self
+        return Moments(self.mean.to(device), self.covariance.to(device), self.count)
+
     @cached_property
     def trace(self) -> float:
         """Trace of the covariance."""
@@ -111,6 +117,10 @@ class CentredFeatures:
         rows = float64_rows(features, "Fréchet distance")
         mean = rows.mean(dim=0)
         return cls(mean, (rows - mean) / (len(rows) - 1) ** 0.5)
+
+    def to(self, device: torch.device) -> "CentredFeatures":
+        """Returns the moments on a device; themselves if they are there already."""
+        return self if self.mean.device == device else CentredFeatures(self.mean.to(device), self.root.to(device))
 
     @cached_property
     def trace(self) -> float:

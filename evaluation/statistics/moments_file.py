@@ -101,12 +101,13 @@ def write_statistics(path: str | Path, moments: Gaussian, origin: Origin) -> Non
     """
     path = Path(path)
     check_target(path)
+    moments = moments.to(torch.device("cpu"))
     if isinstance(moments, CentredFeatures):
         numbers = {"mu": moments.mean, "sigma": moments.root.T @ moments.root, "root": moments.root}
     else:
         numbers = {"mu": moments.mean, "sigma": moments.covariance}
     texts = {"origin": np.array(origin.text()), "sha256": np.array(_digest(numbers, origin.text()))}
-    arrays = {**{name: tensor.cpu().numpy() for name, tensor in numbers.items()}, **texts}
+    arrays = {**{name: tensor.numpy() for name, tensor in numbers.items()}, **texts}
     try:
         with replacing(path) as partial:
             np.savez(partial, **arrays)  # type: ignore[arg-type]

@@ -61,7 +61,9 @@ TRAINING = (
         "--seeds", callback=read_seeds, metavar="0,1,2", help="Train one run per seed, instead of with train.seed."
     ),
     click.option(
-        "--at-once", type=click.IntRange(1), help="Number of parallel runs. [default: one per core, or four per GPU]"
+        "--at-once",
+        type=click.IntRange(1),
+        help="Number of parallel runs. [default: one per core; four per GPU, one with the fast step]",
     ),
     click.option(
         "--slurm",

@@ -26,8 +26,9 @@ def train_several(kind: type[AnyConfig], module: str, options: TrainingOptions) 
     configs = _configs(kind, options)
     from gan.runtime.device import devices_for_runs
 
-    devices, default = devices_for_runs(options.device)
-    planned = _plan(configs, module, options, devices)
+    fast = any(getattr(config.train, "fast", "off") != "off" for config, _ in configs)
+    devices, default = devices_for_runs(options.device, fast=fast)
+    planned = _plan(_named(configs), module, options, devices)
     statuses = [ended.status for ended in run_all(planned, options.at_once or default, _tell)]
     failed = [f"{run.folder} (status {status})" for run, status in zip(planned, statuses, strict=True) if status]
     _tell(f"{len(planned) - len(failed)} of {len(planned)} runs succeeded")
@@ -40,7 +41,7 @@ def submit_several(kind: type[AnyConfig], module: str, options: TrainingOptions)
     """Submits one Slurm job for each run and returns; a requeued job resumes its run."""
     assert options.slurm is not None
     resources = parse_resources(options.slurm)
-    planned = _plan(_configs(kind, options), module, options, [options.device], ["--resume"])
+    planned = _plan(_named(_configs(kind, options)), module, options, [options.device], ["--resume"])
     logs = (options.run_folder or Path("runs")) / "slurm"
     for run, job in zip(planned, submit(planned, logs, resources), strict=True):
         click.echo(f"job {job.job_id}: {run.folder}")
@@ -51,8 +52,8 @@ def _tell(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _configs(kind: type[AnyConfig], options: TrainingOptions) -> list[tuple[str, str]]:
-    """Loads and checks the configurations; returns the name of each and its value of --config.
+def _configs(kind: type[AnyConfig], options: TrainingOptions) -> list[tuple[AnyConfig, str]]:
+    """Loads and checks the configurations; returns each with its value of --config.
 
     Raises:
         ConfigError: a configuration cannot be used, or none is given.
@@ -61,14 +62,19 @@ def _configs(kind: type[AnyConfig], options: TrainingOptions) -> list[tuple[str,
         raise ConfigError("--print-config: needs a single --config, without --seeds and --slurm")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("--seeds, or several --config: each run starts its own process; do not use torchrun")
-    configs = [(name, load(kind, name, options.overrides, options.variants)) for name in options.config_names]
+    configs = [(load(kind, name, options.overrides, options.variants), name) for name in options.config_names]
     if not configs:
         raise ConfigError("--seeds, --slurm: need --config")
     from gan.runs.engine import kind_of
 
-    for _, config in configs:
+    for config, _ in configs:
         kind_of(config).check()
-    return [(config.name, name) for name, config in configs]
+    return configs
+
+
+def _named(configs: Sequence[tuple[AnyConfig, str]]) -> list[tuple[str, str]]:
+    """Returns the name of each configuration and its value of --config."""
+    return [(config.name, name) for config, name in configs]
 
 
 def _plan(

@@ -111,15 +111,15 @@ class Batches:
             return None
         generators = [random_generator(self.seed, "data flips", number) for number in range(k, k + count)]
         uniform = torch.stack([torch.rand(self.batch_size, generator=generator) for generator in generators])
-        return _to_device(uniform < 0.5, self.device)
+        return to_device(uniform < 0.5, self.device)
 
     @_timed
     def gather(self, rows: Tensor, mirrored: Tensor | None) -> tuple[Tensor, Tensor]:
         """Returns images uint8 (B, 3, H, W) and labels int64 (B,) at `rows`, flipped where `mirrored` is true.
 
-        If the images are on a GPU, this does not synchronize with the host.
+        On a GPU this does not synchronize with the host.
         """
-        images, labels = self._images[rows].to(self.device), self._labels[rows].to(self.device)
+        images, labels = to_device(self._images[rows], self.device), to_device(self._labels[rows], self.device)
         if mirrored is not None:
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         return images, labels
@@ -130,12 +130,13 @@ class Batches:
                 del self._orders[next(iter(self._orders))]
             generator = random_generator(self.seed, "data order", epoch)
             order = torch.randperm(len(self._images), generator=generator)
-            self._orders[epoch] = _to_device(order, self._images.device)
+            self._orders[epoch] = to_device(order, self._images.device)
         return self._orders[epoch]
 
 
-def _to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Copies a tensor to the device; to a GPU asynchronously, which requires pinned memory."""
-    if device.type != "cuda":
+def to_device(values: Tensor, device: torch.device | str) -> Tensor:
+    """Copies a tensor to the device. A copy from the host to a GPU is asynchronous, from pinned memory."""
+    device = torch.device(device)
+    if device.type != "cuda" or values.device.type != "cpu":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)

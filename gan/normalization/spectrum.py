@@ -1,10 +1,12 @@
 """Spectral norm and stable rank of each layer, before and after normalization."""
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from gan.normalization.layers import layers, normalized_weights, other_weights, output_dim
 from gan.normalization.power_iteration import as_matrix
@@ -42,22 +44,62 @@ def spectra(network: nn.Module) -> list[LayerSpectrum]:
     The others are normalized tensors with their layer's name, such as "cell.weight_hh", and parameters of two or more
     dimensions that are not normalized, such as an in-projection of attention. Does not change the network. Costs one
     symmetric eigenvalue problem per matrix, of the size of its smaller side, or a block Lanczos iteration if that is
-    above 1024.
+    above 1024. The weights of a GPU are copied to the host first, together, so that it waits for the GPU once.
 
     Raises:
         ValueError: a weight is not finite or has no values yet; the message names the layer.
     """
-    normalized = {found.name: found for found in normalized_weights(network)}
+    found = list(_found(network))
+    parts = [[weight, *_buffers(parametrization).values()] for _, weight, parametrization, _ in found]
+    copies = iter(on_host([tensor for part in parts for tensor in part]))
     rows = []
+    for name, _, parametrization, dim in found:
+        weight, buffers = next(copies), {buffer: next(copies) for buffer in _buffers(parametrization)}
+        if parametrization is None:
+            rows.append(_spectrum(name, weight, weight, dim))
+        else:
+            rows.append(_normalized_spectrum(name, weight, parametrization, buffers))
+    return rows
+
+
+def _found(network: nn.Module) -> Iterator[tuple[str, Tensor, SpectralNorm | None, int]]:
+    """Yields the name, the unnormalized weight, its normalization and the dimension of its rows, in order."""
+    normalized = {found.name: found for found in normalized_weights(network)}
     for name, module in layers(network):
         found = normalized.pop(name, None)
         if found is None:
-            weight = _in_use(module)
-            rows.append(_spectrum(name, weight, weight, output_dim(module)))
+            yield name, _in_use(module), None, output_dim(module)
         else:
-            rows.append(_normalized_spectrum(name, found.original, found.parametrization))
-    rows += [_normalized_spectrum(name, other.original, other.parametrization) for name, other in normalized.items()]
-    return rows + [_spectrum(name, weight, weight, 0) for name, _, weight in other_weights(network)]
+            yield name, found.original, found.parametrization, found.parametrization.dim
+    for name, other in normalized.items():
+        yield name, other.original, other.parametrization, other.parametrization.dim
+    yield from ((name, weight, None, 0) for name, _, weight in other_weights(network))
+
+
+def _buffers(parametrization: SpectralNorm | None) -> dict[str, Tensor]:
+    return {} if parametrization is None else dict(parametrization.named_buffers())
+
+
+def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Returns tensors in host memory, in their memory order: all of one type in one copy, or themselves if there.
+
+    Tensors without values, lazy or on the meta device, are returned as they are.
+    """
+    found = list(tensors)
+    groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+    for place, tensor in enumerate(tensors):
+        if not (nn.parameter.is_lazy(tensor) or tensor.is_meta or tensor.is_cpu):
+            groups.setdefault((tensor.device, tensor.dtype), []).append(place)
+    for places in groups.values():
+        chosen = [tensors[place].detach() for place in places]
+        orders = [sorted(range(tensor.ndim), key=tensor.stride, reverse=True) for tensor in chosen]
+        pairs = list(zip(chosen, orders, strict=True))
+        joined = torch.cat([tensor.permute(order).reshape(-1) for tensor, order in pairs]).cpu()
+        parts = joined.split([tensor.numel() for tensor in chosen])
+        for place, part, (tensor, order) in zip(places, parts, pairs, strict=True):
+            inverse = [order.index(dim) for dim in range(tensor.ndim)]
+            found[place] = part.view([tensor.shape[dim] for dim in order]).permute(inverse)
+    return found
 
 
 def _in_use(layer: nn.Module) -> Tensor:
@@ -72,10 +114,12 @@ def _in_use(layer: nn.Module) -> Tensor:
     return weight
 
 
-def _normalized_spectrum(name: str, weight: Tensor, parametrization: SpectralNorm) -> LayerSpectrum:
+def _normalized_spectrum(
+    name: str, weight: Tensor, parametrization: SpectralNorm, buffers: dict[str, Tensor]
+) -> LayerSpectrum:
     training = parametrization.training
     parametrization.eval()  # in training mode update="forward" would change u and v
-    used = parametrization(weight)
+    used = functional_call(parametrization, buffers, (weight,))
     parametrization.train(training)
     row = _spectrum(name, weight, used, parametrization.dim)
     target = parametrization.target_rank()

@@ -12,7 +12,8 @@ from gan.runtime.distributed import own_device
 from gan.runtime.memory import keep_freed_memory
 
 RUNS_PER_GPU = 4
-"""Default number of runs that share a GPU, a guess: one small GAN is expected to leave most of it idle."""
+"""Default number of runs that share a GPU, a guess: without a CUDA graph one small network is expected to leave most of
+it idle. Of runs with the fast step, one."""
 
 
 @contextmanager
@@ -50,8 +51,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def devices_for_runs(name: str) -> tuple[list[str], int]:
+def devices_for_runs(name: str, *, fast: bool) -> tuple[list[str], int]:
     """Returns the devices that several runs share, and the default number of parallel runs; "auto": all GPUs.
+
+    Args:
+        fast: whether a run uses the fast step on a GPU, see gan/training/graph.py.
 
     Raises:
         ConfigError: see `choose_device`.
@@ -60,7 +64,7 @@ def devices_for_runs(name: str) -> tuple[list[str], int]:
     if device.type == "cpu":
         return [str(device)], os.cpu_count() or 1
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if name == "auto" else [str(device)]
-    return devices, RUNS_PER_GPU * len(devices)
+    return devices, (1 if fast else RUNS_PER_GPU) * len(devices)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -156,10 +156,9 @@ class Processes:
             return network
         tensors = [*network.parameters(), *network.buffers()]
         twin = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
-        on_gpu = any(tensor.is_cuda for tensor in tensors)
         for module in twin.modules():
             if isinstance(module, _BatchNorm):
-                module.__class__ = _over_the_whole_batch(type(module), on_gpu)
+                module.__class__ = _over_the_whole_batch(type(module))
         return twin
 
     def averaging(self, network: nn.Module) -> nn.Module:
@@ -191,7 +190,10 @@ class _Gathered(torch.autograd.Function):
 
 
 class _GlobalBatchNorm(_BatchNorm):
-    """Batch normalization over equal shares in several processes; nn.SyncBatchNorm does not support CPUs."""
+    """Batch normalization over equal shares in several processes, without waiting for the device.
+
+    nn.SyncBatchNorm does not support CPUs, and on a GPU it reads the processes' counts on the host in every pass.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalizes x (B / count, C, H, W) by the statistics of the whole batch."""
@@ -224,10 +226,9 @@ class _GlobalBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance * (count / (count - 1)), rate)
 
 
-def _over_the_whole_batch(kind: type[_BatchNorm], on_gpu: bool) -> type[_BatchNorm]:
+def _over_the_whole_batch(kind: type[_BatchNorm]) -> type[_BatchNorm]:
     """Returns a subclass of the batch-norm class `kind` that normalizes over the whole batch."""
-    normalization = nn.SyncBatchNorm if on_gpu else _GlobalBatchNorm
-    return type(f"Global{kind.__name__}", (kind, normalization), {"process_group": None})
+    return type(f"Global{kind.__name__}", (kind, _GlobalBatchNorm), {})
 
 
 def num_processes() -> int:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from gan.config.classifier import ClassifierTrainSettings
 from gan.data import Batches, ImageData
 from gan.data.augment import draw_shifts, shifted
+from gan.data.batches import to_device
 from gan.errors import DivergenceError
 from gan.normalization import spectra
 from gan.pixels import to_float
 from gan.training.arithmetic import Arithmetic, float32_products
+from gan.training.health import all_finite
 from gan.training.log import Log
 from gan.training.state import ClassifierState
 
@@ -86,7 +88,7 @@ class ClassifierTrainer:
             group["lr"] = rate
         images, labels = self.batches.batch(state.step)
         if settings.augment:
-            images = shifted(images, draw_shifts(len(images), settings.seed, state.step).to(self.device))
+            images = shifted(images, to_device(draw_shifts(len(images), settings.seed, state.step), self.device))
         pixels = to_float(images).to(memory_format=torch.channels_last)
         state.network.train()
         with arithmetic.float32_products():
@@ -132,7 +134,7 @@ class ClassifierTrainer:
         state = self.state
         loss = float(state.totals[0])
         broken = [] if math.isfinite(loss) else [f"loss ({loss:.4g})"]
-        if not all(bool(parameter.isfinite().all()) for parameter in state.network.parameters()):
+        if not all_finite(state.network):
             broken.append("a weight")
         if broken:
             epoch = -(-state.step // self.steps_per_epoch)
@@ -204,8 +206,8 @@ def accuracy_and_loss(network: nn.Module, data: ImageData, *, batch_size: int = 
     totals = torch.zeros(2, dtype=torch.float64, device=device)
     with float32_products("fp32"):
         for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True):
-            classes = labels.to(device)
-            logits = network(to_float(images.to(device)).to(memory_format=torch.channels_last))
+            classes = to_device(labels, device)
+            logits = network(to_float(to_device(images, device)).to(memory_format=torch.channels_last))
             right = (logits.argmax(1) == classes).double().sum()
             totals += torch.stack([right, F.cross_entropy(logits, classes, reduction="sum").double()])
     network.train(training)

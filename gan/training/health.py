@@ -5,12 +5,13 @@ an alarm, which ends the first time that the sign is absent. The bounds have a m
 gives values of runs that trained well and of runs that were made to collapse. Bounds of losses are in gan/losses.py.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from gan.losses import Loss
 from gan.normalization import LayerSpectrum
@@ -163,8 +164,13 @@ def gradient_size(network: nn.Module) -> float:
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     if not gradients:
         return 0.0
-    norms = torch.stack([torch.linalg.vector_norm(gradient.float()) for gradient in gradients])
-    return float(torch.linalg.vector_norm(norms)) / sum(gradient.numel() for gradient in gradients) ** 0.5
+    return float(get_total_norm(gradients)) / sum(gradient.numel() for gradient in gradients) ** 0.5
+
+
+def all_finite(network: nn.Module) -> bool:
+    """Whether every parameter is finite; waits for the device once."""
+    largest = get_total_norm((parameter.detach() for parameter in network.parameters()), math.inf)
+    return math.isfinite(largest)
 
 
 def signs_of_samples(spread: float) -> dict[str, str]:
@@ -190,6 +196,7 @@ __all__ = [
     "PATIENCE",
     "Alarm",
     "Health",
+    "all_finite",
     "gradient_size",
     "signs_of_line",
     "signs_of_samples",

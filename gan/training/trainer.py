@@ -18,7 +18,7 @@ from gan.losses import Loss
 from gan.normalization import spectra
 from gan.runtime.distributed import ALONE, Processes
 from gan.training.arithmetic import Arithmetic
-from gan.training.health import gradient_size, signs_of_line, signs_of_samples
+from gan.training.health import all_finite, gradient_size, signs_of_line, signs_of_samples
 from gan.training.iteration import Iteration, learning_rate
 from gan.training.log import Log
 from gan.training.state import TOTALS, TrainState
@@ -84,7 +84,7 @@ class Trainer:
         """Raises DivergenceError if a loss or a weight is not finite; waits for the device."""
         self._check(dict(zip(TOTALS, self.state.totals.tolist(), strict=False)))
         for network, name in ((self.state.generator, "generator"), (self.state.discriminator, "discriminator")):
-            if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+            if not all_finite(network):
                 self._check({f"a weight of the {name}": float("nan")})
 
     def _check(self, scalars: dict[str, float]) -> None:

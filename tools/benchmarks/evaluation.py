@@ -21,6 +21,7 @@ from benchmarks.timing import Record, Rows, add_whole_run, finish, interleave, s
 from evaluation import Context, Moments, Report, Settings, Sources, build_extractor, evaluate, frechet_distance
 from evaluation.metrics.neural_divergence.critic import Training
 from evaluation.runtime.command import CheckedCommand
+from evaluation.runtime.isolation import isolated
 from evaluation.settings.presets import PRESETS
 
 FIDELITY = "torch-fidelity"
@@ -156,7 +157,7 @@ def _features(images: Tensor, weights: Path, device: str) -> dict[str, Callable[
     batches = images.to(device).split(FEATURE_BATCH)
     return {
         FIDELITY: torch.inference_mode()(lambda: [theirs(batch) for batch in batches]),
-        "ours": torch.inference_mode()(lambda: [ours(batch) for batch in batches]),
+        "ours": isolated()(torch.inference_mode()(lambda: [ours(batch) for batch in batches])),
     }
 
 
@@ -200,7 +201,7 @@ def _critic_steps(steps: int, repeats: int, device: str) -> Rows:
     for name, preset in PRESETS.items():
         training = Training(preset, (32, 32), "benchmark", torch.device(device), loss_every=100)
         images = torch.randint(0, 256, (steps * preset.batch_size, 3, 32, 32), dtype=torch.uint8, device=device)
-        variants[f"{name}, {steps} steps"] = partial(training.run, images, images.flip(0))
+        variants[f"{name}, {steps} steps"] = isolated()(partial(training.run, images, images.flip(0)))
     rows = summarize(interleave(variants, repeats, device, warm=1), steps, "iterations")
     add_whole_run(rows, WHOLE_RUN, calls=steps)
     return rows

@@ -126,6 +126,7 @@ def _discriminator_step(normalization: str, size: Size, device: str) -> Callable
 
     def update() -> Tensor:
         inputs = iteration.draw_discriminator(0)
-        return iteration.update_discriminator(inputs, *iteration.generate([inputs.fakes]))
+        with iteration.arithmetic.float32_products():
+            return iteration.update_discriminator(inputs, *iteration.generate([inputs.fakes]))
 
     return update
