@@ -9,6 +9,7 @@ import copy
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -123,16 +124,26 @@ def test_every_setting_equals_the_plain_step(smoke: Smoke, overrides: tuple[str,
     assert_same(fast.state, plain.state)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize(
-    ("normalization", "conditional"), [*((name, "true") for name in NORMALIZATIONS), ("srn", "false")]
+    ("normalization", "conditional", "compiled"),
+    [
+        *((name, "true", False) for name in NORMALIZATIONS),
+        *(("srn", "false", False), ("srn", "true", True), ("wgan_gp", "false", True)),
+    ],
 )
-def test_losses_and_gradients_equal_the_default_plain_step(smoke: Smoke, normalization: str, conditional: str) -> None:
+def test_losses_and_gradients_equal_the_default_plain_step(
+    smoke: Smoke, monkeypatch: pytest.MonkeyPatch, normalization: str, conditional: str, compiled: bool
+) -> None:
     """Weights are normalized one by one, so summation orders differ: 1e-5 of the network's largest gradient.
 
-    Tolerances are not per tensor, because a bias before a batch norm has a gradient of rounding errors only.
+    Tolerances are not per tensor, because a bias before a batch norm has a gradient of rounding errors only. Compiled
+    networks are traced and differentiated ahead of time, without machine code, which would take a minute.
     """
     config = smoke(f"discriminator.normalization={normalization}", f"conditional={conditional}")
-    plain, fast = make_plain(config, alike=False), make_fast(config)
+    plain = make_plain(config, alike=False)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    fast = fast_from(make_plain(config, alike=False), compiled=compiled)
     for network in (plain.state.generator, plain.state.discriminator):
         network.train()
     for name, step in (("generator", generator_step), ("discriminator", discriminator_step)):
@@ -356,6 +367,25 @@ def test_a_failed_capture_falls_back_or_is_one_sentence(smoke: Smoke, monkeypatc
     assert_same(trainer.state, untouched.state)
     with pytest.raises(ConfigError, match=r"train\.fast: got on, but the capture failed .*; use auto or off to"):
         choose_step(make_plain(override_config(config, ["train.fast=on"], "test"), alike=False))
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_compiled_networks_are_captured_or_the_step_says_why_not(
+    smoke: Smoke, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    def no_compiler(*arguments: Any) -> None:
+        raise RuntimeError("no compiler found\nset CXX")
+
+    StandIns(monkeypatch)
+    monkeypatch.setattr(graph, "obstacle", lambda trainer: "")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager" if works else no_compiler))
+    trainer = make_plain(smoke("train.fast=compile", "conditional=true"), alike=False)
+    choice = choose_step(trainer)
+    assert choice.name.startswith("fast step: one CUDA graph per iteration, ")
+    assert choice.name.endswith(", networks compiled" if works else "no compiler found)")
+    choice.train_step()
+    trainer.check_finite()
+    assert type(trainer.state.generator).__name__ == "ResNetGenerator"
 
 
 def test_the_choice_is_recorded_and_printed_if_asked_for(train: Callable[..., Result], tmp_path: Any) -> None:

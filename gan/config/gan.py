@@ -146,8 +146,10 @@ class TrainSettings(Section):
     )
     seed: Seed = setting(0, "random seed of the run")
     # Not part of the identity: a CUDA graph changes only the rounding, as another device does.
-    fast: Literal["auto", "on", "off"] = without_effect(
-        "off", "capture iterations as CUDA graphs; auto: if possible; on: stop if a capture fails"
+    fast: Literal["auto", "on", "off", "compile"] = without_effect(
+        "off",
+        "capture iterations as CUDA graphs; auto: if possible; on: stop if a capture fails; compile: as auto, with "
+        "compiled networks",
     )
     log_every: Count = without_effect(100, "steps between entries in metrics.jsonl and TensorBoard")
     sample_every: Interval = without_effect(1000, "steps between sample grids; 0: at the start and the end")

@@ -40,6 +40,11 @@ class Arithmetic:
         names = [] if self._together is None else self._together.one_by_one
         return f"; {', '.join(names)}: formula computed weight by weight" if names else ""
 
+    def compile_(self) -> None:
+        """Compiles the normalization if it is computed together, see `BatchedNormalization.compile_`."""
+        if self._together is not None:
+            self._together.compile_()
+
     def update_(self) -> None:
         """Runs one power iteration for every normalized weight."""
         if self._together is None:

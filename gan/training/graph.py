@@ -8,14 +8,16 @@ and the sums for the log. The graph has no state of its own; it reads and writes
 If an iteration cannot be captured, the plain step is used and the reason is printed, see `obstacle`.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan.errors import ConfigError
 from gan.training.arithmetic import Arithmetic
@@ -36,27 +38,40 @@ class Choice(NamedTuple):
 def choose_step(trainer: Trainer) -> Choice:
     """Chooses the fast step if train.fast allows it and nothing prevents it, otherwise the trainer's own step.
 
+    With "compile", a failure with compiled networks is followed by an attempt without compilation.
+
     Raises:
-        ConfigError: the capture failed and train.fast is "on". With "auto" the trainer's own step is returned instead.
+        ConfigError: the capture failed and train.fast is "on"; otherwise the trainer's own step is returned instead.
     """
     reason = obstacle(trainer)
     if reason:
         return Choice(trainer.train_step, f"plain step: {reason}{trainer.iteration.arithmetic.note}")
+    how = ""
     try:
-        fast = FastStep(trainer.iteration)
+        fast, how = _compiled(trainer.iteration) if trainer.settings.fast == "compile" else (None, "")
+        fast = FastStep(trainer.iteration) if fast is None else fast
     except RuntimeError as error:
         failure = f"the capture failed ({_causes(error)})"
         if trainer.settings.fast == "on":
             raise ConfigError(f"train.fast: got on, but {failure}; use auto or off to train without it") from error
         return Choice(trainer.train_step, f"plain step: {failure}{trainer.iteration.arithmetic.note}")
-    return Choice(fast.train_step, f"fast step: one CUDA graph per iteration{fast.iteration.arithmetic.note}")
+    return Choice(fast.train_step, f"fast step: one CUDA graph per iteration{how}{fast.iteration.arithmetic.note}")
+
+
+def _compiled(iteration: Iteration) -> "tuple[FastStep | None, str]":
+    """Fast step with compiled networks, or None if it fails, and the part of its name that says so."""
+    try:
+        return FastStep(iteration, compiled=True), ", networks compiled"
+    except (RuntimeError, ImportError) as error:
+        return None, f", not compiled ({_causes(error)})"
 
 
 def _causes(error: BaseException | None) -> str:
     """First lines of an error and of those that led to it; that of an interrupted capture names no operation."""
     lines: list[str] = []
     while error is not None:
-        lines.append((str(error).splitlines() or [type(error).__name__])[0])
+        first, *further = str(error).splitlines() or [type(error).__name__]
+        lines.append(f"{first} {further[0]}" if first.endswith(":") and further else first)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return ", caused by: ".join(dict.fromkeys(lines))
 
@@ -83,20 +98,27 @@ class FastStep:
 
     Args:
         iteration: the trainer's iteration.
-        captured: False runs the same operations eagerly, on any device, for tests.
+        captured: False runs the same operations without a graph, on any device, for tests.
+        compiled: torch.compile computes both networks and the normalized weights; results change only by rounding.
+            Penalties call the discriminator itself, because compiled code has no second derivatives.
 
     Attributes:
         inputs: random inputs of the current iteration, in tensors with fixed addresses.
 
     Raises:
-        RuntimeError: the capture failed; the state is unchanged.
+        RuntimeError, ImportError: the capture or the compilation failed; the state is unchanged.
     """
 
-    def __init__(self, iteration: Iteration, *, captured: bool = True) -> None:
+    def __init__(self, iteration: Iteration, *, captured: bool = True, compiled: bool = False) -> None:
         self.state = state = iteration.state
         precision = iteration.settings.precision
         arithmetic = Arithmetic(state.discriminator, precision, together=True)
         self.iteration = replace(iteration, arithmetic=arithmetic)
+        if compiled:
+            arithmetic.compile_()
+            compiled_ = partial(cast(Callable[..., nn.Module], torch.compile), dynamic=False)
+            networks = compiled_(iteration.generator), compiled_(iteration.discriminator)
+            self.iteration = replace(self.iteration, generator=networks[0], discriminator=networks[1])
         self._optimizers = (state.g_optimizer, state.d_optimizer)
         for optimizer in self._optimizers:
             _prepare_adam_(optimizer)
@@ -144,7 +166,9 @@ class FastStep:
         """Captures `iterate` without running it; returns the function that replays it."""
         graph, device = torch.cuda.CUDAGraph(), self.iteration.device
         try:
-            with torch.cuda.device(device):
+            with torch.cuda.device(device), warnings.catch_warnings():
+                # The compiler looks for a gradient of the weights that `Arithmetic.weights` computes.
+                warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
                 # Warm-up and capture share a stream: autograd accumulates gradients on the stream of their first use.
                 stream = torch.cuda.Stream()
                 with _undone(list(self.state.tensors())):
@@ -153,7 +177,7 @@ class FastStep:
                 # The outer context restores the stream even if ending the capture fails.
                 with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream):
                     self.iterate()
-        except RuntimeError:
+        except Exception:
             self._drop_gradients()
             for optimizer in self._optimizers:
                 _release_adam_(optimizer)

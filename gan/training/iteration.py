@@ -88,8 +88,8 @@ class Inputs(NamedTuple):
 class Iteration:
     """Computations of one iteration on a `TrainState`.
 
-    generator, discriminator: networks of the state, wrapped to average gradients if there are several processes, see
-        `Processes.averaging`; each is called in its own update.
+    generator, discriminator: networks of the state, compiled, or wrapped to average gradients if there are several
+        processes, see `Processes.averaging`; then each is called only in its own update.
     batches: real images (B, 3, H, W) uint8 and labels (B,), by batch number.
     arithmetic: precision and normalization of the discriminator; the generator has the same precision.
     processes: all processes that train this state; each process has its share of a batch.
@@ -187,10 +187,12 @@ class Iteration:
     def update_generator(self, inputs: FakeInputs) -> Tensor:
         """Updates the generator once; returns its loss, shape ()."""
         state, arithmetic = self.state, self.arithmetic
+        # Wrapped to average gradients, it would wait for those of its frozen parameters.
+        discriminator = self.discriminator if self.processes.count == 1 else state.discriminator
         with phase("generator step"):
             with arithmetic.frozen():
                 with arithmetic.weights(), arithmetic.autocast():
-                    logits = state.discriminator(self.generator(*inputs), inputs.labels)
+                    logits = discriminator(self.generator(*inputs), inputs.labels)
                 loss = self.loss.generator(logits)
                 state.g_optimizer.zero_grad()
                 loss.backward()
