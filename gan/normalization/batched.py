@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan.normalization.layers import NormalizedWeight, normalized_weights
-from gan.normalization.power_iteration import EPS, Reading
+from gan.normalization.power_iteration import Reading
 from gan.normalization.spectral import SpectralNorm
 
 WASTE = 2.0
@@ -198,7 +198,7 @@ class _Stack:
         self.matrices = matrices
         self.rows, self.columns = (max(matrix.shape[side] for matrix in matrices) for side in (0, 1))
         norms = [matrix.found.parametrization for matrix in matrices]
-        self._steps = norms[0].n_power_iterations
+        self._steps, self._eps = norms[0].n_power_iterations, norms[0].eps
         at = {(id(matrix.found.parametrization), matrix.place): index for index, matrix in enumerate(further)}
         # For the second and each later reading: index of its sigma, or None for weights without this reading.
         self._further = [
@@ -258,8 +258,8 @@ class _Stack:
         """Runs power iteration for all matrices: v <- M^T u / |.|, u <- M v / |.|."""
         values, (u, v) = self.values(), self._vectors()
         for _ in range(self._steps):
-            v = F.normalize(torch.bmm(values.mT, u), dim=1, eps=EPS)
-            u = F.normalize(torch.bmm(values, v), dim=1, eps=EPS)
+            v = F.normalize(torch.bmm(values.mT, u), dim=1, eps=self._eps)
+            u = F.normalize(torch.bmm(values, v), dim=1, eps=self._eps)
         moved = torch.cat([u, v], 1).flatten()[self._to]
         torch._foreach_copy_(self._vectors_held, moved.split(self._lengths))
 
@@ -307,8 +307,8 @@ def _groups(matrices: Sequence[_Matrix]) -> list[list[_Matrix]]:
 
 def _alike(one: _Matrix, other: _Matrix) -> bool:
     norms = [matrix.found.parametrization for matrix in (one, other)]
-    same_formula = type(norms[0]) is type(norms[1]) and norms[0].n_power_iterations == norms[1].n_power_iterations
-    return same_formula and one.u.dtype == other.u.dtype
+    kinds = [(type(norm), norm.n_power_iterations, norm.eps) for norm in norms]
+    return kinds[0] == kinds[1] and one.u.dtype == other.u.dtype
 
 
 def _waste(group: Sequence[_Matrix]) -> float:

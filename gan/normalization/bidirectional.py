@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan.normalization.power_iteration import as_matrix, warm_pair
+from gan.normalization.power_iteration import EPS, as_matrix, warm_pair
 from gan.normalization.spectral import SpectralNorm, StackFormula
 
 
@@ -22,21 +22,30 @@ class BidirectionalSpectralNorm(SpectralNorm):
     Unlike in the authors' TensorFlow code, u and v are constants in the gradient, as in torch's spectral norm. At
     convergence both gradients are the same.
 
-    Arguments and errors: see `SpectralNorm`.
+    Arguments and errors: see `SpectralNorm`; dim is 0 or 1.
     """
 
     _u2: Tensor
     _v2: Tensor
 
     def __init__(
-        self, weight: Tensor, *, dim: int = 0, scale: float = 1.0, n_power_iterations: int = 1, update: str = "forward"
+        self,
+        weight: Tensor,
+        *,
+        dim: int = 0,
+        scale: float = 1.0,
+        n_power_iterations: int = 1,
+        eps: float = EPS,
+        update: str = "forward",
     ) -> None:
-        super().__init__(weight, dim=dim, scale=scale, n_power_iterations=n_power_iterations, update=update)
+        super().__init__(weight, dim=dim, scale=scale, n_power_iterations=n_power_iterations, eps=eps, update=update)
+        if self.dim > 1:
+            raise ValueError(f"dim: got {dim}, expected 0 or 1, the dimensions of output and input units")
         self.one_matrix = weight[0, 0].numel() == 1
         if self.one_matrix:
             u2, v2 = self._v.clone(), self._u.clone()
         else:
-            u2, v2 = warm_pair(as_matrix(weight.detach(), 1 - dim), v_first=update == "step")
+            u2, v2 = warm_pair(as_matrix(weight.detach(), 1 - self.dim), v_first=update == "step", eps=eps)
         self.register_buffer("_u2", u2)
         self.register_buffer("_v2", v2)
 

@@ -1,7 +1,8 @@
 """Parametrizations of one tensor of a module, drop-in for torch.nn.utils.parametrizations.spectral_norm.
 
 Like torch's, they follow the weights by themselves: singular vectors change at every access in training mode. With
-update="step" they change only in `update_`, for training loops that call it.
+update="step" they change only in `update_`, for training loops that call it. The arguments that torch's function has
+come first, in its order; dim=None reads a transposed convolution by dimension 1 and all else by 0.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from gan.normalization.bidirectional import BidirectionalSpectralNorm
 from gan.normalization.layers import output_dim
+from gan.normalization.power_iteration import EPS
 from gan.normalization.spectral import SpectralNorm
 from gan.normalization.stable_rank import StableRankNorm
 
@@ -21,40 +23,62 @@ _HOOKS = {"u": "remove_spectral_norm", "g": "remove_weight_norm", "mask": "prune
 
 
 def spectral_norm(
-    module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "forward"
+    module: nn.Module,
+    name: str = "weight",
+    n_power_iterations: int = 1,
+    eps: float = EPS,
+    dim: int | None = None,
+    *,
+    scale: float = 1.0,
+    update: str = "forward",
 ) -> nn.Module:
     """Scales `module.name` to spectral norm `scale`; returns the module. See `SpectralNorm`.
 
     With scale=1 values, gradients, buffers and random draws equal those of torch's function bit for bit.
     """
-    make = partial(SpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
-    return register(module, name, make)
+    make = partial(SpectralNorm, scale=scale, n_power_iterations=n_power_iterations, eps=eps, update=update)
+    return register(module, name, make, dim)
 
 
 def stable_rank_norm(
     module: nn.Module,
     name: str = "weight",
+    n_power_iterations: int = 1,
+    eps: float = EPS,
+    dim: int | None = None,
     *,
     c: float = 0.7,
-    n_power_iterations: int = 1,
     update: str = "forward",
     infeasible: str = "skip",
 ) -> nn.Module:
     """Bounds the stable rank of `module.name` at spectral norm 1; returns the module. See `StableRankNorm`."""
-    make = partial(StableRankNorm, c=c, n_power_iterations=n_power_iterations, update=update, infeasible=infeasible)
-    return register(module, name, make)
+    make = partial(
+        StableRankNorm, c=c, n_power_iterations=n_power_iterations, eps=eps, update=update, infeasible=infeasible
+    )
+    return register(module, name, make, dim)
 
 
 def bidirectional_spectral_norm(
-    module: nn.Module, name: str = "weight", *, scale: float = 1.0, n_power_iterations: int = 1, update: str = "forward"
+    module: nn.Module,
+    name: str = "weight",
+    n_power_iterations: int = 1,
+    eps: float = EPS,
+    dim: int | None = None,
+    *,
+    scale: float = 1.0,
+    update: str = "forward",
 ) -> nn.Module:
     """Divides `module.name` by the mean of two spectral norms; returns it. See `BidirectionalSpectralNorm`."""
-    make = partial(BidirectionalSpectralNorm, scale=scale, n_power_iterations=n_power_iterations, update=update)
-    return register(module, name, make)
+    make = partial(
+        BidirectionalSpectralNorm, scale=scale, n_power_iterations=n_power_iterations, eps=eps, update=update
+    )
+    return register(module, name, make, dim)
 
 
-def register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) -> nn.Module:
+def register(module: nn.Module, name: str, make: Callable[..., SpectralNorm], dim: int | None = None) -> nn.Module:
     """Normalizes `module.name` by the parametrization that `make(weight, dim=...)` returns; returns the module.
+
+    dim: of the output units; None takes 1 for transposed convolutions, else 0.
 
     Raises:
         ValueError: no such tensor, or it is already parametrized or computed by a hook.
@@ -69,7 +93,7 @@ def register(module: nn.Module, name: str, make: Callable[..., SpectralNorm]) ->
         raise ValueError(f"{type(module).__name__} has no tensor named {name!r} to normalize")
     if name not in module._parameters and name not in module._buffers:
         raise ValueError(f"{type(module).__name__}.{name} is {_reason_and_remedy(module, name)}")
-    parametrization = make(weight, dim=output_dim(module))
+    parametrization = make(weight, dim=output_dim(module) if dim is None else dim)
     names = list(module._parameters)
     parametrization.followers = tuple(names[names.index(name) + 1 :]) if name in names else ()
     parametrize.register_parametrization(module, name, parametrization)

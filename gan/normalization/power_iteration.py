@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 EPS = 1e-12
-"""Smallest norm by which a vector is divided."""
+"""Smallest norm by which a vector is divided, by default; the same number as in torch's parametrization."""
 WARMUP = 15
 """Power iterations at registration, from a random start; the same number as in torch's parametrization."""
 
@@ -82,13 +82,13 @@ def full_precision(weight: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
-def _multiply_into(target: Tensor, matrix: Tensor, vector: Tensor) -> None:
-    """Sets target to matrix vector / |matrix vector|, in place."""
+def _multiply_into(target: Tensor, matrix: Tensor, vector: Tensor, eps: float) -> None:
+    """Sets target to matrix vector / max(|matrix vector|, eps), in place."""
     torch.mv(matrix, vector, out=target)
-    target.div_(torch.linalg.vector_norm(target).clamp_min_(EPS))
+    target.div_(torch.linalg.vector_norm(target).clamp_min_(eps))
 
 
-def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool = True) -> None:
+def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool = True, eps: float = EPS) -> None:
     """Runs `steps` power iterations on u and v in place; requires torch.no_grad().
 
     v_first: v <- W^T u / |.|, then u <- W v / |.| (Sanyal et al. 2020, Algorithm 2; Miyato et al. 2018, Algorithm 1).
@@ -98,29 +98,29 @@ def iterate_(matrix: Tensor, u: Tensor, v: Tensor, steps: int, *, v_first: bool 
         matrix = matrix.to(u.dtype)
         for _ in range(steps):
             if v_first:
-                _multiply_into(v, matrix.t(), u)
-            _multiply_into(u, matrix, v)
+                _multiply_into(v, matrix.t(), u, eps)
+            _multiply_into(u, matrix, v, eps)
             if not v_first:
-                _multiply_into(v, matrix.t(), u)
+                _multiply_into(v, matrix.t(), u, eps)
 
 
 @torch.no_grad()
-def warm_pair(matrix: Tensor, *, v_first: bool) -> tuple[Tensor, Tensor]:
+def warm_pair(matrix: Tensor, *, v_first: bool, eps: float = EPS) -> tuple[Tensor, Tensor]:
     """Returns u (rows,) and v (columns,), float32 or wider, after WARMUP iterations from a random start.
 
     Draws from the global generator.
 
     Raises:
-        ValueError: u or v is not a unit vector, because products underflow EPS or overflow the type.
+        ValueError: u or v is not a unit vector, because products underflow eps or overflow the type.
     """
     dtype = torch.promote_types(matrix.dtype, torch.float32)
     rows, columns = matrix.shape
-    u = normalize(torch.randn(rows, dtype=dtype, device=matrix.device), dim=0, eps=EPS)
-    v = normalize(torch.randn(columns, dtype=dtype, device=matrix.device), dim=0, eps=EPS)
-    iterate_(matrix, u, v, WARMUP, v_first=v_first)
+    u = normalize(torch.randn(rows, dtype=dtype, device=matrix.device), dim=0, eps=eps)
+    v = normalize(torch.randn(columns, dtype=dtype, device=matrix.device), dim=0, eps=eps)
+    iterate_(matrix, u, v, WARMUP, v_first=v_first, eps=eps)
     if not all(0.99 < float(torch.linalg.vector_norm(vector)) < 1.01 for vector in (u, v)):
         raise ValueError(
             f"power iteration fails in {dtype} for a weight whose largest entry is {float(matrix.abs().max()):.3g}: "
-            "rescale the weight"
+            + ("rescale the weight" if eps <= EPS else f"pass an eps below {eps:g} or rescale the weight")
         )
     return u, v

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor, nn
 
-from gan.normalization.power_iteration import Reading, as_matrix, full_precision, iterate_, warm_pair
+from gan.normalization.power_iteration import EPS, Reading, as_matrix, full_precision, iterate_, warm_pair
 from gan.normalization.singular import AFTER_DIVERGENCE, NOT_FINITE, exact_pair_
 from gan.normalization.watch import History
 
@@ -49,9 +49,10 @@ class SpectralNorm(nn.Module):
 
     Args:
         weight: the weight to be normalized; at least two dimensions, floating point, finite, not all zero.
-        dim: the dimension of the output units.
+        dim: the dimension of the output units; -1 is the last.
         scale: spectral norm of the result; any value but 1 is SSN, Lin et al. 2021.
         n_power_iterations: power iterations per update.
+        eps: smallest norm by which power iteration divides a vector.
         update: "forward" changes u and v at every access in training mode, u first, like torch's parametrization;
             torch.compile then breaks its graph at each such weight, and fullgraph=True fails. "step" changes them only
             in `update_`, and warns once if the weight is trained without it, see `History`.
@@ -64,7 +65,14 @@ class SpectralNorm(nn.Module):
     _v: Tensor
 
     def __init__(
-        self, weight: Tensor, *, dim: int = 0, scale: float = 1.0, n_power_iterations: int = 1, update: str = "forward"
+        self,
+        weight: Tensor,
+        *,
+        dim: int = 0,
+        scale: float = 1.0,
+        n_power_iterations: int = 1,
+        eps: float = EPS,
+        update: str = "forward",
     ) -> None:
         super().__init__()
         check_weight(weight)
@@ -74,11 +82,16 @@ class SpectralNorm(nn.Module):
             raise ValueError(f"n_power_iterations: got {n_power_iterations!r}, expected a whole number of 1 or more")
         if not is_a(scale, Real) or not 0 < scale < math.inf:
             raise ValueError(f"scale: got {scale!r}, expected a positive number")
-        self.dim, self.scale, self.n_power_iterations, self.update = dim, scale, n_power_iterations, update
+        if not is_a(eps, Real) or not 0 < eps < math.inf:
+            raise ValueError(f"eps: got {eps!r}, expected a positive number")
+        if not is_a(dim, Integral) or not -weight.ndim <= dim < weight.ndim:
+            raise ValueError(f"dim: got {dim!r}, expected one of {-weight.ndim} to {weight.ndim - 1}")
+        self.dim, self.scale, self.update = dim % weight.ndim, scale, update
+        self.n_power_iterations, self.eps = n_power_iterations, eps
         self._delivered: Tensor | None = None
         self._history = History()
         self.followers: tuple[str, ...] = ()  # the module's parameters after this one: `bake` restores their order
-        u, v = warm_pair(as_matrix(weight.detach(), dim), v_first=update == "step")
+        u, v = warm_pair(as_matrix(weight.detach(), self.dim), v_first=update == "step", eps=eps)
         self.register_buffer("_u", u)
         self.register_buffer("_v", v)
 
@@ -104,7 +117,8 @@ class SpectralNorm(nn.Module):
         for dim, u, v in self.pairs():
             reading = self._read(weight, dim)
             ordered = reading.to_memory(v)
-            iterate_(reading.matrix, u, ordered, self.n_power_iterations, v_first=self.update == "step")
+            v_first = self.update == "step"
+            iterate_(reading.matrix, u, ordered, self.n_power_iterations, v_first=v_first, eps=self.eps)
             if ordered is not v:
                 v.copy_(reading.from_memory(ordered))
         self._history.restart()

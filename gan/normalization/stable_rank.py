@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
-from gan.normalization.power_iteration import as_matrix
+from gan.normalization.power_iteration import EPS, as_matrix
 from gan.normalization.spectral import SpectralNorm, StackFormula, is_a
 
 INFEASIBLE = ("skip", "error", "floor")
@@ -31,7 +31,7 @@ class StableRankNorm(SpectralNorm):
     between singular values and is unstable if they are small.
 
     Args:
-        weight, dim, n_power_iterations, update: see `SpectralNorm`.
+        weight, dim, n_power_iterations, eps, update: see `SpectralNorm`.
         c: r as a fraction of the smaller side, in (0, 1].
         infeasible: treatment of r <= 1. At r = 1 the result is u v^T for any W, so its gradient is zero. The paper
             does not discuss this case, although its last layer (one row) has r = c. "skip" applies spectral
@@ -49,6 +49,7 @@ class StableRankNorm(SpectralNorm):
         c: float = 0.7,
         dim: int = 0,
         n_power_iterations: int = 1,
+        eps: float = EPS,
         update: str = "forward",
         infeasible: str = "skip",
     ) -> None:
@@ -56,9 +57,9 @@ class StableRankNorm(SpectralNorm):
             raise ValueError(f"c: got {c!r}, expected a number in (0, 1]")
         if infeasible not in INFEASIBLE:
             raise ValueError(f"infeasible: got {infeasible!r}, expected one of {', '.join(INFEASIBLE)}")
-        super().__init__(weight, dim=dim, n_power_iterations=n_power_iterations, update=update)
+        super().__init__(weight, dim=dim, n_power_iterations=n_power_iterations, eps=eps, update=update)
         self.c = c
-        self.rank, self._policy = _resolve(c, min(as_matrix(weight, dim).shape), infeasible)
+        self.rank, self._policy = _resolve(c, min(as_matrix(weight, self.dim).shape), infeasible)
 
     def target_rank(self) -> float | None:
         """Returns r; None if no bound applies."""

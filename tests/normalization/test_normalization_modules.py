@@ -20,6 +20,7 @@ from gan.normalization import (
     bake,
     bidirectional_spectral_norm,
     normalize,
+    normalized_weights,
     refresh_,
     spectra,
     spectral_norm,
@@ -236,6 +237,39 @@ def test_forward_mode_is_torch_bit_for_bit_for_every_layer(layer: str) -> None:
         for module in (theirs, ours.eval())
     ]
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("norm", [spectral_norm, lambda *arguments: stable_rank_norm(*arguments, c=1)])
+@pytest.mark.parametrize("dim", [None, 0, 1, 2, -1])
+def test_torchs_arguments_mean_what_they_mean_there(dim: int | None, norm: Callable[..., nn.Module]) -> None:
+    """In torch's order, bit for bit, with an eps that shortens vectors once the weight is small."""
+    theirs, ours = LAYERS["transposed2d"](), LAYERS["transposed2d"]()
+    ours.load_state_dict(theirs.state_dict())
+    for register, layer in ((torch_parametrizations.spectral_norm, theirs), (norm, ours)):
+        torch.manual_seed(1)
+        register(layer, "weight", 2, 1e-3, dim)
+        with torch.no_grad():
+            layer.parametrizations.weight.original.mul_(1e-4)
+    assert torch.equal(theirs.weight, ours.weight)
+    assert torch.equal(theirs.parametrizations.weight[0]._v, ours.parametrizations.weight[0]._v)
+    assert torch.linalg.vector_norm(ours.parametrizations.weight[0]._v) < 0.99
+
+
+@pytest.mark.parametrize("norm", [spectral_norm, stable_rank_norm, bidirectional_spectral_norm])
+def test_dim_and_eps_of_each_norm(norm: Callable[..., nn.Module]) -> None:
+    """dim=0 of a transposed layer reads its weight as the convolution with the same weight does; so does a batch."""
+    conv, transposed = nn.Conv2d(4, 6, 3), nn.ConvTranspose2d(6, 4, 3)
+    transposed.weight = nn.Parameter(conv.weight.detach().clone())
+    network = nn.Sequential(norm(conv, eps=1e-6, update="step"), norm(transposed, eps=1e-3, dim=0, update="step"))
+    refresh_(network)
+    torch.testing.assert_close(network[0].weight, network[1].weight)
+    with torch.no_grad():
+        for found in normalized_weights(network):
+            found.original.mul_(1e-4)
+    BatchedNormalization(network).update_()
+    lengths = [float(torch.linalg.vector_norm(found.parametrization._v)) for found in normalized_weights(network)]
+    assert lengths[0] == pytest.approx(1, abs=1e-5)
+    assert lengths[1] < 0.99
 
 
 def test_the_papers_order_reaches_the_same_pair() -> None:
@@ -647,6 +681,10 @@ WRONG = {
         "expected a whole number of 1 or more",
     ),
     "scale": (lambda: spectral_norm(nn.Linear(3, 3), scale=0), "positive"),
+    "dim": (lambda: spectral_norm(nn.Linear(3, 3), dim=2), "dim: got 2, expected one of -2 to 1"),
+    "dim of both": (lambda: bidirectional_spectral_norm(nn.Conv2d(3, 3, 3), dim=-1), "dim: got -1, expected 0 or 1"),
+    "eps": (lambda: spectral_norm(nn.Linear(3, 3), eps=0), "eps: got 0, expected a positive number"),
+    "eps too large": (lambda: spectral_norm(nn.Linear(3, 3), eps=100), "pass an eps below 100 or rescale the weight"),
     "choice": (lambda: normalize(nn.Linear(3, 3), "snr"), "normalization: got 'snr', expected one of none, sn, srn"),
     "policy": (lambda: stable_rank_norm(nn.Linear(3, 3), infeasible="clamp"), "expected one of skip, error, floor"),
     "c text": (lambda: stable_rank_norm(nn.Linear(3, 3), c="0.7"), "c: got '0.7', expected a number in"),
