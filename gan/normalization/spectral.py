@@ -162,10 +162,14 @@ class SpectralNorm(nn.Module):
             return self._delivered
         if self.training and self.update == "forward":
             return self._update_and_normalize(weight)
-        if self.training and type(weight) is nn.Parameter and not torch.compiler.is_compiling():
+        watched = type(weight) is nn.Parameter and not torch.compiler.is_compiling()
+        if watched and (self.training or self._history.learns):
             self._history.look(weight, self._buffers)
         with full_precision(weight):
-            return self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
+            normalized = self.normalized(weight.to(self._u.dtype)).to(weight.dtype)
+        if watched and not self.training:
+            self._history.await_gradient(normalized)
+        return normalized
 
     # torch.compile silently gives wrong gradients if buffers are changed and used in one graph, so it is disabled here.
     # Unlike torch.compiler.disable, this decorator does not import the compiler.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 PATIENCE = 10
-"""Changes of a weight, counted at forward passes in training mode, after which it is taken to train without updates."""
+"""Changes of a weight, counted at forward passes, after which it is taken to train without updates."""
 PASSES = 16
 """Forward passes without a counted change after which values are compared, and after twice, four times, ... as many."""
 SAMPLE = 16
@@ -51,6 +51,9 @@ class History:
     may set the vectors (averages, checkpoints), or only write their values again (DistributedDataParallel). So a few
     values are compared before the warning, and after many passes without a counted change. Passes of compiled code are
     not noticed.
+
+    In eval mode only passes after a gradient of the weight are counted, since copies that are evaluated may change
+    without being trained: by averaging, or by loading.
     """
 
     def __init__(self) -> None:
@@ -62,9 +65,19 @@ class History:
     def restart(self) -> None:
         """Called after an update of the vectors."""
         self._changes, self._passes, self._due, self._before = 0, 0, PASSES, None
+        self.learns = False
+
+    def await_gradient(self, normalized: Tensor) -> None:
+        """Called with the normalized weight of a forward pass in eval mode; sets `learns` when it gets a gradient."""
+        if normalized.requires_grad and not torch._C._are_functorch_transforms_active():
+            normalized.register_hook(self._learn)
+
+    def _learn(self, gradient: Tensor) -> None:
+        self.learns = True
 
     def look(self, weight: Tensor, vectors: Mapping[str, Tensor | None]) -> None:
-        """Called at forward passes in training mode, with the buffers that hold the singular vectors."""
+        """Called at forward passes in training mode or after a gradient, with the buffers that hold the vectors."""
+        self.learns = False
         try:
             version = weight._version
         except RuntimeError:  # tensors of inference mode have no counter, and are not trained

@@ -108,9 +108,33 @@ def test_training_without_updates_is_told_once(choice: str) -> None:
     assert len(said(lambda: train(by_hand, 20))) == 1
 
 
-def eval_only(each: nn.Module) -> None:
-    each.eval()
-    train(each, 20)
+def averaged(each: nn.Module) -> None:
+    """An average of the parameters alone, evaluated with gradients: of the image, of frozen weights, of nothing."""
+    average = copy.deepcopy(each).eval()
+    image = torch.ones(1, 8, requires_grad=True)
+
+    def follow() -> None:
+        update_(each)
+        torch._foreach_lerp_([one.data for one in average.parameters()], [one.data for one in each.parameters()], 0.5)
+        average(torch.ones(1, 8))
+        torch.autograd.grad(average(image).sum(), image)
+        with torch.no_grad():
+            average(image)
+        average.requires_grad_(False)(image).sum().backward()
+        average.requires_grad_(True)
+
+    train(each, 20, before=follow)
+
+
+def followed_in_eval(each: nn.Module) -> None:
+    train(each.eval(), 20, before=lambda: update_(each))
+
+
+def attacked(each: nn.Module) -> None:
+    """Gradients reach weights that no optimizer changes."""
+    image = torch.ones(1, 8, requires_grad=True)
+    for _ in range(70):
+        each.eval()(image).sum().backward()
 
 
 def accumulated(each: nn.Module) -> None:
@@ -137,7 +161,9 @@ QUIET: dict[str, Callable[[nn.Module], None]] = {
     "refresh_": lambda each: train(each, 20, before=lambda: refresh_(each)),
     "batched": lambda each: train(each, 20, before=BatchedNormalization(each).update_),
     "copied": replaced,
-    "evaluation": eval_only,
+    "averaged": averaged,
+    "updated in eval mode": followed_in_eval,
+    "attacked in eval mode": attacked,
     "accumulated gradients": accumulated,
     "no training": lambda each: [each(torch.ones(1, 8)) for _ in range(20)],
     "checkpointed": lambda each: train(each, 5, lambda x: checkpoint(each, x, use_reentrant=False)),
@@ -148,6 +174,15 @@ QUIET: dict[str, Callable[[nn.Module], None]] = {
 @pytest.mark.parametrize("case", QUIET)
 def test_what_follows_or_does_not_train_is_not_told(case: str) -> None:
     assert said(lambda: QUIET[case](step_network())) == []
+
+
+@pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
+def test_training_in_eval_mode_without_updates_is_told_once(choice: str) -> None:
+    each = step_network(choice).eval()
+    assert said(lambda: train(each, 5)) == []
+    (message,) = said(lambda: train(each, 20))
+    assert "update_(network)" in message
+    assert said(lambda: train(each, 20)) == []
 
 
 class OfData(torch.optim.SGD):
