@@ -119,7 +119,7 @@ LAYOUTS = {
     "a class called train": ["train/train/{}", "train/test/{}", "train/bus/{}"],
 }
 JUNK = {"README.md": b"x", "a/.hidden.png": b"x", "__MACOSX/a/1.png": b"x", "cat/Thumbs.db": b"x", "sha256.txt": b"x"}
-JUNK |= {"LICENSES.txt": b"x", "md5sums.txt": b"x", "NOTES_2.txt": b"x"}
+JUNK |= {"LICENSES.txt": b"x", "NOTES_2.txt": b"x", "LICENSE-MIT.txt": b"x", "changes_v2.txt": b"x"}
 
 
 @given(

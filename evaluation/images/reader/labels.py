@@ -33,6 +33,7 @@ METADATA = (
 COMPRESSED = (".bz2", ".gz", ".xz", ".zst")
 HARMLESS = re.compile(
     r"((attribution|author|changelog|change|citation|copying|copyright|credit|licen[cs]e|log|note|requirement|term)s?"
+    r"([\W_]+(apache|bsd|cc|gpl|lgpl|mit|v?\d+)[\w.+-]*)?"
     r"|read.?me(?![a-z]).*|(.*[\W\d_])?((md5|sha\d+|check|hash)(sum)?s?|hashes))[\W\d_]*\.txt"
     r"|thumbs\.db"
 )
