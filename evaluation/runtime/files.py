@@ -103,7 +103,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             _check_unpacked(path.stat().st_size, sum(info.file_size for info in archive.zip.infolist()))
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError):
+    except OSError:
+        raise
+    except ValueError as error:
+        if "pickle" in str(error):  # NumPy's own message advises an argument that no command has
+            raise ValueError("it holds a pickle, which may run code; save its arrays with numpy.savez") from error
         raise
     except Exception as error:  # damaged files make zipfile, zlib and numpy's header parser raise almost anything
         raise ValueError(first_line(error)) from error

@@ -187,9 +187,11 @@ def bake(network: nn.Module) -> nn.Module:
     for (module, name, original, norm), value in reversed(list(zip(found, values, strict=True))):
         parametrize.remove_parametrizations(module, name, leave_parametrized=False)
         shared = plain.get(id(original))
-        if shared is None or not torch.equal(shared, value):
+        rescales = getattr(module, "max_norm", None) is not None  # nn.Embedding then changes its weight when it is read
+        if shared is None or rescales or not torch.equal(shared, value):
             shared = nn.Parameter(value, original.requires_grad) if isinstance(original, nn.Parameter) else value
-        plain[id(original)] = shared
+        if not rescales:
+            plain[id(original)] = shared
         (module._parameters if isinstance(shared, nn.Parameter) else module._buffers)[name] = shared
         for follower in norm.followers:
             if follower in module._parameters:

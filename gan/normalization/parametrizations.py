@@ -86,7 +86,8 @@ def register(module: nn.Module, name: str, make: Callable[..., SpectralNorm], di
     if parametrize.is_parametrized(module, name):
         raise ValueError(
             f"{type(module).__name__}.{name} is parametrized already: a weight is normalized only once; "
-            "let normalize leave it by naming it in exclude"
+            "remove the other parametrization by torch.nn.utils.parametrize.remove_parametrizations, or let normalize "
+            "leave the layer by naming it in exclude"
         )
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):

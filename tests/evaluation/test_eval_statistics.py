@@ -1,5 +1,6 @@
 """Tests of published reference statistics in place of reference images."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,15 @@ def test_what_is_no_statistics_is_refused(tmp_path: Path, arrays: dict, message:
 def test_a_singular_covariance_is_accepted_with_its_rounding(tmp_path: Path, sigma: np.ndarray):
     np.savez(tmp_path / "flat.npz", mu=np.zeros(2), sigma=sigma)
     assert np.array_equal(read_statistics(tmp_path / "flat.npz").moments.covariance, sigma)
+
+
+def test_a_pickle_is_refused_with_a_way_out(tmp_path: Path):
+    """NumPy's own message advises an argument that no command has."""
+    (tmp_path / "edm.pkl").write_bytes(pickle.dumps({"mu": np.zeros(3), "sigma": np.eye(3)}))
+    np.savez(tmp_path / "objects.npz", mu=np.array([None]), sigma=np.eye(3))
+    for name in ("edm.pkl", "objects.npz"):
+        with pytest.raises(EvaluationError, match=r"holds a pickle, .*; save its arrays with numpy\.savez"):
+            read_statistics(tmp_path / name)
 
 
 def test_a_missing_and_a_damaged_file_are_refused(tmp_path: Path):

@@ -241,6 +241,18 @@ def test_tied_weights_are_normalized_in_each_layer_and_stay_tied(choice: str) ->
         assert baked.up.weight is not baked.down.weight
 
 
+def test_an_embedding_that_rescales_its_rows_is_baked_apart_from_the_head() -> None:
+    """With max_norm an embedding changes its weight in place when it is read, which must not change the head's."""
+    network = Tied()
+    network.embedding.max_norm = 0.1
+    normalize(network, "sn")
+    refresh_(network)
+    baked, words, features = bake(network), torch.arange(7), torch.randn(3, 4)
+    expected = network.head(features)
+    baked.embedding(words)
+    torch.testing.assert_close(baked.head(features), expected)
+
+
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
 def test_half_tied_weights(choice: str) -> None:
     """A parameter that is normalized in one place and raw in another is warned of; baking changes neither place."""
