@@ -57,7 +57,9 @@ def test_other_images_are_refused_or_named_in_the_protocol(
     refused(found, f"{words} than those in '{other_shapes(split)}'", "fingerprint", f"in {small_shapes} then")
     if command == "gan-eval":
         refused(call(command, *options, other, "--best"), words)
-    assert "note:" not in done(call(command, *options)).output
+    said = done(call(command, *options)).output
+    assert "images than" not in said
+    assert "recorded" not in said
     plain = entry_of(run)
     assert plain["subject"]["images"] == {split: "as in training"}
     unaffected = "test" if split == "train" else "train"

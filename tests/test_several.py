@@ -171,7 +171,7 @@ def test_a_job_that_is_taken_away_saves_and_is_queued_again(tmp_path: Path, smal
     assert read_checkpoint(tmp_path).state["step"] > 0
 
 
-@pytest.mark.parametrize("text", ["partition", "=gpu", "a=1,,b=2", ""])
+@pytest.mark.parametrize("text", ["partition", "=gpu", "a=1,,b=2"])
 def test_resources_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
     refused(call("--config", "smoke", "--slurm", text, "--run", tmp_path / "runs"), "expected name=value")
 

@@ -75,8 +75,8 @@ def test_another_size_without_resize_says_what_to_set() -> None:
     with pytest.raises(DataError) as error:
         decode(encode(Image.new("RGB", (6, 5))), "a.zip: cats/1.png", PLAIN)
     assert str(error.value) == (
-        "a.zip: cats/1.png: 6x5 pixels, 5x5 after the centre crop, expected 4x4; set data.image_size=5, or "
-        "data.resize to one of box, bilinear, bicubic, lanczos"
+        "a.zip: cats/1.png: 6x5 pixels, 5x5 after the centre crop, expected 4x4; set data.resize to one of "
+        "box, bilinear, bicubic, lanczos, which scales the images"
     )
 
 
