@@ -1,4 +1,4 @@
-"""Which weights of a network `normalize` normalizes, and which ones it leaves as they are."""
+"""Selects the weights of a network that `normalize` normalizes, and lists those that it leaves as they are."""
 
 import warnings
 from collections.abc import Iterable, Sequence
