@@ -1,6 +1,7 @@
 """Prefetching on a CUDA device: each batch is queued while the previous one is in use."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -22,12 +23,14 @@ def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
 
     The separate stream reuses the memory of a batch that was used and freed only after it has waited for the current
     stream. So `Tensor.record_stream` is not needed; torch never reuses memory marked by it once a capture has failed.
+    All iterations on a stream share its separate stream, because torch keeps freed memory for the stream that it was
+    allocated on. So they must be in one thread.
     """
     if device.type != "cuda":
         yield from batches
         return
     with torch.cuda.device(device):
-        stream, batches = torch.cuda.Stream(), iter(batches)
+        stream, batches = _separate_stream(torch.cuda.current_stream()), iter(batches)
         current = _queued(batches, stream)
     while current is not None:
         batch, made = current
@@ -35,6 +38,12 @@ def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
             current = _queued(batches, stream)
             torch.cuda.current_stream().wait_event(made)
         yield batch
+
+
+@cache
+def _separate_stream(current: torch.cuda.Stream) -> torch.cuda.Stream:
+    """Stream on which batches for `current` are made, on the same device."""
+    return torch.cuda.Stream(current.device)
 
 
 def _queued(batches: Iterator[Tensor], stream: torch.cuda.Stream) -> tuple[Tensor, torch.cuda.Event] | None:

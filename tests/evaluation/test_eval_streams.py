@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,13 +21,17 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 class Streams:
-    """CPU stand-in for torch.cuda's streams that logs the order in which work is queued on each."""
+    """CPU stand-in for torch.cuda's streams that logs the order in which work is queued on each.
+
+    The first that `ahead` makes is "side", the second "side 2".
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.log: list[str] = []
+        self.made = 0
         self.current = self.stream("main")
         for name, value in {
-            "Stream": lambda: self.stream("side"),
+            "Stream": self.another,
             "current_stream": lambda: self.current,
             "stream": self.entered,
             "device": lambda device: self.entered(self.current),
@@ -38,8 +41,14 @@ class Streams:
     def note(self, what: str, stream: Any = None) -> None:
         self.log.append(f"{(stream or self.current).name}: {what}")
 
+    def another(self, device: torch.device) -> Any:
+        assert device == torch.device("cuda", 1)
+        self.made += 1
+        return self.stream("side" if self.made == 1 else f"side {self.made}")
+
     def stream(self, name: str) -> Any:
-        stream = SimpleNamespace(name=name)
+        stream: Any = type("Stream", (), {})()  # unlike a SimpleNamespace it can be a key
+        stream.name, stream.device = name, torch.device("cuda", 1)
         stream.wait_stream = lambda other: self.note(f"wait for {other.name}", stream)
         stream.record_event = lambda: self.log[-1]
         stream.wait_event = lambda event: self.note(f"wait for {event}", stream)
@@ -71,6 +80,21 @@ def test_a_batch_is_made_while_the_one_before_is_used(monkeypatch: pytest.Monkey
         *("side: wait for main", "side: make 1", "main: wait for side: make 0", "main: use 0"),
         *("side: wait for main", "side: make 2", "main: wait for side: make 1", "main: use 1"),
         *("side: wait for main", "main: wait for side: make 2", "main: use 2"),
+    ]
+
+
+def test_iterations_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other and in turn; one in the making of another's batches has a stream of its own."""
+    streams, device = Streams(monkeypatch), torch.device("cuda")
+    for _ in range(2):
+        assert len(list(ahead(made(streams, 3), device))) == 3
+    assert len(list(zip(ahead(made(streams, 2), device), ahead(made(streams, 2), device), strict=True))) == 2
+    assert streams.made == 1
+    streams.log.clear()
+    list(ahead(ahead(made(streams, 1), device), device))
+    assert streams.log == [
+        *("side: wait for main", "side 2: wait for side", "side 2: make 0", "side 2: wait for side"),
+        *("side: wait for side 2: make 0", "side: wait for main", "main: wait for side: wait for side 2: make 0"),
     ]
 
 
