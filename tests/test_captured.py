@@ -89,11 +89,11 @@ def test_an_iteration_in_bfloat16_can_be_captured(overrides: tuple[str, ...]) ->
     assert operations.counts["_to_copy"] > 10, "casts"
 
 
-@pytest.mark.parametrize(("normalization", "bound"), [("none", 480), ("sn", 620), ("srn", 720), ("wgan_gp", 920)])
+@pytest.mark.parametrize(("normalization", "bound"), [("none", 460), ("sn", 600), ("srn", 700), ("wgan_gp", 900)])
 def test_an_iteration_has_no_more_operations_than_before(
     meta_device: torch.device, normalization: str, bound: int
 ) -> None:
-    """Smoke configuration; counts are 2% below the bounds. On a GPU most operations are one or a few launches."""
+    """Smoke configuration; counts are about 2% below the bounds. On a GPU most operations are one or a few launches."""
     operations = captured_operations(load(f"discriminator.normalization={normalization}"), meta_device)
     assert operations.counts.total() <= bound, operations.counts
 
