@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from commands import call_tool, refused
 
 from gan.errors import ConfigError
 
@@ -90,6 +91,8 @@ def test_an_iteration_is_counted_without_timing(benchmark: ModuleType, measure: 
     rows = record["iteration"]
     assert rows["srn"]["operations"] > rows["none"]["operations"] > 500
     assert rows["srn"]["GB"] > rows["none"]["GB"] > 0
+    compiled = call_tool("benchmark", "launches", "--size=small", "--set=train.fast=compile")
+    refused(compiled, "train.fast: got compile, expected off, auto or on with --device cpu")
 
 
 def test_a_gpu_is_measured_with_both_steps(benchmark: ModuleType) -> None:

@@ -19,7 +19,7 @@ LARGEST = 16 * 2**20
 def checking(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Modules of tools/checking by name."""
     monkeypatch.syspath_prepend(str(TOOLS))
-    names = ("conditions", "plan", "goals", "running", "steps.suite")
+    names = ("conditions", "plan", "goals", "running", "steps.suite", "steps.iterations")
     return SimpleNamespace(**{name.split(".")[-1]: importlib.import_module(f"checking.{name}") for name in names})
 
 
@@ -144,6 +144,40 @@ def test_a_goal_has_a_value_and_a_verdict(checking: SimpleNamespace, step: str, 
     rows = [row for row in checking.goals.verdicts(results) if not row["verdict"].startswith("not measured")]
     assert [row["value"] for row in rows] == [value for value, _ in expected]
     assert [row["verdict"] for row in rows] == [verdict if device == "cuda" else "rehearsed" for _, verdict in expected]
+
+
+def test_an_iteration_may_be_as_fast_as_the_compiled_variant(checking: SimpleNamespace) -> None:
+    """Other variants have settings that training does not."""
+    times = {"compile": {"median_ms": 9.0}, "compile, cudnn.benchmark": {"median_ms": 1.0}}
+    records = {"iteration": {"iteration": ITERATION}, "variants": {"variants": times}}
+    steps = {name: {"state": "done", "record": record} for name, record in records.items()}
+    rows = checking.goals.verdicts({"device": "cuda", "size": "full", "steps": steps})
+    assert [row["value"] for row in rows][3:5] == ["11.1x", "7.5 min"]
+
+
+def test_a_variant_that_could_not_be_compiled_is_left_out(
+    checking: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """choose_step goes on without compilation; its time would be reported as that of compiled networks."""
+    iterations = checking.iterations
+    names = {"off": "plain step: train.fast is off", "on": "fast step", "compile": "fast step, not compiled (no g++)"}
+
+    def make(config: Any, device: str) -> SimpleNamespace:
+        return SimpleNamespace(train_step=lambda: None, name=names[config.train.fast])
+
+    monkeypatch.setattr(iterations, "make_step", make)
+    monkeypatch.setattr(iterations, "_timed", lambda built, conditions: dict.fromkeys(built))
+
+    def last() -> Any:
+        *_, record = iterations.variants(checking.conditions.Conditions("cuda", False, 0.0, tmp_path))
+        return record
+
+    record = last()
+    assert record["steps"]["compile"] == "left out: fast step, not compiled (no g++)"
+    assert "fast" in record["variants"]
+    assert "compile" not in record["variants"]
+    names["compile"] = "fast step: one CUDA graph per iteration, networks compiled"
+    assert {"compile", "compile, cudnn.benchmark"} <= set(last()["variants"])
 
 
 def test_what_is_missing_is_named(checking: SimpleNamespace) -> None:

@@ -27,6 +27,9 @@ from gan.training.trainer import Trainer
 WARMUP = 3
 """Iterations before the capture, in which libraries select kernels and allocate memory; the state is restored."""
 
+COMPILED = "networks compiled"
+"""Part of the name of a fast step with compiled networks."""
+
 
 class Choice(NamedTuple):
     """Chosen training step. Its name states the reason for the choice; the run prints and records it."""
@@ -61,7 +64,7 @@ def choose_step(trainer: Trainer) -> Choice:
 def _compiled(iteration: Iteration) -> "tuple[FastStep | None, str]":
     """Fast step with compiled networks, or None if it fails, and the part of its name that says so."""
     try:
-        return FastStep(iteration, compiled=True), ", networks compiled"
+        return FastStep(iteration, compiled=True), f", {COMPILED}"
     except (RuntimeError, ImportError) as error:
         return None, f", not compiled ({_causes(error)})"
 
@@ -233,4 +236,4 @@ def _release_adam_(optimizer: torch.optim.Optimizer) -> None:
                 optimizer.state[parameter]["step"] = optimizer.state[parameter]["step"].cpu()
 
 
-__all__ = ["Choice", "FastStep", "choose_step", "obstacle"]
+__all__ = ["COMPILED", "Choice", "FastStep", "choose_step", "obstacle"]

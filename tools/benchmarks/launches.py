@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import torch
 
 from benchmarks.counting import count_nodes, count_synchronisations, count_traffic
 from benchmarks.sizes import SIZES, configure, make_trainer
@@ -43,15 +44,22 @@ def measure_launches(
     in an iteration without a graph; "operations" are torch's operations that compute or copy values. "GB" are the bytes
     that these read and write if every kernel reads its inputs and writes its outputs once: an estimate of the traffic
     between chip and memory. autocast differs between a CPU and a GPU, and so do the bytes in bf16.
+
+    --set train.fast=compile compiles the networks, on a GPU only; operations and bytes are then not counted.
     """
-    rows = {}
+    rows: dict[str, dict[str, float]] = {}
     for name in normalizations:
         chosen = [f"discriminator.normalization={name}", f"train.precision={precision}", *overrides]
-        step = FastStep(make_trainer(configure(SIZES[size], chosen), device).iteration, captured=False)
+        config = configure(SIZES[size], chosen)
+        compiled = config.train.fast == "compile"
+        if compiled and torch.device(device).type != "cuda":
+            raise click.UsageError(f"train.fast: got compile, expected off, auto or on with --device {device}")
+        step = FastStep(make_trainer(config, device).iteration, captured=False, compiled=compiled)
         step.train_step()
-        synchronisations = count_synchronisations(step.train_step, device)
-        operations, size_of_all = count_traffic(step.train_step)
-        rows[name] = synchronisations | {"operations": operations, "GB": round(size_of_all / 1e9, 2)}
+        rows[name] = {**count_synchronisations(step.train_step, device)}
+        if not compiled:
+            operations, size_of_all = count_traffic(step.train_step)
+            rows[name] |= {"operations": operations, "GB": round(size_of_all / 1e9, 2)}
         rows[name] |= count_nodes(step.iterate, device)  # last: gradients are then in the graph's memory
     record: Record = {"measured": f"one iteration at size {size}: {SIZES[size]}, {precision}", **machine(device)}
     return finish(record | {"iteration": rows}, json_path)
