@@ -162,14 +162,18 @@ def test_a_variant_that_could_not_be_compiled_is_left_out(
     iterations = checking.iterations
     names = {"off": "plain step: train.fast is off", "on": "fast step", "compile": "fast step, not compiled (no g++)"}
 
-    def make(config: Any, device: str) -> SimpleNamespace:
-        return SimpleNamespace(train_step=lambda: None, name=names[config.train.fast])
+    def make(config: Any, device: str) -> tuple[SimpleNamespace, SimpleNamespace]:
+        totals = torch.full((4,), 1.5 if config.train.fast == "compile" else 1.0, dtype=torch.float64)
+        step = SimpleNamespace(train_step=lambda: totals.add_(1), name=names[config.train.fast])
+        return SimpleNamespace(state=SimpleNamespace(totals=totals)), step
 
-    monkeypatch.setattr(iterations, "make_step", make)
-    monkeypatch.setattr(iterations, "_timed", lambda built, conditions: dict.fromkeys(built))
+    monkeypatch.setattr(iterations, "make_trainer_and_step", make)
+    monkeypatch.setattr(iterations, "_timed", lambda built, conditions: {name: step() for name, step in built.items()})
 
     def last() -> Any:
-        *_, record = iterations.variants(checking.conditions.Conditions("cuda", False, 0.0, tmp_path))
+        record: Any = {}
+        for part in iterations.variants(checking.conditions.Conditions("cuda", False, 0.0, tmp_path)):
+            record |= part
         return record
 
     record = last()
@@ -177,7 +181,9 @@ def test_a_variant_that_could_not_be_compiled_is_left_out(
     assert "fast" in record["variants"]
     assert "compile" not in record["variants"]
     names["compile"] = "fast step: one CUDA graph per iteration, networks compiled"
-    assert {"compile", "compile, cudnn.benchmark"} <= set(last()["variants"])
+    record = last()
+    assert {"compile", "compile, cudnn.benchmark"} <= set(record["variants"])
+    assert (record["differences"]["fast"], record["differences"]["compile"]) == (0, 0.25)
 
 
 def test_what_is_missing_is_named(checking: SimpleNamespace) -> None:

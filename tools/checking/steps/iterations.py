@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.sizes import SIZES, configure, make_step
+from benchmarks.sizes import SIZES, configure, make_trainer_and_step
 from benchmarks.timing import calls_in_a_row, interleave, summarize
 from benchmarks.training import measure_train
+from torch import Tensor
 
 from checking.conditions import Conditions, Record
+from checking.steps.capture import largest_difference
 from checking.steps.convolutions import tuned
 from gan.errors import ConfigError
 from gan.training.graph import COMPILED
@@ -49,14 +51,16 @@ def variants(conditions: Conditions) -> Iterator[Record]:
     """Yields the times of all variants that were built so far, measured in turn, and reasons for those left out.
 
     One with train.fast=compile that is not compiled is left out: its time would be that of another variant.
+    "differences" are those of losses and logits of the first iteration from the plain step's; mirrored images differ.
     """
     built: dict[str, Callable[[], Any]] = {}
+    totals: dict[str, Tensor] = {}
     notes: Record = {}
     for name, variant in VARIANTS.items():
         settings = ["discriminator.normalization=srn", "train.precision=bf16", *variant.settings]
         with tuned(variant.benchmark):
             try:
-                step = make_step(configure(SIZES[conditions.size], settings), conditions.device)
+                trainer, step = make_trainer_and_step(configure(SIZES[conditions.size], settings), conditions.device)
                 step.train_step()  # also selects the plain step's algorithms
             except ConfigError as error:
                 notes[name] = f"left out: {error}"
@@ -65,7 +69,9 @@ def variants(conditions: Conditions) -> Iterator[Record]:
             notes[name] = f"left out: {step.name}"
             continue
         built[name], notes[name] = step.train_step, step.name
-        yield {"steps": notes}
+        totals[name] = trainer.state.totals.double().cpu().clone()  # _timed adds to them
+        differences = {one: largest_difference(value, totals["plain"]) for one, value in totals.items()}
+        yield {"steps": notes, "differences": differences}
         if name.startswith("fast, averaged"):
             yield {"variants": _timed(built, conditions)}
     yield {"variants": _timed(built, conditions), "steps": notes}
