@@ -1,6 +1,7 @@
 """Tests of what waits for a GPU: an update never, a log line once for each of its parts."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gan.build import build_state
+from gan.build import build_loss, build_state
 from gan.config import load_config
 from gan.config.classifier import ClassifierTrainSettings
 from gan.data import Batches, ImageData
@@ -20,7 +21,9 @@ from gan.runtime.distributed import Processes
 from gan.sampling import standing_statistics
 from gan.training.classifier import ClassifierTrainer
 from gan.training.health import all_finite
+from gan.training.log import Log
 from gan.training.state import ClassifierState
+from gan.training.trainer import Trainer
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -118,3 +121,24 @@ def test_on_a_gpu_spectra_are_those_of_the_host(choice: str) -> None:
     for one, other in zip(spectra(network.to("cuda")), expected, strict=True):
         for value, wanted in zip(one, other, strict=True):
             assert value == (pytest.approx(wanted, rel=1e-5) if isinstance(wanted, float) else wanted)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_on_a_gpu_a_log_line_waits_once_for_each_part() -> None:
+    """The means, the weights of each network, the spectra and the size of the gradients."""
+    config = load_config("smoke", ["discriminator.normalization=srn"])
+    batches = Batches(images(), config.train.batch_size, seed=0, device="cuda")
+    trainer = Trainer(
+        build_state(config, "cuda"), batches, build_loss(config), config.train, z_dim=config.generator.z_dim
+    )
+    for _ in range(2):
+        trainer.train_step()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            trainer._log_line(Log())
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert sum("called a synchronizing" in str(warning.message) for warning in caught) == 5

@@ -83,6 +83,9 @@ class Trainer:
     def check_finite(self) -> None:
         """Raises DivergenceError if a loss or a weight is not finite; waits for the device."""
         self._check(dict(zip(TOTALS, self.state.totals.tolist(), strict=False)))
+        self._check_weights()
+
+    def _check_weights(self) -> None:
         for network, name in ((self.state.generator, "generator"), (self.state.discriminator, "discriminator")):
             if not all_finite(network):
                 self._check({f"a weight of the {name}": float("nan")})
@@ -173,7 +176,7 @@ class Trainer:
         """Logs means, spectra and changed alarms."""
         state, settings = self.state, self.settings
         scalars = self.take_scalars() | {"learning_rate": learning_rate(settings, state.step - 1)}
-        self.check_finite()  # the losses precede the last update, and spectra of NaN weights cannot be computed
+        self._check_weights()  # the losses precede the last update, and spectra of NaN weights cannot be computed
         layers = spectra(state.discriminator)
         if state.retries:
             scalars["attempt"] = len(state.retries)
