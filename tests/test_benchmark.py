@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
 from commands import call_tool, refused
+from torch.autograd import DeviceType
 
 from gan.errors import ConfigError
 
@@ -246,6 +247,13 @@ def test_operations_are_counted_as_a_gpu_would_launch_them(benchmark: ModuleType
 
     counts = [count_launches(run, "cpu") for run in (views, work, backward)]
     assert counts == [{"operations": 0}, {"operations": 5}, {"operations": 3}]
+
+
+def test_named_ranges_on_a_gpu_are_no_kernels(benchmark: ModuleType) -> None:
+    """The profiler lists a range such as a phase on the host and, over its kernels, on the device."""
+    rows = [(DeviceType.CPU, False), (DeviceType.CPU, True), (DeviceType.CUDA, False), (DeviceType.CUDA, True)]
+    events = [SimpleNamespace(device_type=device, is_user_annotation=named) for device, named in rows]
+    assert sys.modules["benchmarks.counting"].kernels_among(events) == 1
 
 
 @pytest.mark.slow

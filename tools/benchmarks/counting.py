@@ -2,12 +2,13 @@
 
 import ctypes
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -83,7 +84,12 @@ def _kernels(run: Callable[[], Any]) -> int:
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         run()
         torch.cuda.synchronize()
-    return sum(event.device_type == DeviceType.CUDA for event in seen.events() or ())
+    return kernels_among(seen.events() or ())
+
+
+def kernels_among(events: Iterable[FunctionEvent]) -> int:
+    """Number of kernels and copies; the profiler also lists named ranges, such as phases of an iteration, on a GPU."""
+    return sum(event.device_type == DeviceType.CUDA and not event.is_user_annotation for event in events)
 
 
 class _Operations(TorchDispatchMode):
