@@ -209,6 +209,38 @@ def test_the_page_has_the_goals(checking: SimpleNamespace) -> None:
         assert goal.text in PAGE
 
 
+def test_an_updates_time_leaves_out_the_start_of_the_first_training(
+    checking: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries that start in the first training would make the difference too small, even negative."""
+    evaluating = importlib.import_module("checking.steps.evaluating")
+    seconds: list[float] = []
+
+    def train(*_: Any, steps: int, **__: Any) -> SimpleNamespace:
+        seconds.append(0.5 + 0.001 * steps + (5 if not seconds else 0))
+        return SimpleNamespace(updates="one CUDA graph per update")
+
+    monkeypatch.setattr(evaluating, "neural_divergence", train)
+    monkeypatch.setattr(evaluating, "time", SimpleNamespace(perf_counter=lambda: sum(seconds)))
+    *_, record = evaluating.divergence(checking.conditions.Conditions("cpu", True, 25.0, tmp_path))
+    for row in record["presets"].values():
+        assert row["ms per update"] == pytest.approx(1.0)
+        assert row["minutes"] == pytest.approx(0.001 * row["steps"] * row["critics"] / 60)
+
+
+def test_a_time_that_cannot_be_measured_meets_no_goal(checking: SimpleNamespace) -> None:
+    steps = {"divergence": {"state": "done", "record": {"presets": {"srn2020": {"ms per update": -0.1}}}}}
+    rows = checking.goals.verdicts({"device": "cuda", "size": "full", "steps": steps})
+    assert rows[-1]["verdict"] == "not measured: divergence has no minutes"
+
+
+def test_slow_critics_take_fewer_steps(checking: SimpleNamespace) -> None:
+    affordable = importlib.import_module("checking.steps.evaluating").affordable_steps
+    assert affordable(few=200, first=0.5, most=2200, seconds=6) == 2200
+    assert affordable(few=200, first=2.0, most=2200, seconds=6) == 600
+    assert affordable(few=200, first=30.0, most=2200, seconds=6) == 400, "a difference is needed"
+
+
 @pytest.mark.slow
 def test_every_step_runs_at_tiny_size_on_a_cpu(checking: SimpleNamespace, tmp_path: Path) -> None:
     result = call_tool("gpu_check", "--cpu-rehearsal", "--out", tmp_path)

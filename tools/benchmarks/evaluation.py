@@ -62,10 +62,8 @@ def measure_evaluate(
     measure = partial(interleave, repeats=repeats, device=device, warm=1)
     with tempfile.TemporaryDirectory() as folder:
         weights = random_inception(Path(folder) / "inception.pth")
-        both = torch.randint(
-            0, 256, (2, images, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-        )
-        features, whole = _features(both[0], weights, device), _end_to_end(both, weights, device)
+        both = random_images(images)
+        features, whole = feature_runs(both[0], weights, device), end_to_end_runs(both, weights, device)
         if peer and importlib.util.find_spec("pytorch_fid") is not None:
             features |= {PYTORCH_FID: _pytorch_fid_features(both[0], weights, device)}
             whole |= {f"{PYTORCH_FID}, fid alone": _pytorch_fid_from_files(both, Path(folder), weights, device)}
@@ -75,6 +73,11 @@ def measure_evaluate(
     if nd:
         record["Neural Divergence"] = _critic_steps(nd_steps, repeats, device)
     return finish(record, json_path)
+
+
+def random_images(count: int) -> Tensor:
+    """Two seeded sets of random images, uint8 (2, count, 3, 32, 32)."""
+    return torch.randint(0, 256, (2, count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def random_inception(file: Path) -> Path:
@@ -103,7 +106,8 @@ class _Images(Dataset[Tensor]):
         return self.images[index]
 
 
-def _end_to_end(both: Tensor, weights: Path, device: str) -> dict[str, Callable[[], Any]]:
+def end_to_end_runs(both: Tensor, weights: Path, device: str) -> dict[str, Callable[[], Any]]:
+    """Functions that compute FID and IS of the first set against the second, from loading the network on."""
     generated, real = both
     count = len(generated)
     settings = Settings(num_real=count, num_fid=count, num_is=count, floor=False)
@@ -149,7 +153,8 @@ def _frechet_steps(dimensions: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _features(images: Tensor, weights: Path, device: str) -> dict[str, Callable[[], Any]]:
+def feature_runs(images: Tensor, weights: Path, device: str) -> dict[str, Callable[[], Any]]:
+    """Functions that compute Inception's features of images that are on the device already."""
     theirs = feature_extractor_inceptionv3.FeatureExtractorInceptionV3(
         "inception-v3-compat", INCEPTION_LAYERS, feature_extractor_weights_path=str(weights)
     ).to(device)

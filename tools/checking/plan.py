@@ -20,11 +20,11 @@ STEPS = {
     "fast-and-plain": PlannedStep("validate", 50, "runs:fast_and_plain", "300 steps of gan-train, fast then plain"),
     "iteration": PlannedStep("measure", 95, "iterations:iteration", "an iteration against torch-mimicry's"),
     "profile": PlannedStep("measure", 25, "profiling:profile_replays", "kernels of 5 replays by time, and their trace"),
-    "convolutions": PlannedStep("measure", 55, "convolutions:convolutions", "time of every distinct convolution"),
-    "variants": PlannedStep("measure", 75, "iterations:variants", "the graph with other settings, and compiled"),
-    "inception": PlannedStep("measure", 45, "evaluating:inception", "features and FID against torch-fidelity"),
+    "convolutions": PlannedStep("measure", 50, "convolutions:convolutions", "time of every distinct convolution"),
+    "variants": PlannedStep("measure", 70, "iterations:variants", "the graph with other settings, and compiled"),
+    "inception": PlannedStep("measure", 50, "evaluating:inception", "features and FID against torch-fidelity"),
     "generation": PlannedStep("measure", 15, "evaluating:generation", "images per second, spectra of a log line"),
-    "divergence": PlannedStep("measure", 20, "evaluating:divergence", "Neural Divergence from a pool"),
+    "divergence": PlannedStep("measure", 25, "evaluating:divergence", "Neural Divergence from a pool"),
     "training": PlannedStep("train", 600, "runs:training", "SRN-70 at full width on --images, in the time left"),
 }
 GROUPS = {"validate": 200, "measure": 330, "train": 600}
