@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -184,6 +185,29 @@ def test_a_variant_that_could_not_be_compiled_is_left_out(
     record = last()
     assert {"compile", "compile, cudnn.benchmark"} <= set(record["variants"])
     assert (record["differences"]["fast"], record["differences"]["compile"]) == (0, 0.25)
+
+
+def test_the_compiled_variant_is_timed_before_another_is_compiled(
+    checking: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goals need its time, and compiling once more may take longer than the step has."""
+    iterations = checking.iterations
+    compiled: list[str] = []
+
+    def make(config: Any, device: str) -> tuple[SimpleNamespace, SimpleNamespace]:
+        if config.train.fast == "compile":
+            compiled.append("again" if compiled else "first")
+        assert "again" not in compiled, "no time left"
+        step = SimpleNamespace(train_step=lambda: None, name="fast step, networks compiled")
+        return SimpleNamespace(state=SimpleNamespace(totals=torch.ones(4))), step
+
+    monkeypatch.setattr(iterations, "make_trainer_and_step", make)
+    monkeypatch.setattr(iterations, "_timed", lambda built, conditions: dict.fromkeys(built))
+    record: dict[str, Any] = {}
+    parts = iterations.variants(checking.conditions.Conditions("cuda", False, 0.0, tmp_path))
+    with pytest.raises(AssertionError, match="no time left"):
+        deque(map(record.update, parts), maxlen=0)
+    assert list(record["variants"])[-1] == "compile"
 
 
 def test_what_is_missing_is_named(checking: SimpleNamespace) -> None:

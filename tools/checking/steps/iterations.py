@@ -48,15 +48,21 @@ VARIANTS = {
 
 
 def variants(conditions: Conditions) -> Iterator[Record]:
-    """Yields the times of all variants that were built so far, measured in turn, and reasons for those left out.
+    """Yields the times of the variants, measured in turn, and reasons for those left out.
 
-    One with train.fast=compile that is not compiled is left out: its time would be that of another variant.
+    Those that are not compiled are timed together, then each compiled one with the first of them, as soon as it is
+    built. One with train.fast=compile that is not compiled is left out: its time would be that of another variant.
     "differences" are those of losses and logits of the first iteration from the plain step's; mirrored images differ.
     """
     built: dict[str, Callable[[], Any]] = {}
     totals: dict[str, Tensor] = {}
     notes: Record = {}
+    rows: Record = {}
     for name, variant in VARIANTS.items():
+        is_compiled = "train.fast=compile" in variant.settings
+        if is_compiled and not rows:
+            rows = _timed(built, conditions)
+            yield {"variants": rows}
         settings = ["discriminator.normalization=srn", "train.precision=bf16", *variant.settings]
         with tuned(variant.benchmark):
             try:
@@ -65,16 +71,18 @@ def variants(conditions: Conditions) -> Iterator[Record]:
             except ConfigError as error:
                 notes[name] = f"left out: {error}"
                 continue
-        if conditions.device == "cuda" and name.startswith("compile") and COMPILED not in step.name:
+        if conditions.device == "cuda" and is_compiled and COMPILED not in step.name:
             notes[name] = f"left out: {step.name}"
             continue
         built[name], notes[name] = step.train_step, step.name
         totals[name] = trainer.state.totals.double().cpu().clone()  # _timed adds to them
         differences = {one: largest_difference(value, totals["plain"]) for one, value in totals.items()}
         yield {"steps": notes, "differences": differences}
-        if name.startswith("fast, averaged"):
-            yield {"variants": _timed(built, conditions)}
-    yield {"variants": _timed(built, conditions), "steps": notes}
+        if is_compiled:
+            first = next(iter(built))
+            rows[name] = _timed({first: built[first], name: step.train_step}, conditions)[name]
+            yield {"variants": rows}
+    yield {"variants": rows, "steps": notes}
 
 
 def _timed(built: dict[str, Callable[[], Any]], conditions: Conditions) -> Record:
