@@ -18,9 +18,9 @@ from gan.data.shapes import SHAPES
 from gan.errors import CheckpointError
 from gan.measuring import generator_file
 from gan.measuring.generator_file import DEMO, halved, read_generator
+from gan.measuring.sampling import generate
 from gan.noise import balanced_labels, draw_latents, random_generator
 from gan.runs.samples import Source
-from gan.sampling import generate
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ("conditional=true", "train.steps=2", "train.ema_decay=0.5")

@@ -12,9 +12,9 @@ from gan.config import Config, load_config
 from gan.data import ImageData
 from gan.data.packed import pack
 from gan.measuring.gans import Evaluation
+from gan.measuring.sampling import draw_classes, make_sampler, slerp, standing_statistics
 from gan.noise import ClassShares, draw_latents, random_generator
 from gan.pixels import image_grid
-from gan.sampling import draw_classes, make_sampler, slerp, standing_statistics
 from gan.training.state import TrainState
 
 

@@ -14,11 +14,11 @@ from gan.build import build_loss, build_state
 from gan.config import load_config
 from gan.config.classifier import ClassifierTrainSettings
 from gan.data import Batches, ImageData
+from gan.measuring.sampling import standing_statistics
 from gan.models.classifiers import ResNet
 from gan.normalization import normalize, spectra
 from gan.normalization.spectrum import on_host
 from gan.runtime.distributed import Processes
-from gan.sampling import standing_statistics
 from gan.training.classifier import ClassifierTrainer
 from gan.training.health import all_finite
 from gan.training.log import Log
@@ -105,7 +105,7 @@ def images() -> ImageData:
 def test_on_a_gpu_these_never_wait(
     prepare: Callable[[], Callable[[], object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan.sampling.STANDING_BATCHES", 2)
+    monkeypatch.setattr("gan.measuring.sampling.STANDING_BATCHES", 2)
     run = prepare()
     run()
     with no_wait():

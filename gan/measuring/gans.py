@@ -20,10 +20,7 @@ from gan.build import count_classes, load_state
 from gan.config import Config
 from gan.measuring.checks import check_evaluation, check_generation, parse_metrics, user_errors
 from gan.measuring.real import RealImages
-from gan.runs.checkpoint import Checkpoint
-from gan.runs.logger import JSONL
-from gan.runtime.distributed import ALONE, Processes
-from gan.sampling import (
+from gan.measuring.sampling import (
     chosen_generator,
     draw_classes,
     drawn_batches,
@@ -31,6 +28,9 @@ from gan.sampling import (
     make_sampler,
     standing_statistics,
 )
+from gan.runs.checkpoint import Checkpoint
+from gan.runs.finding import JSONL
+from gan.runtime.distributed import ALONE, Processes
 from gan.training.state import TrainState
 
 SHOWN = 10  # classes named in a message

@@ -17,10 +17,10 @@ from evaluation.runtime.weights_file import read_weights_file, write_weights_fil
 from gan.build import build_generator, check_memory, check_names
 from gan.config import Config, validate
 from gan.errors import CheckpointError, ConfigError, UserError
+from gan.measuring.sampling import generate
 from gan.noise import balanced_labels, draw_latents, random_generator
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.samples import Source, checkpoint_source
-from gan.sampling import generate
 from gan.training.state import check_class_names, composed
 
 DEMO = Path(__file__).with_name("demo.safetensors")

@@ -15,11 +15,11 @@ from gan.config import Config
 from gan.config.loading import override_config
 from gan.data.folder import class_folders
 from gan.errors import ConfigError
+from gan.measuring.sampling import chosen_generator, draw, generate, slerp, standing_statistics
 from gan.noise import balanced_labels, random_generator
 from gan.pixels import image_grid, save_png
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.choice import fresh_folder, picture_of
-from gan.sampling import chosen_generator, draw, generate, slerp, standing_statistics
 from gan.training.state import composed
 
 MOST = 32
@@ -34,7 +34,7 @@ class Samples:
         num: number of images or interpolation paths, for each class if `classes` are given.
         classes: names or numbers; empty: equally many images of all classes.
         truncation: see eval.truncation.
-        standing: whether to recompute batch-norm statistics, see `gan.sampling.standing_statistics`.
+        standing: whether to recompute batch-norm statistics, see `gan.measuring.sampling.standing_statistics`.
         interpolate: images per path from one latent to another; None for single images.
     """
 

@@ -13,8 +13,8 @@ from evaluation import Context, EvaluationError, Settings, Sources, build_extrac
 from evaluation.images import features as features_module
 from evaluation.images.features import extract, extract_as_made
 from evaluation.images.streams import ahead, upload
+from gan.measuring.sampling import generated_batches
 from gan.models import GENERATORS
-from gan.sampling import generated_batches
 
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -11,12 +11,12 @@ from gan.config import Config
 from gan.data import ImageData
 from gan.measuring.checks import check_evaluation, check_generation, parse_metrics, registries
 from gan.measuring.evaluator import evaluator
+from gan.measuring.sampling import grid_sampler
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.kinds import Attempt, Run, seed_of
 from gan.runs.logger import GAN, evaluated
 from gan.runs.summary import summarize
 from gan.runtime.distributed import Processes
-from gan.sampling import grid_sampler
 from gan.training.graph import choose_step
 from gan.training.log import Log
 from gan.training.state import TrainState

@@ -14,8 +14,8 @@ from benchmarks.timing import interleave, summarize
 from checking.conditions import Conditions, Record
 from evaluation import neural_divergence
 from evaluation.settings.presets import PRESETS
+from gan.measuring.sampling import generate
 from gan.normalization import spectra
-from gan.sampling import generate
 
 SHARE = 0.25
 """Part of the step "divergence"'s time that the longer training of a preset may take."""
