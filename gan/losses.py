@@ -36,6 +36,8 @@ class Loss(NamedTuple):
 
     Attributes:
         certain_loss, indifferent_gap: bounds of two alarms, see `gan.training.health`; None: no such alarm.
+        margin: a real image with at least this logit, or a generated one with at most its negative, adds no gradient to
+            the discriminator's loss; None: every image does.
         penalty: added to the discriminator's loss.
     """
 
@@ -43,6 +45,7 @@ class Loss(NamedTuple):
     generator: GeneratorLoss
     certain_loss: float | None = None
     indifferent_gap: float | None = None
+    margin: float | None = None
     penalty: DiscriminatorPenalty | None = None
 
 
@@ -72,7 +75,7 @@ def wasserstein_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tenso
 
 
 LOSSES: dict[str, Loss] = {
-    "hinge": Loss(hinge_discriminator, negative_logits, certain_loss=0.05, indifferent_gap=0.02),
+    "hinge": Loss(hinge_discriminator, negative_logits, certain_loss=0.05, indifferent_gap=0.02, margin=1.0),
     "non_saturating": Loss(
         non_saturating_discriminator, non_saturating_generator, certain_loss=0.05, indifferent_gap=0.014
     ),

@@ -22,7 +22,9 @@ from gan import build
 from gan.config import load_config
 from gan.errors import UserError
 from gan.models.blocks import BatchNorm, ConditionalBatchNorm
+from gan.runs.gradients import scalars_of
 from gan.runtime.distributed import Processes, started
+from gan.training.gradients import measure_gradients
 from gan.training.graph import choose_step
 from gan.training.trainer import Trainer
 
@@ -61,14 +63,15 @@ def in_float64() -> Iterator[None]:
 
 
 def first_gradients(trainer: Trainer) -> dict[str, Any]:
-    """Logged values and gradients of all parameters in the first step of both networks."""
+    """Logged values and gradients of all parameters in the first step of both networks, and a record of gradients."""
     state, mean = trainer.state, trainer.processes.mean
     scalars = [mean(generator_step(trainer, 0)).view(1)]
     gradients = {f"generator.{name}": value.grad for name, value in state.generator.named_parameters()}
     gradients = copy.deepcopy(gradients)
     scalars.append(mean(discriminator_step(trainer, 0)))
     gradients |= {f"discriminator.{name}": value.grad for name, value in state.discriminator.named_parameters()}
-    return {"scalars": torch.cat(scalars), "gradients": gradients}
+    watched = torch.tensor(list(scalars_of(measure_gradients(trainer.iteration).record()).values()))
+    return {"scalars": torch.cat(scalars), "gradients": gradients, "watched": watched}
 
 
 def train(trainer: Trainer, until: int) -> dict[str, Any]:

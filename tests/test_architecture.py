@@ -28,7 +28,9 @@ FAMILIES = (
     "gan.training.ema",
     "gan.runtime.distributed",
 )
-COMMANDS = {f"gan.{name}" for name in ("train", "train_classifier", "evaluate", "evaluate_classifier", "sample")}
+COMMANDS = {
+    f"gan.{name}" for name in ("train", "train_classifier", "evaluate", "evaluate_classifier", "sample", "plot")
+}
 MOST_IMPORTS = 15
 MOST_MODULES, MOST_MODULES_WITH_ADDITIONS = 12, 18
 GROWING = {ROOT / place for place in ("gan/data", "gan/models", "gan/normalization", "evaluation/metrics")}

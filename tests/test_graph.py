@@ -28,6 +28,7 @@ from gan.errors import ConfigError
 from gan.normalization import NORMALIZATIONS
 from gan.training import graph
 from gan.training.graph import FastStep, choose_step, obstacle
+from gan.training.state import undone
 from gan.training.trainer import Trainer
 
 EXACT = ("train.learning_rate=0.000244140625", "train.lr_decay=none")
@@ -306,7 +307,7 @@ class StandIns:
     @contextmanager
     def capture(self, captured: Any, stream: Any) -> Iterator[None]:
         before, self.stream = self.stream, stream
-        with graph._undone(list(self.fast.state.tensors())):
+        with undone(list(self.fast.state.tensors())):
             yield
         if self.failure:
             try:

@@ -40,7 +40,7 @@ Copied = Callable[..., Path]
 )
 def test_resumed_equals_uninterrupted(train: Train, tmp_path: Path, settings: tuple[str, ...]) -> None:
     """Stopped twice between two log lines, with averaging on."""
-    always = ("train.steps=12", "train.ema_decay=0.9", "train.flip=true")
+    always = ("train.steps=12", "train.ema_decay=0.9", "train.flip=true", "train.gradients_every=2")
     options = [f"--set={setting}" for setting in (*settings, *always)]
     done(train("whole", *options))
     done(train("parts", *options, "--stop-after", "3"))

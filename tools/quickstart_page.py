@@ -32,8 +32,7 @@ from gan.config.loading import differences, training_settings
 from gan.errors import ConfigError, UserError
 from gan.pixels import image_grid, save_png
 from gan.runs.checkpoint import read_checkpoint
-from gan.runs.finding import read_record
-from gan.runs.logger import JSONL
+from gan.runs.finding import JSONL, read_record
 
 IN_A_ROW = 8
 COLUMNS = {"gan_test": "GAN-test ↑", "fid": "FID ↓", "is": "IS ↑", "precision": "precision ↑", "recall": "recall ↑"}

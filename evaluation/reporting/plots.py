@@ -19,7 +19,9 @@ from evaluation.runtime.drawing import load_matplotlib
 from evaluation.runtime.files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 GAP = 2  # white pixels between images
 CURVES = {  # panels of curves in the training logs of GANs and classifiers -> label of the x axis
@@ -46,6 +48,15 @@ LAYERS = {  # curves over the layers of a classifier -> the report's arrays that
     "stable rank": "spectra/stable_rank",
     "stable rank / min(rows, columns)": "spectra/normalized_stable_rank",
 }
+LINES = ("-", "--", ":")  # of the first, second and third seven runs
+WATCHED = {  # curves of a discriminator's gradients -> titles of their panels
+    "gradients/whole": "gradient of the loss, all weights",
+    "slopes/real_mean": "gradient of D(x) in x, real images",
+    "slopes/fake_mean": "gradient of D(x) in x, generated images",
+    "saturated/real": "share of real images without gradient",
+    "saturated/fake": "share of generated images without gradient",
+}
+WATCHED_LAYERS = {"gradients/": "gradient of the loss, ", "sigma/": "spectral norm, "}  # the same, of each layer
 LARGEST = 1e300  # larger values of a curve overflow matplotlib's axes
 
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> steps and values, by ascending step
@@ -233,13 +244,74 @@ def plain(text: str) -> str:
     return (" " + text if text.startswith("_") else text).replace("$", "\\$")
 
 
-def _figure(panels: int) -> "Figure":
+def gradients_figure(runs: Mapping[str, Sequence[Curves]]) -> "Figure":
+    """Draws gradients of discriminators over generator steps: a panel for each quantity and layer, a curve per label.
+
+    Several runs of a label, such as seeds, are drawn as their median in a band from minimum to maximum, at the steps
+    that all of them have. Panels of a kind share their vertical axis, logarithmic if values differ by a factor of ten.
+
+    Args:
+        runs: label -> the runs' curves by tags: those of WATCHED, "gradients/LAYER" and "sigma/LAYER".
+
+    Raises:
+        EvaluationError: the runs of a label have no step in common.
+    """
+    tags = list(dict.fromkeys(tag for several in runs.values() for curves in several for tag in curves))
+    titles = {tag: title for tag, title in WATCHED.items() if tag in tags}
+    for beginning, title in WATCHED_LAYERS.items():
+        layers = [tag for tag in tags if tag.startswith(beginning) and tag not in WATCHED]
+        titles |= {tag: title + tag.removeprefix(beginning) for tag in layers}
+    figure = _figure(len(titles), columns=4)
+    first: dict[str, Axes] = {}
+    drawn: dict[str, Line2D] = {}
+    for axes, (tag, title) in zip(figure.axes, titles.items(), strict=True):
+        axes.sharey(first.setdefault(_kind(tag), axes))
+        for place, (label, several) in enumerate(runs.items()):
+            found = [curves[tag] for curves in several if tag in curves]
+            if found:
+                drawn[label] = _draw_several(axes, found, label, place)
+        axes.set_title(plain(title))
+        axes.set_xlabel("generator steps")
+    for kind, axes in first.items():
+        parts = [
+            curves[tag][1] for several in runs.values() for curves in several for tag in curves if _kind(tag) == kind
+        ]
+        values = np.concatenate(parts)
+        if kind != "saturated" and values.max() >= 10 * values[values > 0].min(initial=np.inf):
+            axes.set_yscale("log", nonpositive="mask")
+    figure.legend(list(drawn.values()), [plain(label) for label in drawn], loc="outside upper center", ncols=4)
+    return figure
+
+
+def _kind(tag: str) -> str:
+    return tag.partition("/")[0]
+
+
+def _draw_several(axes: "Axes", several: Sequence[tuple[np.ndarray, np.ndarray]], label: str, place: int) -> "Line2D":
+    """Draws the median of several curves, at their common steps, in a band from minimum to maximum."""
+    steps = several[0][0]
+    for further, _ in several[1:]:
+        steps = np.intersect1d(steps, further)
+    if not len(steps):
+        raise EvaluationError(
+            f"{label}: its runs have no step in common, expected the same train.gradients_every and train.log_every; "
+            "draw them apart"
+        )
+    values = np.stack([values[np.isin(own, steps)] for own, values in several])  # (runs, steps)
+    colour, line = colour_of(place), LINES[place // len(COLOURS) % len(LINES)]
+    (drawn,) = axes.plot(steps, np.median(values, 0), color=colour, linestyle=line, linewidth=1.2)
+    if len(several) > 1:
+        axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+    return drawn
+
+
+def _figure(panels: int, columns: int = MAX_COLUMNS) -> "Figure":
     load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    columns = min(panels, MAX_COLUMNS)
+    columns = min(panels, columns)
     rows = -(-panels // columns)
     figure = Figure(figsize=(6 * columns, 4 * rows), layout="constrained")
     FigureCanvasAgg(figure)

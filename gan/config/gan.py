@@ -151,6 +151,9 @@ class TrainSettings(Section):
         "capture iterations as CUDA graphs; auto: if possible; on: stop if a capture fails; compile: as auto, with "
         "compiled networks",
     )
+    gradients_every: Interval = without_effect(
+        0, "steps between records of the discriminator's gradients, from step 0 on; 0: none"
+    )
     log_every: Count = without_effect(100, "steps between entries in metrics.jsonl and TensorBoard")
     sample_every: Interval = without_effect(1000, "steps between sample grids; 0: at the start and the end")
     checkpoint_every: Interval = without_effect(1000, "steps between checkpoints; 0: at the end")

@@ -19,7 +19,7 @@ from gan.measuring.gans import Evaluation, finish_gan, measure_gan
 from gan.measuring.named import measure_against
 from gan.runs.checkpoint import Checkpoint, read_checkpoint
 from gan.runs.choice import fresh_folder
-from gan.runs.logger import JSONL
+from gan.runs.finding import JSONL
 from gan.runtime.distributed import Processes
 
 

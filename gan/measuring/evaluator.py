@@ -16,8 +16,7 @@ from gan.measuring.checks import parse_metrics, user_errors
 from gan.measuring.gans import Evaluation, evaluate_state
 from gan.runs.best import Best
 from gan.runs.checkpoint import save_best
-from gan.runs.finding import list_checkpoints, step_of
-from gan.runs.logger import JSONL
+from gan.runs.finding import JSONL, list_checkpoints, step_of
 from gan.runtime.distributed import Processes
 from gan.runtime.files import remove_parts, writing
 from gan.training.state import TrainState

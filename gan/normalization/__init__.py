@@ -25,7 +25,7 @@ from gan.normalization.penalties import PENALTIES, Penalty, PenaltyChoice
 from gan.normalization.projections import Projection, spectral_projection, stable_rank, stable_rank_projection
 from gan.normalization.selection import select, warn_of_rest
 from gan.normalization.spectral import SpectralNorm
-from gan.normalization.spectrum import LayerSpectrum, spectra
+from gan.normalization.spectrum import LayerSpectrum, UsedWeight, spectra, used_weights
 from gan.normalization.stable_rank import StableRankNorm
 from gan.normalization.watch import new_watch
 
@@ -237,6 +237,7 @@ __all__ = [
     "Projection",
     "SpectralNorm",
     "StableRankNorm",
+    "UsedWeight",
     "bake",
     "bidirectional_spectral_norm",
     "gradient_penalty",
@@ -252,4 +253,5 @@ __all__ = [
     "stable_rank_norm",
     "stable_rank_projection",
     "update_",
+    "used_weights",
 ]

@@ -165,7 +165,7 @@ class BatchedNormalization:
             stacked = [matrix.found for stack in self._stacks for matrix in stack.matrices]
             return [
                 *zip(stacked, self._compute(), strict=True),
-                *((found, _normalized_alone(found)) for found in self._apart),
+                *((found, found.normalized()) for found in self._apart),
             ]
 
     def _computed(self) -> list[Tensor]:
@@ -178,11 +178,6 @@ def _has_stack_formula(norm: SpectralNorm) -> bool:
     """Returns False if a subclass of the class that defines `stacked` overrides a method that `stacked` replaces."""
     depth = {name: place for place, kind in reversed([*enumerate(type(norm).__mro__)]) for name in vars(kind)}
     return all(depth["stacked"] <= depth[name] for name in ("normalized", "sigma", "update_"))
-
-
-def _normalized_alone(found: NormalizedWeight) -> Tensor:
-    norm = found.parametrization
-    return norm.normalized(found.original.to(norm.pairs()[0][1].dtype)).to(found.original.dtype)
 
 
 class _Stack:

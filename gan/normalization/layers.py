@@ -82,6 +82,11 @@ class NormalizedWeight(NamedTuple):
         """Name of the layer, followed by that of the tensor unless it is "weight"."""
         return ".".join(part for part in (self.layer, self.tensor if self.tensor != "weight" else "") if part)
 
+    def normalized(self) -> Tensor:
+        """Computes the normalized weight, in the type of the unnormalized one; autocast must be off."""
+        norm = self.parametrization
+        return norm.normalized(self.original.to(norm.pairs()[0][1].dtype)).to(self.original.dtype)
+
 
 def normalized_weights(network: nn.Module) -> Iterator[NormalizedWeight]:
     """Yields every tensor of a network that this package normalizes."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -60,6 +61,41 @@ def spectra(network: nn.Module) -> list[LayerSpectrum]:
         else:
             rows.append(_normalized_spectrum(name, weight, parametrization, buffers))
     return rows
+
+
+class UsedWeight(NamedTuple):
+    """A trained matrix of a network.
+
+    name: as in `LayerSpectrum`.
+    stored: the parameter.
+    used: weight that the network uses, differentiable in `stored`; the parameter itself if it is not normalized.
+    """
+
+    name: str
+    stored: nn.Parameter
+    used: Tensor
+
+
+@contextmanager
+def used_weights(network: nn.Module) -> Iterator[list[UsedWeight]]:
+    """Context manager: computes each normalized weight once, at entry; the network uses these tensors until the end.
+
+    So a loss can be differentiated with respect to `UsedWeight.used`. The rows are in the order of `spectra`, without
+    weights that other code computes from their parameters. Does not change singular vectors; autocast must be off.
+    """
+    normalized = {found.name: found for found in normalized_weights(network)}
+    rows = []
+    try:
+        for name, stored, parametrization, _ in _found(network):
+            if isinstance(stored, nn.Parameter):
+                used = stored if parametrization is None else normalized[name].normalized()
+                rows.append(UsedWeight(name, stored, used))
+                if parametrization is not None:
+                    parametrization.deliver(used)
+        yield rows
+    finally:
+        for found in normalized.values():
+            found.parametrization.deliver(None)
 
 
 def _found(network: nn.Module) -> Iterator[tuple[str, Tensor, SpectralNorm | None, int]]:

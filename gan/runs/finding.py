@@ -1,7 +1,9 @@
-"""Finds runs and their checkpoints. Imports no torch, so that commands report a missing one at once."""
+"""Finds runs, their checkpoints and records. Imports no torch, so that commands report a missing one at once."""
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from gan.config.loading import load
 from gan.errors import CheckpointError, ConfigError
 
 FOLDER = "checkpoints"
+JSONL = "metrics.jsonl"
 _NAME = re.compile(r"(?P<kind>step|best)-(?P<step>\d+)\.pt")
 
 
@@ -96,3 +99,15 @@ def read_record(run: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def read_log(run: Path) -> Iterator[dict[str, Any]]:
+    """Yields the valid lines of metrics.jsonl, which may be missing or, after a killed run, end with half a line."""
+    jsonl = run / JSONL
+    if not jsonl.exists():
+        return
+    for text in jsonl.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            record = json.loads(text)
+            int(record["step"])
+            yield record

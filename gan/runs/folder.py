@@ -18,8 +18,7 @@ from gan.config.stored import AnyConfig
 from gan.errors import CheckpointError, DivergenceError
 from gan.runs.best import forget_best_after
 from gan.runs.checkpoint import Checkpoint, read_checkpoint, remove_superseded, save_checkpoint, set_damaged_aside
-from gan.runs.finding import FOLDER, identity_of, list_checkpoints, read_record
-from gan.runs.logger import JSONL
+from gan.runs.finding import FOLDER, JSONL, identity_of, list_checkpoints, read_record
 from gan.runs.recorded import absolute
 from gan.runtime.files import remove_parts, write_atomically
 

@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from gan.normalization import LayerSpectrum
 from gan.pixels import encode_png
+from gan.runs.finding import JSONL, read_log
+from gan.runs.gradients import scalars_of
 from gan.runtime.files import write_atomically, writing
+from gan.training.gradients import Gradients
 from gan.training.health import Alarm
 from gan.training.log import Log
 
-JSONL = "metrics.jsonl"
 COMMON = {
     "learning_rate": "train/learning_rate",
     "images_per_second": "train/images_per_second",
@@ -72,8 +74,12 @@ WEIGHTS = {
     "spectral norm, normalized weights": "sigma_normalized/",
     "stable rank": "stable_rank/",
     "stable rank, normalized weights": "stable_rank_normalized/",
+    "gradient": "gradients/",
+    "gradient, normalized weights": "gradients_used/",
+    "variance, normalized weights": "variance/",
+    "slope": "slopes/",
 }
-"""Charts of all layers in TensorBoard."""
+"""Charts of all layers in TensorBoard, and of the discriminator's slopes."""
 
 
 class Logger(Log):
@@ -98,9 +104,10 @@ class Logger(Log):
         self.run, self.steps, self.images_per_step, self.scalars = run, steps, images_per_step, scalars
         self._jsonl = run / JSONL
         with writing(run):
-            _drop_later_lines(self._jsonl, first_step)
+            _drop_later_lines(run, first_step)
             self.board = SummaryWriter(str(run), purge_step=first_step + 1 if first_step else 0)
-        self._has_charts = False
+        self._tags: set[str] = set()
+        self._charts: list[str] = []
         self._bar: tqdm[Any] | None = None
         self._interactive = sys.stderr.isatty()
         self._paused = 0.0
@@ -175,7 +182,7 @@ class Logger(Log):
         if active:
             scalars["srn/active_fraction_of_bounded_layers"] = sum(active) / len(active)
         self._add_scalars(step, scalars)
-        self._add_charts([tag for tag, value in scalars.items() if value is not None])
+        self._add_charts()
         if step == 0:
             self._append({"step": 0, "layers": [layer._asdict() for layer in layers]})
 
@@ -185,15 +192,22 @@ class Logger(Log):
             for name, value in scalars.items():
                 if value is not None:
                     self.board.add_scalar(name, value, step)
+                    self._tags.add(name)
 
-    def _add_charts(self, tags: Sequence[str]) -> None:
-        """Adds charts that several scalars share to TensorBoard, once; those of layers only for the layers' tags."""
-        if self._has_charts:
+    def _add_charts(self) -> None:
+        """Adds charts that several scalars share to TensorBoard; those of layers only for tags that exist."""
+        weights = {title: start for title, start in WEIGHTS.items() if any(tag.startswith(start) for tag in self._tags)}
+        if [*weights] == self._charts:
             return
-        weights = {title: start for title, start in WEIGHTS.items() if any(tag.startswith(start) for tag in tags)}
         with writing(self.run):
             self.board.add_custom_scalars({"training": _lines(self.scalars.charts), "weights": _lines(weights)})
-        self._has_charts = True
+        self._charts = [*weights]
+
+    def gradients(self, step: int, gradients: Gradients) -> None:
+        """Logs the discriminator's gradients."""
+        record = gradients.record()
+        self._add_scalars(step, scalars_of(record))
+        self._append({"step": step, "gradients": record})
 
     def alarm(self, step: int, alarm: Alarm) -> None:
         """Logs that an alarm begins or ends."""
@@ -262,7 +276,7 @@ def open_log(run: Path, *, writes: bool, steps: int, images_per_step: int, first
 
 def evaluated(run: Path, step: int) -> bool:
     """Returns whether the evaluation at a step is finished; its line in metrics.jsonl is written last."""
-    return any("metrics" in record and record["step"] == step for record in _records(run / JSONL))
+    return any("metrics" in record and record["step"] == step for record in read_log(run))
 
 
 @contextmanager
@@ -285,21 +299,10 @@ def _lines(charts: Mapping[str, str]) -> dict[str, list[Any]]:
     return {title: ["Multiline", [beginning]] for title, beginning in charts.items()}
 
 
-def _drop_later_lines(jsonl: Path, step: int) -> None:
+def _drop_later_lines(run: Path, step: int) -> None:
     """Drops the lines of later steps; all lines at step 0, which a run logs again."""
-    kept = [json.dumps(record) + "\n" for record in _records(jsonl) if 0 < step >= record["step"]]
-    write_atomically(jsonl, "".join(kept).encode())
-
-
-def _records(jsonl: Path) -> Iterator[dict[str, Any]]:
-    """Yields the valid lines of metrics.jsonl, which may be missing or, after a killed run, end with half a line."""
-    if not jsonl.exists():
-        return
-    for text in jsonl.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            record = json.loads(text)
-            int(record["step"])
-            yield record
+    kept = [json.dumps(record) + "\n" for record in read_log(run) if 0 < step >= record["step"]]
+    write_atomically(run / JSONL, "".join(kept).encode())
 
 
 def _clock(seconds: float) -> str:

@@ -76,6 +76,14 @@ class Processes:
         assert len(values) % self.count == 0, "see check_batch"
         return values.chunk(self.count)[self.rank]
 
+    def joined(self, values: Tensor) -> Tensor:
+        """Returns the rows of all processes, a whole batch (B, ...): the inverse of `share`."""
+        if self.count == 1:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.count)]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
     def mean(self, values: Tensor) -> Tensor:
         """Returns the mean of the values over the processes."""
         if self.count == 1:

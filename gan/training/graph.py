@@ -9,7 +9,7 @@ If an iteration cannot be captured, the plain step is used and the reason is pri
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,11 +17,12 @@ from itertools import chain
 from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gan.errors import ConfigError
 from gan.training.arithmetic import Arithmetic
 from gan.training.iteration import Iteration, learning_rates
+from gan.training.state import undone
 from gan.training.trainer import Trainer
 
 WARMUP = 3
@@ -174,7 +175,7 @@ class FastStep:
                 warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
                 # Warm-up and capture share a stream: autograd accumulates gradients on the stream of their first use.
                 stream = torch.cuda.Stream()
-                with _undone(list(self.state.tensors())):
+                with undone(list(self.state.tensors())):
                     self._warm_up(stream)
                 self._drop_gradients()  # the capture allocates them in the graph's memory
                 # The outer context restores the stream even if ending the capture fails.
@@ -202,18 +203,6 @@ class FastStep:
     def _drop_gradients(self) -> None:
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
-
-
-@contextmanager
-def _undone(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Context manager: restores the values of the tensors at the end."""
-    before = [tensor.detach().clone() for tensor in tensors]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, value in zip(tensors, before, strict=True):
-                tensor.copy_(value)
 
 
 def _prepare_adam_(optimizer: torch.optim.Optimizer) -> None:

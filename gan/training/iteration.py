@@ -214,28 +214,45 @@ class Iteration:
         """
         state, arithmetic = self.state, self.arithmetic
         with phase("discriminator step"):
-            with phase("real images"):
-                images, real_labels = self.batches.gather(inputs.rows, inputs.mirrored)
-                real = to_float(images, inputs.dequantization)
-            fake_labels = inputs.fakes.labels
-            labels = None if fake_labels is None else torch.cat([real_labels, fake_labels])
+            both, labels = self.with_real(inputs, fake)
             with phase("power iteration"):
                 arithmetic.update_()
-            both = torch.cat([real, fake]).to(memory_format=torch.channels_last)  # (2B, 3, H, W)
             with arithmetic.weights():
                 with arithmetic.autocast():
                     logits = self.discriminator(both, labels)
-                real_logits, fake_logits = logits.chunk(2)
-                loss = self.loss.discriminator(real_logits, fake_logits)
-                if self.loss.penalty is not None:
-                    penalized = real_labels if state.num_classes else None
-                    halves = both[: len(real)], both[len(real) :]
-                    assert inputs.penalty is not None
-                    loss = loss + self.loss.penalty(state.discriminator, *halves, penalized, uniforms=inputs.penalty)
+                loss = self.discriminator_loss(logits, both, labels, inputs.penalty)
             state.d_optimizer.zero_grad()
             loss.backward()
             state.d_optimizer.step()
-        return torch.stack([loss.detach(), real_logits.detach().mean(), fake_logits.detach().mean()]).double()
+        real_logits, fake_logits = logits.detach().chunk(2)
+        return torch.stack([loss.detach(), real_logits.mean(), fake_logits.mean()]).double()
+
+    def with_real(self, inputs: DiscriminatorInputs, fake: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns the real and then the fake images of a discriminator pass, (2B, 3, H, W), and their labels (2B,)."""
+        with phase("real images"):
+            images, real_labels = self.batches.gather(inputs.rows, inputs.mirrored)
+            real = to_float(images, inputs.dequantization)
+        fake_labels = inputs.fakes.labels
+        labels = None if fake_labels is None else torch.cat([real_labels, fake_labels])
+        return torch.cat([real, fake]).to(memory_format=torch.channels_last), labels
+
+    def discriminator_loss(
+        self, logits: Tensor, both: Tensor, labels: Tensor | None, uniforms: Tensor | None
+    ) -> Tensor:
+        """Returns the discriminator's loss with its penalty, shape ().
+
+        Args:
+            logits, both, labels: of the real and then the fake images, see `with_real`.
+            uniforms: see `DiscriminatorInputs.penalty`.
+        """
+        real_logits, fake_logits = logits.chunk(2)
+        loss = self.loss.discriminator(real_logits, fake_logits)
+        if self.loss.penalty is not None:
+            assert uniforms is not None
+            real, fake = both.chunk(2)
+            real_labels = None if labels is None else labels.chunk(2)[0]
+            loss = loss + self.loss.penalty(self.state.discriminator, real, fake, real_labels, uniforms=uniforms)
+        return loss
 
 
 @contextmanager

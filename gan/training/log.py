@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from gan.normalization import LayerSpectrum
+from gan.training.gradients import Gradients
 from gan.training.health import Alarm
 
 
@@ -26,6 +27,8 @@ class Log:
     ) -> None: ...
 
     def layers(self, step: int, layers: Sequence[LayerSpectrum]) -> None: ...
+
+    def gradients(self, step: int, gradients: Gradients) -> None: ...
 
     def grid(self, step: int, image: Tensor) -> None: ...
 

@@ -1,7 +1,8 @@
 """State of a training run: everything that is not a function of (seed, step)."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -95,6 +96,18 @@ class TrainState:
                 moments = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter)
                 if index in state[part]["state"]:
                     _check_tensors(f"{part}.{index}", moments, state[part]["state"][index])
+
+
+@contextmanager
+def undone(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Context manager: restores the values of the tensors at the end."""
+    before = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
 
 
 @dataclass

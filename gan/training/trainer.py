@@ -18,6 +18,7 @@ from gan.losses import Loss
 from gan.normalization import spectra
 from gan.runtime.distributed import ALONE, Processes
 from gan.training.arithmetic import Arithmetic
+from gan.training.gradients import measure_gradients
 from gan.training.health import all_finite, gradient_size, signs_of_line, signs_of_samples
 from gan.training.iteration import Iteration, learning_rate
 from gan.training.log import Log
@@ -150,8 +151,7 @@ class Trainer:
         while state.step < settings.steps and not reason:
             advance()
             step, last = state.step, state.step == settings.steps
-            if step % settings.log_every == 0 or last:
-                self._log_line(log)
+            self._log_numbers(log, last)
             reason = "" if last else stop(step)
             with log.pause():
                 if last or _due(step, settings.sample_every):
@@ -167,10 +167,20 @@ class Trainer:
         return reason
 
     def _log_beginning(self, log: Log) -> None:
-        """Logs the initial spectra, the reference for later alarms."""
+        """Logs the initial gradients and spectra; the latter are the reference for later alarms."""
+        if self.settings.gradients_every:
+            self._log_gradients(log)
         layers = spectra(self.state.discriminator)
         self.state.health.begin(layers)
         log.layers(0, layers)
+
+    def _log_numbers(self, log: Log, last: bool) -> None:
+        """Logs gradients and a line, each if it is due."""
+        if _due(self.state.step, self.settings.gradients_every):
+            with log.pause():
+                self._log_gradients(log)
+        if _due(self.state.step, self.settings.log_every) or last:
+            self._log_line(log)
 
     def _log_line(self, log: Log) -> None:
         """Logs means, spectra and changed alarms."""
@@ -183,6 +193,11 @@ class Trainer:
         log.line(state.step, scalars, layers, self.batches.seconds)
         gradient = gradient_size(state.generator)
         self._watch(log, signs_of_line(self.iteration.loss, scalars, layers, state.health.sigmas, gradient))
+
+    def _log_gradients(self, log: Log) -> None:
+        """Logs the discriminator's gradients."""
+        self.check_finite()
+        log.gradients(self.state.step, measure_gradients(self.iteration))
 
     def _log_sample(self, log: Log, sample: Callable[[], tuple[Tensor, float]]) -> None:
         self.check_finite()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from evaluation.__main__ import main as evaluation
 from gan.evaluate import main as gan_eval
+from gan.plot import main as gan_plot
 from gan.sample import main as gan_sample
 from gan.train import main as gan_train
 
@@ -20,6 +21,7 @@ COMMANDS: dict[str, click.Command] = {
     "gan-train": gan_train,
     "gan-eval": gan_eval,
     "gan-sample": gan_sample,
+    "gan-plot": gan_plot,
     "python -m evaluation": evaluation,
 }
 WRONG = [
@@ -71,6 +73,7 @@ BESIDE = {
     "gan-train": ["--config", "smoke", "--set", "data.name=folder", "--set", "data.root=folder", "--print-config"],
     "gan-eval": [],
     "gan-sample": [],
+    "gan-plot": ["gradients", "folder"],
     "python -m evaluation": ["--generated", "folder"],
 }
 

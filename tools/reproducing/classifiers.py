@@ -19,7 +19,7 @@ from gan.config.classifier import ClassifierConfig, load_classifier_config
 from gan.config.files import find_configs, find_variants
 from gan.measuring.checks import user_errors
 from gan.models.classifiers import CLASSIFIERS
-from gan.runs.logger import JSONL
+from gan.runs.finding import JSONL
 from reproducing.described import describe_devices, joined
 from reproducing.measured import NOTHING, MeasuredRun, Values
 from reproducing.results import Ours, Spread, half_interval
