@@ -3,6 +3,7 @@
 from functools import partial
 
 from evaluation.metrics import (
+    bounds,
     fid,
     fid_infinity,
     gan_test,
@@ -72,5 +73,12 @@ METRICS: dict[str, Metric] = {
         critic=True,
         directed=(),
         check=lipschitz.check,
+    ),
+    "bounds": Metric(
+        bounds.measure,
+        {"generated": "num_lipschitz", "reference": "num_lipschitz"},
+        critic=True,
+        directed=(),
+        check=bounds.check,
     ),
 }

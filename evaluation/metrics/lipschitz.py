@@ -199,14 +199,14 @@ def measure(context: Context) -> list[Value]:
     `num_lipschitz` of them, they differ from the real ones, and for a conditional critic they have labels, at least two
     of each class. The arrays hold the full distributions. The record holds other percentiles.
     """
-    points = {name: _points(context, name, role) for name, role in _roles(context).items()}
+    points = {name: points_of(context, name, role) for name, role in image_roles(context).items()}
     values = [_elhist(context, points[first], points[second]) for first, second in PAIRS if first in points]
     for one in points.values():
         values += [_jacobian(context, one, noise) for noise in sorted({0.0, context.settings.lipschitz.noise})]
     return values
 
 
-def _roles(context: Context) -> dict[str, str]:
+def image_roles(context: Context) -> dict[str, str]:
     """Maps the paper's names of image sets to those of the context."""
     real = context.training_role
     roles = {"real": real, "fake": "generated"}
@@ -244,7 +244,7 @@ def _more_of_a_class(context: Context) -> str:
     return advice + f", set {context.setting('labels')}=balanced" * unequal
 
 
-def _points(context: Context, name: str, role: str) -> Points:
+def points_of(context: Context, name: str, role: str) -> Points:
     """Collects all real images, or the first `num_lipschitz` generated images, because the number of these varies."""
     images, labels = getattr(context, role), getattr(context, f"{role}_labels")
     fields: dict[str, Any] = {}
@@ -256,14 +256,14 @@ def _points(context: Context, name: str, role: str) -> Points:
         fields[f"{name}_fingerprint"] = context.image_set(role).fingerprint
     if not context.critic_is_conditional:
         return Points(name, images, [torch.arange(len(images), device="cpu")], fields)
-    num_classes = context.image_set(_roles(context)["real"]).num_classes
+    num_classes = context.image_set(image_roles(context)["real"]).num_classes
     fields["num_classes"] = num_classes
     if role != "generated":
         fields[f"{name}_labels"] = fingerprint(labels)
     return Points(name, images, rows_by_class(labels.cpu(), num_classes, role), fields)
 
 
-def _drawn(context: Context, first: Points, second: Points) -> tuple[Tensor, Tensor]:
+def drawn_pairs(context: Context, first: Points, second: Points) -> tuple[Tensor, Tensor]:
     """Draws rows (P, 2) of pairs and their classes (P,), uniformly; an unconditional critic has one class, 0."""
     generator = torch.Generator("cpu").manual_seed(context.settings.seed)
     shape = (context.settings.lipschitz.pairs,)
@@ -273,16 +273,16 @@ def _drawn(context: Context, first: Points, second: Points) -> tuple[Tensor, Ten
     return pairs_across(first.rows, second.rows, classes, generator), classes
 
 
-def _shown(context: Context, points: Points, rows: Tensor) -> Tensor:
+def shown(context: Context, points: Points, rows: Tensor) -> Tensor:
     """Returns images in the critic's input range, on its device."""
     return to_critic(points.images[rows.to(points.images.device)].to(context.device))
 
 
 def _elhist(context: Context, first: Points, second: Points) -> Value:
     assert context.critic is not None
-    rows, classes = _drawn(context, first, second)
+    rows, classes = drawn_pairs(context, first, second)
     labels = classes if context.critic_is_conditional else None
-    x, y = _shown(context, first, rows[:, 0]), _shown(context, second, rows[:, 1])
+    x, y = shown(context, first, rows[:, 0]), shown(context, second, rows[:, 1])
     found = pair_ratios(context.critic, x, y, labels, batch_size=context.settings.batch_size)
     fields = {**first.fields, **second.fields, "pairing": "any" if labels is None else "matched"}
     record = {
@@ -300,9 +300,9 @@ def _jacobian(context: Context, points: Points, noise: float) -> Value:
     The step is that of Kodali et al. 2018.
     """
     assert context.critic is not None
-    rows, classes = _drawn(context, points, points)
+    rows, classes = drawn_pairs(context, points, points)
     labels = classes if context.critic_is_conditional else None
-    x = _shown(context, points, rows[:, 0])
+    x = shown(context, points, rows[:, 0])
     generator = torch.Generator("cpu").manual_seed(context.settings.seed)
     x = x + noise * torch.randn(x.shape, generator=generator, device="cpu").to(x.device)
     norms = jacobian_norms(context.critic, x, labels, batch_size=context.settings.batch_size)
@@ -333,7 +333,7 @@ def _value(
         std=None,
         count=len(values),
         better="",
-        fields={**_protocol(context), **fields},
+        fields={**critic_protocol(context), **fields},
         record={
             "statistics": {one: each._asdict() for one, each in statistics.items()},
             "interval": f"95 %, percentile bootstrap, {RESAMPLES:,} resamples, seed {seed}",
@@ -345,7 +345,7 @@ def _value(
     )
 
 
-def _protocol(context: Context) -> dict[str, Any]:
+def critic_protocol(context: Context) -> dict[str, Any]:
     """Returns the protocol fields of all values, without the critic: values of different critics are to be compared."""
     fields = context.generation_fields()
     return {

@@ -30,6 +30,7 @@ WORDS = {  # parts of other keys; a part without an entry keeps its name
     "nd_short": "ND, few steps",
     "elhist": "Lipschitz constant",
     "jacobian": "Jacobian norm",
+    "bounds": "Lipschitz bounds",
     "real_fake": "real-generated",
     "real_real": "real-real",
     "fake_fake": "generated-generated",
