@@ -50,6 +50,7 @@ def test_settings_of_classifiers_have_an_effect_where_they_are_read(name: str, n
         ([], "discriminator.ortho_coefficient=3.0", ["discriminator.penalty=orthogonal"]),
         (["train.lr_decay=none"], "train.lr_decay_start=7", ["train.lr_decay=linear"]),
         ([], "train.labels=uniform", None),
+        ([], "train.first=generator", None),
         ([], "eval.labels=data", None),
         ([], "name=other", None),
         ([], "eval.num_fid=7", None),
@@ -87,10 +88,13 @@ def test_sizes_of_another_architecture_are_ignored() -> None:
     build_classifier.check_classifier_names(config)
 
 
-def test_labels_by_the_shares_of_the_data_are_another_experiment() -> None:
-    of_data = Config(train={"labels": "data"})
-    assert of_data.identity() != Config().identity()
-    assert differences(of_data, Config()) == ["train.labels: 'data', 'uniform'"]
+@pytest.mark.parametrize(
+    ("name", "value", "default"), [("labels", "data", "uniform"), ("first", "discriminator", "generator")]
+)
+def test_a_later_setting_counts_unless_it_has_its_default(name: str, value: str, default: str) -> None:
+    other = Config(train={name: value})
+    assert other.identity() != Config().identity()
+    assert differences(other, Config()) == [f"train.{name}: {value!r}, {default!r}"]
 
 
 def test_differences_name_every_setting_that_counts_in_either_configuration() -> None:

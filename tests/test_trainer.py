@@ -66,6 +66,26 @@ def test_one_step_is_one_generator_and_d_steps_discriminator_updates(smoke: Call
     assert state.step == 1
 
 
+@pytest.mark.parametrize("first", ["generator", "discriminator"])
+def test_the_order_of_an_iteration_is_chosen(smoke: Callable[..., Config], first: str) -> None:
+    """Equal, bit for bit, to single updates in that order; fake images are of the generator at that time."""
+    config = smoke("train.d_steps=2", "train.ema_decay=0.5", f"train.first={first}")
+    trainer, single = make_trainer(config), make_trainer(config)
+    trainer.train_step()
+    single.iteration.set_learning_rates()
+    for network in (single.state.generator, single.state.discriminator):
+        network.train()
+    if first == "generator":
+        generator_step(single, 0)
+    discriminator_step(single, 0)
+    discriminator_step(single, 1)
+    if first == "discriminator":
+        generator_step(single, 0)
+    for part in ("generator", "discriminator"):
+        ours, theirs = (getattr(one.state, part).state_dict() for one in (trainer, single))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs), part
+
+
 def test_the_generator_step_leaves_the_discriminator_alone(smoke: Callable[..., Config]) -> None:
     trainer = make_trainer(smoke())
     before = copy.deepcopy(trainer.state.discriminator.state_dict())

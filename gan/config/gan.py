@@ -138,6 +138,11 @@ class TrainSettings(Section):
         "classes of conditional fake images: uniform draws, or draws by the shares of the training images",
         only_if={"labels": ["data"]},  # identities of earlier runs, which had no such setting, stay the same
     )
+    first: Literal["generator", "discriminator"] = setting(
+        "generator",
+        "network that an iteration updates first",
+        only_if={"first": ["discriminator"]},  # identities of earlier runs, which had no such setting, stay the same
+    )
     dequantize: bool = setting(True, "add noise from U[0, 1/128) to real images")
     flip: bool = setting(False, "flip each real image with probability 1/2")
     ema_decay: Probability = setting(0.0, "decay of the averaged generator; 0: no averaged generator")

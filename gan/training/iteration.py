@@ -1,6 +1,7 @@
 """One iteration of GAN training, which the trainer runs eagerly and the fast step captures in a CUDA graph.
 
-As in the code of Miyato et al. 2018, one update of the generator G, then `d_steps` updates of the discriminator D:
+As in the code of Miyato et al. 2018, one update of the generator G, then `d_steps` updates of the discriminator D, or
+in the other order if train.first is "discriminator":
 
     z ~ p(z);                G <- Adam(G, grad L_G(D(G(z))))              generator_batch_factor * batch_size fakes
                              A <- ema_decay A + (1 - ema_decay) G         if there is an averaged generator A
@@ -158,18 +159,24 @@ class Iteration:
         return FakeInputs(latents, share(draw_labels(count, classes, random, shares)) if classes else None)
 
     def train(self, inputs: Inputs) -> None:
-        """Updates the generator once, then the discriminator `d_steps` times."""
-        self.train_discriminator(inputs, self.train_generator(inputs))
-
-    def train_generator(self, inputs: Inputs) -> list[Tensor]:
-        """Updates the generator and its average; returns the fake images for the discriminator updates."""
-        state = self.state
+        """Updates the generator once and the discriminator `d_steps` times, in the order of train.first."""
         self.generator.train()
         self.discriminator.train()
-        passes = 1 + len(inputs.discriminator)
-        with self.arithmetic.float32_products(), counted_together(self.generator, passes):
+        wanted = [update.fakes for update in inputs.discriminator]
+        if self.settings.first == "discriminator":
+            with self.arithmetic.float32_products(), counted_together(self.generator, len(wanted)):
+                fakes = self.generate(wanted)
+            self.train_discriminator(inputs, fakes)
+            self.train_generator(inputs, [])
+        else:
+            self.train_discriminator(inputs, self.train_generator(inputs, wanted))
+
+    def train_generator(self, inputs: Inputs, wanted: Sequence[FakeInputs]) -> list[Tensor]:
+        """Updates the generator, then generates the wanted images, and updates the average; returns the images."""
+        state = self.state
+        with self.arithmetic.float32_products(), counted_together(self.generator, 1 + len(wanted)):
             loss = self.update_generator(inputs.generator)
-            fakes = self.generate([update.fakes for update in inputs.discriminator])
+            fakes = self.generate(wanted)
         if state.average is not None:
             update_average_(state.average, state.generator, self.settings.ema_decay)
         state.totals[-2] += self.processes.mean(loss.double())
@@ -178,7 +185,6 @@ class Iteration:
 
     def train_discriminator(self, inputs: Inputs, fakes: list[Tensor]) -> None:
         """Updates the discriminator `d_steps` times, each on its batch of fake images."""
-        self.discriminator.train()
         with self.arithmetic.float32_products():
             pairs = zip(inputs.discriminator, fakes, strict=True)
             scalars = [self.update_discriminator(update, fake) for update, fake in pairs]
