@@ -30,9 +30,9 @@ from gan.training.ema import averaged_copy
 from gan.training.state import TOTALS, TrainState
 
 Entry = TypeVar("Entry")
-WIDE, LONG = 256, 4096
-"""Channels and latent dimensions above which the memory of networks is checked before they are built. The check uses
-the meta device, which takes seconds to load."""
+WIDE, LONG, LARGE = 256, 4096, 64
+"""Channels, latent dimensions and image sizes above which the memory of networks is checked before they are built. The
+check uses the meta device, which takes seconds to load."""
 
 REGISTRIES: dict[str, Mapping[str, object]] = {
     "data.name": DATASETS,
@@ -117,7 +117,7 @@ def check_memory(config: Config, num_classes: int) -> None:
     """Raises ConfigError if weights, gradients and Adam's moments exceed this machine's memory."""
     channels, z_dim = (config.generator.channels, config.discriminator.channels), config.generator.z_dim
     widest = max(*channels, channels[0] * max(config.generator.widths or [1]))
-    if widest <= WIDE and z_dim <= LONG:
+    if widest <= WIDE and z_dim <= LONG and config.data.image_size <= LARGE:
         return
     with torch.device("meta"):
         generator = _make_generator(config, num_classes)
@@ -214,11 +214,19 @@ def build_state(config: Config, device: torch.device | str = "cpu", num_classes:
 
     Args:
         num_classes: number of classes, if known; see `count_classes`.
+
+    Raises:
+        ConfigError: an unknown name, or settings that do not fit each other.
     """
     check_names(config)
     num_classes = count_classes(config) if num_classes is None else num_classes
     check_memory(config, num_classes)
     generator = placed(build_generator(config, num_classes), device)
+    if config.train.batch_size == 1 and any(isinstance(module, nn.BatchNorm1d) for module in generator.modules()):
+        raise ConfigError(
+            f"train.batch_size: got 1, but generator.name={config.generator.name} normalizes single features over the "
+            "batch; choose at least 2"
+        )
     discriminator = placed(build_discriminator(config, num_classes), device)
     return TrainState(
         generator=generator,

@@ -107,16 +107,18 @@ def run(case: str, data: Path, processes: Processes) -> dict[str, Any]:
 
 
 def batch_norms(processes: Processes) -> dict[str, dict[str, Any]]:
-    """This process's outputs, gradients and running statistics of three kinds of batch norm over a batch of 8."""
-    x, weights = torch.randn(2, 8, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    """This process's outputs, gradients and running statistics of kinds of batch norm over a batch of 8."""
+    maps = torch.randn(2, 8, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
     labels, share, found = torch.arange(8) % 2, processes.share, {}
-    for norm in (BatchNorm(3), ConditionalBatchNorm(3, 2), nn.BatchNorm2d(3, momentum=None, affine=False)):
+    plain = (nn.BatchNorm2d(3, momentum=None, affine=False), nn.BatchNorm1d(48))
+    for norm in (BatchNorm(3), ConditionalBatchNorm(3, 2), *plain):
         norm.double()
+        x, weights = maps.flatten(2) if isinstance(norm, nn.BatchNorm1d) else maps
         with torch.no_grad():
             for parameter in norm.parameters():
                 parameter.copy_(torch.arange(1.0, 1 + parameter.numel()).view_as(parameter))
         own = share(x).clone().requires_grad_()
-        arguments = (own,) if type(norm) is nn.BatchNorm2d else (own, share(labels))
+        arguments = (own,) if norm in plain else (own, share(labels))
         output = processes.synchronized(norm)(*arguments)
         (output.square() * share(weights)).sum().backward()
         found[type(norm).__name__] = {

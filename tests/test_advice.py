@@ -4,7 +4,7 @@ import importlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -14,8 +14,6 @@ from commands import COMMANDS, done, refused
 from PIL import Image
 
 from evaluation.__main__ import main as evaluation
-from gan.config import DataSettings
-from gan.data.framing import NETWORK_SIZES
 
 TRAIN = "gan-train --config smoke --device cpu --run {t}/run --set train.steps=1 --set data.root={s}"
 OWN = f"{TRAIN} --set data.name=folder --set data.root="
@@ -456,7 +454,3 @@ def test_advice_is_given_and_nothing_is_left(name: str, places: dict[str, Path],
 @pytest.mark.parametrize("name", MARKED)
 def test_advice_works(name: str, places: dict[str, Path], copied: Callable[..., Path]) -> None:
     done(run(ADVICE[name].followed, prepare(name, places, copied)))
-
-
-def test_advised_sizes_are_those_of_configurations() -> None:
-    assert get_args(DataSettings.model_fields["image_size"].annotation) == NETWORK_SIZES

@@ -17,7 +17,7 @@ from gan.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 SMALL = ("train.batch_size=2", "train.d_steps=1", "train.generator_batch_factor=1")
-NETWORKS = [("resnet", "resnet"), ("resnet", "compact"), ("sndcgan", "sndcgan")]
+NETWORKS = [("resnet", "resnet"), ("resnet", "compact"), ("sndcgan", "sndcgan"), ("sndcgan_bn", "sndcgan")]
 COMBINATIONS = [
     (*networks, normalization, list(LOSSES)[(row + column) % len(LOSSES)], row % 2 == 0)
     for row, normalization in enumerate(NORMALIZATIONS)

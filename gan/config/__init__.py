@@ -2,6 +2,7 @@
 
 from evaluation.settings.mistakes import nearest
 from gan.config.gan import (
+    IMAGE_SIZES,
     Config,
     DataSettings,
     NormalizationSettings,
@@ -12,6 +13,7 @@ from gan.config.gan import (
 )
 
 __all__ = [
+    "IMAGE_SIZES",
     "Config",
     "DataSettings",
     "NormalizationSettings",

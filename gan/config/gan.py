@@ -6,7 +6,7 @@ settings that differ.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -33,6 +33,9 @@ from gan.config.files import CLASSIFIERS, find_configs
 from gan.config.loading import Experiment, load, override_config, validated
 
 Rate = Annotated[float, Field(gt=0, le=1000)]
+ImageSize = Literal[32, 48, 64, 128, 256]
+IMAGE_SIZES: tuple[int, ...] = get_args(ImageSize)
+"""Values of data.image_size: the sizes that have a ResNet, see `gan.models.resnet.WIDTHS`."""
 
 
 class DataSettings(Section):
@@ -41,7 +44,7 @@ class DataSettings(Section):
     name: Name = setting("cifar10", "data set, a key of gan.data.DATASETS")
     root: Text = without_effect("data", "folder or archive that holds the data set")
     title: Text = without_effect("", "name in reports; empty: that of the folder or archive, else of the data set")
-    image_size: Literal[32, 64] = setting(32, "height and width in pixels")
+    image_size: ImageSize = setting(32, "height and width in pixels")
     crop: Interval = setting(0, "height and width of the centre crop in pixels; 0: the largest centred square")
     resize: Literal["none", "box", "bilinear", "bicubic", "lanczos"] = setting(
         "none", "interpolation filter; none: refuse images of another size"
@@ -64,7 +67,7 @@ class GeneratorSettings(Section):
     channels: Width = setting(256, "channels at full resolution")
     z_dim: Size = setting(128, "dimension of the latent vector")
     widths: list[Few] | None = optional(
-        "resnet: channels at 4x4, 8x8, ... pixels, in units of `channels`; null: the paper's",
+        "resnet: channels of the first feature map and of each block, in units of `channels`; null: the paper's",
         only_if={"name": ["resnet"]},
     )
 

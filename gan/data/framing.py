@@ -4,17 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from evaluation.images.reader.decoding import decode as decode_image
 from evaluation.images.reader.errors import ReadError
 from evaluation.images.reader.framing import FILTERS, centre_crop, to_array
+from gan.config import IMAGE_SIZES
 from gan.errors import DataError
 
 RESIZES = {"none": None, **FILTERS}
 """Resize filters by name; "none" refuses images of another size."""
-
-NETWORK_SIZES = (32, 64)
-"""Values of data.image_size that configurations accept, because networks are built for them."""
 
 
 class Framing(NamedTuple):
@@ -56,13 +55,28 @@ def frame(image: Image.Image, name: str, framing: Framing) -> np.ndarray:
         resample = RESIZES[framing.resize]
         if resample is None:
             cropped = "" if (width, height) == (side, side) else f", {side}x{side} after the centre crop"
-            other = f"data.image_size={side}, or " if side in NETWORK_SIZES else ""
+            other = f"data.image_size={side}, or " if side in IMAGE_SIZES else ""
             raise DataError(
                 f"{name}: {width}x{height} pixels{cropped}, expected {size}x{size}; set {other}data.resize to one of "
                 f"{', '.join(FILTERS)}, which scales the images"
             )
         image = image.resize((size, size), resample)
     return to_array(image)
+
+
+def frame_all(pixels: np.ndarray, name: str, framing: Framing) -> np.ndarray:
+    """Crops and resizes square RGB images, uint8 (N, side, side, 3), to uint8 (N, 3, image_size, image_size).
+
+    Raises:
+        DataError: an error of `frame`; the message names the data set and the image.
+    """
+    count, side = pixels.shape[:2]
+    if framing.image_size == side and framing.crop in (0, side):
+        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    framed = np.empty((count, 3, framing.image_size, framing.image_size), np.uint8)
+    for row, image in enumerate(tqdm(pixels, name, unit="image", disable=None)):
+        framed[row] = frame(Image.fromarray(image), f"{name} image {row}", framing)
+    return framed
 
 
 def decode(data: bytes, name: str, framing: Framing) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from evaluation.images.reader import packed
 from evaluation.images.reader.packed import FORMAT, MANIFEST, array_files, map_split, read_manifest
-from gan.data.framing import NETWORK_SIZES
+from gan.config import IMAGE_SIZES
 from gan.data.image_data import ImageData, expanded, reader_errors
 from gan.errors import DataError
 
@@ -97,7 +97,7 @@ def load_packed(root: str | Path, *, name: str, split: str, image_size: int, cro
     asked = {"name": name, "image_size": image_size, "crop": crop, "resize": resize}
     for key, value in asked.items():
         if manifest[key] != value:
-            usable = key != "image_size" or manifest[key] in NETWORK_SIZES
+            usable = key != "image_size" or manifest[key] in IMAGE_SIZES
             change = f"set data.{key}={manifest[key]}, or " if usable else ""
             raise DataError(
                 f"data.root: {folder} was packed with data.{key}={manifest[key]}, but data.{key} is {value}; {change}"

@@ -6,11 +6,12 @@ from torch import nn
 
 from gan.models.compact import CompactDiscriminator
 from gan.models.resnet import ResNetDiscriminator, ResNetGenerator
-from gan.models.sndcgan import SNDCGANDiscriminator, SNDCGANGenerator
+from gan.models.sndcgan import SNDCGANBNGenerator, SNDCGANDiscriminator, SNDCGANGenerator
 
 GENERATORS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNetGenerator,
     "sndcgan": SNDCGANGenerator,
+    "sndcgan_bn": SNDCGANBNGenerator,
 }
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNetDiscriminator,
@@ -24,6 +25,7 @@ __all__ = [
     "CompactDiscriminator",
     "ResNetDiscriminator",
     "ResNetGenerator",
+    "SNDCGANBNGenerator",
     "SNDCGANDiscriminator",
     "SNDCGANGenerator",
 ]

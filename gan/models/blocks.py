@@ -108,8 +108,8 @@ class BatchNorm(nn.BatchNorm2d):
     generator explode in eval mode.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=BATCH_NORM_EPS)
+    def __init__(self, channels: int, eps: float = BATCH_NORM_EPS) -> None:
+        super().__init__(channels, eps=eps)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         return super().forward(x)
@@ -121,8 +121,8 @@ class ConditionalBatchNorm(nn.BatchNorm2d):
     Dumoulin et al. 2017; gamma starts at 1 and beta at 0 for every class, as in the code of Miyato & Koyama 2018.
     """
 
-    def __init__(self, channels: int, num_classes: int) -> None:
-        super().__init__(channels, eps=BATCH_NORM_EPS, affine=False)
+    def __init__(self, channels: int, num_classes: int, eps: float = BATCH_NORM_EPS) -> None:
+        super().__init__(channels, eps=eps, affine=False)
         self.gamma = nn.Embedding(num_classes, channels)
         self.beta = nn.Embedding(num_classes, channels)
         nn.init.ones_(self.gamma.weight)
@@ -136,9 +136,9 @@ class ConditionalBatchNorm(nn.BatchNorm2d):
         return torch.addcmul(beta, gamma, normalized)
 
 
-def batch_norm(channels: int, num_classes: int) -> nn.Module:
+def batch_norm(channels: int, num_classes: int, eps: float = BATCH_NORM_EPS) -> nn.Module:
     """Returns a batch normalization, conditional on labels if `num_classes` is not 0."""
-    return ConditionalBatchNorm(channels, num_classes) if num_classes else BatchNorm(channels)
+    return ConditionalBatchNorm(channels, num_classes, eps) if num_classes else BatchNorm(channels, eps)
 
 
 class GeneratorBlock(nn.Module):
@@ -179,22 +179,23 @@ class FirstDiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """Residual block (N, in, H, W) -> (N, out, H/2, W/2), or (N, in, H, W) -> (N, in, H, W) without `down`.
+    """Residual block (N, in, H, W) -> (N, out, H/2, W/2), or (N, in, H, W) -> (N, out, H, W) without `down`.
 
-    ReLU, conv3x3, ReLU, conv3x3, and mean pooling if `down`; the shortcut is then mean pooling, conv1x1, otherwise x.
-    The hidden width equals the input width, as in the authors' code.
+    ReLU, conv3x3, ReLU, conv3x3, and mean pooling if `down`. The shortcut is mean pooling if `down`, then conv1x1 if
+    the resolution or the width changes. The hidden width equals the input width, as in the authors' code.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, down: bool) -> None:
         super().__init__()
-        assert down or in_channels == out_channels
         self.down = down
         self.conv1 = conv3x3(in_channels, in_channels)
         self.conv2 = conv3x3(in_channels, out_channels)
-        self.shortcut = conv1x1(in_channels, out_channels) if down else None
+        self.shortcut = conv1x1(in_channels, out_channels) if down or in_channels != out_channels else None
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.conv1(F.relu(x)))
         if self.shortcut is None:
             return self.conv2(h) + x
+        if not self.down:
+            return self.conv2(h) + self.shortcut(x)
         return convolve_then_downsample(self.conv2, h) + self.shortcut(downsample(x))

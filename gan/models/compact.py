@@ -11,20 +11,19 @@ from torch import Tensor, nn
 
 from gan.models.blocks import DiscriminatorBlock, check_labels, check_settings, conv3x3, glorot, projection_logits, wide
 
-WIDTHS = {32: (1, 2, 4), 64: (1, 2, 4, 8)}
-"""Width after the first convolution and after each block, in units of `channels`."""
-BOTTOM_WIDTH = 4
+WIDTHS = {32: (1, 2, 4), 48: (1, 2, 4), 64: (1, 2, 4, 8), 128: (1, 2, 4, 8, 16)}
+"""Width after the first convolution and after each block, in units of `channels`, by image size."""
 
 
 class CompactDiscriminator(nn.Module):
     """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits (N,).
 
-    Space-to-depth by 2, conv3x3, residual downsampling blocks to 4x4, ReLU, a linear layer of all positions;
-    conditional on labels by projection (Miyato & Koyama 2018). The linear layer is computed in the type of its
-    parameters, float32 under autocast.
+    Space-to-depth by 2, conv3x3, residual downsampling blocks to 4x4 (6x6 for 48x48 images), ReLU, a linear layer of
+    all positions; conditional on labels by projection (Miyato & Koyama 2018). The linear layer is computed in the type
+    of its parameters, float32 under autocast.
 
     Args:
-        image_size: 32 or 64.
+        image_size: a key of `WIDTHS`.
         channels: width of the first convolution; each block doubles it.
         num_classes: 0 for an unconditional discriminator.
 
@@ -39,7 +38,7 @@ class CompactDiscriminator(nn.Module):
         widths = [channels * factor for factor in WIDTHS[image_size]]
         self.conv = conv3x3(3 * 2**2, widths[0], gain=1.0)
         self.blocks = nn.Sequential(*(DiscriminatorBlock(narrow, wide, down=True) for narrow, wide in pairwise(widths)))
-        features = widths[-1] * BOTTOM_WIDTH**2
+        features = widths[-1] * (image_size >> len(widths)) ** 2
         self.linear = glorot(nn.Linear(features, 1))
         self.embedding = glorot(nn.Embedding(num_classes, features)) if num_classes else None
 
@@ -47,5 +46,5 @@ class CompactDiscriminator(nn.Module):
         check_labels(labels, self.num_classes, "discriminator")
         h = self.blocks(self.conv(F.pixel_unshuffle(images, 2)))
         with torch.autocast(images.device.type, enabled=False):
-            features = wide(F.relu(h)).flatten(1)  # (N, 4 * 4 * C)
+            features = wide(F.relu(h)).flatten(1)  # (N, C * h * w)
             return projection_logits(features, labels, self.linear, self.embedding)

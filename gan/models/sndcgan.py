@@ -1,6 +1,11 @@
 """SNDCGAN, the convolutional networks of Miyato et al. 2018 (appendix B.4, Table 3) and Lin et al. 2021.
 
-The papers do not state the initialization. Used here is DCGAN's: N(0, 0.02) and zero biases (Radford et al. 2016).
+The generator of Table 3 has no batch normalization and no ReLU after its linear layer, so the linear layer and the
+first transposed convolution are one linear map. The published codes of Miyato et al. (chainer-gan-lib) and of Lin et
+al. have both. The two generators are `sndcgan` and `sndcgan_bn` of `gan.models.GENERATORS`.
+
+The papers do not state the initialization; both codes draw weights from N(0, 0.02) and set biases to 0. That of Lin et
+al. truncates it for the discriminator's convolutions: `discriminator.initialization`.
 """
 
 from itertools import pairwise
@@ -9,11 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.models.blocks import batch_norm, check_labels, check_settings, projection_logits, wide
+from gan.models.blocks import BATCH_NORM_EPS, batch_norm, check_labels, check_settings, projection_logits, wide
 
 SLOPE = 0.1
 """Negative slope of the discriminator's leaky ReLUs."""
-IMAGE_SIZES = (32, 64)
+IMAGE_SIZES = (32, 48, 64)
+"""Sizes of Lin et al.: CIFAR-10, STL-10 and CelebA."""
+EPS = 1e-5
+"""Epsilon of batch normalization in the code of Lin et al."""
 
 
 def _initialized(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> nn.Module:
@@ -23,14 +31,21 @@ def _initialized(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> nn.Module
     return layer
 
 
+def _upsampling(channels: int, num_classes: int, eps: float) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """Returns three transposed 4x4 convolutions of stride 2, from 8 * `channels` to `channels`, and their norms."""
+    widths = [8 * channels, 4 * channels, 2 * channels, channels]
+    ups = (_initialized(nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1)) for wide, narrow in pairwise(widths))
+    return nn.ModuleList(ups), nn.ModuleList(batch_norm(width, num_classes, eps) for width in widths[1:])
+
+
 class SNDCGANGenerator(nn.Module):
     """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, 3, H, W) in [-1, 1].
 
-    Linear to an eighth of the image size, three transposed 4x4 convolutions of stride 2, each with (conditional)
-    batch normalization and ReLU, conv3x3, tanh.
+    Table 3 of Miyato et al. 2018: linear to an eighth of the image size, three transposed 4x4 convolutions of stride 2,
+    each with (conditional) batch normalization and ReLU, conv3x3, tanh.
 
     Args:
-        image_size: 32 or 64.
+        image_size: 32, 48 or 64.
         z_dim: size of the latent vector.
         channels: width at full resolution, 64 in the paper; the layers before are 8, 4 and 2 times as wide.
         num_classes: 0 for an unconditional generator.
@@ -44,17 +59,50 @@ class SNDCGANGenerator(nn.Module):
         check_settings(image_size, IMAGE_SIZES, num_classes)
         self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
         self.bottom = image_size // 8
-        widths = [8 * channels, 4 * channels, 2 * channels, channels]
-        self.linear = _initialized(nn.Linear(z_dim, widths[0] * self.bottom**2))
-        self.ups = nn.ModuleList(
-            _initialized(nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1)) for wide, narrow in pairwise(widths)
-        )
-        self.norms = nn.ModuleList(batch_norm(width, num_classes) for width in widths[1:])
+        self.linear = _initialized(nn.Linear(z_dim, 8 * channels * self.bottom**2))
+        self.ups, self.norms = _upsampling(channels, num_classes, BATCH_NORM_EPS)
         self.to_rgb = _initialized(nn.Conv2d(channels, 3, 3, padding=1))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_labels(labels, self.num_classes, "generator")
         h = self.linear(latents).unflatten(1, (-1, self.bottom, self.bottom))
+        for up, norm in zip(self.ups, self.norms, strict=True):
+            h = F.relu(norm(up(h), labels))
+        return torch.tanh(self.to_rgb(h))
+
+
+class SNDCGANBNGenerator(nn.Module):
+    """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, 3, H, W) in [-1, 1].
+
+    As in the code of Lin et al. 2021, whose layers are those of Miyato et al.'s: linear to an eighth of the image size,
+    batch normalization of each feature and position, ReLU, three transposed 4x4 convolutions of stride 2, each with
+    (conditional) batch normalization and ReLU, transposed conv3x3, tanh. The first batch normalization is unconditional
+    in the conditional model too, which neither code has.
+
+    Args:
+        image_size: 32, 48 or 64.
+        z_dim: size of the latent vector.
+        channels: width at full resolution, 64 in the code; the layers before are 8, 4 and 2 times as wide.
+        num_classes: 0 for an unconditional generator.
+
+    Raises:
+        ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
+    """
+
+    def __init__(self, image_size: int = 32, z_dim: int = 128, channels: int = 64, num_classes: int = 0) -> None:
+        super().__init__()
+        check_settings(image_size, IMAGE_SIZES, num_classes)
+        self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
+        self.bottom = image_size // 8
+        features = 8 * channels * self.bottom**2
+        self.linear = _initialized(nn.Linear(z_dim, features))
+        self.linear_norm = nn.BatchNorm1d(features, eps=EPS)
+        self.ups, self.norms = _upsampling(channels, num_classes, EPS)
+        self.to_rgb = _initialized(nn.ConvTranspose2d(channels, 3, 3, padding=1))
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_labels(labels, self.num_classes, "generator")
+        h = F.relu(self.linear_norm(self.linear(latents))).unflatten(1, (-1, self.bottom, self.bottom))
         for up, norm in zip(self.ups, self.norms, strict=True):
             h = F.relu(norm(up(h), labels))
         return torch.tanh(self.to_rgb(h))
@@ -68,7 +116,7 @@ class SNDCGANDiscriminator(nn.Module):
     the type of its parameters, float32 under autocast.
 
     Args:
-        image_size: 32 or 64.
+        image_size: 32, 48 or 64.
         channels: width of the first two convolutions, 64 in the paper; the others are 2, 2, 4, 4 and 8 times as wide.
         num_classes: 0 for an unconditional discriminator.
 

@@ -204,19 +204,19 @@ class _GlobalBatchNorm(_BatchNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalizes x (B / count, C, H, W) by the statistics of the whole batch."""
+        """Normalizes x (B / count, C, H, W) or (B / count, C) by the statistics of the whole batch."""
         if not self.training:
             return super().forward(x)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        own = torch.stack(torch.var_mean(wide, (0, 2, 3), correction=0))
+        own = torch.stack(torch.var_mean(wide, (0, *range(2, x.ndim)), correction=0))
         variances, means = _Gathered.apply(own).unbind(1)  # (count, C)
         mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
         self._track(mean, variance, len(means) * x.numel() // x.shape[1])
         scale = torch.rsqrt(variance + self.eps)
-        normalized = (wide - mean[:, None, None]) * (scale if self.weight is None else scale * self.weight)[
-            :, None, None
-        ]
-        return (normalized if self.bias is None else normalized + self.bias[:, None, None]).to(x.dtype)
+        by_channel = (-1, *(1 for _ in range(2, x.ndim)))  # (C, 1, 1) or (C,)
+        factor = scale if self.weight is None else scale * self.weight
+        normalized = (wide - mean.view(by_channel)) * factor.view(by_channel)
+        return (normalized if self.bias is None else normalized + self.bias.view(by_channel)).to(x.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:

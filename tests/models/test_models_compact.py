@@ -23,13 +23,22 @@ def block(narrow: int, wide: int) -> int:
     return 9 * narrow**2 + narrow + 9 * narrow * wide + wide + narrow * wide + wide
 
 
-@pytest.mark.parametrize("image_size", [32, 64])
-def test_parameters_by_hand(image_size: int) -> None:
-    """conv3x3 of 12 channels, blocks that double the width down to 4x4, a linear layer and an embedding of all 16 C."""
-    widths = [32, 64, 128] if image_size == 32 else [32, 64, 128, 256]
+@pytest.mark.parametrize(
+    ("image_size", "widths", "positions"),
+    [
+        (32, [32, 64, 128], 16),
+        (48, [32, 64, 128], 36),
+        (64, [32, 64, 128, 256], 16),
+        (128, [32, 64, 128, 256, 512], 16),
+    ],
+)
+def test_parameters_by_hand(image_size: int, widths: list[int], positions: int) -> None:
+    """conv3x3 of 12 channels, blocks that double the width down to 4x4 or 6x6, a linear layer and an embedding."""
     trunk = 9 * 12 * 32 + 32 + sum(block(*pair) for pair in pairwise(widths))
-    assert count(CompactDiscriminator(image_size)) == trunk + 16 * widths[-1] + 1
-    assert count(CompactDiscriminator(image_size, num_classes=10)) == trunk + 11 * 16 * widths[-1] + 1
+    assert count(CompactDiscriminator(image_size)) == trunk + positions * widths[-1] + 1
+    network = CompactDiscriminator(image_size, num_classes=10)
+    assert count(network) == trunk + 11 * positions * widths[-1] + 1
+    assert network(torch.zeros(1, 3, image_size, image_size), torch.tensor([0])).shape == (1,)
 
 
 def test_it_computes_what_its_docstring_says() -> None:
@@ -55,8 +64,8 @@ def test_every_weight_can_be_normalized() -> None:
 
 
 def test_wrong_use_is_refused() -> None:
-    with pytest.raises(ValueError, match="image_size: got 48"):
-        CompactDiscriminator(48)
+    with pytest.raises(ValueError, match="image_size: got 256"):
+        CompactDiscriminator(256)
     with pytest.raises(ValueError, match="the discriminator is unconditional"):
         CompactDiscriminator()(torch.zeros(1, 3, 32, 32), torch.tensor([0]))
 

@@ -1,12 +1,14 @@
 """Tests that the ResNets of gan.models have the papers' architectures."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan.config import IMAGE_SIZES
 from gan.models import ResNetDiscriminator, ResNetGenerator
 from gan.models.blocks import (
     ConditionalBatchNorm,
@@ -19,6 +21,7 @@ from gan.models.blocks import (
     upsample,
     upsample_then_convolve,
 )
+from gan.models.resnet import WIDTHS
 
 
 def count(network: nn.Module) -> int:
@@ -36,13 +39,53 @@ def test_discriminator_parameters(num_classes: int, expected: int) -> None:
     assert count(ResNetDiscriminator(num_classes=num_classes)) == expected
 
 
-def test_parameters_of_the_64_pixel_networks() -> None:
-    """12.22 and 10.14 million, computed by hand from the original's widths; the head has a bias here."""
-    assert count(ResNetGenerator(64, channels=64)) == 12_220_675
-    assert count(ResNetDiscriminator(64, channels=64)) == 10_141_441
+PRINTED = {
+    48: ([512, 256, 128, 64], "64 128 256 512 1024-", 4_878_083, 10_141_441),  # Miyato et al. 2018, Table 5
+    64: ([1024, 512, 256, 128, 64], "64 128 256 512 1024", 12_220_675, 10_141_441),
+    128: ([1024, 1024, 512, 256, 128, 64], "64 128 256 512 1024 1024-", 32_150_787, 29_017_857),  # Table 6
+    256: ([1024, 1024, 512, 512, 256, 128, 64], "64 128 256 512 512 1024 1024-", 37_135_107, 34_000_129),
+}
+"""By image size: widths of the generator, of the discriminator with - for a block that keeps the resolution, counts.
+
+Counts of 48, 64 and 128 are those of the networks of torch-mimicry (commit 01680c9), which were counted; those of 256
+follow from the widths of the original code.
+"""
 
 
-@pytest.mark.parametrize("image_size", [32, 64])
+def convolution(kernel: int, before: int, after: int) -> int:
+    return kernel**2 * before * after + after
+
+
+@pytest.mark.parametrize("image_size", PRINTED)
+def test_parameters_of_the_larger_networks(image_size: int) -> None:
+    """Counts by hand from the printed tables; the head has a bias here."""
+    widths, blocks, of_generator, of_discriminator = PRINTED[image_size]
+    bottom = 6 if image_size == 48 else 4
+    generator = 129 * bottom**2 * widths[0] + 2 * widths[-1] + convolution(3, widths[-1], 3)
+    for a, b in pairwise(widths):
+        generator += convolution(3, a, b) + convolution(3, b, b) + convolution(1, a, b) + 2 * a + 2 * b
+    assert count(ResNetGenerator(image_size, channels=64)) == generator == of_generator
+    after = [int(block.strip("-")) for block in blocks.split()]
+    discriminator = convolution(3, 3, 64) + convolution(3, 64, 64) + convolution(1, 3, 64) + after[-1] + 1
+    for (a, b), block in zip(pairwise(after), blocks.split()[1:], strict=True):
+        shortcut = convolution(1, a, b) if a != b or "-" not in block else 0
+        discriminator += convolution(3, a, a) + convolution(3, a, b) + shortcut
+    network = ResNetDiscriminator(image_size, channels=64)
+    assert count(network) == discriminator == of_discriminator
+    assert [block.down for block in network.blocks[1:]] == ["-" not in block for block in blocks.split()[1:]]
+
+
+def test_parameters_of_the_conditional_128_pixel_networks() -> None:
+    """1,000 classes: the generator's as in torch-mimicry; the discriminator's embedding is 1000 x 1024."""
+    assert count(ResNetGenerator(128, channels=64, num_classes=1000)) == 41_996_931
+    assert count(ResNetDiscriminator(128, channels=64, num_classes=1000)) == 29_017_857 + 1_024_000
+
+
+def test_there_are_networks_of_every_configured_size() -> None:
+    assert tuple(WIDTHS) == IMAGE_SIZES
+
+
+@pytest.mark.parametrize("image_size", WIDTHS)
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_shapes_and_ranges(image_size: int, num_classes: int) -> None:
     generator = ResNetGenerator(image_size, z_dim=5, channels=2, num_classes=num_classes)
@@ -58,8 +101,8 @@ def test_shapes_and_ranges(image_size: int, num_classes: int) -> None:
 
 @pytest.mark.parametrize("network", [ResNetGenerator, ResNetDiscriminator])
 def test_wrong_use_is_refused(network: type[nn.Module]) -> None:
-    with pytest.raises(ValueError, match="image_size: got 48"):
-        network(48)
+    with pytest.raises(ValueError, match="image_size: got 96"):
+        network(96)
     x = torch.zeros(1, 128) if network is ResNetGenerator else torch.zeros(1, 3, 32, 32)
     with pytest.raises(ValueError, match="with labels"):
         network(32, channels=1, num_classes=2)(x)
@@ -99,12 +142,15 @@ def test_generator_block_is_the_original_written_plainly() -> None:
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize(("widths", "down"), [((4, 6), True), ((4, 4), False)])
+@pytest.mark.parametrize(("widths", "down"), [((4, 6), True), ((4, 4), False), ((4, 6), False)])
 def test_discriminator_block_is_the_original_written_plainly(widths: tuple[int, int], down: bool) -> None:
     block, x = DiscriminatorBlock(*widths, down=down).double(), torch.randn(5, 4, 4, 4, dtype=torch.float64)
     before = x.clone()
     h = block.conv2(F.relu(block.conv1(F.relu(x))))
-    expected = downsample(h) + downsample(block.shortcut(x)) if block.shortcut is not None else h + x
+    expected = h + (x if block.shortcut is None else block.shortcut(x))
+    assert (block.shortcut is None) == (widths[0] == widths[1])
+    if down:
+        expected = downsample(expected)
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-11)
     assert torch.equal(x, before), "the block changed its input: the in-place ReLU trap"
     assert block.conv1.out_channels == widths[0], "the hidden width is the input's"

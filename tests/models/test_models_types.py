@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan.build import build_discriminator
-from gan.config import load_config
+from gan.build import build_discriminator, build_generator
+from gan.config import IMAGE_SIZES, load_config
+from gan.errors import ConfigError
 from gan.models import DISCRIMINATORS, GENERATORS, ResNetDiscriminator
 from gan.models.classifiers import CLASSIFIERS
 from gan.normalization import normalize, r1_penalty
@@ -92,8 +93,8 @@ def test_second_derivatives_in_float64(name: str) -> None:
 
 
 def test_pooling_divides_logits_by_the_number_of_positions() -> None:
-    """64 positions at 32x32, 4 at 64x64; the critic of Gulrajani et al. averages."""
-    for size, positions in ((32, 64), (64, 4)):
+    """The critic of Gulrajani et al. averages."""
+    for size, positions in ((32, 64), (48, 9), (64, 4), (128, 16), (256, 16)):
         torch.manual_seed(0)
         summed = ResNetDiscriminator(size, channels=2)
         averaged = ResNetDiscriminator(size, channels=2, pooling="mean")
@@ -102,6 +103,28 @@ def test_pooling_divides_logits_by_the_number_of_positions() -> None:
         torch.testing.assert_close(positions * averaged(x), summed(x), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="pooling: got 'max', expected one of sum, mean"):
         ResNetDiscriminator(pooling="max")
+
+
+@pytest.mark.parametrize("size", IMAGE_SIZES)
+@pytest.mark.parametrize(
+    "name",
+    [*(f"generator.name={name}" for name in GENERATORS), *(f"discriminator.name={name}" for name in DISCRIMINATORS)],
+)
+def test_every_network_has_a_size_or_names_those_it_has(name: str, size: int) -> None:
+    small = ["generator.channels=2", "discriminator.channels=2", "train.batch_size=2"]
+    config = load_config("smoke", [*small, name, f"data.image_size={size}"])
+    latents, images = torch.randn(2, config.generator.z_dim), torch.randn(2, 3, size, size)
+    message = ""
+    try:
+        network = build_generator(config, 0) if name.startswith("generator") else build_discriminator(config, 0)
+    except ConfigError as error:
+        message = str(error)
+    if message:
+        assert f"image_size: got {size}, expected one of [32, 48" in message
+    elif name.startswith("generator"):
+        assert network(latents).shape == images.shape
+    else:
+        assert network(images).shape == (2,)
 
 
 def test_the_configuration_chooses_the_pooling() -> None:
