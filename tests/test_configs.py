@@ -53,6 +53,7 @@ SHORT = [
     ("smoke", ()),
     ("cifar10_cond_srn70", ("compact",)),
     ("cifar10_sndcgan_sn", ()),
+    ("stl10_sn", ()),
     ("cifar10_wgan_gp", ("jpeg",)),
     ("celeba_sn", ("small64",)),
 ]

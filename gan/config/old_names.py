@@ -57,11 +57,12 @@ def new_form(name: str, configs: Container[str]) -> tuple[str, list[str]] | None
         return None
     changes = _CHANGES[family]
     normalization = old["normalization"]
-    config = f"{old['data']}{old['network']}_{normalization}"
+    network = "_sndcgan_plain" if old["network"] == "_sndcgan" else old["network"]  # the generator of then
+    config = f"{old['data']}{network}_{normalization}"
     if f"{config}_miyato" in configs:
         return f"{config}_miyato", changes
-    adam = [] if old["network"] == "_sndcgan" else [OLD_ADAM]
+    adam = [] if network == "_sndcgan_plain" else [OLD_ADAM]
     if config in configs:
         return config, [*changes, *adam]
     change = "discriminator.normalization=none" if normalization == "none" else normalization
-    return f"{old['data']}{old['network']}_sn", [*changes, change, *adam]
+    return f"{old['data']}{network}_sn", [*changes, change, *adam]

@@ -3,7 +3,7 @@
 import difflib
 from functools import partial
 
-from gan.data import celeba, cifar, folder, shapes
+from gan.data import celeba, cifar, folder, shapes, stl10
 from gan.data.batches import Batches
 from gan.data.framing import RESIZES
 from gan.data.image_data import DataSource, ImageData
@@ -16,6 +16,8 @@ DATASETS: dict[str, DataSource] = {
     "cifar10": DataSource(cifar.load_cifar10, 10, cifar.SPLITS),
     "cifar100": DataSource(cifar.load_cifar100, 100, cifar.SPLITS),
     "celeba": DataSource(celeba.load, 1, celeba.SPLITS),
+    "stl10": DataSource(stl10.load_stl10, len(stl10.CLASSES), stl10.SPLITS["stl10"]),
+    "stl10_unlabeled": DataSource(stl10.load_unlabeled, 1, stl10.SPLITS["stl10_unlabeled"]),
     "folder": DataSource(folder.load, None, folder.SPLITS, folder.load_splits),
     **{
         name: DataSource(partial(shapes.load, name=name), len(shapes.SHAPES), tuple(shapes.SPLITS))

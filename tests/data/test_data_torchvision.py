@@ -1,4 +1,4 @@
-"""Tests of CIFAR and CelebA on small files of the published layout, and of missing files."""
+"""Tests of CIFAR, STL-10 and CelebA on small files of the published layout, and of missing files."""
 
 import hashlib
 import io
@@ -18,6 +18,13 @@ from gan.data import ImageData, load_images
 from gan.errors import DataError
 
 SETTINGS = {"image_size": 32, "crop": 0, "resize": "none", "download": False}
+ARCHIVED = {
+    "cifar10": datasets.CIFAR10,
+    "cifar100": datasets.CIFAR100,
+    "stl10": datasets.STL10,
+    "stl10_unlabeled": datasets.STL10,
+}
+"""Data sets that are published as one archive."""
 
 
 def md5(path: Path) -> str:
@@ -26,7 +33,7 @@ def md5(path: Path) -> str:
 
 def write_cifar(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """Writes pickles of the published form with five images each, and patches torchvision's MD5s."""
-    dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    dataset = ARCHIVED[name]
     key, num_classes = ("labels", 10) if name == "cifar10" else ("fine_labels", 100)
     folder = root / dataset.base_folder
     folder.mkdir(parents=True)
@@ -73,20 +80,73 @@ def test_cifar_at_another_size_needs_a_resize(tmp_path: Path, monkeypatch: pytes
     assert np.array_equal(cropped, pixels[:, :, 4:28, 4:28])
 
 
+def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """Writes binary files of the published form with five images each, and patches torchvision's MD5s."""
+    folder = root / datasets.STL10.base_folder
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    pixels = {
+        split: random.integers(0, 256, (5, 3, 96, 96), dtype=np.uint8) for split in ("train", "test", "unlabeled")
+    }
+    for split, images in pixels.items():
+        (folder / f"{split}_X.bin").write_bytes(images.transpose(0, 1, 3, 2).tobytes())  # column by column
+        (folder / f"{split}_y.bin").write_bytes(bytes([1, 2, 3, 4, 10]))  # classes are counted from 1
+    (folder / "unlabeled_y.bin").unlink()
+    for files in ("train_list", "test_list"):
+        known = [[name, md5(folder / name)] for name, _ in getattr(datasets.STL10, files)]
+        monkeypatch.setattr(datasets.STL10, files, known)
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "part", "labels"),
+    [
+        *(("stl10", split, split, [0, 1, 2, 3, 9]) for split in ("train", "test")),
+        ("stl10", "unlabeled", "unlabeled", [0] * 5),
+        ("stl10_unlabeled", "train", "unlabeled", [0] * 5),
+        ("stl10_unlabeled", "test", "test", [0] * 5),
+    ],
+)
+def test_stl10_pixels_and_labels(
+    name: str, split: str, part: str, labels: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = write_stl10(tmp_path, monkeypatch)[part]
+    data = load(name, tmp_path, split, image_size=96)
+    assert np.array_equal(data.images.numpy(), pixels)
+    assert data.labels.tolist() == labels
+    assert (data.name, data.split, data.num_classes) == (name, split, 10 if any(labels) else 1)
+    halved = load(name, tmp_path, split, image_size=48, resize="box")
+    means = pixels.reshape(5, 3, 48, 2, 48, 2).mean((3, 5))
+    assert np.abs(halved.images.numpy().astype(float) - means).max() <= 1  # Pillow rounds twice
+    assert halved.fingerprint != data.fingerprint == load(name, tmp_path, split, image_size=96).fingerprint
+
+
+def test_stl10_at_another_size_needs_a_resize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stl10(tmp_path, monkeypatch)
+    with pytest.raises(
+        DataError, match=r"stl10_unlabeled train image 0: 96x96 pixels, expected 48x48; set data\.resize"
+    ):
+        load("stl10_unlabeled", tmp_path, image_size=48)
+
+
 @pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")  # torchvision 0.26 on Python 3.12 and 3.13
 @pytest.mark.parametrize("download", [False, True])
-def test_cifar_unpacks_an_archive_without_a_network(
-    download: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ARCHIVED)
+def test_an_archive_is_unpacked_without_a_network(
+    name: str, download: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = write_cifar(tmp_path / "made", "cifar10", monkeypatch)
+    dataset, made = ARCHIVED[name], tmp_path / "made"
+    stl10 = name.startswith("stl10")
+    pixels = write_stl10(made, monkeypatch) if stl10 else write_cifar(made, name, monkeypatch)
     _no_network(monkeypatch)
     root = tmp_path / "data"
     root.mkdir()
-    archive = root / datasets.CIFAR10.filename
+    archive = root / dataset.filename
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(tmp_path / "made" / datasets.CIFAR10.base_folder, datasets.CIFAR10.base_folder)
-    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5(archive))
-    assert np.array_equal(load("cifar10", root, download=download).images.numpy(), pixels["train"])
+        tar.add(made / dataset.base_folder, dataset.base_folder)
+    monkeypatch.setattr(dataset, "tgz_md5", md5(archive))
+    part, side = "unlabeled" if name == "stl10_unlabeled" else "train", 96 if stl10 else 32
+    assert np.array_equal(load(name, root, image_size=side, download=download).images.numpy(), pixels[part])
 
 
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,13 +156,13 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("urllib.request.urlopen", refuse)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ARCHIVED)
 @pytest.mark.parametrize("download", [False, True])
-def test_absent_cifar_says_what_to_fetch_and_where(
+def test_an_absent_archive_says_what_to_fetch_and_where(
     name: str, download: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _no_network(monkeypatch)
-    dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    dataset = ARCHIVED[name]
     with pytest.raises(DataError) as error:
         load(name, tmp_path, download=download)
     message = str(error.value)
@@ -124,9 +184,18 @@ def test_damaged_cifar_files_and_archive(tmp_path: Path, monkeypatch: pytest.Mon
         load("cifar10", tmp_path)
 
 
+@pytest.mark.parametrize("file", ["unlabeled_X.bin", "train_X.bin", "test_y.bin"])
+def test_damaged_stl10_files(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stl10(tmp_path, monkeypatch)
+    damaged = tmp_path / datasets.STL10.base_folder / file
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(DataError, match="no complete stl10_unlabeled in"):
+        load("stl10_unlabeled", tmp_path, image_size=96)
+
+
 def test_a_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    for name in ("cifar10", "celeba"):
+    for name in ("cifar10", "stl10", "celeba"):
         for download in (False, True):
             with pytest.raises(DataError, match=f"no complete {name} in"):
                 load(name, tmp_path / "data", download=download)
@@ -226,7 +295,7 @@ def test_absent_celeba_says_what_to_fetch_and_where(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("name", ["cifar10", "celeba"])
+@pytest.mark.parametrize("name", ["cifar10", "stl10", "celeba"])
 def test_a_failed_download_leaves_no_empty_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gdown", FakeGdown)
 
