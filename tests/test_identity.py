@@ -9,7 +9,7 @@ import pytest
 from evaluation.settings.schema import has_effect
 from gan import build_classifier
 from gan.config import Config, load_config, validate
-from gan.config.classifier import ClassifierConfig, ClassifierSettings
+from gan.config.classifier import ClassifierConfig, ClassifierSettings, load_classifier_config
 from gan.config.gan import DiscriminatorSettings
 from gan.config.loading import differences, override_config
 from gan.models.classifiers import CLASSIFIERS
@@ -17,6 +17,25 @@ from gan.normalization import NORMALIZATIONS, PENALTIES
 from gan.runs.finding import identity_of, newest_run
 
 ARCHITECTURE = {"name", "channels", "normalization", "penalty"}
+KNOWN = {
+    "smoke": "74bd7d7d0d6d3bc8",
+    "quickstart": "946861ea18887740",
+    "cifar10_sn": "cdbc7223c560026c",
+    "cifar10_srn70": "d0819ca44891a461",
+    "cifar10_wgan_gp": "2df921253593a1d9",
+    "cifar10_compact": "a70b0baaa2a5bd7e",
+    "cifar10_sndcgan_plain_sn": "0ba64c1235ad2290",  # cifar10_sndcgan_sn then
+    "celeba_sn": "d9249066bd6eb786",
+    "classifier_smoke": "961aeca02a83b943",
+    "classifier_cifar100_resnet": "628c2b9404362fa8",
+}
+"""Identities in version 0.2.0 (commit fcfdf3c). A later setting must leave them as they are, or runs cannot resume."""
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_later_settings_leave_the_identities_of_earlier_runs(name: str) -> None:
+    load = load_classifier_config if name.startswith("classifier") else load_config
+    assert load(name).identity() == KNOWN[name]
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
