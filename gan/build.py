@@ -13,14 +13,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from gan.config import Config, NormalizationSettings, TrainSettings, nearest, validate
+from gan.config import Config, InitializationSettings, NormalizationSettings, TrainSettings, nearest, validate
 from gan.config import load_config as load_config
 from gan.config.classifier import ClassifierConfig
 from gan.data import DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
 from gan.errors import CheckpointError, ConfigError
 from gan.losses import LOSSES, DiscriminatorPenalty, Loss
-from gan.models import DISCRIMINATORS, GENERATORS
+from gan.models import DISCRIMINATORS, GENERATORS, INITIALIZATIONS, initialize_
 from gan.noise import random_generator
 from gan.normalization import NORMALIZATIONS, PENALTIES, normalize
 from gan.runs.checkpoint import Checkpoint, read_checkpoint
@@ -37,12 +37,14 @@ check uses the meta device, which takes seconds to load."""
 REGISTRIES: dict[str, Mapping[str, object]] = {
     "data.name": DATASETS,
     "generator.name": GENERATORS,
+    "generator.initialization": INITIALIZATIONS,
     "discriminator.name": DISCRIMINATORS,
+    "discriminator.initialization": INITIALIZATIONS,
     "discriminator.normalization": NORMALIZATIONS,
     "discriminator.penalty": PENALTIES,
     "train.loss": LOSSES,
 }
-"""Maps each setting of a GAN whose value is a name to the registry of valid names."""
+"""Maps each setting of a GAN whose value is a name, or null, to the registry of valid names."""
 
 
 def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
@@ -70,7 +72,8 @@ def check_registered(config: Config | ClassifierConfig, registries: Mapping[str,
     settings = config.model_dump()
     for place, registry in registries.items():
         section, key = place.split(".")
-        choose(registry, settings[section][key], place)
+        if settings[section][key] is not None:
+            choose(registry, settings[section][key], place)
 
 
 def load_images(config: Config | ClassifierConfig, split: str) -> ImageData:
@@ -138,7 +141,7 @@ def check_fits(needed: int, subject: str, advice: str) -> None:
 def build_generator(config: Config, num_classes: int) -> nn.Module:
     """Builds a generator with the initial weights of the run's seed, on the CPU."""
     with seeded(config, "generator weights"):
-        return _make_generator(config, num_classes)
+        return _initialized(_make_generator(config, num_classes), config.generator)
 
 
 def _make_generator(config: Config, num_classes: int) -> nn.Module:
@@ -170,8 +173,15 @@ def build_discriminator(config: Config, num_classes: int) -> nn.Module:
         ConfigError: an unknown name, or a layer that cannot be normalized with these settings.
     """
     with seeded(config, "discriminator weights"):
-        network = _make_discriminator(config, num_classes)
+        network = _initialized(_make_discriminator(config, num_classes), config.discriminator)
     return normalized(network, config, config.discriminator, "discriminator")
+
+
+def _initialized(network: nn.Module, wanted: InitializationSettings) -> nn.Module:
+    """Replaces the architecture's own initial weights if the settings name others."""
+    if wanted.initialization is not None:
+        initialize_(network, wanted.initialization, wanted.initialization_std)
+    return network
 
 
 def _make_discriminator(config: Config, num_classes: int) -> nn.Module:
@@ -232,8 +242,8 @@ def build_state(config: Config, device: torch.device | str = "cpu", num_classes:
         generator=generator,
         discriminator=discriminator,
         average=averaged_copy(generator) if config.train.ema_decay else None,
-        g_optimizer=_optimizer(generator, config.train),
-        d_optimizer=_optimizer(discriminator, config.train),
+        g_optimizer=_optimizer(generator, config.train, config.train.g_betas),
+        d_optimizer=_optimizer(discriminator, config.train, config.train.d_betas),
         num_classes=num_classes,
         totals=torch.zeros(len(TOTALS) + 1, dtype=torch.float64, device=device),
     )
@@ -244,9 +254,8 @@ def placed(network: nn.Module, device: torch.device | str) -> nn.Module:
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+def _optimizer(network: nn.Module, settings: TrainSettings, betas: tuple[float, float]) -> torch.optim.Optimizer:
     """Builds Adam; the learning rates are those of `gan.training.iteration`, set before each iteration."""
-    betas = (settings.adam_beta1, settings.adam_beta2)
     return torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=betas, eps=1e-8)
 
 

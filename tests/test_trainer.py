@@ -54,6 +54,26 @@ def test_the_discriminator_may_have_its_own_learning_rate(smoke: Callable[..., C
     assert smoke("train.d_learning_rate=2e-4").identity() != smoke().identity()
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ((), [(0.5, 0.9), (0.5, 0.9)]),
+        (("train.d_adam_beta1=0",), [(0.5, 0.9), (0, 0.9)]),
+        (("train.d_adam_beta1=0.25", "train.d_adam_beta2=0.999"), [(0.5, 0.9), (0.25, 0.999)]),
+    ],
+)
+def test_the_discriminator_may_have_its_own_betas(
+    smoke: Callable[..., Config], overrides: tuple[str, ...], expected: list[tuple[float, float]]
+) -> None:
+    """0 is a value; unset, they are the generator's and no part of the identity."""
+    config = smoke("train.adam_beta1=0.5", "train.adam_beta2=0.9", *overrides)
+    state = build.build_state(config)
+    groups = [optimizer.param_groups[0] for optimizer in (state.g_optimizer, state.d_optimizer)]
+    assert [group["betas"] for group in groups] == expected
+    shared = smoke("train.adam_beta1=0.5", "train.adam_beta2=0.9")
+    assert (config.identity() == shared.identity()) == (not overrides)
+
+
 def test_one_step_is_one_generator_and_d_steps_discriminator_updates(smoke: Callable[..., Config]) -> None:
     trainer = make_trainer(smoke("train.d_steps=3"))
     trainer.train_step()

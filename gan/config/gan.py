@@ -60,8 +60,21 @@ class DataSettings(Section):
         return short(place.name if place.name not in ("", "..") else place.resolve().name) or self.name
 
 
-class GeneratorSettings(Section):
-    """Architecture of the generator."""
+class InitializationSettings(Section):
+    """Initial weights of a network. See docs/configuration.md."""
+
+    initialization: Name | None = optional(
+        "distribution of the initial weights, a key of gan.models.INITIALIZATIONS; null: the architecture's own"
+    )
+    initialization_std: Annotated[float, Field(gt=0, le=1e3)] = setting(
+        0.02,
+        "normal, truncated_normal: standard deviation of the normal distribution",
+        only_if={"initialization": ["normal", "truncated_normal"]},
+    )
+
+
+class GeneratorSettings(InitializationSettings):
+    """Architecture of the generator and its initial weights."""
 
     name: Name = setting("resnet", "architecture, a key of gan.models.GENERATORS")
     channels: Width = setting(256, "channels at full resolution")
@@ -97,8 +110,8 @@ class NormalizationSettings(Section):
     )
 
 
-class DiscriminatorSettings(NormalizationSettings):
-    """Architecture of the discriminator, its weight normalization and its penalty."""
+class DiscriminatorSettings(InitializationSettings, NormalizationSettings):
+    """Architecture of the discriminator, its initial weights, its weight normalization and its penalty."""
 
     name: Name = setting("resnet", "architecture, a key of gan.models.DISCRIMINATORS")
     channels: Width = setting(128, "channels at full resolution")
@@ -134,8 +147,10 @@ class TrainSettings(Section):
     lr_decay: Literal["linear", "none"] = setting(
         "linear", "learning rate: linear decay to 0 at the last step, or constant"
     )
-    adam_beta1: Probability = setting(0.0, "Adam's beta1, both networks")
-    adam_beta2: Probability = setting(0.9, "Adam's beta2, both networks")
+    adam_beta1: Probability = setting(0.0, "Adam's beta1")
+    adam_beta2: Probability = setting(0.9, "Adam's beta2")
+    d_adam_beta1: Probability | None = optional("Adam's beta1 for the discriminator; null: train.adam_beta1")
+    d_adam_beta2: Probability | None = optional("Adam's beta2 for the discriminator; null: train.adam_beta2")
     labels: Literal["uniform", "data"] = setting(
         "uniform",
         "classes of conditional fake images: uniform draws, or draws by the shares of the training images",
@@ -175,6 +190,18 @@ class TrainSettings(Section):
     retries: Interval = without_effect(
         0, "maximum restarts from the last good checkpoint after a divergence, each with a new seed"
     )
+
+    @property
+    def g_betas(self) -> tuple[float, float]:
+        """Adam's beta1 and beta2 for the generator."""
+        return self.adam_beta1, self.adam_beta2
+
+    @property
+    def d_betas(self) -> tuple[float, float]:
+        """Adam's beta1 and beta2 for the discriminator."""
+        own = self.d_adam_beta1, self.d_adam_beta2
+        beta1, beta2 = (shared if beta is None else beta for beta, shared in zip(own, self.g_betas, strict=True))
+        return beta1, beta2
 
 
 class EvaluationSettings(Settings):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from gan.models.compact import CompactDiscriminator
+from gan.models.initialization import INITIALIZATIONS, initialize_
 from gan.models.resnet import ResNetDiscriminator, ResNetGenerator
 from gan.models.sndcgan import SNDCGANBNGenerator, SNDCGANDiscriminator, SNDCGANGenerator
 
@@ -22,10 +23,12 @@ DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {
 __all__ = [
     "DISCRIMINATORS",
     "GENERATORS",
+    "INITIALIZATIONS",
     "CompactDiscriminator",
     "ResNetDiscriminator",
     "ResNetGenerator",
     "SNDCGANBNGenerator",
     "SNDCGANDiscriminator",
     "SNDCGANGenerator",
+    "initialize_",
 ]

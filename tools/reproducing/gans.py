@@ -96,8 +96,10 @@ class GanModel:
             networks += f", {discriminator.pooling} over positions"
         if discriminator.normalization == "srn" and discriminator.infeasible != "skip":
             networks += f", infeasible: {discriminator.infeasible}"
+        networks += _initial(config)
         rates = [train.learning_rate, *([train.d_learning_rate] if train.d_learning_rate else [])]
-        adam = f"Adam {' and '.join(f'{rate:g}' for rate in rates)}, {train.adam_beta1:g}, {train.adam_beta2:g}"
+        betas = dict.fromkeys(f"{beta1:g}, {beta2:g}" for beta1, beta2 in (train.g_betas, train.d_betas))
+        adam = f"Adam {' and '.join(f'{rate:g}' for rate in rates)}, {' and '.join(betas)}"
         return {
             "data": config.data.shown,
             "extractor": joined(map(_extractor, values), ", "),
@@ -107,6 +109,13 @@ class GanModel:
             "seeds": str(len(runs)),
             "device": describe_devices(runs),
         }
+
+
+def _initial(config: Config) -> str:
+    """Initializations in place of the architectures' own, such as ", initial weights of the generator: lecun"."""
+    parts = {"generator": config.generator, "discriminator": config.discriminator}
+    chosen = [f"{name}: {part.initialization}" for name, part in parts.items() if part.initialization]
+    return "".join(f", initial weights of the {one}" for one in chosen)
 
 
 def _extractor(value: Ours) -> str:
