@@ -203,7 +203,7 @@ def normalized(
         ConfigError: an unknown normalization, or a layer that cannot be normalized with these settings.
     """
     normalization = choose(NORMALIZATIONS, wanted.normalization, f"{section}.normalization")
-    settings = {name: getattr(wanted, name) for name in normalization.settings}
+    settings = {name: value for name in normalization.settings if (value := getattr(wanted, name)) is not None}
     try:
         with seeded(config, "singular vectors"):
             return normalize(network, wanted.normalization, **settings)

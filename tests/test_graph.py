@@ -108,7 +108,7 @@ def test_twenty_steps_equal_the_plain_ones_bit_for_bit(smoke: Smoke, normalizati
         ("discriminator.penalty=orthogonal", "discriminator.normalization=sn"),
         ("train.loss=wasserstein", "discriminator.normalization=ssn"),
         ("discriminator.penalty=gradient", "discriminator.normalization=ortho"),
-        ("discriminator.penalty=gradient", "discriminator.normalization=srn", "train.precision=bf16"),
+        ("discriminator.penalty=gradient", "discriminator.relative_to=initial", "train.precision=bf16"),
         ("discriminator.penalty=r1", "discriminator.normalization=sn", "conditional=true", "train.labels=data"),
         ("discriminator.normalization=bsn", "train.loss=non_saturating"),
         ("train.d_steps=1", "train.generator_batch_factor=1", "train.d_adam_beta1=0.5", "train.d_adam_beta2=0"),

@@ -44,7 +44,7 @@ def test_settings_of_normalizations_and_penalties_have_an_effect_where_they_are_
     normalization: str, penalty: str
 ) -> None:
     chosen = NORMALIZATIONS[normalization]
-    section = DiscriminatorSettings(normalization=normalization, penalty=penalty)
+    section = DiscriminatorSettings(normalization=normalization, penalty=penalty, relative_to="initial")
     coefficients = {PENALTIES[name].coefficient for name in (chosen.penalty, penalty)} - {""}
     found = {name for name in DiscriminatorSettings.model_fields if has_effect(section, name)}
     assert found - ARCHITECTURE == {*chosen.settings} | coefficients
@@ -53,7 +53,7 @@ def test_settings_of_normalizations_and_penalties_have_an_effect_where_they_are_
 @pytest.mark.parametrize("normalization", build_classifier.CLASSIFIER_REGISTRIES["classifier.normalization"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_settings_of_classifiers_have_an_effect_where_they_are_read(name: str, normalization: str) -> None:
-    section = ClassifierSettings(name=name, normalization=normalization)
+    section = ClassifierSettings(name=name, normalization=normalization, relative_to="initial")
     sizes = {size for size in build_classifier.SIZES if size in inspect.signature(CLASSIFIERS[name]).parameters}
     chosen = NORMALIZATIONS[normalization]
     coefficients = {PENALTIES[chosen.penalty].coefficient} - {""}
@@ -68,6 +68,11 @@ def test_settings_of_classifiers_have_an_effect_where_they_are_read(name: str, n
         ([], "discriminator.r1_coefficient=3.0", ["discriminator.penalty=r1"]),
         ([], "discriminator.ortho_coefficient=3.0", ["discriminator.penalty=orthogonal"]),
         (["train.lr_decay=none"], "train.lr_decay_start=7", ["train.lr_decay=linear"]),
+        (["discriminator.normalization=srn"], "discriminator.relative_to=size", None),
+        ([], "discriminator.relative_to=initial", ["discriminator.normalization=srn"]),
+        ([], "discriminator.pooling=sum", None),
+        ([], "discriminator.initialization_std=0.1", ["discriminator.initialization=normal"]),
+        (["generator.initialization=lecun"], "generator.initialization_std=0.1", ["generator.initialization=normal"]),
         ([], "train.labels=uniform", None),
         ([], "train.first=generator", None),
         ([], "eval.labels=data", None),

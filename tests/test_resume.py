@@ -32,7 +32,7 @@ Copied = Callable[..., Path]
     "settings",
     [
         *((f"discriminator.normalization={name}",) for name in NORMALIZATIONS),
-        ("conditional=true",),
+        ("conditional=true", "discriminator.relative_to=initial", "train.d_adam_beta1=0.5"),
         ("conditional=true", "discriminator.normalization=wgan_gp"),
         ("conditional=true", "discriminator.penalty=gradient", "train.labels=data"),
         ("train.precision=bf16",),

@@ -66,9 +66,15 @@ def setting(default: Any, description: str, *, only_if: Mapping[str, Container[A
     return Field(default=default, description=description, json_schema_extra=extra)
 
 
-def optional(description: str, *, only_if: Mapping[str, Container[Any]] | None = None) -> Any:
-    """Declares a setting that changes the result unless it is None, the default; identities then omit it."""
-    extra: Any = {"only_if": only_if, "optional": True}
+def optional(
+    description: str, *, only_if: Mapping[str, Container[Any]] | None = None, same_as: str | None = None
+) -> Any:
+    """Declares a setting that changes the result unless it is None, the default; identities then omit it.
+
+    Args:
+        same_as: value that means the same as None; identities omit it, too.
+    """
+    extra: Any = {"only_if": only_if, "unset": (None, same_as)}
     return Field(default=None, description=description, json_schema_extra=extra)
 
 
@@ -111,5 +117,5 @@ def has_effect(section: BaseModel, name: str) -> bool:
     found: Mapping[str, Any] = extra if isinstance(extra, Mapping) else {}
     only_if = found.get("only_if")
     chosen = only_if is None or any(getattr(section, other, None) in values for other, values in only_if.items())
-    unset = bool(found.get("optional")) and getattr(section, name) is None
-    return bool(found.get("effect", True) and chosen and not unset)
+    unset: Container[Any] = found.get("unset", ())
+    return bool(found.get("effect", True) and chosen and getattr(section, name) not in unset)

@@ -25,6 +25,7 @@ from evaluation.settings.schema import (
     Size,
     Text,
     Width,
+    has_effect,
     optional,
     setting,
     without_effect,
@@ -90,14 +91,19 @@ class NormalizationSettings(Section):
 
     normalization: Name = setting("none", "weight normalization, a key of gan.normalization.NORMALIZATIONS")
     c: Annotated[float, Field(gt=0, le=1)] = setting(
-        0.7, "srn: bound of the stable rank, as a share of min(rows, columns)", only_if={"normalization": ["srn"]}
+        0.7, "srn: bound of the stable rank, as a share of what relative_to names", only_if={"normalization": ["srn"]}
+    )
+    relative_to: Literal["size", "initial"] | None = optional(
+        "srn: c is a share of min(rows, columns) or of the stable rank of the initial weight; null: size",
+        only_if={"normalization": ["srn"]},
+        same_as="size",
     )
     n_power_iterations: Few = setting(
         1, "power iterations per update", only_if={"normalization": ["sn", "srn", "ssn", "bsn", "bssn"]}
     )
     infeasible: Literal["skip", "error", "floor"] = setting(
         "skip",
-        "srn, layers with c * min(rows, columns) <= 1: spectral normalization only, an error, or a bound of 1.5",
+        "srn, layers whose bound would be at most 1: spectral normalization only, an error, or a bound of 1.5",
         only_if={"normalization": ["srn"]},
     )
     scale: Annotated[float, Field(gt=0, le=1e6)] = setting(
@@ -108,6 +114,12 @@ class NormalizationSettings(Section):
         "ortho, orthogonal: coefficient of the orthonormal regularization; the paper does not state its own",
         only_if={"normalization": ["ortho"], "penalty": ["orthogonal"]},
     )
+
+    @property
+    def bound(self) -> str:
+        """Bound of the stable rank in reports, such as "c = 0.7"; "" without one."""
+        of = " of the initial stable rank" if self.relative_to == "initial" else ""
+        return f"c = {self.c:g}{of}" if has_effect(self, "c") else ""
 
 
 class DiscriminatorSettings(InitializationSettings, NormalizationSettings):
@@ -128,6 +140,7 @@ class DiscriminatorSettings(InitializationSettings, NormalizationSettings):
     pooling: Literal["sum", "mean"] | None = optional(
         "resnet: sum or mean of the last feature map's positions; null: sum, as Miyato et al.",
         only_if={"name": ["resnet"]},
+        same_as="sum",
     )
 
 

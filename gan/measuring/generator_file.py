@@ -190,7 +190,7 @@ def _scores(name: str, header: dict[str, Any]) -> Scores:
 
 def _about(config: Config, header: dict[str, Any]) -> str:
     wanted, size, classes = config.discriminator, config.data.image_size, header["num_classes"]
-    bound = f", c = {wanted.c:g}" if wanted.normalization == "srn" else ""
+    bound = f", {wanted.bound}" if wanted.bound else ""
     kinds = f", {classes} classes" if classes else ""
     named = config.data.title or config.data.name  # files of earlier versions may have neither title nor folder
     data = f"{named} ({header['origin']}), {size}x{size}{kinds}"

@@ -46,7 +46,7 @@ class Normalization(NamedTuple):
 NORMALIZATIONS: dict[str, Normalization] = {
     "none": Normalization(None),
     "sn": Normalization(spectral_norm, ("n_power_iterations",)),
-    "srn": Normalization(stable_rank_norm, ("c", "infeasible", "n_power_iterations")),
+    "srn": Normalization(stable_rank_norm, ("c", "relative_to", "infeasible", "n_power_iterations")),
     "ssn": Normalization(spectral_norm, ("scale", "n_power_iterations")),
     "bsn": Normalization(bidirectional_spectral_norm, ("n_power_iterations",)),
     "bssn": Normalization(bidirectional_spectral_norm, ("scale", "n_power_iterations")),

@@ -84,7 +84,11 @@ class BatchedNormalization:
         self._further_stacks = [_Stack(group) for group in _groups(further)]
         further = [matrix for stack in self._further_stacks for matrix in stack.matrices]
         self._stacks = [_Stack(group, further) for group in _groups(first)]
-        self._strides = [found.original.stride() for found in self._found]
+        self._arranged_for = self._assumed()
+
+    def _assumed(self) -> list[tuple[tuple[int, ...], float | None]]:
+        """Returns what the stacks assume of each weight: its strides, and its bound, which a checkpoint may change."""
+        return [(found.original.stride(), found.parametrization.bound()) for found in self._found]
 
     @staticmethod
     def _matrices(found: NormalizedWeight) -> list[_Matrix]:
@@ -119,7 +123,7 @@ class BatchedNormalization:
                 "the network's weights or singular vectors were replaced (by a cast, a move to another device or "
                 "assign=True): make a new BatchedNormalization"
             )
-        if self._strides != [found.original.stride() for found in self._found]:
+        if self._arranged_for != self._assumed():
             self._arrange()
 
     @torch.no_grad()

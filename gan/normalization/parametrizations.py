@@ -50,11 +50,11 @@ def stable_rank_norm(
     c: float = 0.7,
     update: str = "forward",
     infeasible: str = "skip",
+    relative_to: str = "size",
 ) -> nn.Module:
     """Bounds the stable rank of `module.name` at spectral norm 1; returns the module. See `StableRankNorm`."""
-    make = partial(
-        StableRankNorm, c=c, n_power_iterations=n_power_iterations, eps=eps, update=update, infeasible=infeasible
-    )
+    bounded = partial(StableRankNorm, c=c, infeasible=infeasible, relative_to=relative_to)
+    make = partial(bounded, n_power_iterations=n_power_iterations, eps=eps, update=update)
     return register(module, name, make, dim)
 
 

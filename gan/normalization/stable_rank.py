@@ -10,16 +10,19 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 from gan.normalization.power_iteration import EPS, as_matrix
+from gan.normalization.singular import norm_and_stable_rank
 from gan.normalization.spectral import SpectralNorm, StackFormula, is_a
 
 INFEASIBLE = ("skip", "error", "floor")
 """Values of `StableRankNorm`'s argument `infeasible`."""
 FLOOR = 1.5
 """Smallest bound under infeasible="floor": clearly above 1, where the gradient vanishes."""
+RELATIVE_TO = ("size", "initial")
+"""Values of `StableRankNorm`'s argument `relative_to`."""
 
 
 class StableRankNorm(SpectralNorm):
-    """Reparametrizes W to unit spectral norm and stable rank at most r = c * min(rows, columns).
+    """Reparametrizes W to unit spectral norm and stable rank at most r, by default c * min(rows, columns).
 
     W -> (gamma / sigma) W + (1 - gamma) u v^T,  gamma = min(1, sqrt((r - 1) / (|W|_F^2 / sigma^2 - 1))),
     with W read as (out, in * kh * kw) and sigma = u^T W v. This is Sanyal et al. 2020, Algorithm 2, without forming
@@ -30,17 +33,24 @@ class StableRankNorm(SpectralNorm):
     the exact gradient once u, v have converged. Here it omits the term (1 - gamma) d(u v^T), which divides by the gaps
     between singular values and is unstable if they are small.
 
+    With relative_to="size", r = c * min(rows, columns), as in the published code. With relative_to="initial", r = c *
+    stable rank of `weight`, that is of W when it is normalized, kept in the buffer _initial_rank: c = 0.3 lowers the
+    stable rank "to 30 % of its original value" (section 3), whatever W's size. That buffer is part of checkpoints.
+
     Args:
         weight, dim, n_power_iterations, eps, update: see `SpectralNorm`.
-        c: r as a fraction of the smaller side, in (0, 1].
+        c: r as a fraction of what `relative_to` names, in (0, 1].
+        relative_to: "size" or "initial", see above.
         infeasible: treatment of r <= 1. At r = 1 the result is u v^T for any W, so its gradient is zero. The paper
             does not discuss this case, although its last layer (one row) has r = c. "skip" applies spectral
-            normalization only. "error" raises. "floor" raises r to 1.5, also if c * min(rows, columns) is between 1
-            and 1.5, except for a weight of one row or column, whose stable rank is always 1.
+            normalization only. "error" raises. "floor" raises r to 1.5, also if it is between 1 and 1.5, except for a
+            weight of one row or column, whose stable rank is always 1.
 
     Raises:
         ValueError: c outside (0, 1], r <= 1 with infeasible="error", or a weight that cannot be normalized.
     """
+
+    _initial_rank: Tensor
 
     def __init__(
         self,
@@ -52,14 +62,34 @@ class StableRankNorm(SpectralNorm):
         eps: float = EPS,
         update: str = "forward",
         infeasible: str = "skip",
+        relative_to: str = "size",
     ) -> None:
         if not is_a(c, Real) or not 0 < c <= 1:
             raise ValueError(f"c: got {c!r}, expected a number in (0, 1]")
         if infeasible not in INFEASIBLE:
             raise ValueError(f"infeasible: got {infeasible!r}, expected one of {', '.join(INFEASIBLE)}")
+        if relative_to not in RELATIVE_TO:
+            raise ValueError(f"relative_to: got {relative_to!r}, expected one of {', '.join(RELATIVE_TO)}")
         super().__init__(weight, dim=dim, n_power_iterations=n_power_iterations, eps=eps, update=update)
-        self.c = c
-        self.rank, self._policy = _resolve(c, min(as_matrix(weight, self.dim).shape), infeasible)
+        self.c, self.infeasible, self.relative_to = c, infeasible, relative_to
+        self._side = min(as_matrix(weight, self.dim).shape)
+        if relative_to == "initial":
+            _, initial = norm_and_stable_rank(as_matrix(weight.detach(), self.dim))
+            self.register_buffer("_initial_rank", self._u.new_tensor(initial))
+        self._set_bound()
+
+    def _set_bound(self) -> None:
+        """Sets r and the rule that set it, numbers on the host, from the size or from the buffer."""
+        if self.relative_to == "size":
+            whole, name = float(self._side), "min(rows, columns)"
+        else:
+            whole, name = self._initial_rank.item(), "initial stable rank"
+        self.rank, self._policy = _resolve(self.c, whole, name, self._side, self.infeasible)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        """Loads buffers, and sets the bound by the stable rank that the checkpoint was trained with."""
+        super()._load_from_state_dict(*arguments)
+        self._set_bound()
 
     def target_rank(self) -> float | None:
         """Returns r; None if no bound applies."""
@@ -67,13 +97,13 @@ class StableRankNorm(SpectralNorm):
 
     def bound(self) -> float | None:
         """Returns r; None if the formula reduces to spectral normalization."""
-        return None if self._policy == "skip" or self.c == 1 else self.rank
+        return None if self._policy == "skip" or self.rank >= self._side else self.rank
 
     def policy(self) -> str:
         """Returns the rule that set r.
 
-        "bound": r = c * min(rows, columns). "skip": this is at most 1, so no bound applies. "floor": r was raised to
-        1.5.
+        "bound": r = c * min(rows, columns), or c * initial stable rank. "skip": this is at most 1, so no bound applies.
+        "floor": r was raised to 1.5.
         """
         return self._policy
 
@@ -107,7 +137,8 @@ class StableRankNorm(SpectralNorm):
         return lower_all
 
     def extra_repr(self) -> str:
-        return f"c={self.c:g}, rank={self.rank:g}, policy={self._policy!r}, {super().extra_repr()}"
+        bound = f"c={self.c:g}, relative_to={self.relative_to!r}, rank={self.rank:g}, policy={self._policy!r}"
+        return f"{bound}, {super().extra_repr()}"
 
 
 def lower(matrix: Tensor, u: Tensor, v: Tensor, limit: float) -> Tensor:
@@ -179,17 +210,21 @@ class _Lower(torch.autograd.Function):
         return result.add_(matrix, alpha=-d / sigma / sigma) if active else result, None, None, None
 
 
-def _resolve(c: float, smaller_side: int, infeasible: str) -> tuple[float, str]:
-    """Returns the bound on the stable rank, and the rule that set it."""
-    rank = c * smaller_side
+def _resolve(c: float, whole: float, name: str, smaller_side: int, infeasible: str) -> tuple[float, str]:
+    """Returns the bound c * whole on the stable rank, and the rule that set it.
+
+    name: of `whole`, for the error message.
+    """
+    rank = c * whole
     if infeasible == "floor" and rank < FLOOR and smaller_side > 1:
         return FLOOR, "floor"
-    if rank > 1 or c == 1:
+    if rank > 1 or rank >= smaller_side:
         return rank, "bound"
     if infeasible == "error":
-        larger = "c=1" if smaller_side == 1 else f"c above {1 / smaller_side:.3g}"
+        least = math.ceil(1e3 / whole) / 1e3
+        larger = "c=1, or " if smaller_side == 1 else f"c above {least:g}, or " if least < 1 else ""
         raise ValueError(
-            f"r = c * min(rows, columns) = {c:g} * {smaller_side} is at most 1, where the weight has no gradient: "
-            f'use {larger}, or infeasible="skip" or "floor"'
+            f"r = c * {name} = {c:g} * {whole:.6g} is at most 1, where the weight has no gradient: "
+            f'use {larger}infeasible="skip" or "floor"'
         )
     return rank, "skip"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from gan.config import NormalizationSettings
 from gan.config.stored import AnyConfig
 from gan.normalization import LayerSpectrum, spectra
 from gan.normalization.stable_rank import FLOOR
@@ -22,23 +23,23 @@ def summarize(config: AnyConfig, data: str, networks: Mapping[str, nn.Module], c
         count = sum(parameter.numel() for parameter in network.parameters())
         lines.append(f"{name}: {getattr(config, name).name}{classes}, {count:,} parameters")
     name, network = list(networks.items())[-1]
-    wanted = getattr(config, name)
-    return [*lines, *_normalization(name, wanted.normalization, wanted.c, spectra(network))]
+    return [*lines, *_normalization(name, getattr(config, name), spectra(network))]
 
 
-def _normalization(network: str, normalization: str, c: float, layers: Sequence[LayerSpectrum]) -> list[str]:
+def _normalization(network: str, wanted: NormalizationSettings, layers: Sequence[LayerSpectrum]) -> list[str]:
     """Describes the effect of a normalization on the weights of a network."""
     bounded = [layer for layer in layers if layer.target_rank is not None]
     if not bounded:
-        return [f"{network} weights: {normalization}"]
+        return [f"{network} weights: {wanted.normalization}"]
     active, count = sum(layer.active for layer in bounded), len(bounded)
     others = "" if active == count else "; the others are within their bounds now"
-    lines = [f"{network} weights: srn, c = {c:g}, lowers the stable rank of {active} of {count} layers{others}"]
+    kind = f"{wanted.normalization}, {wanted.bound}"
+    lines = [f"{network} weights: {kind}, lowers the stable rank of {active} of {count} layers{others}"]
     spectral = [layer.name for layer in layers if layer.target_rank is None]
     if spectral:
         lines.append(
-            "spectral normalization only, because a stable rank bounded by c * min(rows, columns) <= 1 would leave no "
-            f"gradient: {', '.join(spectral)}"
+            "spectral normalization only, because a stable rank bounded by at most 1 would leave no gradient: "
+            + ", ".join(spectral)
         )
     higher = [layer.name for layer in layers if layer.policy == "skip" and layer.stable_rank > FLOOR]
     if higher:

@@ -94,7 +94,9 @@ class GanModel:
         networks = f"{generator.name} {widths}, {discriminator.name} {discriminator.channels} channels"
         if discriminator.pooling:
             networks += f", {discriminator.pooling} over positions"
-        if discriminator.normalization == "srn" and discriminator.infeasible != "skip":
+        if discriminator.relative_to == "initial" and discriminator.bound:
+            networks += f", {discriminator.bound}"
+        if discriminator.bound and discriminator.infeasible != "skip":
             networks += f", infeasible: {discriminator.infeasible}"
         networks += _initial(config)
         rates = [train.learning_rate, *([train.d_learning_rate] if train.d_learning_rate else [])]
