@@ -99,7 +99,9 @@ class NormalizationSettings(Section):
         same_as="size",
     )
     n_power_iterations: Few = setting(
-        1, "power iterations per update", only_if={"normalization": ["sn", "srn", "ssn", "bsn", "bssn"]}
+        1,
+        "power iterations per update",
+        only_if={"normalization": ["sn", "srn", "ssn", "bsn", "bssn", "sn_same_gamma", "sn_gamma"]},
     )
     infeasible: Literal["skip", "error", "floor"] = setting(
         "skip",
@@ -131,8 +133,8 @@ class DiscriminatorSettings(InitializationSettings, NormalizationSettings):
     penalty: Name = setting("none", "penalty added to that of the normalization, a key of gan.normalization.PENALTIES")
     gp_coefficient: Factor = setting(
         10.0,
-        "wgan_gp, gradient: coefficient of the gradient penalty",
-        only_if={"normalization": ["wgan_gp"], "penalty": ["gradient"]},
+        "wgan_gp, sn_same_gamma, sn_gamma, gradient: coefficient of the gradient penalty",
+        only_if={"normalization": ["wgan_gp", "sn_same_gamma", "sn_gamma"], "penalty": ["gradient"]},
     )
     r1_coefficient: Factor = setting(
         10.0, "r1: twice the factor of the squared gradient norm", only_if={"penalty": ["r1"]}

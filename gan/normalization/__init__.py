@@ -7,9 +7,9 @@ need no such call: like torch's, they change the vectors in each forward pass in
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,14 @@ from torch.nn.utils import parametrize
 from gan.normalization.batched import BatchedNormalization
 from gan.normalization.bidirectional import BidirectionalSpectralNorm
 from gan.normalization.gradient_penalty import gradient_penalty, r1_penalty
-from gan.normalization.layers import NORMALIZED_LAYERS, normalized_weights
+from gan.normalization.layers import NORMALIZED_LAYERS, NormalizedWeight, normalized_weights
 from gan.normalization.orthogonal import orthogonal_penalty
-from gan.normalization.parametrizations import bidirectional_spectral_norm, spectral_norm, stable_rank_norm
+from gan.normalization.parametrizations import (
+    bidirectional_spectral_norm,
+    learned_scale_norm,
+    spectral_norm,
+    stable_rank_norm,
+)
 from gan.normalization.penalties import PENALTIES, Penalty, PenaltyChoice
 from gan.normalization.projections import Projection, spectral_projection, stable_rank, stable_rank_projection
 from gan.normalization.selection import select, warn_of_rest
@@ -36,11 +41,13 @@ class Normalization(NamedTuple):
     apply: normalizes one layer; None leaves the weights unchanged.
     settings: keyword arguments of `apply`.
     penalty: key of `PENALTIES`, a term added to the discriminator's loss.
+    shared: whether all layers share the parameters that `apply` adds.
     """
 
     apply: Callable[..., nn.Module] | None
     settings: tuple[str, ...] = ()
     penalty: str = "none"
+    shared: bool = False
 
 
 NORMALIZATIONS: dict[str, Normalization] = {
@@ -50,6 +57,8 @@ NORMALIZATIONS: dict[str, Normalization] = {
     "ssn": Normalization(spectral_norm, ("scale", "n_power_iterations")),
     "bsn": Normalization(bidirectional_spectral_norm, ("n_power_iterations",)),
     "bssn": Normalization(bidirectional_spectral_norm, ("scale", "n_power_iterations")),
+    "sn_same_gamma": Normalization(learned_scale_norm, ("n_power_iterations",), "gradient", shared=True),
+    "sn_gamma": Normalization(learned_scale_norm, ("n_power_iterations",), "gradient"),
     "wgan_gp": Normalization(None, penalty="gradient"),
     "ortho": Normalization(None, penalty="orthogonal"),
 }
@@ -65,8 +74,8 @@ def normalize(
 ) -> nn.Module:
     """Normalizes the weight of every linear, convolution and embedding layer in place; returns the network.
 
-    "none", "wgan_gp" and "ortho" leave the weights unchanged; the training loop adds the penalties of the last two,
-    `gradient_penalty` and `orthogonal_penalty`, to the discriminator's loss.
+    "none", "wgan_gp" and "ortho" leave the weights unchanged. The training loop adds the penalty of a choice,
+    `gradient_penalty` or `orthogonal_penalty`, to the discriminator's loss, see `Normalization.penalty`.
 
     One warning lists the weights that are left as they are: those of other modules (attention's in-projection,
     recurrent weights, nn.Bilinear, nn.EmbeddingBag, parameters of two or more dimensions) and weights that are all
@@ -99,6 +108,9 @@ def normalize(
     new_watch()
     _apply(partial(normalization.apply, update=update, **settings), selection.chosen)
     _align_shared(network)
+    if normalization.shared:
+        found = [weight for weight in normalized_weights(network) if weight.name in selection.chosen]
+        _share_parameters([weight.parametrization for weight in found])
     warn_of_rest(network, selection)
     return network
 
@@ -122,7 +134,7 @@ def _apply(make: Callable[..., nn.Module], chosen: Mapping[str, nn.Module]) -> N
 
 @torch.no_grad()
 def _align_shared(network: nn.Module) -> None:
-    """Gives the copies of a shared weight the same singular vectors, so that equal updates keep them equal."""
+    """Gives the copies of a shared weight the same singular vectors and parameters, so that they stay equal."""
     first: dict[tuple[int, int, type], SpectralNorm] = {}
     for found in normalized_weights(network):
         norm = found.parametrization
@@ -130,6 +142,15 @@ def _align_shared(network: nn.Module) -> None:
         if leader is not norm:
             for mine, theirs in zip(norm.buffers(), leader.buffers(), strict=True):
                 mine.copy_(theirs)
+            _share_parameters([leader, norm])
+
+
+def _share_parameters(norms: Sequence[SpectralNorm]) -> None:
+    """Gives normalizations the parameters of the first one, such as a trained scale."""
+    for norm in norms[1:]:
+        for name, parameter in norms[0].named_parameters():
+            for part in (norm, *norm.companions.values()):
+                setattr(part, name, parameter)
 
 
 def _restorer(module: nn.Module) -> Callable[[], None]:
@@ -172,10 +193,7 @@ def bake(network: nn.Module) -> nn.Module:
     """Returns a copy of a network with plain weights, normalized by exact singular pairs."""
     baked = _copied(network)
     refresh_(baked)
-    found = [
-        (baked.get_submodule(weight.layer), weight.tensor, weight.original, weight.parametrization)
-        for weight in normalized_weights(baked)
-    ]
+    found = [part for weight in normalized_weights(baked) for part in _parametrized(baked, weight)]
     for module, _, _, _ in found:
         module.parametrizations.eval()  # type: ignore[union-attr]  # in training mode update="forward" would iterate
     # All values before any parametrization goes: a parameter may be shared, with a module that is not normalized too.
@@ -197,6 +215,14 @@ def bake(network: nn.Module) -> nn.Module:
             if follower in module._parameters:
                 module._parameters[follower] = module._parameters.pop(follower)
     return baked
+
+
+def _parametrized(network: nn.Module, weight: NormalizedWeight) -> Iterator[tuple[nn.Module, str, Tensor, Any]]:
+    """Yields (module, name, stored tensor, parametrization) of a normalized weight and of its companions."""
+    module = network.get_submodule(weight.layer)
+    yield module, weight.tensor, weight.original, weight.parametrization
+    for name, parametrization in weight.parametrization.companions.items():
+        yield module, name, module.parametrizations[name].original, parametrization  # type: ignore[index,union-attr]
 
 
 def _copied(network: nn.Module) -> nn.Module:
@@ -241,6 +267,7 @@ __all__ = [
     "bake",
     "bidirectional_spectral_norm",
     "gradient_penalty",
+    "learned_scale_norm",
     "normalize",
     "normalized_weights",
     "orthogonal_penalty",

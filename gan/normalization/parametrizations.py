@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from gan.normalization.bidirectional import BidirectionalSpectralNorm
 from gan.normalization.layers import output_dim
+from gan.normalization.learned_scale import LearnedScaleNorm, ScaledBias
 from gan.normalization.power_iteration import EPS
 from gan.normalization.spectral import SpectralNorm
 from gan.normalization.stable_rank import StableRankNorm
@@ -73,6 +74,31 @@ def bidirectional_spectral_norm(
         BidirectionalSpectralNorm, scale=scale, n_power_iterations=n_power_iterations, eps=eps, update=update
     )
     return register(module, name, make, dim)
+
+
+def learned_scale_norm(
+    module: nn.Module,
+    name: str = "weight",
+    n_power_iterations: int = 1,
+    eps: float = EPS,
+    dim: int | None = None,
+    *,
+    update: str = "forward",
+) -> nn.Module:
+    """Normalizes `module.name` with a trained scale, and multiplies a layer's bias by it, too; returns the module.
+
+    See `LearnedScaleNorm`. The scale is the parameter `module.parametrizations[name][0].gamma`.
+    """
+    make = partial(LearnedScaleNorm, n_power_iterations=n_power_iterations, eps=eps, update=update)
+    register(module, name, make, dim)
+    norm = module.parametrizations[name][0]  # type: ignore[index]
+    assert isinstance(norm, LearnedScaleNorm)
+    names = list(module._parameters)
+    if name == "weight" and module._parameters.get("bias") is not None:
+        scaled = ScaledBias(norm.gamma, tuple(names[names.index("bias") + 1 :]))
+        norm.companions = {"bias": scaled}
+        parametrize.register_parametrization(module, "bias", scaled)
+    return module
 
 
 def register(module: nn.Module, name: str, make: Callable[..., SpectralNorm], dim: int | None = None) -> nn.Module:

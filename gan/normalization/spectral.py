@@ -91,6 +91,7 @@ class SpectralNorm(nn.Module):
         self._delivered: Tensor | None = None
         self._history = History()
         self.followers: tuple[str, ...] = ()  # the module's parameters after this one: `bake` restores their order
+        self.companions: dict[str, nn.Module] = {}  # parametrizations of the module's other tensors, also for `bake`
         u, v = warm_pair(as_matrix(weight.detach(), self.dim), v_first=update == "step", eps=eps)
         self.register_buffer("_u", u)
         self.register_buffer("_v", v)

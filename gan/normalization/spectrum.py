@@ -51,15 +51,15 @@ def spectra(network: nn.Module) -> list[LayerSpectrum]:
         ValueError: a weight is not finite or has no values yet; the message names the layer.
     """
     found = list(_found(network))
-    parts = [[weight, *_buffers(parametrization).values()] for _, weight, parametrization, _ in found]
+    parts = [[weight, *_tensors(parametrization).values()] for _, weight, parametrization, _ in found]
     copies = iter(on_host([tensor for part in parts for tensor in part]))
     rows = []
     for name, _, parametrization, dim in found:
-        weight, buffers = next(copies), {buffer: next(copies) for buffer in _buffers(parametrization)}
+        weight, tensors = next(copies), {tensor: next(copies) for tensor in _tensors(parametrization)}
         if parametrization is None:
             rows.append(_spectrum(name, weight, weight, dim))
         else:
-            rows.append(_normalized_spectrum(name, weight, parametrization, buffers))
+            rows.append(_normalized_spectrum(name, weight, parametrization, tensors))
     return rows
 
 
@@ -112,8 +112,11 @@ def _found(network: nn.Module) -> Iterator[tuple[str, Tensor, SpectralNorm | Non
     yield from ((name, weight, None, 0) for name, _, weight in other_weights(network))
 
 
-def _buffers(parametrization: SpectralNorm | None) -> dict[str, Tensor]:
-    return {} if parametrization is None else dict(parametrization.named_buffers())
+def _tensors(parametrization: SpectralNorm | None) -> dict[str, Tensor]:
+    """Returns the buffers and parameters of a parametrization by name."""
+    if parametrization is None:
+        return {}
+    return {**dict(parametrization.named_buffers()), **dict(parametrization.named_parameters())}
 
 
 def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -151,11 +154,11 @@ def _in_use(layer: nn.Module) -> Tensor:
 
 
 def _normalized_spectrum(
-    name: str, weight: Tensor, parametrization: SpectralNorm, buffers: dict[str, Tensor]
+    name: str, weight: Tensor, parametrization: SpectralNorm, tensors: dict[str, Tensor]
 ) -> LayerSpectrum:
     training = parametrization.training
     parametrization.eval()  # in training mode update="forward" would change u and v
-    used = functional_call(parametrization, buffers, (weight,))
+    used = functional_call(parametrization, tensors, (weight,))
     parametrization.train(training)
     row = _spectrum(name, weight, used, parametrization.dim)
     target = parametrization.target_rank()

@@ -174,7 +174,7 @@ FACTORS = st.one_of(
 @given(
     st.sampled_from(NETWORKS),
     FACTORS,
-    st.sampled_from(["none", "sn", "srn", "ssn", "bsn", "bssn", "wgan_gp", "ortho"]),
+    st.sampled_from(["none", "sn", "srn", "ssn", "bsn", "bssn", "sn_gamma", "wgan_gp", "ortho"]),
     st.sampled_from(["skip", "error", "floor"]),
 )
 def test_what_is_accepted_can_be_built(place: str, value: float, normalization: str, infeasible: str) -> None:

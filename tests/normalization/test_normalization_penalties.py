@@ -175,6 +175,6 @@ def test_with_every_weight_normalization(choice: str, num_classes: int) -> None:
     random = torch.Generator().manual_seed(1)
     penalty = gradient_penalty(network, real, fake, labels, generator=random) + orthogonal_penalty(network)
     penalty.backward()
-    gradients = [p.grad for name, p in network.named_parameters() if "original" in name]
+    gradients = [p.grad for name, p in network.named_parameters() if "weight.original" in name]
     assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
     assert all(gradient.abs().max() > 0 for gradient in gradients)

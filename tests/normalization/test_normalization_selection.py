@@ -227,7 +227,9 @@ def test_tied_weights_are_normalized_in_each_layer_and_stay_tied(choice: str) ->
     network = Tied()
     count = len(list(network.parameters()))
     assert said(lambda: normalize(network, choice, **settings)) == []
-    assert len(list(network.parameters())) == count
+    assert len([name for name, _ in network.named_parameters() if not name.endswith("gamma")]) == count
+    scales = [getattr(layer.parametrizations.weight[0], "gamma", None) for layer in (network.embedding, network.head)]
+    assert scales[0] is scales[1]
     for update in (lambda: update_(network), BatchedNormalization(network).update_, lambda: refresh_(network)):
         with torch.no_grad():
             network.embedding.parametrizations.weight.original.add_(torch.randn(7, 4))
