@@ -1,5 +1,6 @@
 """Data sets that torchvision reads from one published archive."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def open_archived(dataset: Any, name: str, root: Path, *, download: bool, **choi
     """
     archive = root / dataset.filename
     try:
+        with suppress(RuntimeError):  # not unpacked, or damaged
+            return dataset(root, download=False, **choice)
         # If the right archive exists, torchvision's "download" only unpacks it.
         unpack = check_integrity(archive, dataset.tgz_md5)
         with no_empty_folders(root):
