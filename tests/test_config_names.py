@@ -44,7 +44,8 @@ def changed(config: Experiment) -> dict[str, Any]:
 def of_the_paper(name: str) -> dict[str, Any]:
     """Settings in which a configuration differs from its former self: those that its paper has."""
     if name == "cifar10_sndcgan_sn":  # code of Lin et al.
-        return {"train.dequantize": False, "train.first": "discriminator", "generator.name": "sndcgan_bn"}
+        networks = {"generator.name": "sndcgan_bn", "discriminator.initialization": "truncated_normal"}
+        return {"train.dequantize": False, "train.first": "discriminator", **networks}
     return {"train.adam_beta2": 0.999} if name.startswith(("cifar", "celeba")) else {}
 
 
