@@ -174,7 +174,14 @@ def build_discriminator(config: Config, num_classes: int) -> nn.Module:
     """
     with seeded(config, "discriminator weights"):
         network = _initialized(_make_discriminator(config, num_classes), config.discriminator)
-    return normalized(network, config, config.discriminator, "discriminator")
+    example = images_like(config)
+    labels = (torch.zeros(1, dtype=torch.int64),) if num_classes else ()
+    return normalized(network, config, config.discriminator, "discriminator", (*example, *labels))
+
+
+def images_like(config: Config | ClassifierConfig) -> tuple[Tensor]:
+    """Returns an image of the configured size, (1, 3, H, W), as arguments of a forward pass."""
+    return (torch.zeros(1, 3, config.data.image_size, config.data.image_size),)
 
 
 def _initialized(network: nn.Module, wanted: InitializationSettings) -> nn.Module:
@@ -195,9 +202,16 @@ def _make_discriminator(config: Config, num_classes: int) -> nn.Module:
 
 
 def normalized(
-    network: nn.Module, config: Config | ClassifierConfig, wanted: NormalizationSettings, section: str
+    network: nn.Module,
+    config: Config | ClassifierConfig,
+    wanted: NormalizationSettings,
+    section: str,
+    example: tuple[Tensor, ...],
 ) -> nn.Module:
     """Normalizes a network, with singular vectors drawn from the run's seed.
+
+    Args:
+        example: arguments of a forward pass, for normalizations that depend on the size of images.
 
     Raises:
         ConfigError: an unknown normalization, or a layer that cannot be normalized with these settings.
@@ -206,7 +220,7 @@ def normalized(
     settings = {name: value for name in normalization.settings if (value := getattr(wanted, name)) is not None}
     try:
         with seeded(config, "singular vectors"):
-            return normalize(network, wanted.normalization, **settings)
+            return normalize(network, wanted.normalization, example=example, **settings)
     except ValueError as error:
         raise ConfigError(f"{section}.normalization: {wanted.normalization}: {error}") from None
 

@@ -8,7 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gan.build import WIDE, check_fits, check_registered, choose, fitting, load_images, normalized, placed, seeded
+from gan.build import (
+    WIDE,
+    check_fits,
+    check_registered,
+    choose,
+    fitting,
+    images_like,
+    load_images,
+    normalized,
+    placed,
+    seeded,
+)
 from gan.config.classifier import ClassifierConfig, validate_classifier
 from gan.data import DATASETS, ImageData
 from gan.data.random_labels import with_random_labels
@@ -66,7 +77,7 @@ def build_classifier(config: ClassifierConfig, num_classes: int) -> nn.Module:
         raise
     except ValueError as error:
         raise ConfigError(f"classifier: {wanted.name}: {error}") from None
-    return normalized(network, config, wanted, "classifier")
+    return normalized(network, config, wanted, "classifier", images_like(config))
 
 
 def build_weight_penalty(config: ClassifierConfig) -> Callable[[nn.Module], Tensor] | None:

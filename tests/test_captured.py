@@ -80,7 +80,12 @@ def test_an_iteration_can_be_captured(
 
 
 @pytest.mark.parametrize(
-    "overrides", [*((f"discriminator.normalization={name}",) for name in NORMALIZATIONS), ("discriminator.penalty=r1",)]
+    "overrides",
+    [
+        # Computed weight by weight, srn reads sigma on the host on a CPU, and nowhere else.
+        *((f"discriminator.normalization={name}",) for name in NORMALIZATIONS if name != "srn_conv"),
+        ("discriminator.penalty=r1",),
+    ],
 )
 def test_an_iteration_in_bfloat16_can_be_captured(overrides: tuple[str, ...]) -> None:
     """On the CPU, where a tensor made of host data is seen and autocast casts."""

@@ -84,7 +84,9 @@ class ClassifierSettings(NormalizationSettings):
     growth: Width | None = setting(None, "channels that each layer adds", only_if={"name": ["densenet"]})
     shortcut_bn: bool | None = setting(None, "batch normalization in shortcuts", only_if={"name": ["wide_resnet"]})
     c: Annotated[float, Field(gt=0, le=1)] = setting(
-        0.5, "srn: bound of the stable rank, as a share of min(rows, columns)", only_if={"normalization": ["srn"]}
+        0.5,
+        "srn, srn_conv: bound of the stable rank, as a share of min(rows, columns)",
+        only_if={"normalization": ["srn", "srn_conv"]},
     )
 
 

@@ -91,22 +91,26 @@ class NormalizationSettings(Section):
 
     normalization: Name = setting("none", "weight normalization, a key of gan.normalization.NORMALIZATIONS")
     c: Annotated[float, Field(gt=0, le=1)] = setting(
-        0.7, "srn: bound of the stable rank, as a share of what relative_to names", only_if={"normalization": ["srn"]}
+        0.7,
+        "srn, srn_conv: bound of the stable rank, as a share of what relative_to names",
+        only_if={"normalization": ["srn", "srn_conv"]},
     )
     relative_to: Literal["size", "initial"] | None = optional(
-        "srn: c is a share of min(rows, columns) or of the stable rank of the initial weight; null: size",
-        only_if={"normalization": ["srn"]},
+        "srn, srn_conv: c is a share of min(rows, columns) or of the stable rank of the initial weight; null: size",
+        only_if={"normalization": ["srn", "srn_conv"]},
         same_as="size",
     )
     n_power_iterations: Few = setting(
         1,
         "power iterations per update",
-        only_if={"normalization": ["sn", "srn", "ssn", "bsn", "bssn", "sn_same_gamma", "sn_gamma"]},
+        only_if={
+            "normalization": ["sn", "srn", "ssn", "bsn", "bssn", "sn_same_gamma", "sn_gamma", "sn_conv", "srn_conv"]
+        },
     )
     infeasible: Literal["skip", "error", "floor"] = setting(
         "skip",
-        "srn, layers whose bound would be at most 1: spectral normalization only, an error, or a bound of 1.5",
-        only_if={"normalization": ["srn"]},
+        "srn, srn_conv, layers whose bound would be at most 1: no bound, an error, or a bound of 1.5",
+        only_if={"normalization": ["srn", "srn_conv"]},
     )
     scale: Annotated[float, Field(gt=0, le=1e6)] = setting(
         1.0, "ssn, bssn: factor of every normalized weight", only_if={"normalization": ["ssn", "bssn"]}

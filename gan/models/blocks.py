@@ -5,7 +5,8 @@ No activation is in place: an in-place ReLU before the residual branch would tur
 Three equivalent forms save arithmetic and change only rounding. A 1x1 convolution commutes with nearest upsampling and
 mean pooling, so shortcuts run at the lower resolution. A 3x3 convolution followed by 2x2 mean pooling is a 4x4
 convolution of stride 2. Nearest upsampling followed by a 3x3 convolution is a transposed 4x4 convolution of stride 2.
-The stored and normalized weight is the 3x3 one.
+The stored and normalized weight is the 3x3 one. The last two forms do not call the layer; if it has forward hooks, the
+plain form is computed, so that they run.
 """
 
 import math
@@ -88,6 +89,8 @@ def convolve_then_downsample(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
     The kernel is the mean of the four shifts of W that contribute to a pooled position: a 2x2 mean of the padded W.
     """
+    if _has_hooks(conv):
+        return downsample(conv(x))
     kernel = F.avg_pool2d(F.pad(conv.weight, (1, 1, 1, 1)), 2, stride=1)  # (out, in, 4, 4)
     return F.conv2d(x, kernel, conv.bias, stride=2, padding=1)
 
@@ -97,8 +100,14 @@ def upsample_then_convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
     The kernel is the sum of the four shifts of W that are applied to the four copies of an input pixel.
     """
+    if _has_hooks(conv):
+        return conv(upsample(x))
     kernel = 4 * F.avg_pool2d(F.pad(conv.weight.flip(2, 3), (1, 1, 1, 1)), 2, stride=1)  # (out, in, 4, 4)
     return F.conv_transpose2d(x, kernel.transpose(0, 1), conv.bias, stride=2, padding=1)
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -17,11 +17,20 @@ from torch.nn.utils import parametrize
 
 from gan.normalization.batched import BatchedNormalization
 from gan.normalization.bidirectional import BidirectionalSpectralNorm
+from gan.normalization.convolution import ConvolutionSpectralNorm, ConvolutionStableRankNorm, convolution_spectrum
 from gan.normalization.gradient_penalty import gradient_penalty, r1_penalty
-from gan.normalization.layers import NORMALIZED_LAYERS, NormalizedWeight, normalized_weights
+from gan.normalization.layers import (
+    NORMALIZED_LAYERS,
+    NormalizedWeight,
+    depends_on_size,
+    input_sizes,
+    normalized_weights,
+)
 from gan.normalization.orthogonal import orthogonal_penalty
 from gan.normalization.parametrizations import (
     bidirectional_spectral_norm,
+    convolution_spectral_norm,
+    convolution_stable_rank_norm,
     learned_scale_norm,
     spectral_norm,
     stable_rank_norm,
@@ -42,12 +51,14 @@ class Normalization(NamedTuple):
     settings: keyword arguments of `apply`.
     penalty: key of `PENALTIES`, a term added to the discriminator's loss.
     shared: whether all layers share the parameters that `apply` adds.
+    sized: whether `apply` takes the input size of a convolution, `input_size`.
     """
 
     apply: Callable[..., nn.Module] | None
     settings: tuple[str, ...] = ()
     penalty: str = "none"
     shared: bool = False
+    sized: bool = False
 
 
 NORMALIZATIONS: dict[str, Normalization] = {
@@ -59,6 +70,10 @@ NORMALIZATIONS: dict[str, Normalization] = {
     "bssn": Normalization(bidirectional_spectral_norm, ("scale", "n_power_iterations")),
     "sn_same_gamma": Normalization(learned_scale_norm, ("n_power_iterations",), "gradient", shared=True),
     "sn_gamma": Normalization(learned_scale_norm, ("n_power_iterations",), "gradient"),
+    "sn_conv": Normalization(convolution_spectral_norm, ("n_power_iterations",), sized=True),
+    "srn_conv": Normalization(
+        convolution_stable_rank_norm, ("c", "relative_to", "infeasible", "n_power_iterations"), sized=True
+    ),
     "wgan_gp": Normalization(None, penalty="gradient"),
     "ortho": Normalization(None, penalty="orthogonal"),
 }
@@ -70,6 +85,7 @@ def normalize(
     *,
     update: str = "step",
     exclude: str | Sequence[str] = (),
+    example: Sequence[object] | None = None,
     **settings: float | int | str,
 ) -> nn.Module:
     """Normalizes the weight of every linear, convolution and embedding layer in place; returns the network.
@@ -89,24 +105,21 @@ def normalize(
             access in training mode, for code that does not call it. See `SpectralNorm`.
         exclude: layers, modules or weights to leave as they are, by name or pattern: ("head", "blocks.*.attn").
             Patterns are those of fnmatch, and "*" matches dots too.
+        example: "sn_conv" and "srn_conv" need the input sizes of convolutions: the arguments of one forward pass, such
+            as (images,) or (images, labels), which is run once in eval mode. Other choices ignore it.
         settings: settings in `NORMALIZATIONS[choice].settings`, passed to the parametrization.
 
     Raises:
-        ValueError: unknown choice or setting, a pattern that matches nothing, or a layer that cannot be normalized,
-            with its name. The network is then unchanged.
+        ValueError: unknown choice or setting, a pattern that matches nothing, an example that does not fit, or a layer
+            that cannot be normalized, with its name. The network is then unchanged.
     """
-    if choice not in NORMALIZATIONS:
-        raise ValueError(f"normalization: got {choice!r}, expected one of {', '.join(NORMALIZATIONS)}")
-    normalization = NORMALIZATIONS[choice]
-    unknown = set(settings) - set(normalization.settings)
-    if unknown:
-        accepted = ", ".join((*normalization.settings, "update", "exclude"))
-        raise ValueError(f"normalization {choice}: unknown {', '.join(sorted(unknown))}, expected only {accepted}")
+    normalization = _chosen(choice, settings)
     selection = select(network, exclude)
     if normalization.apply is None:
         return network
+    sizes = _sizes(network, example, selection.chosen) if normalization.sized else {}
     new_watch()
-    _apply(partial(normalization.apply, update=update, **settings), selection.chosen)
+    _apply(partial(normalization.apply, update=update, **settings), selection.chosen, sizes)
     _align_shared(network)
     if normalization.shared:
         found = [weight for weight in normalized_weights(network) if weight.name in selection.chosen]
@@ -115,14 +128,39 @@ def normalize(
     return network
 
 
-def _apply(make: Callable[..., nn.Module], chosen: Mapping[str, nn.Module]) -> None:
+def _chosen(choice: str, settings: Collection[str]) -> Normalization:
+    """Returns a choice; raises ValueError if there is none of this name, or if it does not take these settings."""
+    if choice not in NORMALIZATIONS:
+        raise ValueError(f"normalization: got {choice!r}, expected one of {', '.join(NORMALIZATIONS)}")
+    normalization = NORMALIZATIONS[choice]
+    unknown = set(settings) - set(normalization.settings)
+    if unknown:
+        accepted = ", ".join((*normalization.settings, "update", "exclude", "example"))
+        raise ValueError(f"normalization {choice}: unknown {', '.join(sorted(unknown))}, expected only {accepted}")
+    return normalization
+
+
+def _sizes(
+    network: nn.Module, example: Sequence[object] | None, chosen: Mapping[str, nn.Module]
+) -> dict[str, tuple[int, ...]]:
+    """Returns the input sizes of the chosen layers whose norm depends on it and that the example reaches, by name."""
+    needed = [name for name, module in chosen.items() if depends_on_size(module)]
+    if example is None or not needed:
+        return {}
+    found = input_sizes(network, example)
+    return {name: found[name] for name in needed if name in found}
+
+
+def _apply(
+    make: Callable[..., nn.Module], chosen: Mapping[str, nn.Module], sizes: Mapping[str, tuple[int, ...]]
+) -> None:
     """Normalizes some layers; after an error all are as they were."""
     undo: list[Callable[[], None]] = []
     try:
         for name, module in chosen.items():
             undo.append(_restorer(module))
             try:
-                make(module)
+                make(module, input_size=sizes[name]) if name in sizes else make(module)
             except (ValueError, RuntimeError) as error:
                 reason = " ".join(str(error).split())
                 raise ValueError(f"{name or type(module).__name__}: {reason}") from None
@@ -135,10 +173,11 @@ def _apply(make: Callable[..., nn.Module], chosen: Mapping[str, nn.Module]) -> N
 @torch.no_grad()
 def _align_shared(network: nn.Module) -> None:
     """Gives the copies of a shared weight the same singular vectors and parameters, so that they stay equal."""
-    first: dict[tuple[int, int, type], SpectralNorm] = {}
+    first: dict[tuple[object, ...], SpectralNorm] = {}
     for found in normalized_weights(network):
         norm = found.parametrization
-        leader = first.setdefault((id(found.original), norm.dim, type(norm)), norm)
+        kind = (type(norm), norm.dim, getattr(norm, "convolution", None))
+        leader = first.setdefault((id(found.original), *kind), norm)
         if leader is not norm:
             for mine, theirs in zip(norm.buffers(), leader.buffers(), strict=True):
                 mine.copy_(theirs)
@@ -256,6 +295,8 @@ __all__ = [
     "PENALTIES",
     "BatchedNormalization",
     "BidirectionalSpectralNorm",
+    "ConvolutionSpectralNorm",
+    "ConvolutionStableRankNorm",
     "LayerSpectrum",
     "Normalization",
     "Penalty",
@@ -266,6 +307,9 @@ __all__ = [
     "UsedWeight",
     "bake",
     "bidirectional_spectral_norm",
+    "convolution_spectral_norm",
+    "convolution_spectrum",
+    "convolution_stable_rank_norm",
     "gradient_penalty",
     "learned_scale_norm",
     "normalize",

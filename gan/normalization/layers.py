@@ -1,8 +1,11 @@
 """Layers that can be normalized, and the normalized weights of a network."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from functools import partial
+from math import prod
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
@@ -23,6 +26,7 @@ NORMALIZED_LAYERS = (
 _ELEMENTWISE = (nn.LayerNorm, nn.RMSNorm)
 """Layers whose weights scale single entries and are not matrices, even with two or more dimensions."""
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 
 
 def output_dim(module: nn.Module) -> int:
@@ -96,3 +100,57 @@ def normalized_weights(network: nn.Module) -> Iterator[NormalizedWeight]:
                 if isinstance(parametrization, SpectralNorm):
                     layer, _, tensor = f".{name}".rpartition(".parametrizations.")
                     yield NormalizedWeight(layer[1:], tensor, module.original, parametrization)
+
+
+def depends_on_size(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution whose norm may differ from that of its reshaped weight.
+
+    A convolution of kernel size 1 without groups applies its matrix to each position, so the norms are equal, unless
+    its padding repeats values of the input.
+    """
+    if not isinstance(layer, _CONVOLUTIONS):
+        return False
+    return layer.groups > 1 or max(layer.kernel_size) > 1 or layer.padding_mode != "zeros"
+
+
+@torch.no_grad()
+def input_sizes(network: nn.Module, example: Sequence[object]) -> dict[str, tuple[int, ...]]:
+    """Returns the input size of every convolution that is called in a forward pass, by name.
+
+    The pass is in eval mode, without gradients. If a layer is called several times, its largest input counts.
+
+    Args:
+        example: arguments of the forward pass.
+
+    Raises:
+        ValueError: the forward pass fails.
+    """
+    if isinstance(example, Tensor):
+        raise ValueError("example: got a tensor, expected the arguments of a forward pass: example=(images,)")
+    found: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        size = tuple(inputs[0].shape[-len(layer.kernel_size) :])
+        found[name] = max(found.get(name, (0,)), size, key=prod)
+
+    hooks = [
+        module.register_forward_pre_hook(partial(note, name))
+        for name, module in network.named_modules()
+        if isinstance(module, _CONVOLUTIONS)
+    ]
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        network.eval()(*example)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shown = ", ".join(str(tuple(part.shape)) if isinstance(part, Tensor) else repr(part) for part in example)
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"example: the forward pass of {type(network).__name__} fails with arguments ({shown}): {reason}; expected "
+            "the arguments of a forward pass, such as example=(images,)"
+        ) from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes:
+            module.training = training
+    return found

@@ -5,7 +5,7 @@ update="step" they change only in `update_`, for training loops that call it. Th
 come first, in its order; dim=None reads a transposed convolution by dimension 1 and all else by 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gan.normalization.bidirectional import BidirectionalSpectralNorm
-from gan.normalization.layers import output_dim
+from gan.normalization.convolution import ConvolutionMap, ConvolutionSpectralNorm, ConvolutionStableRankNorm
+from gan.normalization.layers import depends_on_size, output_dim
 from gan.normalization.learned_scale import LearnedScaleNorm, ScaledBias
 from gan.normalization.power_iteration import EPS
 from gan.normalization.spectral import SpectralNorm
@@ -99,6 +100,64 @@ def learned_scale_norm(
         norm.companions = {"bias": scaled}
         parametrize.register_parametrization(module, "bias", scaled)
     return module
+
+
+def convolution_spectral_norm(
+    module: nn.Module,
+    name: str = "weight",
+    n_power_iterations: int = 1,
+    eps: float = EPS,
+    *,
+    input_size: Sequence[int] | None = None,
+    update: str = "forward",
+) -> nn.Module:
+    """Divides the weight of a convolution by its norm as an operator; returns it. See `ConvolutionSpectralNorm`.
+
+    Other layers, and convolutions of kernel size 1 without groups, get `spectral_norm`, which is the same for them.
+
+    Args:
+        input_size: number of positions of the input per dimension, such as (32, 32).
+    """
+    settings: dict[str, Any] = {"n_power_iterations": n_power_iterations, "eps": eps, "update": update}
+    if not depends_on_size(module):
+        return spectral_norm(module, name, **settings)
+    return register(module, name, partial(ConvolutionSpectralNorm, convolution=_sized(module, input_size), **settings))
+
+
+def convolution_stable_rank_norm(
+    module: nn.Module,
+    name: str = "weight",
+    n_power_iterations: int = 1,
+    eps: float = EPS,
+    *,
+    input_size: Sequence[int] | None = None,
+    update: str = "forward",
+    **settings: Any,
+) -> nn.Module:
+    """Bounds the stable rank at operator norm 1; returns the module. See `ConvolutionStableRankNorm`.
+
+    Other layers, and convolutions of kernel size 1 without groups, get `stable_rank_norm`.
+
+    Args:
+        input_size: number of positions of the input per dimension, such as (32, 32).
+        settings: further settings of `stable_rank_norm`.
+    """
+    settings |= {"n_power_iterations": n_power_iterations, "eps": eps, "update": update}
+    if not depends_on_size(module):
+        return stable_rank_norm(module, name, **settings)
+    return register(
+        module, name, partial(ConvolutionStableRankNorm, convolution=_sized(module, input_size), **settings)
+    )
+
+
+def _sized(layer: nn.Module, input_size: Sequence[int] | None) -> ConvolutionMap:
+    if input_size is None:
+        raise ValueError(
+            "the norm of this convolution depends on the size of its input, which is unknown: give normalize the "
+            "arguments of a forward pass that calls the layer, example=(images,), or leave the layer out by exclude; "
+            "the functions for one layer take input_size=(height, width)"
+        )
+    return ConvolutionMap.of(layer, input_size)
 
 
 def register(module: nn.Module, name: str, make: Callable[..., SpectralNorm], dim: int | None = None) -> nn.Module:

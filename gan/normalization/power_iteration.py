@@ -79,7 +79,9 @@ class Reading:
 def full_precision(weight: Tensor) -> AbstractContextManager[object]:
     """Returns a context manager without autocast; a null context, which is cheaper, if autocast is already off."""
     kind = weight.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    if kind == "meta" or not torch.is_autocast_enabled(kind):  # the meta device has no autocast
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def _multiply_into(target: Tensor, matrix: Tensor, vector: Tensor, eps: float) -> None:

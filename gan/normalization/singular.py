@@ -1,7 +1,7 @@
 """Exact leading singular pairs and singular values of a matrix, in float64."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ SMALL_SIDE, SMALL_SIZE = 256, 2**20
 GRAM_SIDE = 1024
 """Smaller side up to which all singular values are computed for logging."""
 MOST_STEPS, STEPS_PER_CHECK = 1000, 10
+BASIS_SIZE, SMALLEST_BASIS = 2**26, 20
+"""Entries of the vectors that a Lanczos iteration keeps, and the smallest number of vectors."""
 RESIDUAL = 1e-6
 """Residual of the leading eigenvalue sigma^2, relative to it; the relative error of sigma is at most half as large."""
 
@@ -58,35 +60,70 @@ def _leading_pair(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def _by_lanczos(matrix: Tensor) -> Tensor | None:
     """Returns the leading left singular vector of W (rows, columns), rows <= columns; None if it is not found.
 
-    Lanczos iteration for W W^T with full reorthogonalization, from a start of fixed seed, in the type of W, at least
-    float32. Products with one vector at a time are faster than a block's: they read the matrix once and need not
-    repack it.
+    Lanczos iteration for W W^T from a start of fixed seed, in the type of W, at least float32. Products with one vector
+    at a time are faster than a block's: they read the matrix once and need not repack it.
     """
-    rows = len(matrix)
     matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
     scale = float(matrix.abs().max())
-    start = torch.randn(rows, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    vector = normalize(start.to(matrix), dim=0)
-    basis = matrix.new_empty(min(rows, MOST_STEPS), rows)
+    start = torch.randn(len(matrix), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def square(vector: Tensor) -> Tensor:
+        return torch.mv(matrix, torch.mv(matrix.mH, vector) / scale) / scale
+
+    vector, converged = leading_eigenvector(square, normalize(start.to(matrix), dim=0), RESIDUAL)
+    return vector if converged else None
+
+
+def leading_eigenvector(apply: Callable[[Tensor], Tensor], start: Tensor, residual: float) -> tuple[Tensor, bool]:
+    """Returns the leading eigenvector of a positive semidefinite map, and whether it is found.
+
+    Lanczos iteration with full reorthogonalization; it restarts from the best vector whenever the basis is full.
+
+    Args:
+        apply: maps a vector (N,) to its image.
+        start: a unit vector (N,).
+        residual: length of the residual, relative to the eigenvalue, at which the iteration ends.
+    """
+    rows = len(start)
+    basis = start.new_empty(min(rows, MOST_STEPS, max(BASIS_SIZE // rows, SMALLEST_BASIS)), rows)
+    vector, left, converged = start, MOST_STEPS, False
+    while left > 0 and not converged:
+        vector, used, converged = _one_basis(apply, vector, residual, basis[:left])
+        left -= used or left
+    return vector, converged
+
+
+def _one_basis(
+    apply: Callable[[Tensor], Tensor], vector: Tensor, residual: float, basis: Tensor
+) -> tuple[Tensor, int, bool]:
+    """Returns the best vector of a Krylov space, its dimension, and whether the vector has converged.
+
+    The dimension is 0 if the map is zero or a number is not finite.
+    """
+    start, rows = vector, len(vector)
     diagonal: list[float] = []
     beside: list[float] = []
     for step in range(len(basis)):
         basis[step] = vector
         known = basis[: step + 1]
-        image = torch.mv(matrix, torch.mv(matrix.mH, vector) / scale) / scale
+        image = apply(vector)
         diagonal.append(float(torch.vdot(vector, image).real))
         for _ in range(2):
             image -= torch.mv(known.mT, torch.mv(known.conj(), image))
         beside.append(float(torch.linalg.vector_norm(_wide(image))))
         if not math.isfinite(beside[-1]):
-            return None
-        ends = beside[-1] <= RESIDUAL * max(diagonal)
-        if ends or (step + 1) % STEPS_PER_CHECK == 0 or step + 1 == rows:
+            return start, 0, False
+        ends = beside[-1] <= residual * max(diagonal)
+        last = step + 1 == len(basis)
+        if ends or (step + 1) % STEPS_PER_CHECK == 0 or last:
             value, combination = _largest_eigenpair(diagonal, beside[:-1])
-            if beside[-1] * abs(float(combination[-1])) <= RESIDUAL * value or step + 1 == rows:
-                return torch.mv(known.mT, combination.to(matrix)) if value > 0 else None
+            complete = step + 1 == rows
+            converged = value > 0 and (beside[-1] * abs(float(combination[-1])) <= residual * value or complete)
+            if converged or last or value <= 0:
+                found = torch.mv(known.mT, combination.to(basis))
+                return found, step + 1 if value > 0 else 0, converged
         vector = image / beside[-1]
-    return None
+    raise AssertionError("a basis has at least one vector")
 
 
 def _largest_eigenpair(diagonal: Sequence[float], beside: Sequence[float]) -> tuple[float, Tensor]:

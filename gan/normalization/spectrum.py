@@ -3,13 +3,21 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gan.normalization.layers import layers, normalized_weights, other_weights, output_dim
+from gan.normalization.convolution import ACCURACY, LOGGED_ACCURACY, ConvolutionMap, ConvolutionSpectralNorm
+from gan.normalization.layers import (
+    depends_on_size,
+    input_sizes,
+    layers,
+    normalized_weights,
+    other_weights,
+    output_dim,
+)
 from gan.normalization.power_iteration import as_matrix
 from gan.normalization.singular import norm_and_stable_rank
 from gan.normalization.spectral import SpectralNorm
@@ -25,6 +33,9 @@ class LayerSpectrum(NamedTuple):
     normalized_sigma, normalized_stable_rank: values of the weight that the network uses.
     gamma: factor of the residual at exact singular pairs, 1 if the bound is not active; None without a bound.
     policy: see `StableRankNorm.policy`; None for other normalizations.
+    operator_norm: norm of the convolution with the weight that the network uses, as an operator on its input; None if
+        the size of the input is not known, and for layers whose norm does not depend on it: linear and embedding
+        layers, convolutions of kernel size 1.
     """
 
     name: str
@@ -36,10 +47,20 @@ class LayerSpectrum(NamedTuple):
     normalized_stable_rank: float
     gamma: float | None = None
     policy: str | None = None
+    operator_norm: float | None = None
+
+    @property
+    def operator_ratio(self) -> float | None:
+        """operator_norm / normalized_sigma; at most sqrt(kh * kw) at stride 1 and zero padding."""
+        return self.operator_norm / self.normalized_sigma if self.operator_norm and self.normalized_sigma else None
+
+    def record(self) -> dict[str, Any]:
+        """Returns the fields for a log; operator_norm only where it is known."""
+        return {name: value for name, value in self._asdict().items() if value is not None or name != "operator_norm"}
 
 
 @torch.no_grad()
-def spectra(network: nn.Module) -> list[LayerSpectrum]:
+def spectra(network: nn.Module, example: Sequence[object] | None = None) -> list[LayerSpectrum]:
     """Returns the spectrum of every linear, convolution and embedding weight, then of all other matrices.
 
     The others are normalized tensors with their layer's name, such as "cell.weight_hh", and parameters of two or more
@@ -47,8 +68,15 @@ def spectra(network: nn.Module) -> list[LayerSpectrum]:
     symmetric eigenvalue problem per matrix, of the size of its smaller side, or a block Lanczos iteration if that is
     above 1024. The weights of a GPU are copied to the host first, together, so that it waits for the GPU once.
 
+    `operator_norm` is known for layers normalized by it, up to a relative 5e-4, and with an example for all
+    convolutions that it reaches, up to 5e-6. It costs some dozens of passes of one image through the layer and back, on
+    the network's device, which is then waited for several times per layer.
+
+    Args:
+        example: arguments of one forward pass, such as (images,), which is run in eval mode.
+
     Raises:
-        ValueError: a weight is not finite or has no values yet; the message names the layer.
+        ValueError: a weight is not finite or has no values yet; the message names the layer. The example does not fit.
     """
     found = list(_found(network))
     parts = [[weight, *_tensors(parametrization).values()] for _, weight, parametrization, _ in found]
@@ -60,7 +88,42 @@ def spectra(network: nn.Module) -> list[LayerSpectrum]:
             rows.append(_spectrum(name, weight, weight, dim))
         else:
             rows.append(_normalized_spectrum(name, weight, parametrization, tensors))
-    return rows
+    norms = _operator_norms(network, found, example)
+    return [row._replace(operator_norm=norms.get(row.name)) for row in rows]
+
+
+def _operator_norms(
+    network: nn.Module, found: Sequence[tuple[str, Tensor, SpectralNorm | None, int]], example: Sequence[object] | None
+) -> dict[str, float]:
+    """Returns the operator norms that are known, by name; computed on the network's device."""
+    sizes = {} if example is None else input_sizes(network, example)
+    accuracy = LOGGED_ACCURACY if example is None else ACCURACY
+    convolutions = {name: module for name, module in layers(network) if depends_on_size(module)}
+    norms = {}
+    for name, weight, parametrization, _ in found:
+        own = parametrization if isinstance(parametrization, ConvolutionSpectralNorm) else None
+        if name not in convolutions or (own is None and name not in sizes):
+            continue
+        used = weight.detach()
+        if parametrization is not None:
+            with _in_eval(parametrization):
+                used = parametrization(used)
+        convolution = own.convolution if own is not None else ConvolutionMap.of(convolutions[name], sizes[name])
+        norms[name] = convolution.norm(used, None if own is None else own._x, accuracy)
+    return norms
+
+
+@contextmanager
+def _in_eval(module: nn.Module) -> Iterator[None]:
+    """Context manager: parametrizations that change their vectors at an access in training are in eval mode."""
+    modes = [(each, each.training) for each in module.modules()]
+    for each, _ in modes:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each, training in modes:
+            each.training = training
 
 
 class UsedWeight(NamedTuple):
@@ -142,24 +205,17 @@ def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _in_use(layer: nn.Module) -> Tensor:
-    """Returns a layer's weight; parametrizations of others, which may change at an access in training, are in eval."""
-    parametrizations = list(getattr(layer, "parametrizations", nn.Module()).modules())
-    modes = [module.training for module in parametrizations]
-    for module in parametrizations:
-        module.training = False
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    for module, training in zip(parametrizations, modes, strict=True):
-        module.training = training
+    """Returns a layer's weight."""
+    with _in_eval(getattr(layer, "parametrizations", nn.Module())):
+        weight: Tensor = layer.weight  # type: ignore[assignment]
     return weight
 
 
 def _normalized_spectrum(
     name: str, weight: Tensor, parametrization: SpectralNorm, tensors: dict[str, Tensor]
 ) -> LayerSpectrum:
-    training = parametrization.training
-    parametrization.eval()  # in training mode update="forward" would change u and v
-    used = functional_call(parametrization, tensors, (weight,))
-    parametrization.train(training)
+    with _in_eval(parametrization):
+        used = functional_call(parametrization, tensors, (weight,))
     row = _spectrum(name, weight, used, parametrization.dim)
     target = parametrization.target_rank()
     if target is None:

@@ -78,6 +78,7 @@ WEIGHTS = {
     "gradient, normalized weights": "gradients_used/",
     "variance, normalized weights": "variance/",
     "slope": "slopes/",
+    "operator norm, normalized weights": "operator_norm/",
 }
 """Charts of all layers in TensorBoard, and of the discriminator's slopes."""
 
@@ -156,7 +157,7 @@ class Logger(Log):
         scalars = scalars | {"images_per_second": rate * self.images_per_step, "data_share": share}
         self._add_scalars(step, {self.scalars.tags[name]: value for name, value in scalars.items()})
         self.layers(step, layers)
-        self._append({"step": step, **scalars, "layers": [layer._asdict() for layer in layers]})
+        self._append({"step": step, **scalars, "layers": [layer.record() for layer in layers]})
         shown = "  ".join(form.format(scalars[name]) for name, form in self.scalars.shown.items())
         shown += f"  {scalars['images_per_second']:.0f} images/s"
         if self._bar is not None:
@@ -174,6 +175,7 @@ class Logger(Log):
                 f"stable_rank/{name}": layer.stable_rank,
                 f"sigma_normalized/{name}": layer.normalized_sigma,
                 f"stable_rank_normalized/{name}": layer.normalized_stable_rank,
+                f"operator_norm/{name}": layer.operator_norm,
                 f"srn/active/{name}": float(layer.active) if bounded else None,
                 f"srn/target_rank/{name}": layer.target_rank,
                 f"srn/gamma/{name}": layer.gamma,
@@ -184,7 +186,7 @@ class Logger(Log):
         self._add_scalars(step, scalars)
         self._add_charts()
         if step == 0:
-            self._append({"step": 0, "layers": [layer._asdict() for layer in layers]})
+            self._append({"step": 0, "layers": [layer.record() for layer in layers]})
 
     def _add_scalars(self, step: int, scalars: Mapping[str, float | None]) -> None:
         """Adds the scalars that are not None to TensorBoard."""

@@ -20,7 +20,12 @@ from gan.normalization import (
 )
 from gan.normalization.layers import normalized_weights
 
-SETTINGS: dict[str, dict[str, float]] = {"srn": {"c": 0.3}, "ssn": {"scale": 1.3}, "bssn": {"scale": 0.8}}
+SETTINGS: dict[str, dict[str, float]] = {
+    "srn": {"c": 0.3},
+    "srn_conv": {"c": 0.3},
+    "ssn": {"scale": 1.3},
+    "bssn": {"scale": 0.8},
+}
 WEIGHT_NORMALIZATIONS = [name for name, entry in NORMALIZATIONS.items() if entry.apply]
 
 
@@ -28,7 +33,8 @@ def discriminator(choice: str, dtype: torch.dtype) -> nn.Module:
     torch.manual_seed(0)
     network = ResNetDiscriminator(channels=16, num_classes=5).to(dtype)
     network.to(memory_format=torch.channels_last)
-    return normalize(network, choice, **SETTINGS.get(choice, {}))
+    example = torch.zeros(1, 3, 32, 32, dtype=dtype), torch.zeros(1, dtype=torch.int64)
+    return normalize(network, choice, example=example, **SETTINGS.get(choice, {}))
 
 
 def in_steps(norm: Callable[..., nn.Module], layer: nn.Module, **settings: float | str) -> nn.Module:
@@ -187,7 +193,7 @@ def test_weights_outlive_the_next_update() -> None:
         assert torch.equal(got, one)
 
 
-@pytest.mark.parametrize("choice", ["srn", "bsn"])
+@pytest.mark.parametrize("choice", ["srn", "bsn", "srn_conv"])
 def test_second_derivatives_equal_the_weights_one_by_one(choice: str) -> None:
     """A gradient penalty takes these derivatives."""
     network = discriminator(choice, torch.float64)

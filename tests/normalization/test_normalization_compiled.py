@@ -145,9 +145,10 @@ DISTRIBUTED = """
     rank, store = int(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    for choice, broadcast in (("sn", True), ("srn", False), ("bssn", True)):
+    for choice, broadcast in (("sn", True), ("srn", False), ("bssn", True), ("sn_conv", True)):
         torch.manual_seed(0)
-        network = normalize(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)), choice)
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+        normalize(network, choice, example=(torch.zeros(1, 3, 8, 8),))
         parallel = DistributedDataParallel(network, broadcast_buffers=broadcast)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         random = torch.Generator().manual_seed(rank)

@@ -169,7 +169,8 @@ def test_the_penalty_is_on_the_weight_the_network_uses() -> None:
 def test_with_every_weight_normalization(choice: str, num_classes: int) -> None:
     """Second derivatives through the discriminator and its normalized weights are finite and not all zero."""
     torch.manual_seed(0)
-    network = normalize(ResNetDiscriminator(channels=8, num_classes=num_classes), choice)
+    example = (torch.zeros(1, 3, 32, 32), *([torch.zeros(1, dtype=torch.int64)] if num_classes else []))
+    network = normalize(ResNetDiscriminator(channels=8, num_classes=num_classes), choice, example=example)
     labels = torch.arange(4) % 3 if num_classes else None
     real, fake = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     random = torch.Generator().manual_seed(1)

@@ -203,7 +203,7 @@ def test_lazy_layers_are_refused_unless_excluded() -> None:
 
 
 class Tied(nn.Module):
-    """Embedding and last layer with one weight; optionally a transposed convolution with that of a convolution."""
+    """Embedding and last layer with one weight, a transposed convolution with that of a convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,8 +213,14 @@ class Tied(nn.Module):
         self.head.weight = self.embedding.weight
         self.up.weight = self.down.weight
 
+    def forward(self, images: Tensor) -> Tensor:
+        return self.up(self.down(images))
+
     def weights(self) -> list[Tensor]:
         return [layer.weight.detach() for layer in (self.embedding, self.head, self.down, self.up)]
+
+
+TIED_EXAMPLE = (torch.zeros(1, 4, 6, 6),)
 
 
 @pytest.mark.parametrize("choice", WEIGHT_NORMALIZATIONS)
@@ -223,10 +229,15 @@ def test_tied_weights_are_normalized_in_each_layer_and_stay_tied(choice: str) ->
 
     The transposed convolution reads its weight as another matrix, so after baking it has a parameter of its own.
     """
-    settings: dict[str, Any] = {"srn": {"c": 0.4}, "ssn": {"scale": 1.5}, "bssn": {"scale": 1.5}}.get(choice, {})
+    settings: dict[str, Any] = {
+        "srn": {"c": 0.4},
+        "srn_conv": {"c": 0.4},
+        "ssn": {"scale": 1.5},
+        "bssn": {"scale": 1.5},
+    }.get(choice, {})
     network = Tied()
     count = len(list(network.parameters()))
-    assert said(lambda: normalize(network, choice, **settings)) == []
+    assert said(lambda: normalize(network, choice, example=TIED_EXAMPLE, **settings)) == []
     assert len([name for name, _ in network.named_parameters() if not name.endswith("gamma")]) == count
     scales = [getattr(layer.parametrizations.weight[0], "gamma", None) for layer in (network.embedding, network.head)]
     assert scales[0] is scales[1]
@@ -259,7 +270,7 @@ def test_an_embedding_that_rescales_its_rows_is_baked_apart_from_the_head() -> N
 def test_half_tied_weights(choice: str) -> None:
     """A parameter that is normalized in one place and raw in another is warned of; baking changes neither place."""
     network = Tied()
-    (message,) = said(lambda: normalize(network, choice, exclude="head"))
+    (message,) = said(lambda: normalize(network, choice, exclude="head", example=TIED_EXAMPLE))
     assert "head (the same parameter as embedding, which is normalized: exclude both or neither)" in message
     refresh_(network)
     raw, used = network.head.weight.detach().clone(), network.embedding.weight.detach().clone()
@@ -267,7 +278,7 @@ def test_half_tied_weights(choice: str) -> None:
     baked = bake(network)
     assert torch.equal(baked.head.weight, raw)
     torch.testing.assert_close(baked.embedding.weight, used)
-    assert said(lambda: normalize(Tied(), choice, exclude=("head", "embedding"))) == []
+    assert said(lambda: normalize(Tied(), choice, exclude=("head", "embedding"), example=TIED_EXAMPLE)) == []
 
 
 def test_a_network_with_a_zero_head_trains_and_is_baked() -> None:

@@ -24,6 +24,7 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "sn_batched": ("sn", {}),
     "srn_batched": ("srn", {"c": 0.3}),
 }
+STEPS = ("none", "sn", "srn", "sn_conv")
 REFERENCE = "torch"
 COMPILED = "_compiled"
 
@@ -59,7 +60,7 @@ def measure_normalize(
         for name, run in variants.items():
             if torch.device(device).type == "cuda" or not name.endswith(COMPILED):
                 record[what][name] |= count_launches(run, device)
-    steps = {name: _discriminator_step(name, SIZES[size], device) for name in ("none", "sn", "srn")}
+    steps = {name: _discriminator_step(name, SIZES[size], device) for name in STEPS}
     record[f"discriminator step, {size}"] = summarize(interleave(steps, max(3, repeats // 5), device))
     return finish(record, json_path)
 
