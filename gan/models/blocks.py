@@ -26,7 +26,11 @@ BATCH_NORM_EPS = 2e-5
 def check_settings(image_size: int, image_sizes: Collection[int], num_classes: int) -> None:
     """Raises ValueError for an unsupported image size or a negative number of classes."""
     if image_size not in image_sizes:
-        raise ValueError(f"image_size: got {image_size}, expected one of {sorted(image_sizes)}")
+        sizes = ", ".join(map(str, sorted(image_sizes)))
+        raise ValueError(
+            f"image_size: got {image_size}, expected one of {sizes}; set data.image_size to one of them or choose "
+            "another architecture"
+        )
     if num_classes < 0:
         raise ValueError(f"num_classes: got {num_classes}, expected 0 (unconditional) or more")
 

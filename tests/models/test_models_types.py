@@ -120,7 +120,7 @@ def test_every_network_has_a_size_or_names_those_it_has(name: str, size: int) ->
     except ConfigError as error:
         message = str(error)
     if message:
-        assert f"image_size: got {size}, expected one of [32, 48" in message
+        assert f"image_size: got {size}, expected one of 32, 48" in message
     elif name.startswith("generator"):
         assert network(latents).shape == images.shape
     else:
