@@ -24,9 +24,10 @@ CS = (0.9, 0.7, 0.5, 0.3, 0.1)
 """c of SRN-90 to SRN-10."""
 
 
-def discriminator(c: float, relative_to: str, seed: int = 0, channels: int = 8) -> nn.Module:
+def discriminator(c: float, relative_to: str, seed: int = 0, channels: int = 8, choice: str = "srn") -> nn.Module:
     torch.manual_seed(seed)
-    return normalize(ResNetDiscriminator(channels=channels).double(), "srn", c=c, relative_to=relative_to)
+    network, example = ResNetDiscriminator(channels=channels).double(), torch.zeros(1, 3, 32, 32, dtype=torch.float64)
+    return normalize(network, choice, c=c, relative_to=relative_to, example=(example,))
 
 
 def targets(network: nn.Module) -> list[float | None]:
@@ -63,8 +64,9 @@ def test_only_this_choice_adds_a_buffer() -> None:
     assert all(key.endswith(".parametrizations.weight.0._initial_rank") for key in added)
 
 
-def test_a_checkpoint_brings_its_bounds_to_existing_stacks_too() -> None:
-    trained, loaded = (discriminator(0.3, "initial", seed) for seed in (0, 1))
+@pytest.mark.parametrize("choice", ["srn", "srn_conv"])
+def test_a_checkpoint_brings_its_bounds_to_existing_stacks_too(choice: str) -> None:
+    trained, loaded = (discriminator(0.3, "initial", seed, choice=choice) for seed in (0, 1))
     batched = BatchedNormalization(loaded)
     assert targets(loaded) != targets(trained)
     loaded.load_state_dict(trained.state_dict())
