@@ -113,7 +113,9 @@ class NormalizationSettings(Section):
         only_if={"normalization": ["srn", "srn_conv"]},
     )
     scale: Annotated[float, Field(gt=0, le=1e6)] = setting(
-        1.0, "ssn, bssn: factor of every normalized weight", only_if={"normalization": ["ssn", "bssn"]}
+        1.0,
+        "ssn, bssn, sn_conv: factor of every normalized weight",
+        only_if={"normalization": ["ssn", "bssn", "sn_conv"]},
     )
     ortho_coefficient: Factor = setting(
         1e-3,

@@ -70,7 +70,7 @@ NORMALIZATIONS: dict[str, Normalization] = {
     "bssn": Normalization(bidirectional_spectral_norm, ("scale", "n_power_iterations")),
     "sn_same_gamma": Normalization(learned_scale_norm, ("n_power_iterations",), "gradient", shared=True),
     "sn_gamma": Normalization(learned_scale_norm, ("n_power_iterations",), "gradient"),
-    "sn_conv": Normalization(convolution_spectral_norm, ("n_power_iterations",), sized=True),
+    "sn_conv": Normalization(convolution_spectral_norm, ("scale", "n_power_iterations"), sized=True),
     "srn_conv": Normalization(
         convolution_stable_rank_norm, ("c", "relative_to", "infeasible", "n_power_iterations"), sized=True
     ),

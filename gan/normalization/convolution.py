@@ -222,7 +222,7 @@ def convolution_spectrum(weight: Tensor, input_size: int | Sequence[int], *, gro
 
 
 class ConvolutionSpectralNorm(SpectralNorm):
-    """Divides W by the norm of its convolution as a linear map of images: W -> W / <y, conv(x, W)>.
+    """Divides W by the norm of its convolution as a linear map of images: W -> scale * W / <y, conv(x, W)>.
 
     x (1, in, *input_size) and y (1, out, *output_size) are the map's leading singular vectors, found by power iteration
     through the convolution and its adjoint, with the layer's stride, padding, dilation and groups. They are constants
@@ -237,7 +237,7 @@ class ConvolutionSpectralNorm(SpectralNorm):
 
     Args:
         convolution: the map; its input size belongs to the state, as the shape of x.
-        weight, settings: see `SpectralNorm`.
+        weight, settings: see `SpectralNorm`; its scale is that of the convolution's norm.
 
     Raises:
         ValueError: see `SpectralNorm`; or the convolution is zero on this input size.
@@ -298,7 +298,8 @@ class ConvolutionSpectralNorm(SpectralNorm):
         before = super().normalized(weight)
         order = sorted(range(before.ndim), key=before.stride, reverse=True)
         flat, slope = (tensor.permute(order).reshape(-1) for tensor in (before, self._g.clone()))
-        return before / torch.dot(flat, slope)
+        norm = torch.dot(flat, slope)
+        return before / (norm if self.scale == 1 else norm / self.scale)
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)

@@ -109,6 +109,7 @@ def convolution_spectral_norm(
     eps: float = EPS,
     *,
     input_size: Sequence[int] | None = None,
+    scale: float = 1.0,
     update: str = "forward",
 ) -> nn.Module:
     """Divides the weight of a convolution by its norm as an operator; returns it. See `ConvolutionSpectralNorm`.
@@ -117,8 +118,9 @@ def convolution_spectral_norm(
 
     Args:
         input_size: number of positions of the input per dimension, such as (32, 32).
+        scale: norm of the result.
     """
-    settings: dict[str, Any] = {"n_power_iterations": n_power_iterations, "eps": eps, "update": update}
+    settings: dict[str, Any] = {"n_power_iterations": n_power_iterations, "eps": eps, "scale": scale, "update": update}
     if not depends_on_size(module):
         return spectral_norm(module, name, **settings)
     return register(module, name, partial(ConvolutionSpectralNorm, convolution=_sized(module, input_size), **settings))

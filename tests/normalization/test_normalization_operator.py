@@ -95,8 +95,19 @@ def test_the_norm_is_that_of_the_dense_matrix(case: str, choice: str, dtype: tor
         assert row.normalized_stable_rank <= row.target_rank * (1 + 1e-5)
 
 
+def test_a_scale_is_the_norm_of_every_layer() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 5 * 5, 2)).double()
+    normalize(network, "sn_conv", scale=1.4, example=(torch.zeros(1, 3, 5, 5, dtype=torch.float64),))
+    refresh_(network)
+    conv, _, linear = bake(network)
+    assert dense_norm(conv, (5, 5)) == pytest.approx(1.4)
+    assert float(torch.linalg.matrix_norm(linear.weight.detach(), 2)) == pytest.approx(1.4)
+    assert spectra(network)[0].operator_norm == pytest.approx(1.4)
+
+
 @pytest.mark.parametrize("update", ["step", "forward"])
 def test_power_iteration_reaches_the_dense_norm(update: str) -> None:
+    torch.manual_seed(0)
     layer = nn.Conv2d(3, 4, 3, stride=2, padding=1, dtype=torch.float64)
     convolution_spectral_norm(layer, update=update, n_power_iterations=2, input_size=(8, 8))
     for _ in range(100):
