@@ -101,7 +101,7 @@ def test_every_model_has_a_configuration_at_every_scale(reproduce: ModuleType) -
             adam = 0.9 if model.config.endswith("_miyato") else 0.999
             assert run.config.train.adam_beta2 == (0.99 if "compact" in run.variants else adam)
             assert run.config.discriminator.name == ("compact" if "compact" in run.variants else "resnet")
-            assert (run.config.train.steps == 0) == model.untrained
+            assert (run.config.train.steps == 0) == ("train.steps=0" in model.changes)
             assert run.config.conditional == ("_cond_" in model.config)
 
 
@@ -112,7 +112,7 @@ def test_the_tool_changes_no_configuration(reproduce: ModuleType) -> None:
     for scale in reproduce.SCALES.values():
         for model in models:
             run = runs.ModelRun.of(model, 3, scale, (), Path("runs"))
-            assert run.overrides == (("train.steps=0",) if model.untrained else ())
+            assert run.overrides == model.changes
             assert run.training("cpu").arguments[:2] == ["--config", model.config]
 
 
@@ -144,7 +144,7 @@ def test_the_rows_of_a_section_differ_in_their_normalization_only(reproduce: Mod
 
 def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
     orders = importlib.import_module("reproducing.pages.orders")
-    for table in reproduce.TABLES.values():
+    for table in reproduce.KINDS["table"].contents.values():
         for line in table.lines:
             assert set(line.printed) <= set(table.columns)
             assert all(orders.number(text) > 0 for text in line.printed.values())
@@ -154,7 +154,7 @@ def test_printed_numbers_belong_to_columns(reproduce: ModuleType) -> None:
 
 def test_pages_have_at_most_seven_columns(reproduce: ModuleType) -> None:
     """A column each for the model and our values, and one for the paper's where it prints any."""
-    for content in (*reproduce.TABLES.values(), *reproduce.FIGURES.values()):
+    for content in (*reproduce.KINDS["table"].contents.values(), *reproduce.KINDS["figure"].contents.values()):
         printed = {name for line in content.lines for name in line.printed}
         assert 1 + len(content.columns) + len(printed) <= 7, content.title
 
@@ -172,11 +172,11 @@ def rows_of(content: Any, **values: Sequence[float]) -> list[Any]:
 
 
 def test_every_table_and_figure_is_among_the_results(reproduce: ModuleType) -> None:
-    """In one table, with a page or the reason why there is none; pages have narrow tables."""
+    """With a page or the reason why there is none; pages have narrow tables."""
     results = TOOLS.parent / "docs" / "results"
-    (rows,) = tables_of((results / "README.md").read_text())
+    rows = [row for table in tables_of((results / "README.md").read_text()) for row in table]
     shown = {row["in the paper"].partition("]")[0].removeprefix("["): row for row in rows}
-    expected = [("table", number) for number in reproduce.TABLES] + [("figure", number) for number in reproduce.FIGURES]
+    expected = [(kind, name) for kind, each in reproduce.KINDS.items() for name in each.contents]
     assert list(shown) == [reproduce.artefact(*each).name for each in expected]
     pages = {path.name for path in (results / "reproduction").glob("*.md")}
     for name, row in shown.items():
@@ -192,7 +192,7 @@ def test_every_table_and_figure_is_among_the_results(reproduce: ModuleType) -> N
 def test_lines_that_the_paper_quotes_say_so(reproduce: ModuleType) -> None:
     """A footnote of Table 2 marks two lines as quoted from Miyato et al."""
     conditions = importlib.import_module("reproducing.pages.conditions")
-    table = reproduce.TABLES["2"]
+    table = reproduce.KINDS["table"].contents["2"]
     (shown,) = tables_of(conditions.conditions_markdown(table, rows_of(table, IS=[(1.0,)] * 8)))
     (iterations,) = (row["the paper's"] for row in shown if row["conditions"] == "iterations")
     quoted = "not stated there; quoted from Miyato et al. 2018"
@@ -200,7 +200,7 @@ def test_lines_that_the_paper_quotes_say_so(reproduce: ModuleType) -> None:
 
 
 def test_every_claim_is_about_models_and_a_column_of_its_page(reproduce: ModuleType) -> None:
-    for content in (*reproduce.TABLES.values(), *reproduce.FIGURES.values()):
+    for content in (*reproduce.KINDS["table"].contents.values(), *reproduce.KINDS["figure"].contents.values()):
         panels = {title: {line.model.label for line in lines} for title, lines in content.sections.items()}
         for claim in content.claims:
             assert any({claim.smaller, claim.larger} <= labels for labels in panels.values()), claim
@@ -218,7 +218,7 @@ def test_the_sweep_of_figure_5_is_monotone_with_floor_only(reproduce: ModuleType
         refresh_(shortcut)
         ranks.append(spectra(shortcut)[0].normalized_stable_rank)
     assert (ranks == sorted(ranks, reverse=True)) == (infeasible == "floor")
-    note = reproduce.FIGURES["5"].note
+    note = reproduce.KINDS["figure"].contents["5"].note
     assert ", ".join(f"{rank:.1f}" for rank in ranks) in note
     assert note in (TOOLS.parent / "docs/results/reproduction/figure-5-cpu.md").read_text(encoding="utf-8")
 
@@ -245,7 +245,7 @@ def test_an_order_is_checked_in_each_section_on_its_own_models(reproduce: Module
 
 def test_a_page_has_values_side_by_side_and_names_what_was_not_run(reproduce: ModuleType) -> None:
     pages = importlib.import_module("reproducing.pages.page")
-    table = reproduce.TABLES["2"]
+    table = reproduce.KINDS["table"].contents["2"]
     values = [None, (1.0, 2.0), (1.0,), (4.0,), *[None] * 4]
     text = pages.page("Table 2", table, rows_of(table, IS=values, FID=values), []).markdown
     conditions, numbers, orders = tables_of(text)
@@ -267,7 +267,7 @@ def test_a_page_has_values_side_by_side_and_names_what_was_not_run(reproduce: Mo
     [((), "CIFAR-10 (JPEG)"), (("data.root=other.zip",), "other.zip"), (("data.root=x", "data.title=Mine"), "Mine")],
 )
 def test_other_data_do_not_keep_the_title(reproduce: ModuleType, overrides: tuple[str, ...], title: str) -> None:
-    model = reproduce.TABLES["2"].lines[2].model
+    model = reproduce.KINDS["table"].contents["2"].lines[2].model
     runs = importlib.import_module("reproducing.runs")
     run = runs.ModelRun.of(model, 0, reproduce.SCALES["cpu"], overrides, Path("runs"))
     assert run.config.data.shown == title
@@ -294,8 +294,8 @@ def test_settings_that_are_equal_are_one_run_under_any_name(reproduce: ModuleTyp
         [reproduce.artefact("table", number) for number in ("2", "3")], [0], reproduce.SCALES["cpu"], data, tmp_path
     )
     assert len(plan.groups) == 8
-    (theirs,) = plan.runs_of(reproduce.TABLES["3"].lines[0].model)
-    (ours,) = plan.runs_of(reproduce.TABLES["2"].lines[2].model)
+    (theirs,) = plan.runs_of(reproduce.KINDS["table"].contents["3"].lines[0].model)
+    (ours,) = plan.runs_of(reproduce.KINDS["table"].contents["2"].lines[2].model)
     assert (theirs.config.name, ours.config.name) == ("cifar100_sn-compact", "cifar10_sn_miyato-jpeg-compact")
     ours.folder.mkdir()
     assert theirs.folder == ours.folder
@@ -444,7 +444,7 @@ def test_a_dry_run_lists_what_would_run(call: Callable[..., Result], processes: 
 def test_equal_conditions_stand_once(reproduce: ModuleType) -> None:
     """Conditions that vary are those of most models first, then the others' with their names."""
     conditions = importlib.import_module("reproducing.pages.conditions")
-    table = reproduce.TABLES["4"]
+    table = reproduce.KINDS["table"].contents["4"]
     rows = rows_of(table, ND=[(1.0,)] * 5)
     rows[4] = rows[4]._replace(conditions={"data": "shapes", "seeds": "3"})
     (shown,) = tables_of(conditions.conditions_markdown(table._replace(protocol={"data": "CIFAR-10"}), rows))
@@ -509,7 +509,7 @@ def test_a_page_without_the_row_is_refused_before_anything_is_trained(
 
 
 def test_numbers_of_figures_are_read_as_people_write_them(reproduce: ModuleType) -> None:
-    assert reproduce.read_numbers("18-20,5,17,5", reproduce.FIGURES) == ["18", "19", "20", "5", "17"]
+    assert reproduce.read_numbers("18-20,5,17,5", reproduce.KINDS["figure"].contents) == ["18", "19", "20", "5", "17"]
 
 
 def test_means_and_verdicts(reproduce: ModuleType) -> None:

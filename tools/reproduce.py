@@ -2,20 +2,26 @@
 
 GANs: tables 2 to 4, figures 5 and 12 to 22. Classifiers: tables 1 and 5 to 7, figures 1 to 4 and 6 to 11.
 
+Claims without a table or figure at hand have pages of their own, with a verdict on each: --bssn those of Lin et al.
+2021 ("Why Spectral Normalization Stabilizes GANs"), --srn-appendix those of the SRN paper's appendices B.1, B.2 and C,
+and its "30 % of the original" stable rank (rank). They are about one set of SNDCGANs.
+
 python tools/reproduce.py --table 2 --scale cpu --seeds 0,1
 python tools/reproduce.py --table 4 --figure 5 --figure 17 --scale gpu-hour --seeds 0,1,2
 python tools/reproduce.py --figure 2,3 --scale cpu --seeds 0,1 --architecture resnet
+python tools/reproduce.py --bssn gradients --srn-appendix B1,B2,C --scale cpu
 python tools/reproduce.py --all --scale paper --dry-run
 python tools/reproduce.py --table 3 --scale cpu --set data.name=folder --set data.root=data/cifar10-jpeg
 
-GANs are the configurations of configs/ and their variants; nothing else is changed in them. Scales:
+GANs are the configurations of configs/ and their variants; only grids of settings and untrained networks change more.
+Scales:
     paper: the paper's settings.
     gpu-hour: bf16; GANs for 10,000 iterations (variant gpu_hour), classifiers for a tenth of the epochs. Meant for a
         table in about an hour on a large GPU, not measured yet.
     cpu: compact GANs (variants jpeg and compact; small64 for CelebA) for 20,000 iterations, 20 to 40 minutes a run on
-        one core; shallow classifiers with 2,500 training images for 20 epochs, minutes a run, without crops and flips
-        for random labels. With --set train.steps=5000 --set train.lr_decay_start=2500, GANs take minutes, too, and show
-        images.
+        one core; SNDCGANs (variants jpeg and narrow), two minutes a run; shallow classifiers with 2,500 training images
+        for 20 epochs, minutes a run, without crops and flips for random labels. With --set train.steps=5000 --set
+        train.lr_decay_start=2500, compact GANs take minutes, too, and show images.
 
 If the published data are not available, --variant jpeg selects the configurations of a local copy, and --set changes a
 setting of all runs; the pages name the data that were used. Changes that belong to a model of the paper, such as twice
@@ -40,7 +46,7 @@ from reproducing.pages.page import Page, page
 from reproducing.pages.pictures import pictures
 from reproducing.pages.rows import document, rows_of
 from reproducing.paper.classifiers import ARCHITECTURES
-from reproducing.plan import FIGURES, TABLES, Artefact, Plan, artefact
+from reproducing.plan import KINDS, Artefact, Plan, artefact
 from reproducing.scales import SCALES
 
 from evaluation.errors import EvaluationError
@@ -86,10 +92,21 @@ def put_into(file: Path, each: Artefact, cells: Sequence[str] | None) -> None:
         write_atomically(file, ("\n".join(lines) + "\n").encode())
 
 
-def _numbers(kind: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], list[str]]:
-    """Callback of an option that reads numbers of tables or figures."""
-    known = TABLES if kind == "table" else FIGURES
-    return lambda context, parameter, values: read_numbers(",".join(values), known)
+Numbers = Callable[[click.Context, click.Parameter, tuple[str, ...]], list[str]]
+
+
+def _numbers(kind: str) -> Numbers:
+    """Callback of an option that reads numbers of tables or figures, or words of other artefacts."""
+    return lambda context, parameter, values: read_numbers(",".join(values), KINDS[kind].contents)
+
+
+def wanted_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorator: adds an option for each kind of artefact, and --all."""
+    command = click.option("--all", "everything", is_flag=True, help="All of these.")(command)
+    for kind, (_, contents, about) in reversed(list(KINDS.items())):
+        option, text = f"--{kind.replace('_', '-')}", f"{about}: {', '.join(contents)}."
+        command = click.option(option, kind, multiple=True, callback=_numbers(kind), help=text)(command)
+    return command
 
 
 def read_numbers(text: str, known: Iterable[str]) -> list[str]:
@@ -115,6 +132,7 @@ Examples:
   python tools/reproduce.py --table 2 --scale cpu --seeds 0,1            GANs: Inception score and FID
   python tools/reproduce.py --figure 2,3 --scale cpu --seeds 0,1 --architecture resnet    classifiers: bars
   python tools/reproduce.py --table 1,5-7 --scale gpu-hour               classifiers: errors, complexities
+  python tools/reproduce.py --bssn gradients --scale cpu                 gradients with and without normalization
   python tools/reproduce.py --table 2,4 --figure 5 --scale cpu --trained-only    pages of the finished runs
   python tools/reproduce.py --figure 5 --scale cpu --set discriminator.infeasible=floor    bounds of 1.5 or more
   python tools/reproduce.py --all --scale paper --dry-run                list all runs with their state
@@ -122,9 +140,7 @@ Examples:
 
 
 @click.command(cls=Command, context_settings={"show_default": True}, epilog=EXAMPLES)
-@click.option("--table", "tables", multiple=True, callback=_numbers("table"), help=f"Tables: {', '.join(TABLES)}.")
-@click.option("--figure", "figures", multiple=True, callback=_numbers("figure"), help=f"Figures: {', '.join(FIGURES)}.")
-@click.option("--all", "everything", is_flag=True, help="Every table and figure.")
+@wanted_options
 @click.option("--scale", type=click.Choice(list(SCALES)), default="paper", help="Size of the experiments.")
 @click.option("--seeds", callback=read_seeds, default="0,1,2", help="Seeds; each model runs once per seed.")
 @click.option(
@@ -145,9 +161,6 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Only list all runs and their missing parts.")
 def main(
     *,
-    tables: list[str],
-    figures: list[str],
-    everything: bool,
     scale: str,
     seeds: tuple[int, ...],
     architectures: tuple[str, ...],
@@ -160,16 +173,15 @@ def main(
     at_once: int | None,
     device: str,
     dry_run: bool,
+    everything: bool,
+    **chosen_numbers: list[str],
 ) -> None:
     """Train and evaluate the models of tables and figures in the SRN paper; write our values beside the paper's.
 
-    GANs: tables 2 to 4, figures 5 and 12 to 22. Classifiers: tables 1 and 5 to 7, figures 1 to 4 and 6 to 11.
+    GANs: tables 2 to 4, figures 5 and 12 to 22. Classifiers: tables 1 and 5 to 7, figures 1 to 4 and 6 to 11. Claims of
+    the BSSN paper and of the SRN paper's appendices are judged by runs of their own.
     """
-    wanted = [("table", number) for number in (TABLES if everything else tables)]
-    wanted += [("figure", number) for number in (FIGURES if everything else figures)]
-    if not wanted:
-        raise ConfigError(f"--table or --figure: name one; tables {', '.join(TABLES)}, figures {', '.join(FIGURES)}")
-    artefacts = [artefact(kind, number) for kind, number in wanted]
+    artefacts = wanted(chosen_numbers, everything)
     if into:
         for each in artefacts:
             put_into(into, each, None)  # fails now, not after hours of training
@@ -185,6 +197,19 @@ def main(
         click.echo(f"{count} run{'s' if count > 1 else ''} not trained or measured: {error}", err=True)
     if errors:
         raise SystemExit(1)
+
+
+def wanted(numbers: Mapping[str, Iterable[str]], everything: bool) -> list[Artefact]:
+    """Artefacts by their kinds and numbers or words.
+
+    Raises:
+        ConfigError: none is named.
+    """
+    found = [(kind, number) for kind in KINDS for number in (KINDS[kind].contents if everything else numbers[kind])]
+    if not found:
+        options = [f"--{kind.replace('_', '-')}: {', '.join(contents)}" for kind, (_, contents, _) in KINDS.items()]
+        raise ConfigError(f"--table or --figure: name one of these: {'; '.join(options)}")
+    return [artefact(kind, number) for kind, number in found]
 
 
 def notes(artefacts: Iterable[Artefact]) -> list[str]:

@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +55,9 @@ WATCHED = {  # curves of a discriminator's gradients -> titles of their panels
     "slopes/fake_mean": "gradient of D(x) in x, generated images",
     "saturated/real": "share of real images without gradient",
     "saturated/fake": "share of generated images without gradient",
+    "gradients/": "gradient of the loss, ",  # followed by the layer
+    "sigma/": "spectral norm, ",
 }
-WATCHED_LAYERS = {"gradients/": "gradient of the loss, ", "sigma/": "spectral norm, "}  # the same, of each layer
 LARGEST = 1e300  # larger values of a curve overflow matplotlib's axes
 
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> steps and values, by ascending step
@@ -244,23 +245,22 @@ def plain(text: str) -> str:
     return (" " + text if text.startswith("_") else text).replace("$", "\\$")
 
 
-def gradients_figure(runs: Mapping[str, Sequence[Curves]]) -> "Figure":
+def gradients_figure(runs: Mapping[str, Sequence[Curves]], titles: Mapping[str, str] | None = None) -> "Figure":
     """Draws gradients of discriminators over generator steps: a panel for each quantity and layer, a curve per label.
 
     Several runs of a label, such as seeds, are drawn as their median in a band from minimum to maximum, at the steps
     that all of them have. Panels of a kind share their vertical axis, logarithmic if values differ by a factor of ten.
 
     Args:
-        runs: label -> the runs' curves by tags: those of WATCHED, "gradients/LAYER" and "sigma/LAYER".
+        runs: label -> the runs' curves by tags such as "slopes/real_mean" and "gradients/LAYER".
+        titles: titles of the panels by tag, by "gradients/" that of all layers, which the layer's name follows; None:
+            WATCHED. Tags without a title or a curve are left out.
 
     Raises:
         EvaluationError: the runs of a label have no step in common.
     """
-    tags = list(dict.fromkeys(tag for several in runs.values() for curves in several for tag in curves))
-    titles = {tag: title for tag, title in WATCHED.items() if tag in tags}
-    for beginning, title in WATCHED_LAYERS.items():
-        layers = [tag for tag in tags if tag.startswith(beginning) and tag not in WATCHED]
-        titles |= {tag: title + tag.removeprefix(beginning) for tag in layers}
+    tags = dict.fromkeys(tag for several in runs.values() for curves in several for tag in curves)
+    titles = _titles(tags, WATCHED if titles is None else titles)
     figure = _figure(len(titles), columns=4)
     first: dict[str, Axes] = {}
     drawn: dict[str, Line2D] = {}
@@ -273,14 +273,25 @@ def gradients_figure(runs: Mapping[str, Sequence[Curves]]) -> "Figure":
         axes.set_title(plain(title))
         axes.set_xlabel("generator steps")
     for kind, axes in first.items():
+        drawn_tags = [tag for tag in titles if _kind(tag) == kind]
         parts = [
-            curves[tag][1] for several in runs.values() for curves in several for tag in curves if _kind(tag) == kind
+            curves[tag][1] for several in runs.values() for curves in several for tag in drawn_tags if tag in curves
         ]
         values = np.concatenate(parts)
         if kind != "saturated" and values.max() >= 10 * values[values > 0].min(initial=np.inf):
             axes.set_yscale("log", nonpositive="mask")
     figure.legend(list(drawn.values()), [plain(label) for label in drawn], loc="outside upper center", ncols=4)
     return figure
+
+
+def _titles(tags: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """Titles of the tags that have one, in the order of the wanted titles."""
+    found = {}
+    for wanted_tag, title in wanted.items():
+        for tag in tags:
+            if tag == wanted_tag or (tag not in wanted and wanted_tag.endswith("/") and tag.startswith(wanted_tag)):
+                found[tag] = title + tag.removeprefix(wanted_tag)
+    return found
 
 
 def _kind(tag: str) -> str:

@@ -24,8 +24,13 @@ COUNTS |= {"num_train": "real, training", "num_generated_per_class": "generated"
 
 load = cache(load_config)
 
-SMALL = {"cifar10": ("jpeg", "compact"), "cifar100": ("compact",), "celeba": ("small64",)}
-"""Variants that make a configuration small, by its data."""
+SMALL = {
+    "cifar10_sndcgan": ("jpeg", "narrow"),
+    "cifar10": ("jpeg", "compact"),
+    "cifar100": ("compact",),
+    "celeba": ("small64",),
+}
+"""Variants that make a configuration small, by the first words of its name."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,13 @@ class GanModel:
     """A GAN of the paper.
 
     config, variants: configuration of the paper's setting.
-    untrained: whether it is evaluated as initialized.
+    changes: overrides of the configuration, applied last.
     """
 
     label: str
     config: str
     variants: tuple[str, ...] = ()
-    untrained: bool = False
+    changes: tuple[str, ...] = ()
 
     training_module: ClassVar[str] = "gan.train"
     evaluation_module: ClassVar[str] = "gan.evaluate"
@@ -53,7 +58,8 @@ class GanModel:
         """Configuration and variants with those of a scale added."""
         data = self.config.partition("_")[0]
         fits = scale.variant in find_variants("gan") and (scale.variant != "jpeg" or data == "cifar10")
-        more = (*((scale.variant,) if fits else ()), *(SMALL[data] if scale.small else ()), *scale.gans)
+        small = next(variants for words, variants in SMALL.items() if f"{self.config}_".startswith(f"{words}_"))
+        more = (*((scale.variant,) if fits else ()), *(small if scale.small else ()), *scale.gans)
         return self.config, tuple(dict.fromkeys((*more, *self.variants)))
 
     def load(self, name: str, variants: tuple[str, ...], overrides: tuple[str, ...]) -> Config:
@@ -61,11 +67,11 @@ class GanModel:
         return load(name, overrides, variants)
 
     def overrides(self, name: str, variants: tuple[str, ...], scale: Scale, shared: tuple[str, ...]) -> tuple[str, ...]:
-        """Overrides of a configuration: those of all runs, and no training of an untrained model.
+        """Overrides of a configuration: those of all runs, then the model's.
 
         Everything else that decides a result is in the configuration and its variants.
         """
-        return (*shared, *(("train.steps=0",) if self.untrained else ()))
+        return (*shared, *self.changes)
 
     def groups(self, metrics: Iterable[str]) -> tuple[tuple[str, ...], ...]:
         """Groups of metrics, one per evaluation: IS, FID and Intra-FID share images, other metrics are alone."""

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.reporting.tables import text_table
+from reproducing.example import LinearExample
 from reproducing.paper import classifiers, gans
+from reproducing.paper.appendix import APPENDIX
+from reproducing.paper.bssn import BSSN_PAPER
 from reproducing.paper.columns import COLUMNS
 from reproducing.paper.content import Model, PaperContent
 from reproducing.results import Seeds
@@ -25,27 +28,50 @@ TABLES = _in_order(gans.TABLES, classifiers.TABLES)
 FIGURES = _in_order(gans.FIGURES, classifiers.FIGURES)
 
 
-class Artefact(NamedTuple):
-    """A table or figure.
+class ArtefactKind(NamedTuple):
+    """One kind of artefacts.
 
-    name: name such as "Table 2".
+    word: first word of their names.
+    contents: contents by number or word.
+    about: beginning of the option's help.
+    """
+
+    word: str
+    contents: Mapping[str, PaperContent]
+    about: str
+
+
+KINDS = {
+    "table": ArtefactKind("Table", TABLES, "Tables"),
+    "figure": ArtefactKind("Figure", FIGURES, "Figures"),
+    "bssn": ArtefactKind("BSSN", BSSN_PAPER, "Claims of the BSSN paper"),
+    "srn_appendix": ArtefactKind("SRN", APPENDIX, "Claims of the SRN paper's appendices and section 3"),
+}
+"""Kinds of artefacts by option."""
+
+
+class Artefact(NamedTuple):
+    """A table or figure of the SRN paper, or a page on claims of either paper.
+
+    name: name such as "Table 2" or "BSSN gradients".
     needs: its models, each with the groups of metrics to evaluate.
     """
 
     name: str
     content: PaperContent
-    needs: Sequence[tuple[Model, tuple[Metrics, ...]]]
+    needs: Sequence[tuple[Model | LinearExample, tuple[Metrics, ...]]]
 
 
 def artefact(kind: str, number: str) -> Artefact:
-    """Table or figure by number; `kind` is "table" or "figure"."""
-    content = TABLES[number] if kind == "table" else FIGURES[number]
-    wanted: dict[Model, dict[str, None]] = {}
+    """Artefact by its kind, a key of KINDS, and its number or word."""
+    word, contents, _ = KINDS[kind]
+    content = contents[number]
+    wanted: dict[Model | LinearExample, dict[str, None]] = {}
     for line in content.lines:
         metrics = [COLUMNS[name].metric for name in content.measured(line)]
         wanted.setdefault(line.model, {}).update(dict.fromkeys(metrics))
     needs = [(model, model.groups(metrics)) for model, metrics in wanted.items()]
-    return Artefact(f"{kind.capitalize()} {number}", content, needs)
+    return Artefact(f"{word} {number}", content, needs)
 
 
 class Plan:
@@ -76,6 +102,8 @@ class Plan:
         self.groups: dict[ModelRun, dict[Metrics, None]] = {}
         known: dict[tuple[str, str], ModelRun] = {}
         for model, groups in (need for each in artefacts for need in each.needs):
+            if isinstance(model, LinearExample):
+                continue
             for run in () if self._is_left_out(model) else self.runs_of(model):
                 if trained_only and not run.is_trained:
                     continue
@@ -93,8 +121,10 @@ class Plan:
         classifier = getattr(self.runs_of(model)[0].config, "classifier", None)
         return bool(self.architectures) and classifier is not None and classifier.name not in self.architectures
 
-    def seeds_of(self, model: Model, groups: Iterable[Metrics]) -> Seeds:
+    def seeds_of(self, model: Model | LinearExample, groups: Iterable[Metrics]) -> Seeds:
         """The model's runs that are trained and have all metrics."""
+        if isinstance(model, LinearExample):
+            return Seeds(None, [model.measured(seed) for seed in self.seeds])
         groups, runs = list(groups), () if self._is_left_out(model) else self.runs_of(model)
         measured = (run.measured(groups) for run in runs if run.identity not in self.refused)
         return Seeds(self.runs_of(model)[0].config, [run for run in measured if run is not None])

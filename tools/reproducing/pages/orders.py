@@ -2,18 +2,22 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 from evaluation.reporting.tables import markdown_table
 from reproducing.pages.rows import Row, in_sections
 from reproducing.paper.content import Claim, PaperContent
-from reproducing.results import VERDICTS, verdict
+from reproducing.results import VERDICTS, Spread, verdict
+
+SEEN = ("seen", "not seen", "not decidable at this scale")
+"""Judgements of a claim: all its orders are as in the paper, one is reversed, neither."""
+NOT_RUN = "not run"
 
 
 class Order(NamedTuple):
-    """An order in our runs: what the paper says, the models, one of VERDICTS."""
+    """An order in our runs: what the paper says, the models, one of VERDICTS, or NOT_RUN where claims are judged."""
 
     text: str
     pair: str
@@ -27,13 +31,37 @@ def orders_of(content: PaperContent, rows: Iterable[Row]) -> list[Order]:
         by_label = {row.label: row for row in members}
         shown = f" ({section})" if len(content.sections) > 1 else ""
         for claim in (*_printed(content, members), *content.claims):
-            pair = [by_label.get(label) for label in (claim.smaller, claim.larger)]
-            if section in (claim.panels or (section,)) and all(row and claim.column in row.ours for row in pair):
-                smaller, larger = (row.ours[claim.column].spread for row in pair if row)
-                answer = verdict(smaller, larger, members[0].line.model.reach)
-                text = f"{_text(content, claim)}{shown}"
-                found.append(Order(text, f"{claim.smaller} < {claim.larger}", answer))
+            if section not in (claim.panels or (section,)):
+                continue
+            answer = _verdict(claim, by_label)
+            if content.judged:
+                found.append(Order(claim.text, f"{_pair(claim)}{shown}", answer))
+            elif answer != NOT_RUN:
+                found.append(Order(f"{_text(content, claim)}{shown}", f"{claim.smaller} < {claim.larger}", answer))
     return found
+
+
+def _verdict(claim: Claim, rows: Mapping[str, Row]) -> str:
+    """One of VERDICTS, by the rows of a section; NOT_RUN without both values.
+
+    Two values of one model are compared run by run: the spread is that of their difference.
+    """
+    sides = ((claim.smaller, claim.column), (claim.larger, claim.than or claim.column))
+    if not all(label in rows and column in rows[label].ours for label, column in sides):
+        return NOT_RUN
+    if claim.than and claim.smaller == claim.larger:
+        ours = [rows[label].ours[column].values for label, column in sides]
+        differences = [one - other for one, other in zip(*ours, strict=True)]
+        return verdict(Spread.of(differences), Spread(0, 0, len(differences)), rows[claim.smaller].line.model.reach)
+    smaller, larger = (rows[label].ours[column].spread for label, column in sides)
+    return verdict(smaller, larger, rows[claim.smaller].line.model.reach)
+
+
+def _pair(claim: Claim) -> str:
+    """Both sides of a claim with their columns."""
+    if claim.than:
+        return f"{claim.smaller}, {claim.column} < {claim.larger}, {claim.than}"
+    return f"{claim.column}: {claim.smaller} < {claim.larger}"
 
 
 def _text(content: PaperContent, claim: Claim) -> str:
@@ -59,21 +87,47 @@ def number(printed: str) -> float:
     return math.inf if printed == "∞" else float(printed.split()[0])
 
 
-def orders_markdown(orders: Sequence[Order]) -> str:
-    """Table of the orders: a row for each text, a column for each verdict; empty without orders."""
+def judgement(orders: Iterable[Order]) -> str:
+    """One of SEEN, by all orders of one claim."""
+    verdicts = {order.verdict for order in orders}
+    return SEEN[0] if verdicts == {VERDICTS[0]} else SEEN[1] if VERDICTS[1] in verdicts else SEEN[2]
+
+
+def by_text(orders: Iterable[Order]) -> dict[str, list[Order]]:
+    """Orders by what the paper says."""
+    found: dict[str, list[Order]] = {}
+    for order in orders:
+        found.setdefault(order.text, []).append(order)
+    return found
+
+
+def orders_markdown(orders: Sequence[Order], *, judged: bool = False) -> str:
+    """Table of the orders: a row for each text, a column for each verdict; empty without orders.
+
+    Args:
+        judged: whether a second column has the judgement of each text.
+    """
     if not orders:
         return ""
-    rows = [["the paper's order", *VERDICTS]]
-    for text in dict.fromkeys(order.text for order in orders):
-        same = [order for order in orders if order.text == text]
-        rows.append([text, *("<br>".join(one.pair for one in same if one.verdict == name) for name in VERDICTS)])
+    rows = [["the paper's claim", "here", *VERDICTS] if judged else ["the paper's order", *VERDICTS]]
+    for text, same in by_text(orders).items():
+        cells = ["<br>".join(one.pair for one in same if one.verdict == name) for name in VERDICTS]
+        rows.append([text, *([f"**{judgement(same)}**"] if judged else []), *cells])
     return markdown_table(rows)
 
 
-def summary_of(orders: Sequence[Order]) -> str:
-    """One sentence with the numbers of orders as in the paper, reversed and undecided; empty without orders."""
+def summary_of(orders: Sequence[Order], *, judged: bool = False) -> str:
+    """One sentence with the numbers of orders as in the paper, reversed and undecided; empty without orders.
+
+    Args:
+        judged: whether to count the judgements of all texts instead.
+    """
     if not orders:
         return ""
+    if judged:
+        found = [judgement(same) for same in by_text(orders).values()]
+        counted = [f"{found.count(name)} {name}" for name in SEEN if name in found]
+        return f"{len(found)} claim{'s' * (len(found) > 1)} of the paper: {', '.join(counted)}."
     counts = Counter(order.verdict for order in orders)
     same, reverse, leaning, other = (counts[name] for name in VERDICTS)
     parts = [f"{same} as in the paper" if same else "", f"{reverse} reversed" if reverse else ""]

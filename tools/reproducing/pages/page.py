@@ -17,6 +17,12 @@ ORDERS = (
 )
 
 
+JUDGED = (
+    "A claim is *seen* if all its orders are as in the paper, *not seen* if one of them is reversed, otherwise *not "
+    "decidable at this scale*, also if a model was not run. Two values of one model are compared run by run."
+)
+
+
 class Page(NamedTuple):
     """A page and its summary, one sentence."""
 
@@ -27,12 +33,16 @@ class Page(NamedTuple):
 def page(title: str, content: PaperContent, rows: Sequence[Row], pictures: Sequence[str]) -> Page:
     """Page of some rows; `title` is its heading, `pictures` are paragraphs above the numbers."""
     orders = orders_of(content, rows)
-    summary = summary_of(orders) or f"{len(rows)} model{'s' * (len(rows) > 1)} shown; no order to compare."
+    summary = (
+        summary_of(orders, judged=content.judged)
+        or f"{len(rows)} model{'s' * (len(rows) > 1)} shown; no order to compare."
+    )
     missing = names_of(content, [line for line in content.lines if line not in [row.line for row in rows]])
     notes = [rows[0].line.model.note if content.columns else "", f"Not run: {missing}." if missing else ""]
     values = value_table(content, rows) if content.columns else ""
     parts = [f"# {title}", summary, *pictures, conditions_markdown(content, rows), values, *notes, content.note]
-    parts += [f"{ORDERS}\n\n{orders_markdown(orders)}" if orders else ""]
+    rule = f"{JUDGED} {ORDERS}" if content.judged else ORDERS
+    parts += [f"{rule}\n\n{orders_markdown(orders, judged=content.judged)}" if orders else ""]
     return Page("\n\n".join(filter(None, parts)) + "\n", summary)
 
 

@@ -9,14 +9,16 @@ from PIL import Image
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting.histograms import NAMES, histograms, plot_histograms
-from evaluation.reporting.plots import overlaid_figure, save_figure
+from evaluation.reporting.plots import gradients_figure, overlaid_figure, save_figure
 from evaluation.reporting.tables import markdown_table
 from reproducing.measured import MeasuredRun
 from reproducing.pages.bars import Bar, bars_figure
 from reproducing.pages.rows import Row, in_sections
 from reproducing.paper.content import PaperContent
+from reproducing.training import PANELS, training_curves
 
 DRAWN = "Drawn are the means and their intervals; dots are seeds; the axis does not begin at 0."
+MEDIANS = "Drawn are medians over the seeds, in bands from the smallest to the largest."
 FIRST_SEED = "Drawn is the first seed of each; no curve is shifted, as the paper's of SRN-70 is (by 0.2)."
 UNSELECTED = "The first images of the first seed, unselected."
 
@@ -30,6 +32,7 @@ def pictures(content: PaperContent, rows: Sequence[Row], file: PictureFile) -> l
         "": lambda content, rows, file: [],
         "histograms": _histograms,
         "curves": _curves,
+        "training": _training,
         "samples": _samples,
         "bars": _bars,
     }
@@ -68,6 +71,17 @@ def _curves(content: PaperContent, rows: Sequence[Row], file: PictureFile) -> li
     order = list(dict.fromkeys(line.model.label for line in content.lines))
     save_figure(overlaid_figure(curves, order=order), file(""))
     return [f"![{content.title}]({file('').name})", FIRST_SEED]
+
+
+def _training(content: PaperContent, rows: Sequence[Row], file: PictureFile) -> list[str]:
+    """A picture for each kind, with a panel for each quantity or layer, and a curve for each model."""
+    runs = {row.label: [training_curves(run.folder) for run in row.runs] for row in rows}
+    runs = {label: several for label, several in runs.items() if all(several)}
+    found = []
+    for letter, kind in zip(_letters(len(content.kinds)), content.kinds, strict=True) if runs else ():
+        save_figure(gradients_figure(runs, PANELS[kind]), file(letter))
+        found.append(f"**{kind}**\n\n![{content.title}, {kind}]({file(letter).name})")
+    return [*found, MEDIANS] if found else []
 
 
 def _samples(content: PaperContent, rows: Sequence[Row], file: PictureFile) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from reproducing.example import LinearExample
 from reproducing.measured import MeasuredRun
 from reproducing.paper.columns import COLUMNS
 from reproducing.paper.content import Line, Model, PaperContent
@@ -33,7 +34,7 @@ class Row(NamedTuple):
         return self.ours[column].spread.text(self.line.model.reach) if column in self.ours else "–"
 
 
-def rows_of(content: PaperContent, seeds: Mapping[Model, Seeds]) -> list[Row]:
+def rows_of(content: PaperContent, seeds: Mapping[Model | LinearExample, Seeds]) -> list[Row]:
     """Rows of the lines that have runs."""
     return [_row(content, line, seeds[line.model]) for line in content.lines if seeds[line.model].runs]
 

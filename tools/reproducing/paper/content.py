@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from reproducing.classifiers import ClassifierModel
+from reproducing.example import LinearExample
 from reproducing.gans import GanModel
 
 Model = GanModel | ClassifierModel
+"""A model that is trained."""
 
 
 class Line(NamedTuple):
@@ -17,22 +19,23 @@ class Line(NamedTuple):
     protocol: conditions that differ from the others', by name.
     """
 
-    model: Model
+    model: Model | LinearExample
     printed: Mapping[str, str] = {}
     section: str = ""
     protocol: Mapping[str, str] = {}
 
 
-def in_panels(panels: Mapping[str, tuple[Model, ...]]) -> tuple[Line, ...]:
+def in_panels(panels: Mapping[str, tuple[Model | LinearExample, ...]]) -> tuple[Line, ...]:
     """Lines without printed values, from models by panel."""
     return tuple(Line(model, section=title) for title, models in panels.items() for model in models)
 
 
 class Claim(NamedTuple):
-    """Statement of the paper that one model's value is smaller than another's.
+    """Statement of a paper that one model's value is smaller than another's.
 
     smaller, larger: labels of models.
     panels: titles of the panels that the claim is about; empty: all.
+    than: column of the larger value; empty: the same column.
     """
 
     text: str
@@ -40,6 +43,7 @@ class Claim(NamedTuple):
     smaller: str
     larger: str
     panels: tuple[str, ...] = ()
+    than: str = ""
 
 
 class PaperContent(NamedTuple):
@@ -47,9 +51,11 @@ class PaperContent(NamedTuple):
 
     columns: values to measure, names in `COLUMNS`.
     protocol: stated conditions of the paper's numbers, by name.
-    drawn: "bars", "histograms", "curves" or "samples"; "" for a table.
-    kinds: names in evaluation.reporting.histograms.NAMES, or the logged loss that is drawn.
+    drawn: "bars", "histograms", "curves", "training" or "samples"; "" for a table.
+    kinds: names in evaluation.reporting.histograms.NAMES or in reproducing.training.PANELS, or the logged loss that is
+        drawn.
     omitted: labels that the paper does not draw, by panel and kind.
+    judged: whether each text of a claim is called seen, not seen or not decidable.
     """
 
     title: str
@@ -61,6 +67,7 @@ class PaperContent(NamedTuple):
     drawn: str = ""
     kinds: tuple[str, ...] = ()
     omitted: Mapping[tuple[str, str], tuple[str, ...]] = {}
+    judged: bool = False
 
     @property
     def sections(self) -> dict[str, list[Line]]:

@@ -20,6 +20,9 @@ from reproducing.paper.columns import (
 )
 from reproducing.paper.content import Claim, Line, PaperContent, in_panels
 
+UNTRAINED = ("train.steps=0",)
+"""Change of a model that is evaluated as initialized."""
+
 SN, SRN70, SRN50 = (
     GanModel(label, f"cifar10_{name}")
     for label, name in (("SN-GAN", "sn"), ("SRN-70-GAN", "srn70"), ("SRN-50-GAN", "srn50"))
@@ -27,12 +30,12 @@ SN, SRN70, SRN50 = (
 SRN90, SRN30, SRN10 = (GanModel(f"SRN-{percent}-GAN", "cifar10_sn", (f"srn{percent}",)) for percent in (90, 30, 10))
 SN_MIYATO, ORTHO_MIYATO = GanModel("SN-GAN", "cifar10_sn_miyato"), GanModel("Orthonormal", "cifar10_ortho_miyato")
 WGAN_GP, ORTHO = GanModel("WGAN-GP", "cifar10_wgan_gp"), GanModel("Ortho-GAN", "cifar10_ortho")
-RANDOM = GanModel("Random-GAN", "cifar10_sn", untrained=True)
+RANDOM = GanModel("Random-GAN", "cifar10_sn", changes=UNTRAINED)
 COND_SN, COND_SRN70, COND_SRN50 = (
     GanModel(label, f"cifar10_cond_{name}")
     for label, name in (("SN-GAN", "sn"), ("SRN-70-GAN", "srn70"), ("SRN-50-GAN", "srn50"))
 )
-COND_RANDOM = GanModel("Random-GAN", "cifar10_cond_sn", untrained=True)
+COND_RANDOM = GanModel("Random-GAN", "cifar10_cond_sn", changes=UNTRAINED)
 CIFAR100_SN = GanModel("SN-GAN", "cifar100_sn")
 CIFAR100_SRN70 = GanModel("SRN-70-GAN", "cifar100_sn", ("srn70",))
 CELEBA_SN, CELEBA_SRN70 = GanModel("SN-GAN", "celeba_sn"), GanModel("SRN-70-GAN", "celeba_sn", ("srn70",))
