@@ -185,7 +185,7 @@ def test_a_page_has_a_verdict_for_each_claim_of_the_abstract(
     pages, columns = (module(name) for name in ("pages.page", "paper.columns"))
     content = reproduce.artefact("bssn", "gradients").content
     labels = [line.model.label for line in content.lines]
-    assert labels[:3] == ["none, Glorot", "none, LeCun", "SN"]
+    assert labels[:3] == ["none (Glorot)", "none (LeCun)", "SN"]
     assert labels[5] == "SN_conv"
 
     def near(*values: float | None) -> list[Any]:
@@ -208,8 +208,8 @@ def test_a_page_has_a_verdict_for_each_claim_of_the_abstract(
     assert verdicts["BSSN gives better samples than SN"] == "**not decidable at this scale**"
     assert "Not run: SN_conv." in found.markdown
     row = next(row for row in claims if row["the paper's claim"] == "SN controls vanishing gradients")
-    assert row["as in the paper"] == f"{columns.END}: none, Glorot < SN"
-    assert row["reversed"] == f"{columns.END}: none, LeCun < SN"
+    assert row["as in the paper"] == f"{columns.END}: none (Glorot) < SN"
+    assert row["reversed"] == f"{columns.END}: none (LeCun) < SN"
 
 
 def test_a_claim_can_compare_two_values_of_one_model(reproduce: ModuleType) -> None:
@@ -269,8 +269,8 @@ def test_a_dry_run_lists_the_runs_of_a_claim(call: Callable[..., Result], proces
 def test_a_page_of_claims_is_made_of_trained_runs(
     call: Callable[..., Result], processes: InProcess, tmp_path: Path
 ) -> None:
-    short = ("--set=train.gradients_every=1", "--set=eval.lipschitz.pairs=20", "--seeds=0,1")
-    done(call("--bssn=gradients", "--srn-appendix=B1,rank", *short))
+    settings = ("train.gradients_every=1", "eval.num_is=20", "eval.num_real=0", "eval.extractor=resnet")
+    done(call("--bssn=gradients", "--srn-appendix=B1,C", *(f"--set={setting}" for setting in settings)))
     out = tmp_path / "out"
     text = (out / "bssn-gradients-cpu.md").read_text()
     assert "6 claims of the paper: " in text

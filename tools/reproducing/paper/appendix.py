@@ -33,7 +33,7 @@ SHARES = (90, 70, 50, 30, 10)
 
 
 def _untrained(percent: int, *variants: str) -> GanModel:
-    label = f"SRN-{percent}, {variants[0] if variants else 'size'}"
+    label = f"SRN-{percent} ({variants[0] if variants else 'size'})"
     more = tuple("relative" for _ in variants)
     return GanModel(label, CONFIG, (f"srn{percent}", *more, "glorot"), UNTRAINED)
 

@@ -20,13 +20,13 @@ def _glorot(label: str, *variants: str, changes: tuple[str, ...] = ()) -> GanMod
     return GanModel(label, CONFIG, (*variants, "glorot"), changes)
 
 
-NONE = _glorot("none, Glorot", "unnormalized")
-LECUN = GanModel("none, LeCun", CONFIG, ("unnormalized", "lecun"))
+NONE = _glorot("none (Glorot)", "unnormalized")
+LECUN = GanModel("none (LeCun)", CONFIG, ("unnormalized", "lecun"))
 SN, SN_CONV, BSSN, WGAN_GP = (
     _glorot(label, *variants)
     for label, variants in (("SN", ()), ("SN_conv", ("sn_conv",)), ("BSSN", ("bssn",)), ("WGAN-GP", ("wgan_gp",)))
 )
-SRN, SRN_INITIAL = _glorot("SRN-30, size", "srn30"), _glorot("SRN-30, initial", "srn30", "relative")
+SRN, SRN_INITIAL = _glorot("SRN-30 (size)", "srn30"), _glorot("SRN-30 (initial)", "srn30", "relative")
 SCALED = _glorot(f"SN_conv times {FACTOR}", "sn_conv", changes=(f"discriminator.scale={FACTOR}",))
 
 EXPLODING = "SN controls exploding gradients"
