@@ -23,6 +23,7 @@ from gan.normalization import NORMALIZATIONS, used_weights
 from gan.runs.checkpoint import read_checkpoint
 from gan.runs.gradients import read_gradients, scalars_of, seeds_together
 from gan.training.gradients import _together, measure_gradients
+from gan.training.health import Health, signs_of_gradients
 from gan.training.iteration import Iteration
 from gan.training.trainer import Trainer
 
@@ -98,8 +99,13 @@ def test_gradients_are_those_of_the_next_update(trainer: Trainer) -> None:
 
 @pytest.mark.parametrize("trainer", FEW, indirect=True)
 def test_slopes_and_shares_are_those_of_single_images(trainer: Trainer) -> None:
-    found, discriminator = measure_gradients(trainer.iteration), trainer.state.discriminator
+    discriminator = trainer.state.discriminator
     both, labels = backward(trainer.iteration, copy.deepcopy(discriminator))
+    given = discriminator(both, labels).detach()
+    middle, spread = given[:4].sort().values[1:3].mean(), given.max() - given.min()
+    # Logits within 1 of 1, for two of four real images above 1.
+    discriminator.register_forward_hook(lambda module, inputs, logits: (logits - middle) / spread + 1)
+    found = measure_gradients(trainer.iteration)
     slopes, logits = torch.zeros(2, len(both))
     for index, image in enumerate(both.split(1)):
         logit = discriminator(image.requires_grad_(), None if labels is None else labels[index : index + 1])
@@ -109,6 +115,7 @@ def test_slopes_and_shares_are_those_of_single_images(trainer: Trainer) -> None:
     assert found.slope_real == pytest.approx([float(real.mean()), float(real.min()), float(real.max())], rel=1e-4)
     assert found.slope_fake == pytest.approx([float(fake.mean()), float(fake.min()), float(fake.max())], rel=1e-4)
     if trainer.settings.loss == "hinge":
+        assert found.saturated_real == 0.5
         expected = float((real_logits >= 1).double().mean()), float((fake_logits <= -1).double().mean())
     else:
         expected = None, None
@@ -134,10 +141,15 @@ def test_a_watched_run_is_the_same_run(trained: Trained) -> None:
     """All else in the checkpoint and in the log is equal."""
     settings = ("discriminator.normalization=srn", "train.precision=bf16", "train.steps=4")
     runs = trained(*settings), trained(*settings, "train.gradients_every=2")
-    same(*(read_checkpoint(run).state for run in runs))
+    plain, watched = (read_checkpoint(run).state for run in runs)
+    first = watched.pop("health")["gradients"]
+    assert plain.pop("health")["gradients"] == {}
+    same(plain, watched)
     without, log = (lines(run) for run in runs)
-    assert [record["step"] for record in log if "gradients" in record] == [0, 2, 4]
-    same([record for record in log if "gradients" not in record], without)
+    records = [record for record in log if "gradients" in record]
+    assert [record["step"] for record in records] == [0, 2, 4]
+    assert first == {name: layer["gradient"] for name, layer in records[0]["gradients"]["layers"].items()}
+    same([record for record in log if record not in records], without)
 
 
 def test_a_record_is_in_the_log_and_in_tensorboard(trained: Trained) -> None:
@@ -184,12 +196,31 @@ def test_gradients_that_are_not_finite_stop_the_run(smoke: Smoke) -> None:
         measure_gradients(trainer.iteration)
 
 
+@pytest.mark.parametrize(
+    ("factor", "sign"),
+    [(1.0, ""), (1e-9, "vanishing_gradient"), (0.0, "vanishing_gradient"), (1e9, "exploding_gradient")],
+)
+def test_signs_of_gradients_name_the_layer(factor: float, sign: str) -> None:
+    first = {"a": 2.0, "b": 3.0, "dead from the start": 0.0}
+    signs = signs_of_gradients({**first, "b": 3.0 * factor}, first)
+    assert [name for name, text in signs.items() if text] == ([sign] if sign else [])
+    assert sign == "" or signs[sign].startswith("the gradient in b is")
+    assert signs_of_gradients({}, {}) == {"vanishing_gradient": "", "exploding_gradient": ""}
+
+
+def test_the_reference_of_the_alarms_is_in_the_checkpoint() -> None:
+    health = Health(gradients={"a": 2.0})
+    assert Health.of(json.loads(json.dumps(health.state_dict()))) == health
+    assert Health.of({}).gradients == {}  # checkpoints of earlier versions
+
+
 def write_run(folder: Path, records: dict[int, float], seed: int = 0, **settings: Any) -> Path:
     """Writes the folder of a run whose gradients have these norms by step."""
     folder.mkdir(parents=True)
     spectrum = {
         "name": "head",
         "sigma": 1.5,
+        "operator_norm": 2.5,
         "stable_rank": 2.0,
         "normalized_sigma": 1.0,
         "normalized_stable_rank": 2.0,
@@ -214,6 +245,7 @@ def test_seeds_share_a_curve_and_other_settings_have_their_own(tmp_path: Path) -
     assert list(groups.values()) == [runs[:3], runs[3:]]
     assert list(groups) == [str(runs[0]), str(runs[3])], "folders have the same name"
     assert list(seeds_together(runs[:3])) == ["sn"]
+    assert [values.tolist() for values in read_gradients(runs[0])["operator_norm/head"]] == [[0], [2.5]]
     figure = gradients_figure({label: [read_gradients(run) for run in several] for label, several in groups.items()})
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[0] == "gradient of the loss, all weights"

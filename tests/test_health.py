@@ -99,7 +99,7 @@ def test_an_alarm_begins_after_its_patience_and_ends_at_once() -> None:
 
 
 def test_a_healthy_run_raises_no_alarm(trained: Callable[..., Path]) -> None:
-    run = trained("train.steps=60")
+    run = trained("train.steps=60", "train.gradients_every=5")
     assert alarms(run) == []
     board = EventAccumulator(str(run)).Reload()
     assert {tag for tag in board.Tags()["scalars"] if tag.startswith("train/alarms/")} == {
@@ -109,10 +109,11 @@ def test_a_healthy_run_raises_no_alarm(trained: Callable[..., Path]) -> None:
 
 def test_a_huge_learning_rate_raises_alarms(train: Train, tmp_path: Path) -> None:
     """Dead layers: constant discriminator, no gradients, equal images. Each alarm is reported once and stays active."""
-    result = done(train("run", "--set=train.steps=40", "--set=train.learning_rate=1"))
-    assert sorted(alarms(tmp_path / "run")) == [
-        (name, True) for name in ("discriminator_indifferent", "identical_samples", "no_gradient", "spectral_norm")
-    ]
+    settings = ["--set=train.steps=40", "--set=train.learning_rate=1", "--set=train.gradients_every=5"]
+    result = done(train("run", *settings))
+    expected = ["discriminator_indifferent", "identical_samples", "no_gradient", "spectral_norm", "vanishing_gradient"]
+    assert sorted(alarms(tmp_path / "run")) == [(name, True) for name in expected]
+    assert "alarm vanishing_gradient begins: the gradient in blocks." in result.output
     assert result.output.count("alarm no_gradient begins") == 1
     board = EventAccumulator(str(tmp_path / "run")).Reload()
     assert [(event.step, event.value) for event in board.Scalars("train/alarms/no_gradient")][3:] == [

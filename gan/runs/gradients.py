@@ -20,8 +20,9 @@ OF_SPECTRA = {
     "stable_rank": "stable_rank",
     "normalized_sigma": "sigma_normalized",
     "normalized_stable_rank": "stable_rank_normalized",
+    "operator_norm": "operator_norm",
 }
-"""The same of each layer's spectrum."""
+"""The same of each layer's spectrum; norms as operators are not known of all layers."""
 LARGEST = 1e300
 """Larger values and NaN cannot be drawn."""
 
@@ -48,8 +49,8 @@ def scalars_of(gradients: Mapping[str, Any]) -> dict[str, float]:
 def read_gradients(run: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Reads the discriminator's gradients and spectra of a run: (steps, values) of each tag, by ascending step.
 
-    The tags are those of `scalars_of`, and sigma/LAYER, stable_rank/LAYER, sigma_normalized/LAYER and
-    stable_rank_normalized/LAYER, which have the steps of train.log_every. Values that are not
+    The tags are those of `scalars_of`, and sigma/LAYER, stable_rank/LAYER, sigma_normalized/LAYER,
+    stable_rank_normalized/LAYER and operator_norm/LAYER, which have the steps of train.log_every. Values that are not
     finite and lines of another form are skipped.
 
     Raises:
@@ -110,4 +111,9 @@ def _scalars(record: Mapping[str, Any]) -> dict[str, float]:
 
 def _of_layers(tags: Mapping[str, str], layers: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, float]:
     """Returns values of layers by tag: the beginning of the tag, a slash and the name of the layer."""
-    return {f"{tag}/{name}": float(layer[value]) for value, tag in tags.items() for name, layer in layers}
+    return {
+        f"{tag}/{name}": float(layer[value])
+        for value, tag in tags.items()
+        for name, layer in layers
+        if layer.get(value) is not None
+    }

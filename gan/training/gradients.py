@@ -58,7 +58,8 @@ class Gradients(NamedTuple):
 def measure_gradients(iteration: Iteration) -> Gradients:
     """Measures the gradients of the discriminator at the present step; waits for the device.
 
-    The images are those of the next discriminator update, see `Iteration.draw_discriminator`; the loss has its penalty.
+    The real images and the latents are those of the next discriminator update, see `Iteration.draw_discriminator`; the
+    loss has its penalty.
     Several processes average their gradients, as in training, and join the slopes and logits of their images.
 
     Raises:

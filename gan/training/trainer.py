@@ -19,7 +19,7 @@ from gan.normalization import spectra
 from gan.runtime.distributed import ALONE, Processes
 from gan.training.arithmetic import Arithmetic
 from gan.training.gradients import measure_gradients
-from gan.training.health import all_finite, gradient_size, signs_of_line, signs_of_samples
+from gan.training.health import all_finite, gradient_size, signs_of_gradients, signs_of_line, signs_of_samples
 from gan.training.iteration import Iteration, learning_rate
 from gan.training.log import Log
 from gan.training.state import TOTALS, TrainState
@@ -167,8 +167,9 @@ class Trainer:
         return reason
 
     def _log_beginning(self, log: Log) -> None:
-        """Logs the initial gradients and spectra; the latter are the reference for later alarms."""
+        """Logs the initial gradients and spectra, the reference for later alarms."""
         if self.settings.gradients_every:
+            self.state.health.gradients = {}  # those of an attempt before a retry
             self._log_gradients(log)
         layers = spectra(self.state.discriminator)
         self.state.health.begin(layers)
@@ -195,9 +196,13 @@ class Trainer:
         self._watch(log, signs_of_line(self.iteration.loss, scalars, layers, state.health.sigmas, gradient))
 
     def _log_gradients(self, log: Log) -> None:
-        """Logs the discriminator's gradients."""
+        """Logs the discriminator's gradients and changed alarms."""
         self.check_finite()
-        log.gradients(self.state.step, measure_gradients(self.iteration))
+        found, health = measure_gradients(self.iteration), self.state.health
+        norms = {name: layer.gradient for name, layer in found.layers.items()}
+        health.gradients = health.gradients or norms
+        log.gradients(self.state.step, found)
+        self._watch(log, signs_of_gradients(norms, health.gradients))
 
     def _log_sample(self, log: Log, sample: Callable[[], tuple[Tensor, float]]) -> None:
         self.check_finite()
