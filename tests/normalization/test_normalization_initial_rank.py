@@ -1,5 +1,7 @@
 """Tests of stable rank normalization relative to the stable rank of the initial weight."""
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,20 @@ def test_the_table_of_bound_layers_on_the_page() -> None:
         assert f"| `{choice}` | {' | '.join(counts)} |" in text
     (conv,) = (row for row in rows[1] if row.name == "blocks.2.conv2")
     assert conv.target_rank == pytest.approx(52, abs=0.5), "0.7 * 74; relative to size it is 0.7 * 128 = 89.6"
+
+
+def test_the_table_of_a_run_with_spectral_normalization_on_the_page() -> None:
+    """Counts the layers of the SN run whose stable rank is above each bound; the SRN run's targets tell the sides."""
+    folder, text = PAGE.parent / "results" / "cifar10_unconditional-jpeg", PAGE.read_text(encoding="utf-8")
+    records = {}
+    for run in ("sn", "srn50"):
+        with gzip.open(folder / run / "metrics.jsonl.gz", "rt") as file:
+            lines = [json.loads(line) for line in file]
+        records[run] = {line["step"]: line["layers"] for line in lines if "layers" in line}
+    sides = {layer["name"]: layer["target_rank"] / 0.5 for layer in records["srn50"][0] if layer["target_rank"]}
+    initial = {layer["name"]: layer["stable_rank"] for layer in records["sn"][0]}
+    for choice, whole in (("size", sides), ("initial", initial)):
+        for step in (0, 2500, 20000):
+            rows = [row for row in records["sn"][step] if row["name"] in sides]
+            counts = [f"{sum(row['stable_rank'] > c * whole[row['name']] for row in rows)}" for c in CS]
+            assert f"| `{choice}`, {step:,} | {' | '.join(counts)} |" in text
