@@ -23,6 +23,7 @@ from gan.normalization import NORMALIZATIONS, used_weights
 from gan.runs.checkpoint import read_checkpoint
 from gan.runs.gradients import read_gradients, scalars_of, seeds_together
 from gan.training.gradients import _together, measure_gradients
+from gan.training.graph import FastStep
 from gan.training.health import Health, signs_of_gradients
 from gan.training.iteration import Iteration
 from gan.training.trainer import Trainer
@@ -135,6 +136,18 @@ def test_measuring_changes_nothing(trainer: Trainer) -> None:
     assert torch.equal(torch.get_rng_state(), random)
     assert all(parameter.requires_grad for network in networks for parameter in network.parameters())
     handle.remove()
+
+
+def test_measuring_between_fast_steps_changes_nothing(smoke: Smoke) -> None:
+    """The fast step without its graph, which computes all normalized weights together; measured weight by weight."""
+    watched, plain = (make_trainer(smoke("train.d_steps=1", "train.batch_size=4")) for _ in range(2))
+    for trainer in (watched, plain):
+        step = FastStep(trainer.iteration, captured=False)
+        for _ in range(2):
+            step.train_step()
+            if trainer is watched:
+                measure_gradients(trainer.iteration)
+    same(watched.state.state_dict(), plain.state.state_dict())
 
 
 def test_a_watched_run_is_the_same_run(trained: Trained) -> None:
