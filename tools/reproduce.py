@@ -19,9 +19,9 @@ Scales:
     gpu-hour: bf16; GANs for 10,000 iterations (variant gpu_hour), classifiers for a tenth of the epochs. Meant for a
         table in about an hour on a large GPU, not measured yet.
     cpu: compact GANs (variants jpeg and compact; small64 for CelebA) for 20,000 iterations, 20 to 40 minutes a run on
-        one core; SNDCGANs (variants jpeg and narrow), two minutes a run; shallow classifiers with 2,500 training images
-        for 20 epochs, minutes a run, without crops and flips for random labels. With --set train.steps=5000 --set
-        train.lr_decay_start=2500, compact GANs take minutes, too, and show images.
+        one core; SNDCGANs (variants jpeg and narrow), two to four minutes a run; shallow classifiers with 2,500
+        training images for 20 epochs, minutes a run, without crops and flips for random labels. With --set
+        train.steps=5000 --set train.lr_decay_start=2500, compact GANs take minutes, too, and show images.
 
 If the published data are not available, --variant jpeg selects the configurations of a local copy, and --set changes a
 setting of all runs; the pages name the data that were used. Changes that belong to a model of the paper, such as twice
