@@ -215,7 +215,7 @@ def test_normalize_compares_with_torch(measure: Callable[..., dict[str, Any]]) -
     for rows in (record["forward"], record["forward and backward"]):
         assert rows["srn_batched"]["operations"] < rows["torch"]["operations"] / 2
     assert record["forward"]["srn_batched"]["operations"] <= 40, "the goal that it is batched for"
-    assert list(record["discriminator step, small"]) == ["none", "sn", "srn"]
+    assert list(record["discriminator step, small"]) == ["none", "sn", "srn", "sn_conv"]
 
 
 @pytest.mark.slow

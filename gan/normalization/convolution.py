@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.normalization.power_iteration import EPS, WARMUP, full_precision
+from gan.normalization.power_iteration import EPS, full_precision
 from gan.normalization.singular import leading_eigenvector
 from gan.normalization.spectral import SpectralNorm
 from gan.normalization.stable_rank import StableRankNorm
 
 ACCURACY = 1e-5
 """Residual of exact norms, relative to their square; their relative error is at most half as large."""
-LOGGED_ACCURACY = 1e-3
-"""The same for norms in logs."""
+ROUGH_ACCURACY = 1e-3
+"""The same at the start of a training, and for norms in logs."""
 
 
 class ConvolutionMap(NamedTuple):
@@ -98,23 +98,19 @@ class ConvolutionMap(NamedTuple):
             y.copy_(_unit(self.image(weight, x), eps))
 
     @torch.no_grad()
-    def warm_pair(self, weight: Tensor, eps: float = EPS) -> tuple[Tensor, Tensor]:
-        """Returns x and y, in the type of the weight, after WARMUP iterations from a random start.
-
-        Draws from the global generator.
+    def first_pair(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns x and y, in the type of the weight, such that the norm is exact up to a relative 5e-4.
 
         Raises:
-            ValueError: x or y is not a unit vector, because the map is zero or products exceed the range of the type.
+            ValueError: the map is zero.
         """
-        with float32_convolutions(weight):
-            x = _unit(torch.randn(1, self.in_channels, *self.input_size).to(weight), eps)
-            y = _unit(self.image(weight, x), eps)
-            self.iterate_(weight, x, y, WARMUP, eps)
+        x = weight.new_zeros(1, self.in_channels, *self.input_size)
+        y = torch.zeros_like(self.image(weight, x))
+        self.exact_pair_(weight, x, y, ROUGH_ACCURACY)
         if not all(0.99 < float(torch.linalg.vector_norm(vector)) < 1.01 for vector in (x, y)):
             raise ValueError(
-                f"power iteration fails in {weight.dtype} for a convolution on inputs of size {self.input_size}: it "
-                "is zero there, or eps is too large for its weight; leave the layer out by exclude=... in normalize, "
-                "or rescale the weight"
+                f"the convolution is zero on inputs of size {self.input_size}, so it cannot be divided by its norm: "
+                "leave the layer out by exclude=... in normalize"
             )
         return x, y
 
@@ -151,7 +147,7 @@ class ConvolutionMap(NamedTuple):
         """Returns the operator norm, computed in float32 or wider, up to a relative accuracy / 2.
 
         Args:
-            x: start of the iteration, near the leading singular vector (1, in, *input_size); None: a random one.
+            x: start of the iteration, near the leading singular vector (1, in, *input_size); None: noise.
         """
         weight = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
         if not weight.any():
@@ -251,7 +247,7 @@ class ConvolutionSpectralNorm(SpectralNorm):
         super().__init__(weight, **settings)
         self.convolution = convolution
         reshaped = self._before(weight)
-        x, y = convolution.warm_pair(reshaped, self.eps)
+        x, y = convolution.first_pair(reshaped)
         self.register_buffer("_x", x)
         self.register_buffer("_y", y)
         self.register_buffer("_g", torch.empty_like(reshaped), persistent=False)

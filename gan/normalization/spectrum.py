@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gan.normalization.convolution import ACCURACY, LOGGED_ACCURACY, ConvolutionMap, ConvolutionSpectralNorm
+from gan.normalization.convolution import ACCURACY, ROUGH_ACCURACY, ConvolutionMap, ConvolutionSpectralNorm
 from gan.normalization.layers import (
     depends_on_size,
     input_sizes,
@@ -97,7 +97,7 @@ def _operator_norms(
 ) -> dict[str, float]:
     """Returns the operator norms that are known, by name; computed on the network's device."""
     sizes = {} if example is None else input_sizes(network, example)
-    accuracy = LOGGED_ACCURACY if example is None else ACCURACY
+    accuracy = ROUGH_ACCURACY if example is None else ACCURACY
     convolutions = {name: module for name, module in layers(network) if depends_on_size(module)}
     norms = {}
     for name, weight, parametrization, _ in found:
