@@ -24,7 +24,6 @@ from gan.config.files import find_variants
 from gan.data import ImageData
 from gan.data.packed import pack
 from gan.errors import CheckpointError, ConfigError
-from gan.normalization import NORMALIZATIONS
 from gan.runs.checkpoint import read_checkpoint
 from gan.runs.finding import kind_of, list_checkpoints, newest_run
 
@@ -149,7 +148,7 @@ def test_a_configuration_trains_resumes_and_is_measured(
 
 @pytest.mark.parametrize(
     ("choice", "precision"),
-    [*((name, "fp32") for name in NORMALIZATIONS if name != "wgan_gp"), ("srn", "bf16")],
+    [*((name, "fp32") for name in build_classifier.CLASSIFIER_REGISTRIES["classifier.normalization"]), ("srn", "bf16")],
 )
 def test_every_normalization_trains_and_resumes(choice: str, precision: str, train: Train, tmp_path: Path) -> None:
     settings = [f"--set=classifier.normalization={choice}", f"--set=train.precision={precision}"]
