@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gan.config import Config, InitializationSettings, NormalizationSettings, TrainSettings, nearest, validate
 from gan.config import load_config as load_config
 from gan.config.classifier import ClassifierConfig
-from gan.data import DATASETS, Batches, ImageData
+from gan.data import AUGMENTATIONS, DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
 from gan.errors import CheckpointError, ConfigError
 from gan.losses import LOSSES, DiscriminatorPenalty, Loss
@@ -27,7 +27,7 @@ from gan.runs.checkpoint import Checkpoint, read_checkpoint
 from gan.runtime.distributed import ALONE, Processes
 from gan.runtime.memory import physical_memory
 from gan.training.ema import averaged_copy
-from gan.training.state import TOTALS, TrainState
+from gan.training.state import TOTALS, TrainState, new_averages
 
 Entry = TypeVar("Entry")
 WIDE, LONG, LARGE = 256, 4096, 64
@@ -64,6 +64,8 @@ def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
 def check_names(config: Config) -> None:
     """Raises ConfigError for an unknown name in the configuration, or for a penalty that would be added twice."""
     check_registered(config, REGISTRIES)
+    for name in config.train.augmentations:
+        choose(AUGMENTATIONS, name, "train.augment")
     _penalty_names(config)
 
 
@@ -260,6 +262,7 @@ def build_state(config: Config, device: torch.device | str = "cpu", num_classes:
         d_optimizer=_optimizer(discriminator, config.train, config.train.d_betas),
         num_classes=num_classes,
         totals=torch.zeros(len(TOTALS) + 1, dtype=torch.float64, device=device),
+        logit_averages=new_averages(device) if build_loss(config).logit_penalty is not None else None,
     )
 
 
@@ -279,8 +282,11 @@ def build_loss(config: Config) -> Loss:
     parts: list[DiscriminatorPenalty] = []
     for name in _penalty_names(config):
         penalty = choose(PENALTIES, name, "discriminator.penalty")
+        coefficient = getattr(config.discriminator, penalty.coefficient, 0.0)
         if penalty.compute is not None:
-            parts.append(partial(penalty.compute, coefficient=getattr(config.discriminator, penalty.coefficient)))
+            parts.append(partial(penalty.compute, coefficient=coefficient))
+        if penalty.of_logits is not None:
+            loss = loss._replace(logit_penalty=partial(penalty.of_logits, coefficient=coefficient))
     if not parts:
         return loss
     return loss._replace(penalty=parts[0] if len(parts) == 1 else partial(_sum_of_penalties, parts))

@@ -31,6 +31,16 @@ class DiscriminatorPenalty(Protocol):
     ) -> Tensor: ...
 
 
+class LogitPenalty(Protocol):
+    """Maps the logits of real and of generated images, each (N,), to a scalar.
+
+    Args:
+        averages: (2,), moving averages of the mean logits of real and of generated images, the present ones included.
+    """
+
+    def __call__(self, real_logits: Tensor, fake_logits: Tensor, averages: Tensor) -> Tensor: ...
+
+
 class Loss(NamedTuple):
     """Losses that the two networks minimise.
 
@@ -38,7 +48,7 @@ class Loss(NamedTuple):
         certain_loss, indifferent_gap: bounds of two alarms, see `gan.training.health`; None: no such alarm.
         margin: a real image with at least this logit, or a generated one with at most its negative, adds no gradient to
             the discriminator's loss; None: every image does.
-        penalty: added to the discriminator's loss.
+        penalty, logit_penalty: added to the discriminator's loss.
     """
 
     discriminator: DiscriminatorLoss
@@ -47,6 +57,7 @@ class Loss(NamedTuple):
     indifferent_gap: float | None = None
     margin: float | None = None
     penalty: DiscriminatorPenalty | None = None
+    logit_penalty: LogitPenalty | None = None
 
 
 def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -113,6 +113,8 @@ def test_twenty_steps_equal_the_plain_ones_bit_for_bit(smoke: Smoke, normalizati
         ("discriminator.normalization=bsn", "train.loss=non_saturating"),
         ("train.d_steps=1", "train.generator_batch_factor=1", "train.d_adam_beta1=0.5", "train.d_adam_beta2=0"),
         ("train.first=discriminator", "train.ema_decay=0.9"),
+        ("train.augment=color,translation,cutout", "discriminator.penalty=lecam", "train.flip=true"),
+        ("train.augment=translation", "discriminator.penalty=r1", "conditional=true", "train.precision=bf16"),
         ("generator.name=sndcgan_bn", "discriminator.name=sndcgan"),
         ("train.batch_size=170", "generator.channels=2", "discriminator.channels=4"),  # 340 of 600 images per step
     ],

@@ -66,6 +66,8 @@ def test_settings_of_classifiers_have_an_effect_where_they_are_read(name: str, n
     [
         (["discriminator.normalization=sn"], "discriminator.c=0.3", ["discriminator.normalization=srn"]),
         ([], "discriminator.r1_coefficient=3.0", ["discriminator.penalty=r1"]),
+        ([], "discriminator.lecam_coefficient=3.0", ["discriminator.penalty=lecam"]),
+        ([], "train.augment=null", None),
         ([], "discriminator.ortho_coefficient=3.0", ["discriminator.penalty=orthogonal"]),
         (["train.lr_decay=none"], "train.lr_decay_start=7", ["train.lr_decay=linear"]),
         (["discriminator.normalization=srn"], "discriminator.relative_to=size", None),

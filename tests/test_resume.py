@@ -36,6 +36,7 @@ Copied = Callable[..., Path]
         ("conditional=true", "discriminator.normalization=wgan_gp"),
         ("conditional=true", "discriminator.penalty=gradient", "train.labels=data"),
         ("train.precision=bf16",),
+        ("train.augment=color,translation,cutout", "discriminator.penalty=lecam"),
     ],
 )
 def test_resumed_equals_uninterrupted(train: Train, tmp_path: Path, settings: tuple[str, ...]) -> None:

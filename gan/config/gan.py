@@ -145,6 +145,9 @@ class DiscriminatorSettings(InitializationSettings, NormalizationSettings):
     r1_coefficient: Factor = setting(
         10.0, "r1: twice the factor of the squared gradient norm", only_if={"penalty": ["r1"]}
     )
+    lecam_coefficient: Factor = setting(
+        0.3, "lecam: coefficient of the distances to moving averages of the logits", only_if={"penalty": ["lecam"]}
+    )
     pooling: Literal["sum", "mean"] | None = optional(
         "resnet: sum or mean of the last feature map's positions; null: sum, as Miyato et al.",
         only_if={"name": ["resnet"]},
@@ -184,6 +187,9 @@ class TrainSettings(Section):
     )
     dequantize: bool = setting(True, "add noise from U[0, 1/128) to real images")
     flip: bool = setting(False, "flip each real image with probability 1/2")
+    augment: Text | None = optional(
+        "augmentations of real and generated images alike, keys of gan.data.AUGMENTATIONS separated by commas, in order"
+    )
     ema_decay: Probability = setting(0.0, "decay of the averaged generator; 0: no averaged generator")
     precision: Literal["fp32", "tf32", "bf16"] = setting(
         "fp32", "tf32: convolutions on a GPU; bf16: autocast of the forward passes"
@@ -211,6 +217,11 @@ class TrainSettings(Section):
     retries: Interval = without_effect(
         0, "maximum restarts from the last good checkpoint after a divergence, each with a new seed"
     )
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """Names of the augmentations in train.augment, in order."""
+        return () if self.augment is None else tuple(name.strip() for name in self.augment.split(","))
 
     @property
     def g_betas(self) -> tuple[float, float]:

@@ -4,13 +4,14 @@ import difflib
 from functools import partial
 
 from gan.data import celeba, cifar, folder, shapes, stl10
+from gan.data.augment import AUGMENTATIONS
 from gan.data.batches import Batches
 from gan.data.framing import RESIZES
 from gan.data.image_data import DataSource, ImageData
 from gan.data.packed import is_packed, load_packed
 from gan.errors import DataError
 
-__all__ = ["DATASETS", "RESIZES", "Batches", "DataSource", "ImageData", "find_source", "load_images"]
+__all__ = ["AUGMENTATIONS", "DATASETS", "RESIZES", "Batches", "DataSource", "ImageData", "find_source", "load_images"]
 
 DATASETS: dict[str, DataSource] = {
     "cifar10": DataSource(cifar.load_cifar10, 10, cifar.SPLITS),

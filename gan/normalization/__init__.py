@@ -35,7 +35,7 @@ from gan.normalization.parametrizations import (
     spectral_norm,
     stable_rank_norm,
 )
-from gan.normalization.penalties import PENALTIES, Penalty, PenaltyChoice
+from gan.normalization.penalties import PENALTIES, Penalty, PenaltyChoice, lecam_penalty
 from gan.normalization.projections import Projection, spectral_projection, stable_rank, stable_rank_projection
 from gan.normalization.selection import select, warn_of_rest
 from gan.normalization.spectral import SpectralNorm
@@ -312,6 +312,7 @@ __all__ = [
     "convolution_stable_rank_norm",
     "gradient_penalty",
     "learned_scale_norm",
+    "lecam_penalty",
     "normalize",
     "normalized_weights",
     "orthogonal_penalty",

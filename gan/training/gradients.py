@@ -66,9 +66,10 @@ def measure_gradients(iteration: Iteration) -> Gradients:
         DivergenceError: a gradient or slope is not finite.
     """
     state, mean, joined = iteration.state, iteration.processes.mean, iteration.processes.joined
-    buffers = [buffer for network in (state.generator, state.discriminator) for buffer in network.buffers()]
+    changed = [buffer for network in (state.generator, state.discriminator) for buffer in network.buffers()]
+    changed += [] if state.logit_averages is None else [state.logit_averages]
     random = torch.random.fork_rng([iteration.device] if iteration.device.type == "cuda" else [])
-    with undone(buffers), random:
+    with undone(changed), random:
         iteration.generator.train()
         state.discriminator.train()
         inputs = iteration.draw_discriminator(state.step * iteration.settings.d_steps)

@@ -9,6 +9,8 @@ in the other order if train.first is "discriminator":
         x ~ data, z ~ p(z);  one power iteration for each weight of D
                              D <- Adam(D, grad L_D(D(x), D(G(z))) + penalty)    batch_size real and fake images each
 
+With train.augment, D(t(x)) and D(t(G(z))) replace D(x) and D(G(z)) in both, with a random augmentation t of each image.
+
 `Iteration.draw` computes all random numbers from (seed, step) as `Inputs`. The updates draw none, transfer nothing to
 the host and have no data-dependent branches, so a CUDA graph can capture them.
 """
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan.config import TrainSettings
+from gan.data.augment import augmented, num_draws
 from gan.data.batches import Batches
 from gan.losses import Loss
 from gan.noise import draw_labels, draw_latents, draw_uniforms, random_generator
@@ -56,6 +59,17 @@ class FakeInputs(NamedTuple):
     labels: Tensor | None
 
 
+class GeneratorInputs(NamedTuple):
+    """Random inputs of a generator update.
+
+    fakes: inputs of the generator.
+    augmentation: uniform random numbers of the images' augmentations, float32 (B, draws) in [0, 1), or None.
+    """
+
+    fakes: FakeInputs
+    augmentation: Tensor | None
+
+
 class DiscriminatorInputs(NamedTuple):
     """Random inputs of one discriminator update.
 
@@ -64,6 +78,8 @@ class DiscriminatorInputs(NamedTuple):
     mirrored: mask of the real images to flip horizontally, bool (B,), or None.
     dequantization: uniform noise added to the real pixels, float32 (B, 3, H, W) in [0, 1), or None.
     penalty: uniform random numbers of the penalty, float32 (B,) in [0, 1), or None.
+    augmentation: uniform random numbers of the augmentations of a real and of a fake image, float32 (B, 2 * draws) in
+        [0, 1), or None.
     """
 
     fakes: FakeInputs
@@ -71,17 +87,19 @@ class DiscriminatorInputs(NamedTuple):
     mirrored: Tensor | None
     dequantization: Tensor | None
     penalty: Tensor | None
+    augmentation: Tensor | None
 
 
 class Inputs(NamedTuple):
     """Random inputs of one iteration: one generator update and `d_steps` discriminator updates."""
 
-    generator: FakeInputs
+    generator: GeneratorInputs
     discriminator: tuple[DiscriminatorInputs, ...]
 
     def tensors(self) -> Iterator[Tensor]:
         """All tensors, in a fixed order."""
-        parts = [self.generator, *(part for update in self.discriminator for part in (update.fakes, update[1:]))]
+        updates: tuple[GeneratorInputs | DiscriminatorInputs, ...] = (self.generator, *self.discriminator)
+        parts = [part for update in updates for part in (update.fakes, update[1:])]
         return (tensor for tensor in chain.from_iterable(parts) if isinstance(tensor, Tensor))
 
 
@@ -126,10 +144,13 @@ class Iteration:
             updates = tuple(self.draw_discriminator(index) for index in range(first, first + d_steps))
             return Inputs(self.draw_generator(step), updates)
 
-    def draw_generator(self, index: int) -> FakeInputs:
+    def draw_generator(self, index: int) -> GeneratorInputs:
         """Draws the inputs of generator update `index`."""
-        random = random_generator(self.settings.seed, "generator step", index, self.device)
-        return self._draw_fakes(self.settings.batch_size * self.settings.generator_batch_factor, random)
+        settings = self.settings
+        count = settings.batch_size * settings.generator_batch_factor
+        random = random_generator(settings.seed, "generator step", index, self.device)
+        augmentation = self._draw_augmentations("generator augmentation", index, count)
+        return GeneratorInputs(self._draw_fakes(count, random), augmentation)
 
     def draw_discriminator(self, index: int) -> DiscriminatorInputs:
         """Draws the inputs of discriminator update `index`, with the real images of batch `index`."""
@@ -149,7 +170,16 @@ class Iteration:
             mirrored=None if mirrored is None else share(mirrored[0]),
             dequantization=dequantization,
             penalty=penalty,
+            augmentation=self._draw_augmentations("discriminator augmentation", index, settings.batch_size, each=2),
         )
+
+    def _draw_augmentations(self, stream: str, index: int, count: int, each: int = 1) -> Tensor | None:
+        """Draws the numbers of augmentations of `count` times `each` images; returns this process's share."""
+        names = self.settings.augmentations
+        if not names:
+            return None
+        random = random_generator(self.settings.seed, stream, index, self.device)
+        return self.processes.share(draw_uniforms((count, each * num_draws(names)), random))
 
     def _draw_fakes(self, count: int, random: torch.Generator) -> FakeInputs:
         """Draws inputs for `count` generated images and returns this process's share."""
@@ -190,7 +220,7 @@ class Iteration:
             scalars = [self.update_discriminator(update, fake) for update, fake in pairs]
         self.state.totals[:-2] += self.processes.mean(torch.stack(scalars).mean(0))
 
-    def update_generator(self, inputs: FakeInputs) -> Tensor:
+    def update_generator(self, inputs: GeneratorInputs) -> Tensor:
         """Updates the generator once; returns its loss, shape ()."""
         state, arithmetic = self.state, self.arithmetic
         # Wrapped to average gradients, it would wait for those of its frozen parameters.
@@ -198,7 +228,8 @@ class Iteration:
         with phase("generator step"):
             with arithmetic.frozen():
                 with arithmetic.weights(), arithmetic.autocast():
-                    logits = discriminator(self.generator(*inputs), inputs.labels)
+                    images = self._augmented(self.generator(*inputs.fakes), inputs.augmentation)
+                    logits = discriminator(images, inputs.fakes.labels)
                 loss = self.loss.generator(logits)
                 state.g_optimizer.zero_grad()
                 loss.backward()
@@ -234,18 +265,30 @@ class Iteration:
         return torch.stack([loss.detach(), real_logits.mean(), fake_logits.mean()]).double()
 
     def with_real(self, inputs: DiscriminatorInputs, fake: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns the real and then the fake images of a discriminator pass, (2B, 3, H, W), and their labels (2B,)."""
+        """Returns the real and then the fake images of a discriminator pass, (2B, 3, H, W), and their labels (2B,).
+
+        Both are augmented if the settings say so; penalties see them as the discriminator does.
+        """
         with phase("real images"):
             images, real_labels = self.batches.gather(inputs.rows, inputs.mirrored)
             real = to_float(images, inputs.dequantization)
         fake_labels = inputs.fakes.labels
         labels = None if fake_labels is None else torch.cat([real_labels, fake_labels])
-        return torch.cat([real, fake]).to(memory_format=torch.channels_last), labels
+        both = torch.cat([real, fake]).to(memory_format=torch.channels_last)
+        uniforms = None if inputs.augmentation is None else torch.cat(inputs.augmentation.chunk(2, dim=1))
+        return self._augmented(both, uniforms), labels
+
+    def _augmented(self, images: Tensor, uniforms: Tensor | None) -> Tensor:
+        """Applies the augmentations of the settings; see `GeneratorInputs.augmentation`."""
+        if uniforms is None:
+            return images
+        changed = augmented(images, uniforms, self.settings.augmentations)
+        return changed.to(memory_format=torch.channels_last)
 
     def discriminator_loss(
         self, logits: Tensor, both: Tensor, labels: Tensor | None, uniforms: Tensor | None
     ) -> Tensor:
-        """Returns the discriminator's loss with its penalty, shape ().
+        """Returns the discriminator's loss with its penalty, shape (); updates averages of logits, if there are any.
 
         Args:
             logits, both, labels: of the real and then the fake images, see `with_real`.
@@ -258,6 +301,10 @@ class Iteration:
             real, fake = both.chunk(2)
             real_labels = None if labels is None else labels.chunk(2)[0]
             loss = loss + self.loss.penalty(self.state.discriminator, real, fake, real_labels, uniforms=uniforms)
+        if self.loss.logit_penalty is not None:
+            means = torch.stack([real_logits.mean(), fake_logits.mean()]).detach()
+            averages = self.state.average_logits_(self.processes.mean(means))
+            loss = loss + self.loss.logit_penalty(real_logits, fake_logits, averages)
         return loss
 
 
@@ -280,4 +327,12 @@ def counted_together(network: nn.Module, passes: int) -> Iterator[None]:
         torch._foreach_add_([count for _, count in counts], passes)
 
 
-__all__ = ["DiscriminatorInputs", "FakeInputs", "Inputs", "Iteration", "learning_rate", "learning_rates"]
+__all__ = [
+    "DiscriminatorInputs",
+    "FakeInputs",
+    "GeneratorInputs",
+    "Inputs",
+    "Iteration",
+    "learning_rate",
+    "learning_rates",
+]

@@ -17,6 +17,15 @@ TOTALS = ("d_loss", "real_logit", "fake_logit", "g_loss")
 """Scalars summed between two log lines, in the order of `TrainState.totals`, whose last entry counts steps."""
 
 
+AVERAGING = 0.99
+"""Decay of `TrainState.logit_averages`, as in Tseng et al. 2021."""
+
+
+def new_averages(device: torch.device | str) -> Tensor:
+    """Moving averages of no logits: the sums of weighted mean logits of real and generated images, and of weights."""
+    return torch.zeros(3, dtype=torch.float64, device=device)
+
+
 @dataclass
 class TrainState:
     """State of a GAN's training run: the contents of a checkpoint besides the configuration.
@@ -26,6 +35,7 @@ class TrainState:
     num_classes: 0 for unconditional networks.
     class_names: names of the classes; empty if unconditional or while the training images are unknown.
     totals: float64 (len(TOTALS) + 1,), sums since the last log line.
+    logit_averages: see `new_averages`, or None if no penalty needs them.
     data_fingerprint: hash of the training images, empty while they are unknown.
     other_fingerprints: hashes of other splits by name, as far as they could be read when training began.
     health: state of the alarms.
@@ -39,6 +49,7 @@ class TrainState:
     d_optimizer: torch.optim.Optimizer
     num_classes: int
     totals: Tensor
+    logit_averages: Tensor | None = None
     step: int = 0
     class_names: tuple[str, ...] = ()
     data_fingerprint: str = ""
@@ -55,6 +66,15 @@ class TrainState:
             for entry in optimizer.state.values():
                 yield from entry.values()
         yield self.totals
+        if self.logit_averages is not None:
+            yield self.logit_averages
+
+    def average_logits_(self, means: Tensor) -> Tensor:
+        """Adds the mean logits of a batch, (2,), to the averages; returns those of real and generated images, (2,)."""
+        assert self.logit_averages is not None
+        added = torch.cat([means, means.new_ones(1)]).to(self.logit_averages.dtype)
+        self.logit_averages.lerp_(added, 1 - AVERAGING)
+        return (self.logit_averages[:2] / self.logit_averages[2]).to(means.dtype)
 
     def state_dict(self) -> dict[str, Any]:
         """State as saved in a checkpoint, with tensors that are not copied."""
@@ -66,6 +86,7 @@ class TrainState:
             "average": self.average.state_dict() if self.average is not None else None,
             "g_optimizer": self.g_optimizer.state_dict(),
             "d_optimizer": self.d_optimizer.state_dict(),
+            **({} if self.logit_averages is None else {"logit_averages": self.logit_averages}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -81,12 +102,16 @@ class TrainState:
             self.average.load_state_dict(state["average"])
         self.g_optimizer.load_state_dict(state["g_optimizer"])
         self.d_optimizer.load_state_dict(state["d_optimizer"])
+        if self.logit_averages is not None:
+            self.logit_averages.copy_(state["logit_averages"])
         _load_origin(self, state)
         self.health = Health.of(state.get("health", {}))  # checkpoints of earlier versions have none
 
     def _check(self, state: dict[str, Any]) -> None:
         """Raises KeyError or ValueError for wrong types, shapes and names that torch would not report on loading."""
         _check_origin(self, state)
+        if self.logit_averages is not None:
+            _check_tensors("state", {"logit_averages": self.logit_averages}, state)
         for part in ("generator", "discriminator", "average"):
             network = getattr(self, part)
             if network is not None:
