@@ -54,7 +54,7 @@ OPTIONS = {
     "is_splits": "Splits for the standard deviation of is; default: the protocol's number.",
     "nd.steps": "Critic updates; with fewer than the preset's, keys begin with nd_short.",
     "nd.num_critics": "Critics for the standard deviation of nd; default: the preset's number.",
-    "resize": f"Filter that resizes the largest centred square of every image: {', '.join(RESIZES)}.",
+    "resize": f"Filter that resizes the largest centred square of every image, or pad: {', '.join(RESIZES)}.",
     "image_size": "Height and width after --resize in pixels.",
     "batch_size": "Images per forward pass; affects speed only.",
     "seed": "Random seed of the drawn reference images and of the critics.",

@@ -13,7 +13,15 @@ from torch import Tensor
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
 from evaluation.images.cache import Cache
-from evaluation.images.checks import Sampler, check_images, check_labels, check_same_size, fingerprint
+from evaluation.images.checks import (
+    Sampler,
+    check_images,
+    check_labels,
+    check_same_size,
+    fingerprint,
+    is_grey,
+    three_channels,
+)
 from evaluation.images.features import extract_as_made
 from evaluation.images.image_set import ImageSet, Pass
 from evaluation.reporting.value import Value
@@ -24,7 +32,7 @@ from evaluation.statistics.moments_file import Statistics
 
 PROTOCOL_VERSION = 2  # increment when the computation of any value changes
 
-# Differentiable discriminator: float32 images (N, 3, H, W) in [-1, 1), int64 labels (N,) or None -> logits (N,).
+# Differentiable discriminator: float32 images (N, C, H, W) in [-1, 1), int64 labels (N,) or None -> logits (N,).
 Critic = Callable[[Tensor, Tensor | None], Tensor]
 
 ROLES = ("generated", "reference", "test", "trained_on")
@@ -34,7 +42,8 @@ ROLES = ("generated", "reference", "test", "trained_on")
 class Context:
     """Inputs of an evaluation. Features are computed once per image set.
 
-    Images are uint8 (N, 3, H, W), labels int64 (N,); inputs that no measured metric needs may be omitted.
+    Images are uint8 (N, 3, H, W), or (N, 1, H, W) if they are grey, labels int64 (N,); inputs that no measured metric
+    needs may be omitted. Grey levels are repeated to three channels if other sets are RGB, and for feature extractors.
 
     Attributes:
         extractor: one feature extractor or several; metrics are measured with each.
@@ -91,6 +100,7 @@ class Context:
         names = [extractor.name for extractor in self.extractors]
         if len(set(names)) < len(names):
             raise EvaluationError(f"extractors: got {', '.join(names)}, expected different names")
+        self._repeat_some()
         for role in ROLES:
             images, labels = getattr(self, role), getattr(self, f"{role}_labels")
             if images is None:
@@ -102,6 +112,13 @@ class Context:
                 seed=self.settings.seed if role == "reference" else None,
                 cache=None if role == "generated" else self.cache,
             )
+
+    def _repeat_some(self) -> None:
+        """Repeats the channels of grey sets if other sets are RGB."""
+        given = {role: images for role in ROLES if isinstance(images := getattr(self, role), Tensor)}
+        if not all(map(is_grey, given.values())):
+            for role, images in given.items():
+                object.__setattr__(self, role, three_channels(images))
 
     def _check(self, role: str, images: Tensor, labels: Tensor | None) -> None:
         check_images(images, role)
@@ -122,6 +139,8 @@ class Context:
         if fixed:
             raise EvaluationError(f"context: cannot change {', '.join(sorted(fixed))}; make a new Context instead")
         sets = {role: images for role, images in self._sets.items() if role != "generated"}
+        if generated is not None and not all(is_grey(known.images) for known in sets.values()):
+            generated = three_channels(generated)
         changed = self._with(_sets=sets, generated=generated, generated_labels=labels, **changes)
         if generated is not None:
             changed._check("generated", generated, labels)
@@ -134,7 +153,7 @@ class Context:
         """Returns a context with images that are generated batch by batch, and their features from all extractors.
 
         Args:
-            batches: uint8 (B, 3, H, W) on the device, `count` images in all.
+            batches: uint8 (B, C, H, W) on the device, `count` images in all.
             labels, changes: see `of`.
 
         Raises:
@@ -212,6 +231,15 @@ class Context:
         return size
 
     @property
+    def is_grey(self) -> bool:
+        """Whether the images have one channel."""
+        return any(is_grey(images.images) for images in self._sets.values())
+
+    def input_fields(self) -> dict[str, Any]:
+        """Protocol fields of networks that see grey images with one channel, as critics do; none for RGB."""
+        return {"channels": 1} if self.is_grey else {}
+
+    @property
     def num_real(self) -> int:
         """Number of reference images with which generated images are compared."""
         return self.required("num_real", "reference")
@@ -273,7 +301,8 @@ class Context:
         key = self.key(metric)
         fields = {**fields, **self.extractor_fields(), **self.generation_fields()}
         arrays = {f"{key}/{name}": array for name, array in (arrays or {}).items()}
-        return Value(key, value, std, count, better, fields, record or {}, arrays, interval)
+        seen = {"channels": "1, repeated to 3 for the extractor"} if self.is_grey else {}
+        return Value(key, value, std, count, better, fields, {**(record or {}), **seen}, arrays, interval)
 
     def extractor_fields(self) -> dict[str, Any]:
         """Protocol fields of the extractor."""

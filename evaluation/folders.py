@@ -11,6 +11,7 @@ from evaluation.context import Context
 from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractors
 from evaluation.images.cache import default_cache
+from evaluation.images.checks import without_colours
 from evaluation.images.generated import chosen_resize, match_classes, name_classes, read_generated
 from evaluation.images.reader import Images, read_images
 from evaluation.metrics import METRICS
@@ -33,6 +34,11 @@ class _Images(NamedTuple):
     labels: Tensor | None = None
     class_names: tuple[str, ...] = ()
     split: str = ""
+
+    @classmethod
+    def of(cls, read: Images) -> "_Images":
+        """Returns a set that was read, with one channel if it has no colours."""
+        return cls(*read._replace(images=without_colours(read.images)))
 
     def named(self, path: Path | None) -> str:
         """Returns the name of a set in reports, with the split that was read, such as "photos, train"."""
@@ -126,8 +132,8 @@ def _context(
     moments = Path(settings.reference_statistics) if settings.reference_statistics else None
     if reference is not None and moments is None and _holds_statistics_only(reference):
         reference, moments = None, reference
-    real = _Images() if reference is None else _Images(*read(reference, split, resize, strict=split == "test"))
-    held_out = _Images() if test is None else _Images(*read(test, "test", resize, strict=True))
+    real = _Images() if reference is None else _Images.of(read(reference, split, resize, strict=split == "test"))
+    held_out = _Images() if test is None else _Images.of(read(test, "test", resize, strict=True))
     classes = name_classes(real.labels, real.class_names)
     needed = any(METRICS[name.strip()].labels for name in settings.metrics.split(",") if name.strip())
     names = [one.named(path) for one, path in ((made, generated), (real, reference), (held_out, test))]

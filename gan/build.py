@@ -91,6 +91,7 @@ def load_images(config: Config | ClassifierConfig, split: str) -> ImageData:
         root=wanted.root,
         split=split,
         image_size=wanted.image_size,
+        channels=wanted.image_channels,
         crop=wanted.crop,
         resize=wanted.resize,
         download=wanted.download,
@@ -149,7 +150,7 @@ def build_generator(config: Config, num_classes: int) -> nn.Module:
 def _make_generator(config: Config, num_classes: int) -> nn.Module:
     wanted = config.generator
     make = choose(GENERATORS, wanted.name, "generator.name")
-    further = _accepted(make, widths=wanted.widths)
+    further = _accepted(make, widths=wanted.widths) | images_of(make, config, "generator.name")
     try:
         return make(
             image_size=config.data.image_size,
@@ -168,6 +169,26 @@ def _accepted(make: Callable[..., nn.Module], **settings: object) -> dict[str, o
     return {name: value for name, value in settings.items() if name in known and value is not None}
 
 
+def images_of(make: Callable[..., nn.Module], config: Config | ClassifierConfig, place: str) -> dict[str, int]:
+    """Returns the argument of an architecture for images that are not RGB.
+
+    Args:
+        place: setting that holds the architecture's name, for the error message.
+
+    Raises:
+        ConfigError: the architecture has no such argument.
+    """
+    channels = config.data.image_channels
+    if channels == 3:
+        return {}
+    if "image_channels" not in inspect.signature(make).parameters:
+        raise ConfigError(
+            f"data.channels: got {channels}, but this architecture of {place} has no argument image_channels; "
+            "add it, or set data.channels=3"
+        )
+    return {"image_channels": channels}
+
+
 def build_discriminator(config: Config, num_classes: int) -> nn.Module:
     """Builds a normalized discriminator with the initial weights of the run's seed, on the CPU.
 
@@ -182,8 +203,8 @@ def build_discriminator(config: Config, num_classes: int) -> nn.Module:
 
 
 def images_like(config: Config | ClassifierConfig) -> tuple[Tensor]:
-    """Returns an image of the configured size, (1, 3, H, W), as arguments of a forward pass."""
-    return (torch.zeros(1, 3, config.data.image_size, config.data.image_size),)
+    """Returns an image of the configured size, (1, C, H, W), as arguments of a forward pass."""
+    return (torch.zeros(1, config.data.image_channels, config.data.image_size, config.data.image_size),)
 
 
 def _initialized(network: nn.Module, wanted: InitializationSettings) -> nn.Module:
@@ -196,7 +217,7 @@ def _initialized(network: nn.Module, wanted: InitializationSettings) -> nn.Modul
 def _make_discriminator(config: Config, num_classes: int) -> nn.Module:
     wanted = config.discriminator
     make = choose(DISCRIMINATORS, wanted.name, "discriminator.name")
-    further = _accepted(make, pooling=wanted.pooling)
+    further = _accepted(make, pooling=wanted.pooling) | images_of(make, config, "discriminator.name")
     try:
         return make(image_size=config.data.image_size, channels=wanted.channels, num_classes=num_classes, **further)
     except ValueError as error:

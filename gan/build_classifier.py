@@ -15,6 +15,7 @@ from gan.build import (
     choose,
     fitting,
     images_like,
+    images_of,
     load_images,
     normalized,
     placed,
@@ -55,7 +56,8 @@ def architecture(config: ClassifierConfig) -> Callable[[int], nn.Module]:
     wanted = config.classifier
     make = choose(CLASSIFIERS, wanted.name, "classifier.name")
     sizes = [name for name in inspect.signature(make).parameters if name in SIZES]
-    return partial(make, **{name: size for name in sizes if (size := getattr(wanted, name)) is not None})
+    further = images_of(make, config, "classifier.name")
+    return partial(make, **{name: size for name in sizes if (size := getattr(wanted, name)) is not None}, **further)
 
 
 def build_classifier(config: ClassifierConfig, num_classes: int) -> nn.Module:

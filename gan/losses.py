@@ -19,7 +19,7 @@ class GeneratorLoss(Protocol):
 
 
 class DiscriminatorPenalty(Protocol):
-    """Maps a discriminator and images (B, 3, H, W) to a float32 scalar.
+    """Maps a discriminator and images (B, C, H, W) to a float32 scalar.
 
     Args:
         labels: (B,), of the real images; None if unconditional.

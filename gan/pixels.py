@@ -14,7 +14,7 @@ QUANTIZERS = ("round", "truncate")
 
 
 def to_float(images: Tensor, uniforms: Tensor | None = None) -> Tensor:
-    """Maps uint8 pixels p (N, 3, H, W) to float32 in [-1, 1): p / 128 - 1, plus u / 128 for `uniforms` u in [0, 1).
+    """Maps uint8 pixels p (N, C, H, W) to float32 in [-1, 1): p / 128 - 1, plus u / 128 for `uniforms` u in [0, 1).
 
     As in the code of Miyato et al. 2018. The noise makes grey levels continuous (dequantisation).
     """
@@ -34,19 +34,20 @@ def to_uint8(images: Tensor, quantizer: str = "round") -> Tensor:
 
 
 def encode_png(image: Tensor) -> bytes:
-    """Encodes one image, uint8 (3, H, W), as PNG."""
+    """Encodes one image, uint8 (3, H, W), or (1, H, W) if it is grey, as PNG."""
     stream = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(stream, format="PNG")
+    pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+    Image.fromarray(pixels.contiguous().cpu().numpy()).save(stream, format="PNG")
     return stream.getvalue()
 
 
 def save_png(image: Tensor, path: Path) -> None:
-    """Writes one image, uint8 (3, H, W), as a PNG file."""
+    """Writes one image, uint8 (C, H, W), as a PNG file."""
     path.write_bytes(encode_png(image))
 
 
 def image_grid(images: Tensor, columns: int) -> Tensor:
-    """Arranges images, uint8 (N, 3, H, W), in one grid, uint8 (3, H', W'), with one black pixel between them.
+    """Arranges images, uint8 (N, C, H, W), in one grid, uint8 (C, H', W'), with one black pixel between them.
 
     A single image is returned unchanged.
     """
@@ -54,5 +55,5 @@ def image_grid(images: Tensor, columns: int) -> Tensor:
         return images[0]
     columns = min(columns, len(images))
     cells = F.pad(images, (0, 1, 0, 1, 0, 0, 0, -len(images) % columns))  # (rows * columns, 3, H + 1, W + 1)
-    rows = cells.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4)  # (3, rows, H + 1, columns, W + 1)
+    rows = cells.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4)  # (C, rows, H + 1, columns, W + 1)
     return F.pad(rows.flatten(3).flatten(1, 2), (1, 0, 1, 0))

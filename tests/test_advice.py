@@ -40,6 +40,7 @@ ADVICE: dict[str, Advice] = {
     "28x28": Advice(
         f"{OWN}{{mnist}}", "set data.resize to one of box, bilinear", f"{OWN}{{mnist}} --set data.resize=box"
     ),
+    "28x28, border": Advice(f"{OWN}{{mnist}}", "or to pad, which adds", f"{OWN}{{mnist}} --set data.resize=pad"),
     "64x64": Advice(f"{OWN}{{large}}", "set data.image_size=64, or", f"{OWN}{{large}} --set data.image_size=64"),
     "64x64, resized": Advice(
         f"{OWN}{{large}}", "data.resize to one of box", f"{OWN}{{large}} --set data.resize=lanczos"

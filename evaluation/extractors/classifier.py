@@ -12,7 +12,7 @@ from torch.nn import functional
 from evaluation.errors import EvaluationError
 from evaluation.extractors.interface import NetworkExtractor, Sources
 from evaluation.images.cache import default_folder
-from evaluation.images.checks import check_images, check_labels, fingerprint
+from evaluation.images.checks import check_images, check_labels, fingerprint, three_channels
 from evaluation.images.streams import upload
 from evaluation.runtime.files import replacing
 from evaluation.runtime.isolation import isolated, one_thread
@@ -111,7 +111,7 @@ def train_classifier(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     with one_thread(), progress(steps, "training the classifier", "steps") as counter:
         for rows in _batches(len(images), steps, generator):
-            _, logits = network(upload(images[rows], device))
+            _, logits = network(three_channels(upload(images[rows], device)))
             optimizer.zero_grad()
             functional.cross_entropy(logits, upload(labels[rows], device)).backward()
             optimizer.step()
@@ -146,7 +146,9 @@ def accuracy(network: SmallClassifier, images: Tensor, labels: Tensor, device: t
     check_images(images, "test")
     check_labels(labels, len(images), "test")
     with torch.inference_mode():
-        answers = torch.cat([network(upload(batch, device))[1].argmax(dim=1) for batch in images.split(512)])
+        answers = torch.cat(
+            [network(three_channels(upload(batch, device)))[1].argmax(dim=1) for batch in images.split(512)]
+        )
     return int((answers.cpu() == labels.cpu()).sum()) / len(images)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from evaluation.errors import EvaluationError
 from evaluation.extractors import Extractor
+from evaluation.images.checks import three_channels
 from evaluation.images.streams import ahead, upload
 from evaluation.runtime.isolation import isolated
 from evaluation.runtime.processes import gathered, own_part
@@ -84,7 +85,7 @@ def float64_pair(x: Tensor, y: Tensor, name: str, *, at_least: int = 2) -> tuple
 
 
 def extract(images: Tensor, extractor: Extractor, *, batch_size: int, device: torch.device | str) -> Features:
-    """Extracts features and logits of uint8 images (N, 3, H, W), in float32 without TF32 or autocast.
+    """Extracts features and logits of uint8 images (N, C, H, W), in float32 without TF32 or autocast.
 
     The batch size affects memory, speed and the rounding of values. With several processes, each process extracts its
     part of the batches and returns all features.
@@ -109,11 +110,11 @@ def extract_as_made(
     process generates its part of the batches and returns all images and features.
 
     Args:
-        batches: batches of this process, uint8 (B, 3, H, W) on the device; generated without TF32 or autocast.
+        batches: batches of this process, uint8 (B, C, H, W) on the device; generated without TF32 or autocast.
         count: number of images of this process.
 
     Returns:
-        images uint8 (N, 3, H, W) on the CPU, and `Features` in the order of the extractors.
+        images uint8 (N, C, H, W) on the CPU, and `Features` in the order of the extractors.
 
     Raises:
         EvaluationError: an extractor returns values that are not finite.
@@ -176,8 +177,8 @@ class _FeatureBuffer:
         self.extractor, self.features, self.logits = extractor, _RowBuffer(), _RowBuffer()
 
     def add(self, batch: Tensor) -> None:
-        """Extracts and appends the features of a batch of images."""
-        features, logits = self.extractor(batch)
+        """Extracts and appends the features of a batch of images; extractors see grey images with three channels."""
+        features, logits = self.extractor(three_channels(batch))
         self.features.add(features.float())
         if logits is not None:
             self.logits.add(logits.float())

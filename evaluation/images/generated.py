@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
+from evaluation.images.checks import without_colours
 from evaluation.images.reader import Resize, read_images
 from evaluation.settings import Settings
 
@@ -16,7 +17,7 @@ SHOWN = 10  # names of classes in a message
 
 
 class Generated(NamedTuple):
-    """Images uint8 (N, 3, H, W), labels int64 (N,) or None, class names, `Context.protocol`, and the split if any."""
+    """Images uint8 (N, C, H, W), labels int64 (N,) or None, class names, `Context.protocol`, and the split if any."""
 
     images: Tensor
     labels: Tensor | None
@@ -28,7 +29,8 @@ class Generated(NamedTuple):
 def read_generated(path: str | Path, *, seed: int, split: str = "train", resize: Resize | None = None) -> Generated:
     """Reads generated images and shuffles them by the seed; see `read_images`.
 
-    Files are often sorted by class; without shuffling, the first images would hold a few classes only.
+    Images without colours have one channel. Files are often sorted by class; without shuffling, the first images would
+    hold a few classes only.
 
     Args:
         split: the one that is read if the images are divided into splits, so that a set has a distance of 0 to itself.
@@ -40,7 +42,7 @@ def read_generated(path: str | Path, *, seed: int, split: str = "train", resize:
     order = torch.randperm(len(found.images), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
     protocol = {"source": "image files", "seed": seed, **({} if resize is None else {"resize": resize.name})}
     labels = None if found.labels is None else found.labels[order]
-    return Generated(found.images[order], labels, found.class_names, protocol, found.split)
+    return Generated(without_colours(found.images)[order], labels, found.class_names, protocol, found.split)
 
 
 def chosen_resize(settings: Settings, image_size: int | None = None) -> Resize | None:

@@ -39,7 +39,7 @@ class ImageSet:
     ones.
 
     Args:
-        images: uint8 (N, 3, H, W).
+        images: uint8 (N, C, H, W).
         labels: int64 (N,), or None.
         seed: seed of the random order; None: the order of the tensor.
         cache: keeps features on disk; None: no cache.
@@ -80,7 +80,7 @@ class ImageSet:
         return order[:count]
 
     def first(self, count: int, start: int = 0) -> Tensor:
-        """Images `start` to `count` of the order, uint8 (count - start, 3, H, W)."""
+        """Images `start` to `count` of the order, uint8 (count - start, C, H, W)."""
         if self.order is None:
             return self.images[start:count]
         return self.images[self.order[start:count].to(self.images.device)]

@@ -184,7 +184,7 @@ class Points(NamedTuple):
     """A set of images from which pairs and single images are drawn."""
 
     name: str
-    images: Tensor  # uint8 (N, 3, H, W)
+    images: Tensor  # uint8 (N, C, H, W)
     rows: list[Tensor]  # rows of the images of each class; a single class if the critic is unconditional
     fields: dict[str, Any]
 
@@ -354,6 +354,7 @@ def critic_protocol(context: Context) -> dict[str, Any]:
         "seed": context.settings.seed,
         "conditional": context.critic_is_conditional,
         "input_scale": "p / 128 - 1",
+        **context.input_fields(),
         "critic_mode": "eval",
         "critic_dtype": "float32",
         "tf32": False,

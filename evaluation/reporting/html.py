@@ -223,7 +223,7 @@ def _curves(training_log: str | Path) -> "Figure | None":
 
 
 def _small(images: np.ndarray) -> np.ndarray:
-    """Reduces images (N, 3, H, W) larger than SIDE by a whole factor, averaging pixels."""
+    """Reduces images (N, C, H, W) larger than SIDE by a whole factor, averaging pixels."""
     factor = -(-max(images.shape[2:]) // SIDE)
     if factor == 1:
         return images

@@ -80,7 +80,7 @@ def sample_neighbours(context: Context) -> tuple[dict[str, np.ndarray], dict[str
     features.
 
     Returns:
-        neighbour_samples uint8 (n, 3, H, W) and, if known, neighbour_labels (n,); neighbours uint8 (n, 5, 3, H, W),
+        neighbour_samples uint8 (n, C, H, W) and, if known, neighbour_labels (n,); neighbours uint8 (n, 5, C, H, W),
         neighbour_rows (n, 5) in the reference images as given, neighbour_distances (n, 5), neighbour_ratios (n,).
     """
     if context.generated is None or context.reference is None:

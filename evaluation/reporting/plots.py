@@ -64,7 +64,7 @@ Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> steps and values, b
 
 
 def save_grid(images: Tensor, path: str | Path, *, labels: Tensor | None = None, columns: int = 8) -> None:
-    """Writes a PNG of uint8 images (N, 3, H, W), `columns` per row; with labels, each class begins a new row.
+    """Writes a PNG of uint8 images (N, C, H, W), `columns` per row; with labels, each class begins a new row.
 
     Raises:
         EvaluationError: images of a wrong type or shape.
@@ -76,17 +76,17 @@ def save_grid(images: Tensor, path: str | Path, *, labels: Tensor | None = None,
 
 
 def save_neighbours(samples: np.ndarray, neighbours: np.ndarray, path: str | Path) -> None:
-    """Writes a PNG with one row per sample, uint8 (N, 3, H, W), followed by its neighbours, (N, k, 3, H, W).
+    """Writes a PNG with one row per sample, uint8 (N, C, H, W), followed by its neighbours, (N, k, C, H, W).
 
     Raises:
         EvaluationError: images of a wrong type or shape.
     """
-    rows = np.concatenate([samples[:, None], neighbours], axis=1)  # (N, 1 + k, 3, H, W)
+    rows = np.concatenate([samples[:, None], neighbours], axis=1)  # (N, 1 + k, C, H, W)
     save_grid(torch.from_numpy(rows).flatten(0, 1), path, columns=rows.shape[1])
 
 
 def _tiled(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Tiles rows of equally large uint8 images (3, H, W) on a white canvas (height, width, 3), with gaps."""
+    """Tiles rows of equally large uint8 images (C, H, W) on a white canvas (height, width, 3), with gaps."""
     height, width = rows[0][0].shape[1:]
     size = len(rows) * (height + GAP) + GAP, max(map(len, rows)) * (width + GAP) + GAP
     canvas = np.full((*size, 3), 255, dtype=np.uint8)
@@ -229,7 +229,7 @@ def svg(figure: "Figure") -> bytes:
 
 
 def png(images: Sequence[np.ndarray]) -> bytes:
-    """Encodes one row of equally large uint8 images (3, H, W) as a PNG, without a frame."""
+    """Encodes one row of equally large uint8 images (C, H, W) as a PNG, without a frame."""
     stream = io.BytesIO()
     Image.fromarray(_tiled([images])[GAP:-GAP, GAP:-GAP]).save(stream, format="PNG", optimize=True)
     return stream.getvalue()

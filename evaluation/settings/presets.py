@@ -5,8 +5,9 @@ from typing import Any
 
 from evaluation.errors import EvaluationError
 
-RESIZES = ("box", "bilinear", "bicubic", "lanczos")
-"""Resize filters by name: Pillow's, which widen with the reduction factor. FID depends on the filter."""
+RESIZES = ("box", "bilinear", "bicubic", "lanczos", "pad")
+"""Ways to another image size: Pillow's filters, which widen with the reduction factor, and a black border. FID depends
+on the choice."""
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,7 @@ def setting(default: Any, description: str, *, only_if: Mapping[str, Container[A
     return Field(default=default, description=description, json_schema_extra=extra)
 
 
-def optional(
-    description: str, *, only_if: Mapping[str, Container[Any]] | None = None, same_as: str | None = None
-) -> Any:
+def optional(description: str, *, only_if: Mapping[str, Container[Any]] | None = None, same_as: object = None) -> Any:
     """Declares a setting that changes the result unless it is None, the default; identities then omit it.
 
     Args:

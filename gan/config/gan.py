@@ -46,11 +46,17 @@ class DataSettings(Section):
     root: Text = without_effect("data", "folder or archive that holds the data set")
     title: Text = without_effect("", "name in reports; empty: that of the folder or archive, else of the data set")
     image_size: ImageSize = setting(32, "height and width in pixels")
+    channels: Literal[1, 3] | None = optional("1: grey images, 3: RGB; images are converted; null: 3", same_as=3)
     crop: Interval = setting(0, "height and width of the centre crop in pixels; 0: the largest centred square")
-    resize: Literal["none", "box", "bilinear", "bicubic", "lanczos"] = setting(
-        "none", "interpolation filter; none: refuse images of another size"
+    resize: Literal["none", "box", "bilinear", "bicubic", "lanczos", "pad"] = setting(
+        "none", "interpolation filter; pad: black border; none: refuse images of another size"
     )
     download: bool = without_effect(True, "download the data set if it is missing and can be downloaded")
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images and of the networks' first and last layers: 1 or 3."""
+        return self.channels or 3
 
     @property
     def shown(self) -> str:

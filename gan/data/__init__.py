@@ -2,16 +2,27 @@
 
 import difflib
 from functools import partial
+from typing import Any
 
 from gan.data import celeba, cifar, folder, shapes, stl10
 from gan.data.augment import AUGMENTATIONS
 from gan.data.batches import Batches
 from gan.data.framing import RESIZES
-from gan.data.image_data import DataSource, ImageData
+from gan.data.image_data import DataSource, ImageData, with_channels
 from gan.data.packed import is_packed, load_packed
 from gan.errors import DataError
 
-__all__ = ["AUGMENTATIONS", "DATASETS", "RESIZES", "Batches", "DataSource", "ImageData", "find_source", "load_images"]
+__all__ = [
+    "AUGMENTATIONS",
+    "DATASETS",
+    "RESIZES",
+    "Batches",
+    "DataSource",
+    "ImageData",
+    "find_source",
+    "load_images",
+    "with_channels",
+]
 
 DATASETS: dict[str, DataSource] = {
     "cifar10": DataSource(cifar.load_cifar10, 10, cifar.SPLITS),
@@ -41,14 +52,27 @@ def find_source(name: str) -> DataSource:
 
 
 def load_images(
-    name: str, *, root: str, split: str, image_size: int, crop: int, resize: str, download: bool
+    name: str,
+    *,
+    root: str,
+    split: str,
+    image_size: int,
+    crop: int,
+    resize: str,
+    download: bool,
+    channels: int = 3,
 ) -> ImageData:
     """Reads one split of a data set of `DATASETS`; `root` may be a packed copy of it.
+
+    Args:
+        channels: 1 for grey images, 3 for RGB; see `gan.data.image_data.with_channels`.
 
     Raises:
         DataError: an unknown name, or an error of the source or of the packed copy.
     """
     source = find_source(name)
     if root and is_packed(root):
-        return load_packed(root, name=name, split=split, image_size=image_size, crop=crop, resize=resize)
-    return source.load(root=root, split=split, image_size=image_size, crop=crop, resize=resize, download=download)
+        framing: dict[str, Any] = {"image_size": image_size, "crop": crop, "resize": resize, "channels": channels}
+        return load_packed(root, name=name, split=split, **framing)
+    read = source.load(root=root, split=split, image_size=image_size, crop=crop, resize=resize, download=download)
+    return with_channels(read, channels)

@@ -71,7 +71,7 @@ class Batches:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Shape of an image, (3, H, W)."""
+        """Shape of an image, (C, H, W)."""
         return tuple(self._images.shape[1:])
 
     @cached_property
@@ -80,7 +80,7 @@ class Batches:
         return ClassShares(self._class_counts, self.device)
 
     def batch(self, k: int) -> tuple[Tensor, Tensor]:
-        """Returns batch k >= 0: images uint8 (batch_size, 3, H, W) and labels int64 (batch_size,), on the device.
+        """Returns batch k >= 0: images uint8 (batch_size, C, H, W) and labels int64 (batch_size,), on the device.
 
         With several processes, each process gets its share of the batch.
         """
@@ -115,7 +115,7 @@ class Batches:
 
     @_timed
     def gather(self, rows: Tensor, mirrored: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Returns images uint8 (B, 3, H, W) and labels int64 (B,) at `rows`, flipped where `mirrored` is true.
+        """Returns images uint8 (B, C, H, W) and labels int64 (B,) at `rows`, flipped where `mirrored` is true.
 
         On a GPU this does not synchronize with the host.
         """

@@ -1,5 +1,7 @@
 """Crop and resize of images to squares of the configured size."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -8,19 +10,20 @@ from tqdm import tqdm
 
 from evaluation.images.reader.decoding import decode as decode_image
 from evaluation.images.reader.errors import ReadError
-from evaluation.images.reader.framing import FILTERS, centre_crop, to_array
+from evaluation.images.reader.framing import FILTERS, PAD, centre_crop, pad, to_array
 from gan.config import IMAGE_SIZES
 from gan.errors import DataError
 
-RESIZES = {"none": None, **FILTERS}
-"""Resize filters by name; "none" refuses images of another size."""
+RESIZES = ("none", *FILTERS, PAD)
+"""Values of data.resize: Pillow's filters; "pad" adds a black border, "none" refuses images of another size."""
 
 
 class Framing(NamedTuple):
     """Crop and resize that give a square of `image_size` pixels.
 
     Crops the centred square of `crop` pixels, or the largest one if `crop` is 0; rounds left and upper margins down.
-    Then resizes it to `image_size` with the filter `resize`; "none" requires that it already has that size.
+    Then resizes it to `image_size` with the filter `resize`; "none" requires that it already has that size. With "pad",
+    a crop of 0 keeps the whole image, to which a black border is added.
     """
 
     image_size: int
@@ -41,7 +44,8 @@ def frame(image: Image.Image, name: str, framing: Framing) -> np.ndarray:
     """Crops and resizes an RGB image to uint8 (3, image_size, image_size).
 
     Raises:
-        DataError: the image is smaller than the crop, or `resize` is "none" and the image is not of size `image_size`.
+        DataError: the image is smaller than the crop, or its size is not `image_size` and `resize` is "none", or "pad"
+            and the image is larger.
     """
     width, height = image.size
     side = framing.crop or min(width, height)
@@ -49,19 +53,37 @@ def frame(image: Image.Image, name: str, framing: Framing) -> np.ndarray:
         raise DataError(
             f"{name}: {width}x{height} pixels, smaller than data.crop={side}; lower it or leave the image out"
         )
-    image = centre_crop(image, side)
     size = framing.image_size
-    if side != size:
-        resample = RESIZES[framing.resize]
-        if resample is None:
-            cropped = "" if (width, height) == (side, side) else f", {side}x{side} after the centre crop"
-            other = f"data.image_size={side}, or " if side in IMAGE_SIZES else ""
-            raise DataError(
-                f"{name}: {width}x{height} pixels{cropped}, expected {size}x{size}; set {other}data.resize to one of "
-                f"{', '.join(FILTERS)}, which scales the images"
-            )
-        image = image.resize((size, size), resample)
+    if framing.crop or framing.resize != PAD:
+        image = centre_crop(image, side)
+    if image.size != (size, size):
+        if framing.resize == "none":
+            raise _other_size(f"{name}: {width}x{height} pixels", image.size == (width, height), side, size)
+        if framing.resize == PAD:
+            with _data_errors():
+                image = pad(image, size, name)
+        else:
+            image = image.resize((size, size), FILTERS[framing.resize])
     return to_array(image)
+
+
+def _other_size(found: str, whole: bool, side: int, size: int) -> DataError:
+    cropped = "" if whole else f", {side}x{side} after the centre crop"
+    other = f"data.image_size={side}, or " if side in IMAGE_SIZES else ""
+    border = f", or to {PAD}, which adds a black border" if side < size else ""
+    return DataError(
+        f"{found}{cropped}, expected {size}x{size}; set {other}data.resize to one of {', '.join(FILTERS)}, which "
+        f"scales the images{border}"
+    )
+
+
+@contextmanager
+def _data_errors() -> Iterator[None]:
+    """Context manager: turns errors of the reader into DataError."""
+    try:
+        yield
+    except ReadError as error:
+        raise DataError(str(error)) from error
 
 
 def frame_all(pixels: np.ndarray, name: str, framing: Framing) -> np.ndarray:
@@ -85,8 +107,6 @@ def decode(data: bytes, name: str, framing: Framing) -> np.ndarray:
     Raises:
         DataError: an unreadable or truncated image, too many pixels, or an error of `frame`.
     """
-    try:
+    with _data_errors():
         image = decode_image(data, name)
-    except ReadError as error:
-        raise DataError(str(error)) from error
     return frame(image, name, framing)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from evaluation.images.reader.decoding import to_grey
 from evaluation.images.reader.errors import ReadError
 from evaluation.images.reader.packed import compute_fingerprint
 from gan.errors import DataError
@@ -20,7 +21,7 @@ class ImageData:
     """Images and labels of one split.
 
     Args:
-        images: uint8 (N, 3, H, W), N >= 1; may be memory-mapped.
+        images: uint8 (N, C, H, W), N >= 1, C = 1 for grey images and 3 for RGB; may be memory-mapped.
         labels: int64 (N,), each in [0, len(classes)).
         classes: class names by label.
         name: a key of `DATASETS`.
@@ -41,8 +42,8 @@ class ImageData:
     def __post_init__(self) -> None:
         where = f"data set {self.name!r}, split {self.split!r}"
         images, labels = self.images, self.labels
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise DataError(f"{where}: images are {_describe(images)}, expected uint8 (N, 3, H, W)")
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise DataError(f"{where}: images are {_describe(images)}, expected uint8 (N, 3, H, W) or (N, 1, H, W)")
         if 0 in images.shape:
             raise DataError(f"{where}: no images: their shape is {tuple(images.shape)}")
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
@@ -65,6 +66,11 @@ class ImageData:
     def image_size(self) -> int:
         """Side of the square images, in pixels."""
         return self.images.shape[-1]
+
+    @property
+    def image_channels(self) -> int:
+        """1 for grey images, 3 for RGB."""
+        return self.images.shape[1]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -160,6 +166,14 @@ def reader_errors() -> Iterator[None]:
         yield
     except ReadError as error:
         raise DataError(f"data.root: {error}") from error
+
+
+def with_channels(data: ImageData, channels: int) -> ImageData:
+    """Returns the images with 1 or 3 channels: colours become grey levels, grey levels are repeated."""
+    if data.image_channels == channels:
+        return data
+    images = to_grey(data.images) if channels == 1 else data.images.repeat(1, 3, 1, 1)
+    return replace(data, images=images, stored_fingerprint="")
 
 
 def _describe(tensor: Tensor) -> str:

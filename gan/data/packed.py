@@ -47,8 +47,8 @@ def pack(
 ) -> Path:
     """Writes the splits of a data set to the folder `out`, atomically.
 
-    `<split>-images.npy` uint8 (N, 3, H, W), `<split>-labels.npy` int64 (N,), and dataset.json with source, classes,
-    crop, resize, counts and fingerprints.
+    `<split>-images.npy` uint8 (N, C, H, W), `<split>-labels.npy` int64 (N,), and dataset.json with source, classes,
+    crop, resize, counts and fingerprints, and of grey images the number of channels, 1.
 
     Raises:
         DataError: see `check_output`.
@@ -67,6 +67,7 @@ def pack(
             "name": first.name,
             "classes": list(first.classes),
             "image_size": image_size,
+            **({"channels": first.image_channels} if first.image_channels != 3 else {}),
             "crop": crop,
             "resize": resize,
             "splits": {split: _write_split(beside, split, data) for split, data in splits.items()},
@@ -83,7 +84,9 @@ def pack(
     return folder
 
 
-def load_packed(root: str | Path, *, name: str, split: str, image_size: int, crop: int, resize: str) -> ImageData:
+def load_packed(
+    root: str | Path, *, name: str, split: str, image_size: int, crop: int, resize: str, channels: int = 3
+) -> ImageData:
     """Maps one split of a packed data set into memory; images are read on use.
 
     The fingerprint of up to 1 GiB is verified at once.
@@ -94,7 +97,7 @@ def load_packed(root: str | Path, *, name: str, split: str, image_size: int, cro
     folder = expanded(root)
     with reader_errors():
         manifest = read_manifest(folder)
-    asked = {"name": name, "image_size": image_size, "crop": crop, "resize": resize}
+    asked = {"name": name, "image_size": image_size, "channels": channels, "crop": crop, "resize": resize}
     for key, value in asked.items():
         if manifest[key] != value:
             usable = key != "image_size" or manifest[key] in IMAGE_SIZES

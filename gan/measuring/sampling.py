@@ -53,7 +53,7 @@ def generate(
     device: torch.device | str,
     quantizer: str = "round",
 ) -> Tensor:
-    """Generates images, uint8 (N, 3, H, W) on the CPU, in float32 with running batch-norm statistics.
+    """Generates images, uint8 (N, C, H, W) on the CPU, in float32 with running batch-norm statistics.
 
     Args:
         latents: float32 (N, z_dim).
@@ -154,7 +154,7 @@ def make_sampler(
     device: torch.device | str,
     shares: ClassShares | None = None,
 ) -> Callable[[int, int], tuple[Tensor, Tensor | None]]:
-    """Returns a function (count, seed) -> images uint8 (count, 3, H, W), labels int64 (count,).
+    """Returns a function (count, seed) -> images uint8 (count, C, H, W), labels int64 (count,).
 
     The labels are None for an unconditional generator, else those of `draw_classes`. Latents and labels are drawn on
     the CPU, so they are equal for every device and batch size.
@@ -233,7 +233,7 @@ def chosen_generator(state: TrainState, ema: bool) -> nn.Module:
 
 
 def fixed_samples(config: Config, state: TrainState) -> Tensor:
-    """Generates the rows of a sample grid, uint8 (rows, GRID_ROWS, 3, H, W), from latents that are fixed for a run.
+    """Generates the rows of a sample grid, uint8 (rows, GRID_ROWS, C, H, W), from latents that are fixed for a run.
 
     A conditional model has one row per class, at most 10.
     """
@@ -246,7 +246,7 @@ def fixed_samples(config: Config, state: TrainState) -> Tensor:
 
 
 def grid_sampler(config: Config, state: TrainState, images: ImageData) -> Callable[[], tuple[Tensor, float]]:
-    """Returns a function that generates the sample grid, uint8 (3, H, W), and computes its spread.
+    """Returns a function that generates the sample grid, uint8 (C, H, W), and computes its spread.
 
     The spread is relative to that of about 1000 real images.
     """

@@ -175,16 +175,16 @@ class GeneratorBlock(nn.Module):
 
 
 class FirstDiscriminatorBlock(nn.Module):
-    """Residual block (N, 3, H, W) -> (N, out, H/2, W/2) without ReLU on the image.
+    """Residual block (N, in, H, W) -> (N, out, H/2, W/2) without ReLU on the image.
 
     conv3x3, ReLU, conv3x3, mean pooling; the shortcut is mean pooling, conv1x1. The authors call it OptimizedBlock.
     """
 
-    def __init__(self, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1 = conv3x3(3, out_channels)
+        self.conv1 = conv3x3(in_channels, out_channels)
         self.conv2 = conv3x3(out_channels, out_channels)
-        self.shortcut = conv1x1(3, out_channels)
+        self.shortcut = conv1x1(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         h = convolve_then_downsample(self.conv2, F.relu(self.conv1(x)))

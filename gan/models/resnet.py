@@ -53,7 +53,7 @@ POOLINGS = ("sum", "mean")
 
 
 class ResNetGenerator(nn.Module):
-    """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, 3, H, W) in [-1, 1].
+    """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, C, H, W) in [-1, 1].
 
     Linear to 4x4 (6x6 for 48x48 images), then residual upsampling blocks with (conditional) batch normalization, then
     BN, ReLU, conv3x3, tanh. The last batch normalization is unconditional in the conditional model too.
@@ -63,6 +63,7 @@ class ResNetGenerator(nn.Module):
         z_dim: size of the latent vector.
         channels: width at full resolution, see `WIDTHS`.
         num_classes: 0 for an unconditional generator.
+        image_channels: 1 for grey images, 3 for RGB.
         widths: widths of the first feature map and of each block, in units of `channels`; None: those of `WIDTHS`.
 
     Raises:
@@ -77,6 +78,7 @@ class ResNetGenerator(nn.Module):
         channels: int = 256,
         num_classes: int = 0,
         widths: Sequence[int] | None = None,
+        image_channels: int = 3,
     ) -> None:
         super().__init__()
         check_settings(image_size, WIDTHS, num_classes)
@@ -92,7 +94,7 @@ class ResNetGenerator(nn.Module):
         self.linear = glorot(nn.Linear(z_dim, self.bottom**2 * channels_at[0]))
         self.blocks = nn.ModuleList(GeneratorBlock(wide, narrow, num_classes) for wide, narrow in pairwise(channels_at))
         self.bn = BatchNorm(channels_at[-1])
-        self.to_rgb = conv3x3(channels_at[-1], 3, gain=1.0)
+        self.to_rgb = conv3x3(channels_at[-1], image_channels, gain=1.0)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_labels(labels, self.num_classes, "generator")
@@ -103,7 +105,7 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetDiscriminator(nn.Module):
-    """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits (N,).
+    """Maps images (N, C, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits (N,).
 
     Residual downsampling blocks, ReLU, sum over the positions, a linear layer; conditional on labels by projection
     (Miyato & Koyama 2018). The sum is computed in float32 under autocast too, or in float64 if the images are, the
@@ -113,6 +115,7 @@ class ResNetDiscriminator(nn.Module):
         image_size: a key of `WIDTHS`.
         channels: width of the first block, see `WIDTHS`.
         num_classes: 0 for an unconditional discriminator.
+        image_channels: 1 for grey images, 3 for RGB.
         pooling: "sum" or "mean" of the last feature map's positions: 8x8 at 32x32, 3x3 at 48x48, 2x2 at 64x64, 4x4
             above. Miyato et al. sum, the critic of Gulrajani et al. 2017 averages, so that logits and gradients are 64,
             9, 4 or 16 times smaller.
@@ -121,7 +124,14 @@ class ResNetDiscriminator(nn.Module):
         ValueError: an unsupported image size or pooling; labels missing if conditional, or given if unconditional.
     """
 
-    def __init__(self, image_size: int = 32, channels: int = 128, num_classes: int = 0, pooling: str = "sum") -> None:
+    def __init__(
+        self,
+        image_size: int = 32,
+        channels: int = 128,
+        num_classes: int = 0,
+        pooling: str = "sum",
+        image_channels: int = 3,
+    ) -> None:
         super().__init__()
         check_settings(image_size, WIDTHS, num_classes)
         if pooling not in POOLINGS:
@@ -129,7 +139,7 @@ class ResNetDiscriminator(nn.Module):
         self.image_size, self.num_classes, self.pooling = image_size, num_classes, pooling
         usual = WIDTHS[image_size]
         widths = [channels * factor for factor in usual.discriminator]
-        self.blocks = nn.ModuleList([FirstDiscriminatorBlock(widths[0])])
+        self.blocks = nn.ModuleList([FirstDiscriminatorBlock(image_channels, widths[0])])
         self.blocks.extend(
             DiscriminatorBlock(before, after, down=number < usual.halvings)
             for number, (before, after) in enumerate(pairwise(widths), start=1)

@@ -39,7 +39,7 @@ def _upsampling(channels: int, num_classes: int, eps: float) -> tuple[nn.ModuleL
 
 
 class SNDCGANGenerator(nn.Module):
-    """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, 3, H, W) in [-1, 1].
+    """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, C, H, W) in [-1, 1].
 
     Table 3 of Miyato et al. 2018: linear to an eighth of the image size, three transposed 4x4 convolutions of stride 2,
     each with (conditional) batch normalization and ReLU, conv3x3, tanh.
@@ -49,19 +49,27 @@ class SNDCGANGenerator(nn.Module):
         z_dim: size of the latent vector.
         channels: width at full resolution, 64 in the paper; the layers before are 8, 4 and 2 times as wide.
         num_classes: 0 for an unconditional generator.
+        image_channels: 1 for grey images, 3 for RGB.
 
     Raises:
         ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
     """
 
-    def __init__(self, image_size: int = 32, z_dim: int = 128, channels: int = 64, num_classes: int = 0) -> None:
+    def __init__(
+        self,
+        image_size: int = 32,
+        z_dim: int = 128,
+        channels: int = 64,
+        num_classes: int = 0,
+        image_channels: int = 3,
+    ) -> None:
         super().__init__()
         check_settings(image_size, IMAGE_SIZES, num_classes)
         self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
         self.bottom = image_size // 8
         self.linear = _initialized(nn.Linear(z_dim, 8 * channels * self.bottom**2))
         self.ups, self.norms = _upsampling(channels, num_classes, BATCH_NORM_EPS)
-        self.to_rgb = _initialized(nn.Conv2d(channels, 3, 3, padding=1))
+        self.to_rgb = _initialized(nn.Conv2d(channels, image_channels, 3, padding=1))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_labels(labels, self.num_classes, "generator")
@@ -72,7 +80,7 @@ class SNDCGANGenerator(nn.Module):
 
 
 class SNDCGANBNGenerator(nn.Module):
-    """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, 3, H, W) in [-1, 1].
+    """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, C, H, W) in [-1, 1].
 
     As in the code of Lin et al. 2021, whose layers are those of Miyato et al.'s: linear to an eighth of the image size,
     batch normalization of each feature and position, ReLU, three transposed 4x4 convolutions of stride 2, each with
@@ -84,12 +92,20 @@ class SNDCGANBNGenerator(nn.Module):
         z_dim: size of the latent vector.
         channels: width at full resolution, 64 in the code; the layers before are 8, 4 and 2 times as wide.
         num_classes: 0 for an unconditional generator.
+        image_channels: 1 for grey images, 3 for RGB.
 
     Raises:
         ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
     """
 
-    def __init__(self, image_size: int = 32, z_dim: int = 128, channels: int = 64, num_classes: int = 0) -> None:
+    def __init__(
+        self,
+        image_size: int = 32,
+        z_dim: int = 128,
+        channels: int = 64,
+        num_classes: int = 0,
+        image_channels: int = 3,
+    ) -> None:
         super().__init__()
         check_settings(image_size, IMAGE_SIZES, num_classes)
         self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
@@ -98,7 +114,7 @@ class SNDCGANBNGenerator(nn.Module):
         self.linear = _initialized(nn.Linear(z_dim, features))
         self.linear_norm = nn.BatchNorm1d(features, eps=EPS)
         self.ups, self.norms = _upsampling(channels, num_classes, EPS)
-        self.to_rgb = _initialized(nn.ConvTranspose2d(channels, 3, 3, padding=1))
+        self.to_rgb = _initialized(nn.ConvTranspose2d(channels, image_channels, 3, padding=1))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_labels(labels, self.num_classes, "generator")
@@ -109,7 +125,7 @@ class SNDCGANBNGenerator(nn.Module):
 
 
 class SNDCGANDiscriminator(nn.Module):
-    """Maps images (N, 3, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits (N,).
+    """Maps images (N, C, H, W) in [-1, 1], and labels int64 (N,) if conditional, to logits (N,).
 
     Seven convolutions, alternating 3x3 and 4x4 of stride 2, each with leaky ReLU, then a linear layer over all
     positions; conditional on labels by projection, as `gan.models.ResNetDiscriminator`. The linear layer computes in
@@ -119,16 +135,17 @@ class SNDCGANDiscriminator(nn.Module):
         image_size: 32, 48 or 64.
         channels: width of the first two convolutions, 64 in the paper; the others are 2, 2, 4, 4 and 8 times as wide.
         num_classes: 0 for an unconditional discriminator.
+        image_channels: 1 for grey images, 3 for RGB.
 
     Raises:
         ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
     """
 
-    def __init__(self, image_size: int = 32, channels: int = 64, num_classes: int = 0) -> None:
+    def __init__(self, image_size: int = 32, channels: int = 64, num_classes: int = 0, image_channels: int = 3) -> None:
         super().__init__()
         check_settings(image_size, IMAGE_SIZES, num_classes)
         self.image_size, self.num_classes = image_size, num_classes
-        widths = [3, *(factor * channels for factor in (1, 1, 2, 2, 4, 4, 8))]
+        widths = [image_channels, *(factor * channels for factor in (1, 1, 2, 2, 4, 4, 8))]
         self.convs = nn.ModuleList(
             _initialized(nn.Conv2d(before, after, 4 if odd else 3, stride=2 if odd else 1, padding=1))
             for odd, (before, after) in zip((0, 1, 0, 1, 0, 1, 0), pairwise(widths), strict=True)

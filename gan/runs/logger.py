@@ -223,7 +223,7 @@ class Logger(Log):
         self._add_scalars(step, {f"train/alarms/{name}": float(on) for name, on in active.items()})
 
     def grid(self, step: int, image: Tensor) -> None:
-        """Saves a sample grid, uint8 (3, H, W), in samples/ and TensorBoard."""
+        """Saves a sample grid, uint8 (C, H, W), in samples/ and TensorBoard."""
         with writing(self.run):
             (self.run / "samples").mkdir(exist_ok=True)
         write_atomically(self.run / "samples" / f"step-{step:08d}.png", encode_png(image))

@@ -136,7 +136,7 @@ def _made(folder: Path, *, grid_only: bool) -> Path:
 
 
 def _grid(images: Tensor, labels: Tensor | None) -> Tensor:
-    """Returns a square grid, or one row per class of equally many images, at most MOST by MOST, uint8 (3, H, W)."""
+    """Returns a square grid, or one row per class of equally many images, at most MOST by MOST, uint8 (C, H, W)."""
     if labels is None:
         return image_grid(images[: MOST * MOST], min(max(math.isqrt(len(images)), 1), MOST))
     columns = min(int(labels.unique(return_counts=True)[1].min()), MOST)

@@ -215,7 +215,7 @@ def spread(images: Tensor) -> float:
     """Standard deviation over the images of each group, averaged over pixels and groups.
 
     Args:
-        images: (groups, N, 3, H, W), N at least 2.
+        images: (groups, N, C, H, W), N at least 2.
     """
     return float(images.float().std(dim=1).mean())
 

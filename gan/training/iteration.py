@@ -76,7 +76,7 @@ class DiscriminatorInputs(NamedTuple):
     fakes: inputs of the generator for the fake images.
     rows: indices of the real images in the data set, int64 (B,), on the data set's device.
     mirrored: mask of the real images to flip horizontally, bool (B,), or None.
-    dequantization: uniform noise added to the real pixels, float32 (B, 3, H, W) in [0, 1), or None.
+    dequantization: uniform noise added to the real pixels, float32 (B, C, H, W) in [0, 1), or None.
     penalty: uniform random numbers of the penalty, float32 (B,) in [0, 1), or None.
     augmentation: uniform random numbers of the augmentations of a real and of a fake image, float32 (B, 2 * draws) in
         [0, 1), or None.
@@ -109,7 +109,7 @@ class Iteration:
 
     generator, discriminator: networks of the state, compiled, or wrapped to average gradients if there are several
         processes, see `Processes.averaging`; then each is called only in its own update.
-    batches: real images (B, 3, H, W) uint8 and labels (B,), by batch number.
+    batches: real images (B, C, H, W) uint8 and labels (B,), by batch number.
     arithmetic: precision and normalization of the discriminator; the generator has the same precision.
     processes: all processes that train this state; each process has its share of a batch.
     """
@@ -237,7 +237,7 @@ class Iteration:
         return loss.detach()
 
     def generate(self, inputs: Sequence[FakeInputs]) -> list[Tensor]:
-        """Generates the fake images of several discriminator updates, each float32 (B, 3, H, W).
+        """Generates the fake images of several discriminator updates, each float32 (B, C, H, W).
 
         One autocast region for all of them casts each weight once.
         """
@@ -265,7 +265,7 @@ class Iteration:
         return torch.stack([loss.detach(), real_logits.mean(), fake_logits.mean()]).double()
 
     def with_real(self, inputs: DiscriminatorInputs, fake: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns the real and then the fake images of a discriminator pass, (2B, 3, H, W), and their labels (2B,).
+        """Returns the real and then the fake images of a discriminator pass, (2B, C, H, W), and their labels (2B,).
 
         Both are augmented if the settings say so; penalties see them as the discriminator does.
         """

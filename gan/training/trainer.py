@@ -30,7 +30,7 @@ class Trainer:
 
     Args:
         state: networks and optimizers, on one device.
-        batches: real images (B, 3, H, W) uint8 and labels (B,), by batch number.
+        batches: real images (B, C, H, W) uint8 and labels (B,), by batch number.
         loss: losses of both networks.
         settings: see gan.config.TrainSettings.
         z_dim: size of the latent vector.
@@ -130,7 +130,7 @@ class Trainer:
 
         Args:
             save: writes a checkpoint of the state and returns its path.
-            sample: returns a grid of generated images, uint8 (3, H, W), and their spread relative to real images.
+            sample: returns a grid of generated images, uint8 (C, H, W), and their spread relative to real images.
             evaluate: returns metrics of the state by name, and distributions for histograms.
             train_step: used in place of `self.train_step`, see gan/training/graph.py.
 

@@ -54,7 +54,7 @@ def test_box_halving_is_the_mean_of_four() -> None:
     assert np.abs(small - mean).mean() < 0.5
 
 
-@pytest.mark.parametrize("resize", [name for name in RESIZES if name != "none"])
+@pytest.mark.parametrize("resize", [name for name in RESIZES if name not in ("none", "pad")])
 @pytest.mark.parametrize("size", [3, 16])
 def test_every_filter_keeps_a_constant_and_is_pillows(resize: str, size: int) -> None:
     framing = Framing(size, 0, resize)
@@ -63,6 +63,23 @@ def test_every_filter_keeps_a_constant_and_is_pillows(resize: str, size: int) ->
     image = Image.fromarray(noise(9, 9, 3))
     oracle = np.asarray(image.resize((size, size), getattr(Image.Resampling, resize.upper())))
     assert np.array_equal(frame(image, "x", framing), oracle.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("width", "height", "left", "top"), [(4, 4, 2, 2), (3, 8, 2, 0), (5, 1, 1, 3)])
+def test_pad_adds_a_black_border_to_the_whole_image(width: int, height: int, left: int, top: int) -> None:
+    pixels = noise(height, width, 3)
+    expected = np.zeros((8, 8, 3), np.uint8)
+    expected[top : top + height, left : left + width] = pixels
+    assert np.array_equal(frame(Image.fromarray(pixels), "x", Framing(8, 0, "pad")), expected.transpose(2, 0, 1))
+    with pytest.raises(DataError, match=rf"x: {width}x{height} pixels, larger than 2x2, and pad only adds"):
+        frame(Image.fromarray(pixels), "x", Framing(2, 0, "pad"))
+
+
+def test_pad_after_a_crop() -> None:
+    pixels = noise(6, 5, 3)
+    found = frame(Image.fromarray(pixels), "x", Framing(4, 2, "pad"))
+    assert np.array_equal(found[:, 1:3, 1:3], pixels[2:4, 1:3].transpose(2, 0, 1))
+    assert found.sum() == pixels[2:4, 1:3].sum()
 
 
 @pytest.mark.parametrize("resize", RESIZES)

@@ -3,11 +3,13 @@
 import hashlib
 import inspect
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from evaluation.images.reader import packed
-from gan.data import DATASETS, ImageData, find_source, load_images
+from gan.data import DATASETS, ImageData, find_source, load_images, with_channels
 from gan.errors import DataError
 
 SETTINGS = {"image_size": 32, "crop": 0, "resize": "none", "download": False}
@@ -26,7 +28,7 @@ def make(count: int = 6, size: int = 4, num_classes: int = 3, seed: int = 0) -> 
     ("images", "labels", "classes", "says"),
     [
         (torch.zeros(2, 3, 4, 4), torch.zeros(2).long(), ("a",), "float32 (2, 3, 4, 4), expected uint8 (N, 3, H, W)"),
-        (torch.zeros(2, 1, 4, 4).byte(), torch.zeros(2).long(), ("a",), "expected uint8 (N, 3, H, W)"),
+        (torch.zeros(2, 4, 4, 4).byte(), torch.zeros(2).long(), ("a",), "expected uint8 (N, 3, H, W)"),
         (torch.zeros(3, 4, 4).byte(), torch.zeros(3).long(), ("a",), "expected uint8 (N, 3, H, W)"),
         (torch.zeros(0, 3, 4, 4).byte(), torch.zeros(0).long(), ("a",), "no images"),
         (torch.zeros(2, 3, 0, 4).byte(), torch.zeros(2).long(), ("a",), "no images"),
@@ -118,3 +120,17 @@ def test_unknown_name_suggests_the_nearest() -> None:
         find_source("cifar")
     with pytest.raises(DataError, match=rf"got 'qqq', expected one of {', '.join(DATASETS)}$"):
         load_images("qqq", root="", split="train", **SETTINGS)
+
+
+def test_grey_is_pillows_luma_and_grey_levels_stay() -> None:
+    """The oracle is Pillow's conversion, level by level."""
+    colours = torch.randint(256, (3, 3, 64, 64), generator=torch.Generator().manual_seed(0)).byte()
+    data = ImageData(colours, torch.zeros(3, dtype=torch.int64), ("a",), "folder", "train")
+    grey = with_channels(data, 1)
+    for image, found in zip(colours, grey.images, strict=True):
+        oracle = Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L")
+        assert torch.equal(found[0], torch.from_numpy(np.array(oracle)))
+    repeated = with_channels(grey, 3)
+    assert torch.equal(repeated.images, grey.images.expand(-1, 3, -1, -1))
+    assert torch.equal(with_channels(repeated, 1).images, grey.images)
+    assert with_channels(data, 3) is data

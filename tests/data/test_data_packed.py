@@ -16,7 +16,7 @@ from commands import done
 from PIL import Image
 
 from evaluation.images.reader import packed
-from gan.data import Batches, ImageData, load_images
+from gan.data import Batches, ImageData, load_images, with_channels
 from gan.data.packed import load_packed, pack, verify_packed
 from gan.errors import DataError
 
@@ -322,3 +322,54 @@ def test_command_as_typed() -> None:
     done = subprocess.run([sys.executable, TOOL, "--help"], capture_output=True, text=True, cwd=TOOL.parents[1])
     assert done.returncode == 0, done.stderr
     assert "python tools/prepare_dataset.py --data folder --root" in done.stdout
+
+
+def test_command_writes_files_with_labels_that_are_read_back(tool, archive: Path, tmp_path: Path) -> None:
+    """Writing, reading and packing what was written keep images, classes and order, in grey and in RGB."""
+    read_as = {"root": str(archive), "image_size": 8, "crop": 0, "resize": "none", "download": False}
+    for labels, out, channels in (("csv", "a.zip", 1), ("json", "b.zip", 3), ("csv", "folder", 3), ("json", "grey", 1)):
+        place = tmp_path / out
+        arguments = ["--image-size", 8, "--channels", channels]
+        written = done(run(tool, "--root", archive, "--out", place, "--labels", labels, *arguments))
+        assert f"--set data.root={place} --set data.image_size=8" in written.output
+        packed_at = tmp_path / f"{out}-packed"
+        done(run(tool, "--root", place, "--out", packed_at, *arguments))
+        for split in ("train", "test"):
+            direct = load_images("folder", split=split, channels=channels, **read_as)
+            assert direct.images.shape[1] == channels
+            for root in (place, packed_at):
+                found = load_images("folder", split=split, channels=channels, **{**read_as, "root": str(root)})
+                assert found.fingerprint == direct.fingerprint
+                assert found.classes == (("a", "b") if labels == "csv" else ("0", "1"))
+        again = run(tool, "--root", archive, "--out", place, "--labels", labels, *arguments)
+        assert (again.exit_code, "choose another name" in again.stderr) == (2, True)
+
+
+def test_files_of_one_class(tool, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    Image.new("L", (8, 8), 7).save(tmp_path / "flat" / "1.png")
+    for labels in ("csv", "json"):
+        done(
+            run(
+                tool,
+                "--root",
+                tmp_path / "flat",
+                "--out",
+                tmp_path / f"{labels}.zip",
+                "--image-size",
+                8,
+                "--labels",
+                labels,
+            )
+        )
+        found = load_images("folder", root=str(tmp_path / f"{labels}.zip"), split="train", download=False, **FRAMING)
+        assert (found.num_classes, found.images.unique().tolist()) == (1, [7])
+
+
+def test_packed_grey_images(tmp_path: Path) -> None:
+    grey = with_channels(make(), 1)
+    folder = pack({"train": grey}, tmp_path / "grey", **FRAMING, overwrite=False)
+    data = read(folder, channels=1)
+    assert (data.fingerprint, data.image_channels) == (grey.fingerprint, 1)
+    with pytest.raises(DataError, match=r"packed with data\.channels=1, but data\.channels is 3; set data\.channels=1"):
+        read(folder)

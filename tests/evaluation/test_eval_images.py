@@ -102,7 +102,7 @@ def test_npz_files_are_read_in_both_layouts(tmp_path: Path, names: tuple[str, st
     [
         ({"other": np.zeros(3)}, "no array named images"),
         ({"images": np.zeros((2, 4, 4, 3))}, "got float64"),
-        ({"images": np.zeros((2, 4, 4), dtype=np.uint8)}, "expected uint8"),
+        ({"images": np.zeros((2, 4, 4, 2), dtype=np.uint8)}, "expected uint8"),
         ({"images": np.array([object()])}, "cannot be read"),
         ({"images": np.zeros((2, 4, 4, 3), dtype=np.uint8), "labels": np.zeros(3, dtype=int)}, "got labels"),
         ({"images": np.zeros((2, 4, 4, 3), dtype=np.uint8), "labels": np.array([0, -1])}, "class numbers"),

@@ -157,7 +157,7 @@ def test_discriminator_block_is_the_original_written_plainly(widths: tuple[int, 
 
 
 def test_first_discriminator_block_is_the_original_written_plainly() -> None:
-    block, x = FirstDiscriminatorBlock(4).double(), torch.randn(5, 3, 4, 4, dtype=torch.float64)
+    block, x = FirstDiscriminatorBlock(3, 4).double(), torch.randn(5, 3, 4, 4, dtype=torch.float64)
     expected = downsample(block.conv2(F.relu(block.conv1(x)))) + block.shortcut(downsample(x))
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-11)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from evaluation.images.reader.errors import ReadError
 
@@ -16,6 +17,7 @@ SUFFIXES = (
 )
 """Suffixes of image files, in lower case."""
 
+CHUNK = 1024  # images that are converted at once
 ORIENTED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # entries of Image.info with an orientation
 
 
@@ -67,6 +69,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """Maps RGB pixels, uint8 (N, 3, H, W), to grey levels (N, 1, H, W): the luma of ITU-R BT.601 as Pillow rounds it.
+
+    L = (19595 R + 38470 G + 7471 B + 2^15) / 2^16, rounded down: 0.299 R + 0.587 G + 0.114 B. Grey stays as it is.
+    """
+    grey = images.new_empty(len(images), 1, *images.shape[2:])
+    for part, whole in zip(grey.split(CHUNK), images.split(CHUNK), strict=True):
+        red, green, blue = whole.int().split(1, dim=1)
+        part.copy_((19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16)
+    return grey
 
 
 @contextmanager

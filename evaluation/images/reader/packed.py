@@ -21,7 +21,7 @@ _CHUNK_BYTES = 2**24  # memory-mapped data sets are hashed in chunks of this siz
 
 
 class PackedSplit(NamedTuple):
-    """One split: images uint8 (N, 3, H, W), memory-mapped, labels int64 (N,), and the stored fingerprint."""
+    """One split: images uint8 (N, C, H, W), memory-mapped, labels int64 (N,), and the stored fingerprint."""
 
     images: Tensor
     labels: Tensor
@@ -51,10 +51,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest.setdefault("channels", 3)  # written for other numbers only
         if manifest["format"] != FORMAT:
             raise ReadError(f"{path} has format {manifest['format']!r}, this version reads {FORMAT}; {AGAIN}")
         valid = (
-            _is(manifest, name=str, classes=list, image_size=int, crop=int, resize=str, splits=dict)
+            _is(manifest, name=str, classes=list, image_size=int, channels=int, crop=int, resize=str, splits=dict)
             and all(isinstance(name, str) for name in manifest["classes"])
             and manifest["splits"]
             and all(
@@ -93,7 +94,8 @@ def map_split(folder: Path, manifest: dict[str, Any], split: str, *, verify: boo
     """
     entry, size = manifest["splits"][split], manifest["image_size"]
     # Copy-on-write: torch warns about read-only memory. The file is never written.
-    images = _load_array(folder / entry["images"], np.dtype(np.uint8), (entry["count"], 3, size, size), "c")
+    shape = (entry["count"], manifest["channels"], size, size)
+    images = _load_array(folder / entry["images"], np.dtype(np.uint8), shape, "c")
     labels = _load_array(folder / entry["labels"], np.dtype(np.int64), (entry["count"],), None)
     found = PackedSplit(torch.from_numpy(images), torch.from_numpy(labels), entry["fingerprint"])
     verify = images.nbytes <= VERIFIED_BYTES if verify is None else verify
@@ -113,7 +115,7 @@ def _load_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], mmap_m
 
 
 def compute_fingerprint(images: Tensor, labels: Tensor) -> str:
-    """Returns the SHA-256, in hexadecimal, over "N,3,H,W", the pixels and the labels as little-endian int64."""
+    """Returns the SHA-256, in hexadecimal, over "N,C,H,W", the pixels and the labels as little-endian int64."""
     digest = hashlib.sha256(",".join(str(size) for size in images.shape).encode())
     rows = max(1, _CHUNK_BYTES // max(1, images[0].numel()))
     for chunk in images.split(rows):

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
+from evaluation.images.checks import three_channels
 from evaluation.images.reader.arrays import read_npz
 from evaluation.images.reader.decoding import decode, strict_decoding
 from evaluation.images.reader.errors import ReadError
@@ -30,7 +31,7 @@ Frame = Callable[[Image.Image, str], NDArray[np.uint8]]
 class Images(NamedTuple):
     """A set of images.
 
-    images: uint8 (N, 3, H, W).
+    images: uint8 (N, 3, H, W), or (N, 1, H, W) if they are stored so, in arrays and packed data sets.
     labels: int64 (N,), or None if the images have no classes.
     class_names: by label; empty if they have no names.
     split: name of the split that was read; empty if the set is not divided into splits.
@@ -43,7 +44,10 @@ class Images(NamedTuple):
 
 
 class Resize(NamedTuple):
-    """Resize of the largest centred square of each image to `size` pixels by the filter `name`, one of RESIZES."""
+    """Resize of the largest centred square of each image to `size` pixels by the filter `name`, one of RESIZES.
+
+    "pad" adds a black border to the whole image instead.
+    """
 
     size: int
     name: str
@@ -76,7 +80,7 @@ def read_images(
             folder = f"give the folder {root / named}" if (root / named).is_dir() else f"give {root}"
             raise ReadError(f"{path}: {root} is not divided into splits; {folder}")
         chosen = _choose_split(layout.splits, named, split, root, strict) if layout.divided or named else "train"
-        frame = _as_it_is if resize is None else lambda image, name: to_array(fit(image, *resize))
+        frame = _as_it_is if resize is None else lambda image, name: to_array(fit(image, *resize, name))
         read = _decode(files, layout, [chosen], frame)[chosen]
         return read._replace(split=chosen if layout.divided else "")
     return found if resize is None else found._replace(images=_resized(found.images, resize))
@@ -114,7 +118,7 @@ def _read_framed(file: Path, frame: Frame) -> Images:
         found = Images(*read_npz(file))
     except EvaluationError as error:
         raise ReadError(str(error)) from error
-    pixels = found.images.permute(0, 2, 3, 1).numpy()
+    pixels = three_channels(found.images).permute(0, 2, 3, 1).contiguous().numpy()
     framed = np.stack([frame(Image.fromarray(array), f"{file}: image {row}") for row, array in enumerate(pixels)])
     classes = range(0 if found.labels is None else int(found.labels.max()) + 1)
     return found._replace(images=torch.from_numpy(framed), class_names=found.class_names or tuple(map(str, classes)))
@@ -224,8 +228,8 @@ def _as_it_is(image: Image.Image, name: str) -> NDArray[np.uint8]:
 def _resized(images: Tensor, resize: Resize) -> Tensor:
     if images.shape[2:] == (resize.size, resize.size):
         return images
-    pixels = images.permute(0, 2, 3, 1).numpy()
+    pixels = three_channels(images).permute(0, 2, 3, 1).contiguous().numpy()
     fitted = np.empty((len(images), 3, resize.size, resize.size), np.uint8)
     for row, array in enumerate(pixels):
-        fitted[row] = to_array(fit(Image.fromarray(array), *resize))
+        fitted[row] = to_array(fit(Image.fromarray(array), *resize, f"image {row}"))
     return torch.from_numpy(fitted)

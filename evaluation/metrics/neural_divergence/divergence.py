@@ -157,9 +157,9 @@ def neural_divergence(
     """Trains critics to distinguish `generated` from `test` and returns the means of their terms.
 
     Args:
-        generated: a sampler (count, seed) -> (uint8 images, labels or None), or a pool, uint8 (N, 3, H, W). Critics can
+        generated: a sampler (count, seed) -> (uint8 images, labels or None), or a pool, uint8 (N, C, H, W). Critics can
             memorize a finite pool, but not new images from a sampler. A pool on the device is read fastest.
-        test: real images, uint8 (M, 3, H, W).
+        test: real images, uint8 (M, C, H, W).
         preset: name of a preset, or custom settings.
         steps, samples, batch_size, num_critics: None uses the preset's. `samples` is at most the size of a pool.
         critic_holdout: fraction of the test images, drawn by the seed, that critics are not trained on. Their terms are
@@ -277,9 +277,11 @@ class CriticRun:
 
     def __init__(self, images: CriticImages, preset: Preset, stream: str) -> None:
         self.images, self.preset, self.stream = images, preset, stream
-        height, width = images.real.shape[2:]
+        channels, height, width = images.real.shape[1:]
         loss_every = max(1, preset.steps // LOSS_POINTS)
-        self.training = Training(preset, (height, width), stream, images.device, loss_every=loss_every)
+        self.training = Training(
+            preset, (height, width), stream, images.device, loss_every=loss_every, image_channels=channels
+        )
         self.fake_logits, self.penalties = (torch.empty(0, device=images.device) for _ in range(2))
 
     @property
@@ -450,6 +452,7 @@ def measure(context: Context) -> list[Value]:
         **_real_fields(context, role, result.num_test),
         "seed": context.settings.seed,
         **context.generation_fields(),
+        **context.input_fields(),
     }
     chance = LOSSES[result.settings.loss].chance
     record = {**_real_names(context, role), "note": result.note, "chance": chance, "updates": result.updates}

@@ -14,7 +14,7 @@ WARMUP = 3  # ordinary updates before the capture, in which libraries choose ker
 class Batch(NamedTuple):
     """Inputs of a critic update."""
 
-    images: Tensor  # uint8 (2B, 3, H, W), real images first
+    images: Tensor  # uint8 (2B, C, H, W), real images first
     uniforms: Tensor | None  # float32 of the images' shape in [0, 1), for dequantization
     shares: Tensor | None  # float32 (B, 1, 1, 1) in [0, 1), interpolation weights of the gradient penalty
 

@@ -1,6 +1,6 @@
 """Image classifiers of the SRN paper (Sanyal et al. 2020, 5.1 and appendix D).
 
-They map images float32 (N, 3, H, W) in [-1, 1], 32x32 in the paper, to logits float32 (N, num_classes), and are
+They map images float32 (N, C, H, W) in [-1, 1], 32x32 in the paper, to logits float32 (N, num_classes), and are
 independent of weight normalization.
 """
 

@@ -38,13 +38,14 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """Maps images (N, 3, H, W) in [-1, 1] to logits float32 (N, num_classes).
+    """Maps images (N, C, H, W) in [-1, 1] to logits float32 (N, num_classes).
 
     conv3x3 of 2 * growth channels, three dense blocks of n layers with transitions between them, BN, ReLU, mean
     pooling, a linear layer.
 
     Args:
         num_classes: 2 or more.
+        image_channels: 1 for grey images, 3 for RGB.
         depth: 6 n + 4; 100 in the SRN paper.
         growth: number of channels that each layer adds; 12 in the SRN paper.
 
@@ -52,12 +53,12 @@ class DenseNet(nn.Module):
         ValueError: an impossible depth, or fewer than two classes.
     """
 
-    def __init__(self, num_classes: int = 100, depth: int = 100, growth: int = 12) -> None:
+    def __init__(self, num_classes: int = 100, depth: int = 100, growth: int = 12, image_channels: int = 3) -> None:
         super().__init__()
         check_num_classes(num_classes)
         layers = check_depth(depth, 4, 6, "22, 40 or 100")
         width = 2 * growth
-        self.conv = conv3x3(3, width)
+        self.conv = conv3x3(image_channels, width)
         self.blocks = nn.Sequential()
         for block in range(3):
             if block:

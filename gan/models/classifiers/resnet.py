@@ -29,12 +29,13 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Maps images (N, 3, H, W) in [-1, 1] to logits float32 (N, num_classes).
+    """Maps images (N, C, H, W) in [-1, 1] to logits float32 (N, num_classes).
 
     conv3x3, three stages of n blocks at full, half and quarter resolution, mean pooling, a linear layer.
 
     Args:
         num_classes: 2 or more.
+        image_channels: 1 for grey images, 3 for RGB.
         depth: 6 n + 2; 110 in the SRN paper.
         channels: width of the first stage, 16 in the papers; the others are 2 and 4 times as wide.
 
@@ -42,11 +43,11 @@ class ResNet(nn.Module):
         ValueError: an impossible depth, or fewer than two classes.
     """
 
-    def __init__(self, num_classes: int = 100, depth: int = 110, channels: int = 16) -> None:
+    def __init__(self, num_classes: int = 100, depth: int = 110, channels: int = 16, image_channels: int = 3) -> None:
         super().__init__()
         check_num_classes(num_classes)
         blocks = check_depth(depth, 2, 6, "20, 56 or 110")
-        self.conv = conv3x3(3, channels)
+        self.conv = conv3x3(image_channels, channels)
         self.bn = nn.BatchNorm2d(channels)
         self.blocks = nn.Sequential()
         before = channels

@@ -11,12 +11,13 @@ WIDTHS = (1, 2, 4, 8, 8)
 
 
 class VGG(nn.Module):
-    """Maps images (N, 3, H, W) in [-1, 1], 32x32 or larger, to logits float32 (N, num_classes).
+    """Maps images (N, C, H, W) in [-1, 1], 32x32 or larger, to logits float32 (N, num_classes).
 
     Five stages of conv3x3, BN, ReLU, each followed by 2x2 max pooling; mean pooling, a linear layer.
 
     Args:
         num_classes: 2 or more.
+        image_channels: 1 for grey images, 3 for RGB.
         depth: 11, 13, 16 or 19; 19 in the SRN paper.
         channels: width of the first stage, 64 in the papers; the others are 2, 4, 8 and 8 times as wide.
 
@@ -24,13 +25,13 @@ class VGG(nn.Module):
         ValueError: an impossible depth, or fewer than two classes.
     """
 
-    def __init__(self, num_classes: int = 100, depth: int = 19, channels: int = 64) -> None:
+    def __init__(self, num_classes: int = 100, depth: int = 19, channels: int = 64, image_channels: int = 3) -> None:
         super().__init__()
         check_num_classes(num_classes)
         if depth not in STAGES:
             raise ValueError(f"depth: got {depth}, expected one of {', '.join(map(str, STAGES))}")
         self.features = nn.Sequential()
-        before = 3
+        before = image_channels
         for convolutions, factor in zip(STAGES[depth], WIDTHS, strict=True):
             for _ in range(convolutions):
                 width = factor * channels

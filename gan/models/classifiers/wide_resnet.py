@@ -32,13 +32,14 @@ class PreActivationBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Maps images (N, 3, H, W) in [-1, 1] to logits float32 (N, num_classes).
+    """Maps images (N, C, H, W) in [-1, 1] to logits float32 (N, num_classes).
 
     conv3x3 of 16 channels, three stages of n blocks at full, half and quarter resolution, BN, ReLU, mean pooling, a
     linear layer.
 
     Args:
         num_classes: 2 or more.
+        image_channels: 1 for grey images, 3 for RGB.
         depth: 6 n + 4; 28 in the SRN paper.
         width: the stages are 16, 32 and 64 times this wide; 10 in the SRN paper.
         shortcut_bn: adds batch normalization to the three 1x1 shortcuts, as the SRN paper's parameter count implies.
@@ -47,11 +48,19 @@ class WideResNet(nn.Module):
         ValueError: an impossible depth, or fewer than two classes.
     """
 
-    def __init__(self, num_classes: int = 100, depth: int = 28, width: int = 10, *, shortcut_bn: bool = False) -> None:
+    def __init__(
+        self,
+        num_classes: int = 100,
+        depth: int = 28,
+        width: int = 10,
+        *,
+        shortcut_bn: bool = False,
+        image_channels: int = 3,
+    ) -> None:
         super().__init__()
         check_num_classes(num_classes)
         blocks = check_depth(depth, 4, 6, "16, 28 or 40")
-        self.conv = conv3x3(3, 16)
+        self.conv = conv3x3(image_channels, 16)
         self.blocks = nn.Sequential()
         before = 16
         for stride, channels in ((1, 16 * width), (2, 32 * width), (2, 64 * width)):

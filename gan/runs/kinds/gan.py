@@ -80,8 +80,9 @@ class GanRuns:
         config, train = self.config, self.config.train
         networks = {"generator": state.generator, "discriminator": state.discriminator}
         size = config.data.image_size
+        grey = ", grey" if config.data.image_channels == 1 else ""
         classes = f", {state.num_classes} classes" if state.num_classes else ", unconditional"
-        lines = summarize(config, f"{config.data.shown} {size}x{size}", networks, classes)
+        lines = summarize(config, f"{config.data.shown} {size}x{size}{grey}", networks, classes)
         if train.lr_decay != "none" and train.lr_decay_start >= train.steps:
             lines.append(
                 f"the learning rate does not decay: train.lr_decay_start, {train.lr_decay_start}, is not before the "
