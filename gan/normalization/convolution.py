@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from gan.normalization.power_iteration import EPS, full_precision
 from gan.normalization.singular import leading_eigenvector
-from gan.normalization.spectral import SpectralNorm
+from gan.normalization.spectral import SpectralNorm, is_a
 from gan.normalization.stable_rank import StableRankNorm
 
 ACCURACY = 1e-5
@@ -39,16 +40,14 @@ class ConvolutionMap(NamedTuple):
     mode: str
 
     @classmethod
-    def of(cls, layer: nn.Module, input_size: Sequence[int]) -> "ConvolutionMap":
+    def of(cls, layer: nn.Module, input_size: int | Sequence[int]) -> "ConvolutionMap":
         """Returns the map of a convolution, of those in `NORMALIZED_LAYERS`.
 
         Raises:
-            ValueError: input_size does not have one positive whole number per dimension.
+            ValueError: input_size is neither a positive whole number nor one for each dimension.
         """
         found: Any = layer
-        dims, size = len(found.kernel_size), tuple(int(side) for side in input_size)
-        if len(size) != dims or min(size) < 1:
-            raise ValueError(f"input_size: got {tuple(input_size)}, expected {dims} positive whole numbers")
+        size = _whole_sides(input_size, dims := len(found.kernel_size))
         framed = found.padding_mode != "zeros" or isinstance(found.padding, str)
         return cls(
             found.in_channels,
@@ -159,6 +158,14 @@ class ConvolutionMap(NamedTuple):
             return float(torch.linalg.vector_norm(self.image(weight, x)))
 
 
+def _whole_sides(input_size: int | Sequence[int], dims: int) -> tuple[int, ...]:
+    """Returns a size of so many dimensions; raises ValueError unless all are positive whole numbers."""
+    size = tuple(input_size) if isinstance(input_size, Sequence) else (input_size,) * dims
+    if len(size) != dims or not all(is_a(side, Integral) and side > 0 for side in size):
+        raise ValueError(f"input_size: got {input_size!r}, expected a positive whole number, or {dims} of them")
+    return size
+
+
 def _unit(vector: Tensor, eps: float) -> Tensor:
     return vector / torch.linalg.vector_norm(vector).clamp_min(eps)
 
@@ -194,17 +201,18 @@ def convolution_spectrum(weight: Tensor, input_size: int | Sequence[int], *, gro
         groups: number of groups of channels.
 
     Raises:
-        ValueError: a weight of another number of dimensions or not divisible into groups, or a wrong input size.
+        ValueError: a weight of another number of dimensions, not divisible into groups, or not finite; or a wrong
+            input size.
     """
     dims = weight.ndim - 2
     if not 1 <= dims <= 3 or groups < 1 or len(weight) % groups:
         raise ValueError(
             f"weight: got shape {tuple(weight.shape)} and {groups} groups, expected a convolution's weight"
         )
-    size = (input_size,) * dims if isinstance(input_size, int) else tuple(input_size)
-    if len(size) != dims or min(size) < 1:
-        raise ValueError(f"input_size: got {input_size}, expected a positive whole number, or {dims} of them")
+    size = _whole_sides(input_size, dims)
     kernel = weight.double()
+    if not kernel.isfinite().all():
+        raise ValueError("weight: got entries that are not finite, expected finite ones")
     for place, side in enumerate(size, 2):  # a kernel larger than the input wraps around it
         missing = -kernel.shape[place] % side
         kernel = F.pad(kernel, [0, 0] * (weight.ndim - 1 - place) + [0, missing])

@@ -125,23 +125,25 @@ def input_sizes(network: nn.Module, example: Sequence[object]) -> dict[str, tupl
     Raises:
         ValueError: the forward pass fails.
     """
-    if isinstance(example, Tensor):
-        raise ValueError("example: got a tensor, expected the arguments of a forward pass: example=(images,)")
+    if not isinstance(example, (tuple, list)):
+        kind = "a tensor" if isinstance(example, Tensor) else repr(example)
+        raise ValueError(f"example: got {kind}, expected the arguments of a forward pass: example=(images,)")
     found: dict[str, tuple[int, ...]] = {}
 
-    def note(name: str, layer: Any, inputs: tuple[Tensor, ...]) -> None:
-        size = tuple(inputs[0].shape[-len(layer.kernel_size) :])
+    def note(name: str, layer: Any, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        image = inputs[0] if inputs else named["input"]
+        size = tuple(image.shape[-len(layer.kernel_size) :])
         found[name] = max(found.get(name, (0,)), size, key=prod)
 
     hooks = [
-        module.register_forward_pre_hook(partial(note, name))
+        module.register_forward_pre_hook(partial(note, name), with_kwargs=True)
         for name, module in network.named_modules()
         if isinstance(module, _CONVOLUTIONS)
     ]
     modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()(*example)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, RuntimeError, TypeError, ValueError, IndexError) as error:
         shown = ", ".join(str(tuple(part.shape)) if isinstance(part, Tensor) else repr(part) for part in example)
         reason = " ".join(str(error).split())
         raise ValueError(

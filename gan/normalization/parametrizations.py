@@ -108,7 +108,7 @@ def convolution_spectral_norm(
     n_power_iterations: int = 1,
     eps: float = EPS,
     *,
-    input_size: Sequence[int] | None = None,
+    input_size: int | Sequence[int] | None = None,
     scale: float = 1.0,
     update: str = "forward",
 ) -> nn.Module:
@@ -117,7 +117,7 @@ def convolution_spectral_norm(
     Other layers, and convolutions of kernel size 1 without groups, get `spectral_norm`, which is the same for them.
 
     Args:
-        input_size: number of positions of the input per dimension, such as (32, 32).
+        input_size: number of positions of the input per dimension, such as (32, 32); a number for all.
         scale: norm of the result.
     """
     settings: dict[str, Any] = {"n_power_iterations": n_power_iterations, "eps": eps, "scale": scale, "update": update}
@@ -132,7 +132,7 @@ def convolution_stable_rank_norm(
     n_power_iterations: int = 1,
     eps: float = EPS,
     *,
-    input_size: Sequence[int] | None = None,
+    input_size: int | Sequence[int] | None = None,
     update: str = "forward",
     **settings: Any,
 ) -> nn.Module:
@@ -141,7 +141,7 @@ def convolution_stable_rank_norm(
     Other layers, and convolutions of kernel size 1 without groups, get `stable_rank_norm`.
 
     Args:
-        input_size: number of positions of the input per dimension, such as (32, 32).
+        input_size: number of positions of the input per dimension, such as (32, 32); a number for all.
         settings: further settings of `stable_rank_norm`.
     """
     settings |= {"n_power_iterations": n_power_iterations, "eps": eps, "update": update}
@@ -152,7 +152,7 @@ def convolution_stable_rank_norm(
     )
 
 
-def _sized(layer: nn.Module, input_size: Sequence[int] | None) -> ConvolutionMap:
+def _sized(layer: nn.Module, input_size: int | Sequence[int] | None) -> ConvolutionMap:
     if input_size is None:
         raise ValueError(
             "the norm of this convolution depends on the size of its input, which is unknown: give normalize the "

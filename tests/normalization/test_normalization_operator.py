@@ -302,7 +302,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "two sizes of three": (
         lambda: convolution_spectral_norm(nn.Conv3d(3, 4, 3), input_size=(5, 5)),
-        r"^input_size: got \(5, 5\), expected 3 positive whole numbers",
+        r"^input_size: got \(5, 5\), expected a positive whole number, or 3 of them",
     ),
     "zero on this size": (
         lambda: convolution_spectral_norm(corner(), input_size=(1, 1)),
@@ -314,6 +314,23 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "spectrum of a matrix": (lambda: convolution_spectrum(torch.ones(3, 3), 4), "^weight: got shape"),
     "spectrum of other groups": (lambda: convolution_spectrum(torch.ones(3, 3, 3), 4, groups=2), "and 2 groups"),
+    "size of a fraction": (
+        lambda: convolution_spectral_norm(nn.Conv2d(3, 4, 3), input_size=(5.7, 5)),  # type: ignore[arg-type]
+        r"^input_size: got \(5.7, 5\), expected",
+    ),
+    "spectrum of a size of a fraction": (
+        lambda: convolution_spectrum(torch.ones(3, 3, 3), 2.5),  # type: ignore[arg-type]
+        r"^input_size: got 2.5, expected",
+    ),
+    "spectrum of NaN": (lambda: convolution_spectrum(torch.ones(3, 3, 3) * math.nan, 4), "^weight: .* not finite"),
+    "no tensor": (
+        lambda: normalize(nn.Conv2d(3, 4, 3), "sn_conv", example=(None,)),
+        r"^example: the forward pass of Conv2d fails with arguments \(None\)",
+    ),
+    "no tuple": (
+        lambda: normalize(nn.Conv2d(3, 4, 3), "sn_conv", example=3),  # type: ignore[arg-type]
+        r"^example: got 3, expected the arguments of a forward pass",
+    ),
     "spectrum of a wrong size": (lambda: convolution_spectrum(torch.ones(3, 3, 3), (4, 4)), "^input_size: got"),
 }
 
@@ -331,3 +348,24 @@ def test_wrong_use_is_refused(case: str) -> None:
     call, message = WRONG[case]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class ByName(nn.Module):
+    """Calls its convolution by the name of the argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.conv(input=images)
+        return result
+
+
+def test_sizes_of_named_inputs_and_by_one_number() -> None:
+    norms = [
+        normalize(ByName(), "sn_conv", example=(torch.zeros(1, 3, 5, 5),)),
+        convolution_spectral_norm(nn.Conv2d(3, 4, 3), input_size=5),
+    ]
+    found = [weight.parametrization for norm in norms for weight in normalized_weights(norm)]
+    assert [norm.convolution.input_size for norm in found] == [(5, 5)] * 2  # type: ignore[attr-defined]
