@@ -1,11 +1,14 @@
 """Conversion of uint8 pixels to the networks' range [-1, 1] and back."""
 
 import io
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gan.errors import ConfigError
@@ -57,3 +60,23 @@ def image_grid(images: Tensor, columns: int) -> Tensor:
     cells = F.pad(images, (0, 1, 0, 1, 0, 0, 0, -len(images) % columns))  # (rows * columns, 3, H + 1, W + 1)
     rows = cells.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4)  # (C, rows, H + 1, columns, W + 1)
     return F.pad(rows.flatten(3).flatten(1, 2), (1, 0, 1, 0))
+
+
+def captioned(images: Tensor, captions: Sequence[str]) -> Tensor:
+    """Writes a caption below each image, uint8 (N, C, H, W), white on black; returns uint8 (N, C, H', W').
+
+    W' is at least the width of the longest caption; the pixels of an image are unchanged, in the middle of its upper
+    part.
+    """
+    font = ImageFont.load_default()
+    sizes = [font.getbbox(caption)[2:] for caption in captions]
+    width = max(images.shape[3], *(math.ceil(right) for right, _ in sizes))
+    height = max(math.ceil(bottom) for _, bottom in sizes) + 1
+    strips = []
+    for caption, (right, _) in zip(captions, sizes, strict=True):
+        strip = Image.new("L", (width, height))
+        ImageDraw.Draw(strip).text(((width - math.ceil(right)) // 2, 0), caption, 255, font)
+        strips.append(np.array(strip))
+    below = torch.from_numpy(np.stack(strips)).unsqueeze(1).expand(-1, images.shape[1], -1, -1)
+    left = (width - images.shape[3]) // 2
+    return torch.cat([F.pad(images, (left, width - images.shape[3] - left)), below], dim=2)

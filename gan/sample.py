@@ -1,18 +1,27 @@
 """gan-sample: writes generated images and image grids of a checkpoint."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gan.command import Command
-from gan.command.options import BEST, CHECKPOINT, DEVICE, FOLDER, check_found, check_source, with_options
+from gan.command.options import (
+    BEST,
+    CHECKPOINT,
+    DEVICE,
+    FOLDER,
+    check_found,
+    check_source,
+    read_seeds,
+    with_options,
+)
 from gan.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
-    from gan.runs.samples import Source
+    from gan.runs.samples import Samples, Source
 
 NUM_IMAGES, NUM_DEMO, NUM_PATHS = 64, 80, 8
 EXAMPLES = """
@@ -23,6 +32,8 @@ Examples:
   gan-sample --run runs/mine --num 1000 --out samples     for gan-eval --generated samples
   gan-sample --run runs/cond --class cat --class 7 --num 16
   gan-sample --checkpoint runs/mine/checkpoints/step-00050000.pt --seed 7
+  gan-sample --run runs/mine --seeds 0-99,1234           one image per seed, named and labelled by it
+  gan-sample --run runs/mine --num 50000 --format npz --out samples    samples.npz, for other evaluators
   gan-sample --truncation 0.5 --standing-statistics      more typical images, less variety
   gan-sample --interpolate 10 --num 6                    a grid of 6 paths between two latents, 10 images each
 """
@@ -42,9 +53,23 @@ Examples:
 @click.option(
     "--out",
     type=FOLDER,
-    help="Folder, new or empty. [default: samples/generated-<step> in the run]",
+    help="Folder, new or empty; the grid beside it has its name. [default: samples/generated-<step> in the run]",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the latents.")
+@click.option(
+    "--format",
+    "kind",
+    default="png",
+    show_default=True,
+    type=click.Choice(["png", "npz"]),
+    help="A folder of PNG files, or one file as other evaluators read it: arr_0 and, with classes, arr_1.",
+)
+@click.option("--seed", type=click.IntRange(0), help="Seed of all latents. [default: 0]")
+@click.option(
+    "--seeds",
+    callback=read_seeds,
+    metavar="0-9,100",
+    help="Instead of --num and --seed: one image per seed, of each --class if given; files are named by the seeds.",
+)
 @click.option("--raw", is_flag=True, help="Use the raw generator, even if there is an averaged one.")
 @click.option(
     "--truncation",
@@ -72,45 +97,64 @@ def main(
     run: Path | None,
     best: bool,
     demo: bool,
-    num: int | None,
-    classes: tuple[str, ...],
     out: Path | None,
-    seed: int,
+    kind: str,
     raw: bool,
-    truncation: float,
-    standing: bool,
-    interpolate: int | None,
     grid_only: bool,
     device: str,
     deterministic: bool,
+    **options: Any,
 ) -> None:
     """Write generated images as PNG files into a folder, and a grid of them beside it, as FOLDER.png.
 
     Images of a conditional model are sorted into one folder per class. With --interpolate only the grid is written.
     """
     check_source(checkpoint, run, best, demo)
+    out = _check_form(out, kind, grid_only or options["interpolate"] is not None)
     if not demo:
         check_found(checkpoint, run)
     from gan.measuring.generator_file import DEMO
     from gan.runs.choice import fresh_folder
-    from gan.runs.samples import Samples, write_samples
+    from gan.runs.samples import write_samples
     from gan.runtime.device import prepared_device
 
-    wanted = Samples(
-        num=num or (NUM_PATHS if interpolate else NUM_DEMO if demo else NUM_IMAGES),
-        classes=classes,
-        seed=seed,
-        truncation=truncation,
-        standing=standing,
-        interpolate=interpolate,
-    )
+    wanted = _wanted(demo, **options)
+    if demo and out is None:
+        out, grid_only = fresh_folder(Path("demo")), kind == "png"
     with prepared_device(device, deterministic) as place:
         source, about = _source(DEMO if demo else checkpoint, run, best, raw, place)
-        if demo and out is None:
-            out, grid_only = fresh_folder(Path("demo")), True
-        write_samples(source, wanted, place, out=out, grid_only=grid_only, say=click.echo)
+        write_samples(source, wanted, place, out=out, kind="grid" if grid_only else kind, say=click.echo)
     if about:
         click.echo(about)
+
+
+def _check_form(out: Path | None, kind: str, only_grid: bool) -> Path | None:
+    """Returns --out without the suffix .npz; raises ConfigError if it or the other options do not fit --format."""
+    if kind == "npz" and only_grid:
+        raise ConfigError("--format npz: holds single images; leave it out for a grid alone")
+    if out is None or out.suffix != ".npz":
+        return out
+    if kind != "npz":
+        raise ConfigError(f"--out {out}: PNG files are written into a folder; add --format npz for one file")
+    return out.with_suffix("")
+
+
+def _wanted(
+    demo: bool,
+    *,
+    num: int | None,
+    seed: int | None,
+    seeds: tuple[int, ...],
+    interpolate: int | None,
+    **others: Any,
+) -> "Samples":
+    """Returns the images that the options name; raises ConfigError if they name them twice."""
+    from gan.runs.samples import Samples
+
+    if seeds and (num is not None or seed is not None):
+        raise ConfigError("--seeds: names every image by its seed; leave out --num and --seed")
+    num = num or (NUM_PATHS if interpolate else NUM_DEMO if demo else NUM_IMAGES)
+    return Samples(num=num, seed=seed or 0, seeds=seeds, interpolate=interpolate, **others)
 
 
 def _source(

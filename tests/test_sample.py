@@ -1,21 +1,34 @@
 """Tests of sampling: labels, truncation, standing statistics and their restoration, paths between latents."""
 
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import commands
+import numpy as np
 import pytest
 import torch
+from commands import done, refused
+from PIL import Image
 from torchvision.utils import make_grid
 
+from evaluation.images.reader import read_images
 from gan.build import build_state
 from gan.config import Config, load_config
 from gan.data import ImageData
 from gan.data.packed import pack
+from gan.data.shapes import SHAPES
 from gan.measuring.gans import Evaluation
+from gan.measuring.generator_file import DEMO, read_generator
 from gan.measuring.sampling import draw_classes, make_sampler, slerp, standing_statistics
 from gan.noise import ClassShares, draw_latents, random_generator
-from gan.pixels import image_grid
+from gan.pixels import captioned, image_grid
+from gan.runs.samples import Samples, write_samples
 from gan.training.state import TrainState
+
+DEMO_CLASSES = len(SHAPES)
+sample = partial(commands.call, "gan-sample", "--demo", "--device=cpu")
 
 
 @pytest.fixture
@@ -177,3 +190,103 @@ def test_slerp_of_parallel_latents_is_the_line(factor: float) -> None:
 def test_a_grid_is_that_of_torchvision(count: int, columns: int) -> None:
     images = torch.randint(256, (count, 3, 5, 7), generator=torch.Generator().manual_seed(count), dtype=torch.uint8)
     assert torch.equal(image_grid(images, columns), make_grid(images, nrow=columns, padding=1))
+
+
+@pytest.mark.parametrize("truncation", [0.0, 0.5])
+def test_a_latent_is_a_function_of_its_seed_alone(tmp_path: Path, truncation: float) -> None:
+    """Other seeds, their order and the batch size change nothing, and no two seeds have the same latent."""
+    source, seen = read_generator(DEMO).source, dict[int, torch.Tensor]()
+
+    def latents_of(seeds: tuple[int, ...], batch_size: int) -> None:
+        rows: list[torch.Tensor] = []
+        source.generator.register_forward_pre_hook(lambda network, inputs: rows.append(inputs[0]))
+        changed = source.config.model_copy(
+            update={"eval": source.config.eval.model_copy(update={"batch_size": batch_size})}
+        )
+        wanted = Samples(1, (), 0, truncation, standing=False, interpolate=None, seeds=seeds)
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        place = torch.device("cpu")
+        write_samples(replace(source, config=changed), wanted, place, out=out, kind="grid", say=lambda line: None)
+        for seed, latent in zip(seeds, torch.cat(rows), strict=True):
+            assert torch.equal(latent, seen.setdefault(seed, latent)), seed
+
+    latents_of(tuple(range(300)), 100)
+    latents_of((7, 2**31 - 1, 5, 299), 3)
+    latents_of((2**31 - 1,), 1)
+    assert len(torch.stack(list(seen.values())).unique(dim=0)) == 301
+
+
+def test_files_and_classes_are_named_by_seeds(tmp_path: Path) -> None:
+    done(sample("--seeds", "0-2,25", "--out", tmp_path / "a"))
+    done(sample("--seeds", "2,1", "--class", "star", "--class", "half_disc", "--class", "2", "--out", tmp_path / "b"))
+    files = {name: {str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).glob("*/*")} for name in "ab"}
+    names = list(SHAPES)
+    assert files["a"] == {f"{names[seed % DEMO_CLASSES]}/{seed:06d}.png" for seed in (0, 1, 2, 25)}
+    assert files["b"] == {f"{name}/{seed:06d}.png" for name in ("star", "half_disc") for seed in (1, 2)}
+    same = [pixels_of(tmp_path / name / "half_disc" / "000002.png") for name in "ab"]
+    assert np.abs(same[0] - same[1]).max() <= 1  # another batch size rounds differently
+    assert pixels_of(tmp_path / "a.png").shape[0] > 2 * 33 + 1  # two rows of two images, with captions
+
+
+def pixels_of(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image).astype(int)
+
+
+def test_a_caption_is_below_its_image_and_changes_no_pixel() -> None:
+    images = torch.randint(256, (3, 3, 8, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = captioned(images, ["7", "1234567890", ""])
+    left = (found.shape[3] - 12) // 2
+    assert torch.equal(found[:, :, :8, left : left + 12], images)
+    assert found.shape[3] > 12
+    below = found[:, :, 8:]
+    assert below[0].any()
+    assert below[1].count_nonzero() > 2 * below[0].count_nonzero()
+    assert not below[2].any()
+    assert captioned(images[:, :1], ["7"] * 3).shape[1] == 1
+
+
+def test_a_file_for_other_evaluators(tmp_path: Path) -> None:
+    """guided-diffusion streams `arr_0` in C order; our reader finds the images and classes of the same PNG files."""
+    done(sample("--num", 25, "--format", "npz", "--out", tmp_path / "a.npz"))
+    done(sample("--num", 25, "--out", tmp_path / "b"))
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert {"arr_0", "arr_1", "class_names"} == set(arrays.files)
+        assert (arrays["arr_0"].shape, arrays["arr_0"].dtype) == ((25, 32, 32, 3), np.uint8)
+        assert arrays["arr_0"].flags.c_contiguous
+        assert arrays["arr_1"].tolist() == [*range(10), *range(10), *range(5)]
+    file, folder = read_images(tmp_path / "a.npz", "train", None), read_images(tmp_path / "b", "train", None)
+    sets = []
+    for found in (file, folder):
+        assert found.labels is not None
+        names = [found.class_names[label] for label in found.labels]
+        sets.append({(name, image.numpy().tobytes()) for name, image in zip(names, found.images, strict=True)})
+    assert sets[0] == sets[1]
+    done(sample("--seeds", "12,3", "--class", "ring", "--format", "npz", "--out", tmp_path / "c"))
+    with np.load(tmp_path / "c.npz") as arrays:
+        assert (arrays["seeds"].tolist(), arrays["arr_1"].tolist()) == ([12, 3], [1, 1])
+    refused(sample("--seeds", "12", "--format", "npz", "--out", tmp_path / "c"), "c.npz: the file exists: choose")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--seeds", "0-x"], ["'--seeds': got '0-x', expected whole numbers and ranges"]),
+        (["--seeds", "9-0"], ["the smaller seed of a range first"]),
+        (["--seeds", "0-9,5"], ["each seed once"]),
+        (["--seeds", "0-2000000"], ["at most 1,000,000 seeds"]),
+        (["--seeds", "2147483648"], ["seeds up to 2147483647"]),
+        (["--seeds", "0-9", "--num", "3"], ["leave out --num and --seed"]),
+        (["--seeds", "0-9", "--seed", "0"], ["leave out --num and --seed"]),
+        (["--format", "npz", "--grid-only"], ["leave it out for a grid alone"]),
+        (["--format", "npz", "--interpolate", "3"], ["leave it out for a grid alone"]),
+        (["--out", "a.npz"], ["add --format npz"]),
+        (["--out", "."], ["expected the name of a new folder"]),
+    ],
+)
+def test_samples_that_contradict_are_refused(
+    arguments: list[str], parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(sample(*arguments), *parts)
+    assert not list(tmp_path.iterdir())

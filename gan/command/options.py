@@ -1,5 +1,6 @@
 """Command-line options that several commands share. Imports no torch."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,22 +8,35 @@ from typing import Any
 
 import click
 
+from evaluation.settings.mistakes import short
 from gan.errors import ConfigError
 
 Decorated = Callable[..., Any]
 Decorator = Callable[[Decorated], Decorated]
 
 FOLDER = click.Path(path_type=Path)
+MOST_SEEDS, LARGEST_SEED = 10**6, 2**31 - 1
 
 
 def read_seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
-    """Click callback that parses seeds such as "0,1,2"; returns () if the option is not given."""
-    try:
-        seeds = tuple(int(seed) for seed in value.split(",")) if value is not None else ()
-    except ValueError:
-        raise click.BadParameter(f"got {value!r}, expected whole numbers such as 0,1,2") from None
-    if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
-        raise click.BadParameter(f"got {value!r}, expected each seed once, none negative")
+    """Click callback that parses seeds such as "0,1,2" or "0-9,100"; returns () if the option is not given."""
+    if value is None:
+        return ()
+    got = f"got {short(value)!r}, expected"
+    matches = [re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part) for part in value.split(",")]
+    bounds = [(match[1], match[2] or match[1]) for match in matches if match]
+    if len(bounds) < len(matches):
+        raise click.BadParameter(f"{got} whole numbers and ranges, such as 0,1,2 or 0-9,100")
+    if any(len(number) > 10 or int(number) > LARGEST_SEED for bound in bounds for number in bound):
+        raise click.BadParameter(f"{got} seeds up to {LARGEST_SEED}")
+    ranges = [range(int(first), int(last) + 1) for first, last in bounds]
+    if not all(ranges):
+        raise click.BadParameter(f"{got} the smaller seed of a range first")
+    if sum(map(len, ranges)) > MOST_SEEDS:
+        raise click.BadParameter(f"{got} at most {MOST_SEEDS:,} seeds")
+    seeds = tuple(seed for part in ranges for seed in part)
+    if len(set(seeds)) < len(seeds):
+        raise click.BadParameter(f"{got} each seed once")
     return seeds
 
 

@@ -186,8 +186,7 @@ def drawn_batches(
     Args:
         part: rows to generate; the returned labels are for all rows.
     """
-    whole = -(-count // 16) * 16  # without rounding up to 16, the last numbers of torch.randn depend on the count
-    latents = draw(whole, config, random_generator(seed, "samples"))[:count]
+    latents = draw(count, config, random_generator(seed, "samples"))
     labels = draw_classes(count, num_classes, config.eval.labels, seed, shares)
     batches = generated_batches(
         generator,
@@ -201,9 +200,11 @@ def drawn_batches(
 
 
 def draw(count: int, config: Config, random: torch.Generator) -> Tensor:
-    """Draws latents (count, z_dim), truncated if eval.truncation is set."""
+    """Draws latents (count, z_dim), truncated if eval.truncation is set; the first ones do not depend on the count."""
     bound, z_dim = config.eval.truncation, config.generator.z_dim
-    return draw_truncated_latents(count, z_dim, random, bound) if bound else draw_latents(count, z_dim, random)
+    whole = -(-count // 16) * 16  # without rounding up to 16, the last numbers of torch.randn depend on the count
+    latents = draw_truncated_latents(whole, z_dim, random, bound) if bound else draw_latents(whole, z_dim, random)
+    return latents[:count]
 
 
 def draw_classes(

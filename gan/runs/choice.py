@@ -53,9 +53,13 @@ def _best_of(run: Path) -> Path:
 
 
 def fresh_folder(folder: Path) -> Path:
-    """Returns the first of folder, folder-2, folder-3, ... that does not exist and whose image grid does not exist."""
+    """Returns the first of folder, folder-2, folder-3, ... that does not exist, nor its image grid nor .npz file."""
     names = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([folder], names) if not (path.exists() or picture_of(path).exists()))
+    return next(
+        path
+        for path in itertools.chain([folder], names)
+        if not any(place.exists() for place in (path, picture_of(path), packed_of(path)))
+    )
 
 
 def picture_of(folder: Path) -> Path:
@@ -63,4 +67,9 @@ def picture_of(folder: Path) -> Path:
     return folder.with_name(folder.name + ".png")
 
 
-__all__ = ["choose_checkpoint", "choose_run", "fresh_folder", "picture_of"]
+def packed_of(folder: Path) -> Path:
+    """Returns the path of the file that holds the images in place of a folder: its path with the suffix .npz."""
+    return folder.with_name(folder.name + ".npz")
+
+
+__all__ = ["choose_checkpoint", "choose_run", "fresh_folder", "packed_of", "picture_of"]

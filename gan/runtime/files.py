@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 from filelock import FileLock, Timeout
@@ -30,7 +31,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a temporary file, flushes it to the disk and renames it: readers see the old or the complete new file.
+    """Writes a file as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a temporary file, flushes it to the disk and renames it: readers see the old or the complete new file.
 
     Missing folders are not created, so a run whose folder was deleted stops instead of writing into a new one.
 
@@ -41,7 +49,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     with writing(path):
         try:
             with beside.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
