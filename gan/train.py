@@ -19,6 +19,7 @@ Examples:
   gan-train --config cifar10_srn70 --resume --max-minutes 55   for jobs with a time limit; repeat until done
   gan-train --config celeba_sn --with srn70 --dry-run      builds the networks without training
   gan-train --config cifar10_sn --config cifar10_srn70 --seeds 0,1,2   six runs, several in parallel on one device
+  gan-train --config smoke --sweep train.learning_rate=1e-4,2e-4 --sweep train.d_steps=1,5 --dry-run   lists four runs
   tensorboard --logdir runs                                shows the curves
 """
 

@@ -17,6 +17,7 @@ Examples:
   gan-train-classifier --config classifier_cifar10_small_resnet --set data.labels=random   random labels
   gan-train-classifier --run runs/mine --resume                     continues bit for bit
   gan-train-classifier --config classifier_smoke --seeds 0,1,2      three runs, several in parallel on one device
+  gan-train-classifier --config classifier_smoke --sweep train.learning_rate=0.1,0.01 --seeds 0-2   six runs
   gan-train-classifier --config classifier_smoke --set train.stop_accuracy=0.5 --set train.epochs=100   stops at 50%
   gan-eval-classifier --run runs/mine                               margins, complexities, spectra
   tensorboard --logdir runs                                         shows the curves

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from commands import done, refused
 
 from gan.launch.several import Ended, Planned, plan, run_all
 from gan.launch.slurm import Task, submit
+from gan.launch.sweep import Variation, variations
 from gan.runs.checkpoint import read_checkpoint
 from gan.runs.finding import list_checkpoints
 
@@ -27,9 +29,8 @@ SMALL = ("--set=train.steps=4", "--device=cpu")
 
 
 def test_every_configuration_with_every_seed_and_devices_take_turns() -> None:
-    planned = plan(
-        [("sn", "a.yaml"), ("srn", "b.yaml")], [0, 7], Path("out"), ["--resume"], ["cuda:0", "cuda:1"], "gan.train"
-    )
+    configs, devices = [("sn", "a.yaml"), ("srn", "b.yaml")], ["cuda:0", "cuda:1"]
+    planned = plan(configs, variations([], [0, 7]), Path("out"), ["--resume"], devices, "gan.train")
     assert [run.folder.as_posix() for run in planned] == [
         *("out/sn-seed0", "out/sn-seed7", "out/srn-seed0", "out/srn-seed7")
     ]
@@ -37,7 +38,88 @@ def test_every_configuration_with_every_seed_and_devices_take_turns() -> None:
         *("--config", "a.yaml", "--resume", "--run", "out/sn-seed7"),
         *("--device", "cuda:1", "--set", "train.seed=7"),
     ]
-    assert [run.folder.name for run in plan([("sn", "a.yaml")], [], Path("out"), [], ["cpu"], "gan.train")] == ["sn"]
+    assert [
+        run.folder.name for run in plan([("sn", "a.yaml")], variations([]), Path("out"), [], ["cpu"], "gan.train")
+    ] == ["sn"]
+
+
+SWEEPS: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "values as written": (
+        ["train.learning_rate=1e-4, 0.0002"],
+        ["learning_rate=1e-4", "learning_rate=0.0002"],
+        ["1e-4", "0.0002"],
+    ),
+    "lists": (["generator.widths=[8, 4],[4, 2]"], ["widths=8_4", "widths=4_2"], ["[8, 4]", "[4, 2]"]),
+    "text with commas": (["eval.metrics='fid,is',fid"], ["metrics=fid_is", "metrics=fid"], ["'fid,is'", "fid"]),
+    "paths": (["data.root=data/a,/b"], ["root=data_a", "root=b"], ["data/a", "/b"]),
+    "no text": (["train.keep_best='',fid"], ["keep_best=empty", "keep_best=fid"], ["''", "fid"]),
+}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_values_of_a_sweep_are_items_of_a_list(name: str) -> None:
+    sweeps, names, texts = SWEEPS[name]
+    place = sweeps[0].partition("=")[0]
+    assert variations(sweeps) == [
+        Variation(*pair) for pair in zip(names, [(f"{place}={text}",) for text in texts], strict=True)
+    ]
+
+
+def test_several_sweeps_are_a_product_with_the_seeds() -> None:
+    found = variations(["train.d_steps=1,5", "train.learning_rate=1e-4,2e-4"], [0, 1])
+    assert len(found) == 8
+    assert found[1] == Variation(
+        "d_steps=1-learning_rate=1e-4-seed1", ("train.d_steps=1", "train.learning_rate=1e-4", "train.seed=1")
+    )
+    assert found[-1].name == "d_steps=5-learning_rate=2e-4-seed1"
+    (first, *_) = variations(["generator.channels=8,16", "discriminator.channels=8,16"])
+    assert first.name == "generator.channels=8-discriminator.channels=8"
+
+
+@pytest.mark.parametrize(
+    ("command", "config", "swept", "folders"),
+    [
+        (
+            "gan-train",
+            "smoke",
+            ["train.d_steps=1,2", "train.learning_rate=1e-4,1e-3"],
+            ["d_steps=2-learning_rate=1e-4"],
+        ),
+        ("gan-train-classifier", "classifier_smoke", ["train.learning_rate=0.1,0.2"], ["learning_rate=0.2"]),
+    ],
+)
+@pytest.mark.parametrize("slurm", [[], ["--slurm", "partition=gpu"]])
+def test_a_dry_run_lists_the_commands(
+    command: str, config: str, swept: list[str], folders: list[str], slurm: list[str], tmp_path: Path
+) -> None:
+    """Each line is a command that trains the run alone; nothing is started or written."""
+    sweeps = [f"--sweep={sweep}" for sweep in swept]
+    result = done(
+        commands.call(
+            command, "--config", config, *sweeps, "--run", tmp_path / "runs", "--device=cpu", *slurm, "--dry-run"
+        )
+    )
+    *lines, last = result.stdout.splitlines()
+    assert last == f"{len(lines)} runs, none started"
+    assert len(lines) == 2 ** len(swept)
+    assert f"--run {tmp_path / 'runs' / f'{config}-{folders[0]}'} " in "".join(f"{line}\n" for line in lines)
+    assert not (tmp_path / "runs").exists()
+    python, dash, module, *arguments = shlex.split(lines[0])
+    assert (python, dash, f"gan-{module.removeprefix('gan.').replace('_', '-')}") == ("python", "-m", command)
+    done(commands.call(command, *(argument for argument in arguments if argument != "--resume"), "--dry-run"))
+
+
+def test_a_sweep_trains_each_value_and_its_reports_are_compared(tmp_path: Path, small_shapes: Path) -> None:
+    small = (*SMALL, f"--set=data.root={small_shapes}", "--set=train.eval_every=4", "--set=eval.num_real=40")
+    sweep = ["--sweep", "train.learning_rate=1e-4,1e-3", "--set=eval.num_fid=40", "--at-once", 2]
+    result = done(call("--config", "smoke", *sweep, "--run", tmp_path / "rates", *small))
+    assert "2 of 2 runs succeeded" in result.output
+    runs = sorted((tmp_path / "rates").iterdir())
+    assert [run.name for run in runs] == ["smoke-learning_rate=1e-3", "smoke-learning_rate=1e-4"]
+    assert [read_checkpoint(run).config["train"]["learning_rate"] for run in runs] == [1e-3, 1e-4]
+    table = done(commands.call("gan-eval", "--compare", *runs, "--out", tmp_path / "comparison")).output
+    assert all(run.name in table for run in runs)
+    assert (tmp_path / "comparison" / "compare.html").is_file()
 
 
 @pytest.fixture
@@ -84,6 +166,19 @@ def test_one_that_fails_does_not_stop_the_others_and_is_named(tmp_path: Path, sm
         (["--config", "smoke", "--config", "smoke"], ["share a folder"]),
         (["--config", "smoke", "--config", "smok"], ["smok"]),
         (["--config", "smoke", "--seeds", "0,1", "--set=train.loss=hing"], ["hinge"]),
+        (["--sweep", "train.d_steps=1,2"], ["need --config"]),
+        (["--config", "smoke", "--sweep", "train.d_steps"], ["section.name=value,value"]),
+        (["--config", "smoke", "--sweep", "train.d_steps="], ["no values"]),
+        (["--config", "smoke", "--sweep", "train.d_steps=1,[2"], ["a list in brackets"]),
+        (["--config", "smoke", "--sweep", "train.d_steps=1,1.0"], ["twice, expected different values"]),
+        (["--config", "smoke", "--sweep", "train.d_stps=1,2"], ["train.d_stps", "did you mean 'd_steps'?"]),
+        (["--config", "smoke", "--sweep", "train.d_steps=1,x"], ["train.d_steps", "'x'"]),
+        (["--config", "smoke", "--sweep", "train.loss=hinge,hing"], ["hinge"]),
+        (["--config", "smoke", "--sweep", "train.seed=0,1", "--seeds", "0,1"], ["in one --sweep or --seeds"]),
+        (["--config", "smoke", "--sweep", "train.d_steps=1", "--sweep", "train.d_steps=2"], ["is given twice"]),
+        (["--config", "smoke", "--sweep", "train.d_steps=1,2", "--set=train.d_steps=3"], ["also given by --set"]),
+        (["--config", "smoke", "--sweep", "data.root=a/b,a_b"], ["share a folder"]),
+        (["--config", "smoke", "--seeds", "0-999999"], ["1,000,000 combinations", "give fewer values"]),
     ],
 )
 def test_nothing_starts_where_something_is_wrong(arguments: list[str], parts: list[str], tmp_path: Path) -> None:
@@ -118,7 +213,7 @@ def test_a_cluster_trains_every_configuration_with_every_seed(tmp_path: Path, sm
     pytest.importorskip("submitit")
     planned = plan(
         [("smoke", "smoke")],
-        [3],
+        variations([], [3]),
         tmp_path,
         ["--resume", *SMALL, f"--set=data.root={small_shapes}"],
         ["cpu"],

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from evaluation.settings.mistakes import short
 from gan.errors import ConfigError
 
 Decorated = Callable[..., Any]
@@ -22,7 +21,7 @@ def read_seeds(context: click.Context, parameter: click.Parameter, value: str | 
     """Click callback that parses seeds such as "0,1,2" or "0-9,100"; returns () if the option is not given."""
     if value is None:
         return ()
-    got = f"got {short(value)!r}, expected"
+    got = f"got {value[:100]!r}, expected"
     matches = [re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part) for part in value.split(",")]
     bounds = [(match[1], match[2] or match[1]) for match in matches if match]
     if len(bounds) < len(matches):
@@ -75,6 +74,13 @@ TRAINING = (
         "--seeds", callback=read_seeds, metavar="0,1,2", help="Train one run per seed, instead of with train.seed."
     ),
     click.option(
+        "--sweep",
+        "sweeps",
+        multiple=True,
+        metavar="A.B=C,D",
+        help="Train one run per value of a setting; of several --sweep, one per combination.",
+    ),
+    click.option(
         "--at-once",
         type=click.IntRange(1),
         help="Number of parallel runs. [default: one per core; four per GPU, one with the fast step]",
@@ -85,7 +91,11 @@ TRAINING = (
         help="Submit the runs as a Slurm job array, for example with partition=gpu,timeout_min=600,gpus_per_node=1.",
     ),
     *DEVICE,
-    click.option("--dry-run", is_flag=True, help="Build the networks and print their sizes, without training."),
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Print the sizes of the networks, or the commands of several runs, without training.",
+    ),
     click.option("--print-config", is_flag=True, help="Print the resolved configuration, without checking names."),
     click.option(
         "--list", "list_names", is_flag=True, help="List all configurations, data sets, models and other names."
@@ -133,6 +143,7 @@ class TrainingOptions:
     stop_after: int | None
     max_minutes: float | None
     seeds: tuple[int, ...]
+    sweeps: tuple[str, ...]
     at_once: int | None
     slurm: str | None
     device: str

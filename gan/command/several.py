@@ -1,6 +1,8 @@
-"""Trains several runs from one command, every configuration with every seed, locally or as Slurm jobs."""
+"""Trains several runs from one command: configurations, values of settings, seeds; locally or as Slurm jobs."""
 
+import itertools
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,23 +14,28 @@ from gan.config.stored import AnyConfig
 from gan.errors import ConfigError
 from gan.launch.several import Planned, plan, run_all
 from gan.launch.slurm import parse_resources, submit
+from gan.launch.sweep import Variation, variations
 
-FLAGS = ("resume", "skip_damaged", "deterministic", "profile", "dry_run")
+FLAGS = ("resume", "skip_damaged", "deterministic", "profile")
 LIMITS = ("stop_after", "max_minutes")
 
 
 def train_several(kind: type[AnyConfig], module: str, options: TrainingOptions) -> None:
-    """Trains every configuration with every seed, each in a process that runs `module`.
+    """Trains every configuration with every value of the sweeps and every seed, each in a process of `module`.
 
     Raises:
         ConfigError: a configuration or the device cannot be used; no run has been started.
     """
-    configs = _configs(kind, options)
+    variations = _variations(options)
+    configs = _configs(kind, options, variations)
     from gan.runtime.device import devices_for_runs
 
     fast = any(getattr(config.train, "fast", "off") != "off" for config, _ in configs)
     devices, default = devices_for_runs(options.device, fast=fast)
-    planned = _plan(_named(configs), module, options, devices)
+    planned = _plan(_named(configs), variations, module, options, devices)
+    if options.dry_run:
+        _show(planned)
+        return
     statuses = [ended.status for ended in run_all(planned, options.at_once or default, _tell)]
     failed = [f"{run.folder} (status {status})" for run, status in zip(planned, statuses, strict=True) if status]
     _tell(f"{len(planned) - len(failed)} of {len(planned)} runs succeeded")
@@ -41,35 +48,66 @@ def submit_several(kind: type[AnyConfig], module: str, options: TrainingOptions)
     """Submits one Slurm job for each run and returns; a requeued job resumes its run."""
     assert options.slurm is not None
     resources = parse_resources(options.slurm)
-    planned = _plan(_named(_configs(kind, options)), module, options, [options.device], ["--resume"])
+    variations = _variations(options)
+    configs = _named(_configs(kind, options, variations))
+    planned = _plan(configs, variations, module, options, [options.device], ["--resume"])
+    if options.dry_run:
+        _show(planned)
+        return
     logs = (options.run_folder or Path("runs")) / "slurm"
     for run, job in zip(planned, submit(planned, logs, resources), strict=True):
         click.echo(f"job {job.job_id}: {run.folder}")
     click.echo(f"logs: {logs}")
 
 
+def _show(planned: Sequence[Planned]) -> None:
+    """Prints the command of each run, and how many there are."""
+    for run in planned:
+        click.echo(shlex.join(["python", "-m", run.module, *run.arguments]))
+    click.echo(f"{len(planned)} runs, none started")
+
+
 def _tell(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _configs(kind: type[AnyConfig], options: TrainingOptions) -> list[tuple[AnyConfig, str]]:
-    """Loads and checks the configurations; returns each with its value of --config.
+def _variations(options: TrainingOptions) -> list[Variation]:
+    """Returns the differences of the runs of one configuration.
+
+    Raises:
+        ConfigError: a sweep has another form, or its setting is also given by --set.
+    """
+    found = variations(options.sweeps, options.seeds)
+    given = {override.partition("=")[0].strip() for override in options.overrides}
+    for sweep in options.sweeps:
+        if (place := sweep.partition("=")[0].strip()) in given:
+            raise ConfigError(f"--sweep {place}: is also given by --set; leave one of them out")
+    return found
+
+
+def _configs(
+    kind: type[AnyConfig], options: TrainingOptions, variations: Sequence[Variation]
+) -> list[tuple[AnyConfig, str]]:
+    """Loads and checks the configurations with every variation; returns each, as varied first, with its --config.
 
     Raises:
         ConfigError: a configuration cannot be used, or none is given.
     """
     if options.print_config:
-        raise ConfigError("--print-config: needs a single --config, without --seeds and --slurm")
+        raise ConfigError("--print-config: needs a single --config, without --seeds, --sweep and --slurm")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("--seeds, or several --config: each run starts its own process; do not use torchrun")
-    configs = [(load(kind, name, options.overrides, options.variants), name) for name in options.config_names]
-    if not configs:
-        raise ConfigError("--seeds, --slurm: need --config")
+        raise ConfigError("--seeds, --sweep, or several --config: each run starts its own process; do not use torchrun")
+    varied = [
+        [load(kind, name, [*options.overrides, *variation.overrides], options.variants) for variation in variations]
+        for name in options.config_names
+    ]
+    if not varied:
+        raise ConfigError("--seeds, --sweep, --slurm: need --config")
     from gan.runs.engine import kind_of
 
-    for config, _ in configs:
+    for config in itertools.chain(*varied):
         kind_of(config).check()
-    return configs
+    return [(configs[0], name) for configs, name in zip(varied, options.config_names, strict=True)]
 
 
 def _named(configs: Sequence[tuple[AnyConfig, str]]) -> list[tuple[str, str]]:
@@ -79,12 +117,13 @@ def _named(configs: Sequence[tuple[AnyConfig, str]]) -> list[tuple[str, str]]:
 
 def _plan(
     configs: Sequence[tuple[str, str]],
+    variations: Sequence[Variation],
     module: str,
     options: TrainingOptions,
     devices: Sequence[str],
     flags: Sequence[str] = (),
 ) -> list[Planned]:
-    """Plans a run of every configuration with every seed, with the given options and `flags`.
+    """Plans a run of every configuration with every variation, with the given options and `flags`.
 
     Raises:
         ConfigError: two runs would share a folder.
@@ -98,9 +137,10 @@ def _plan(
         *limits,
     ]
     folder = options.run_folder or Path("runs")
-    planned = plan(configs, options.seeds, folder, shared, devices, module)
+    planned = plan(configs, variations, folder, shared, devices, module)
     if len({run.folder for run in planned}) < len(planned):
         raise ConfigError(
-            "--config: two configurations have the same name, so their runs would share a folder; train them separately"
+            "--config, --sweep: two configurations or values have the same name, so their runs would share a folder; "
+            "train them separately"
         )
     return planned

@@ -31,7 +31,7 @@ def train_command(kind: type[AnyConfig], command: str, module: str, options: Tra
     if options.slurm is not None:
         submit_several(kind, module, options)
         return
-    if options.seeds or len(options.config_names) > 1:
+    if options.seeds or options.sweeps or len(options.config_names) > 1:
         train_several(kind, module, options)
         return
     name = next(iter(options.config_names), None)

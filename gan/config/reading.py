@@ -74,6 +74,27 @@ def parse_yaml(text: str, place: str) -> Any:
         raise ConfigError(f"{place}: not readable as YAML: {short(' '.join(str(error).split()), 300)}") from None
 
 
+def split_items(text: str, place: str) -> list[str]:
+    """Returns the texts of the items of a YAML list in one line without its brackets.
+
+    `1e-4, [8, 4], "a,b"` has the items `1e-4`, `[8, 4]` and `"a,b"`.
+
+    Raises:
+        ConfigError: the text is no such list; the message names `place`.
+    """
+    listed = f"[{text}]"
+    try:
+        node = yaml.compose(listed, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        node = None
+    if node is None or node.end_mark.index != len(listed):
+        raise ConfigError(
+            f"{place}: expected values separated by commas; a list in brackets, text with commas in quotes "
+            "within the shell's: '[8, 4],[4, 2]', '\"fid,is\",fid'"
+        )
+    return [listed[item.start_mark.index : item.end_mark.index].strip() for item in node.value]
+
+
 def write_yaml(content: dict[str, Any]) -> str:
     """Returns plain values as a YAML text that `parse_yaml` reads back unchanged."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from gan.launch.sweep import Variation
+
 Say = Callable[[str], None]
 
 
@@ -40,26 +42,26 @@ class Ended(NamedTuple):
 
 def plan(
     configs: Sequence[tuple[str, str]],
-    seeds: Sequence[int],
+    variations: Sequence[Variation],
     folder: Path,
     arguments: Sequence[str],
     devices: Sequence[str],
     module: str,
 ) -> list[Planned]:
-    """Plans every configuration with every seed, in `folder`/<name>-seed<seed>, on the devices in turn.
+    """Plans every configuration with every variation, in `folder`/<name>-<variation>, on the devices in turn.
 
     Args:
         configs: name and value of --config of each configuration.
-        seeds: values of train.seed; if empty, the setting is not changed and the folder is `folder`/<name>.
+        variations: differences of the runs of one configuration; the folder of one without a name is `folder`/<name>.
         arguments: further arguments of every run.
         module: module of the command.
     """
     planned: list[Planned] = []
     for name, config in configs:
-        for seed in seeds or (None,):
-            run = folder / (name if seed is None else f"{name}-seed{seed}")
+        for variation in variations:
+            run = folder / "-".join(filter(None, (name, variation.name)))
             own = ["--config", config, "--run", str(run), "--device", devices[len(planned) % len(devices)]]
-            own += [] if seed is None else ["--set", f"train.seed={seed}"]
+            own += [part for override in variation.overrides for part in ("--set", override)]
             planned.append(Planned(run, [*own[:2], *arguments, *own[2:]], module))
     return planned
 
