@@ -162,12 +162,11 @@ def _source(
 ) -> tuple["Source", str]:
     """The generator of a checkpoint and "", or of a file of tools/export_generator.py and its scores."""
     from gan.measuring.generator_file import SUFFIX, read_generator
-    from gan.runs.checkpoint import read_checkpoint
-    from gan.runs.choice import choose_checkpoint
+    from gan.runs.choice import read_chosen
     from gan.runs.samples import checkpoint_source
 
     if checkpoint is None or checkpoint.suffix != SUFFIX:
-        return checkpoint_source(read_checkpoint(choose_checkpoint(checkpoint, run, best)), device, ema=not raw), ""
+        return checkpoint_source(read_chosen(checkpoint, run, best), device, ema=not raw), ""
     if raw:
         raise ConfigError(f"--raw: {checkpoint} holds one generator, averaged if the run kept an average")
     found = read_generator(checkpoint, device)

@@ -259,7 +259,7 @@ def _lasting_files(run: Path) -> Iterator[Path]:
 def _content(file: Path) -> Any:
     """Content of a file without times."""
     if file.suffix == ".pt":
-        return read_checkpoint(file)._asdict() | {"path": None}
+        return read_checkpoint(file)._asdict() | {"path": None, "sha256": ""}
     if file.suffix == ".npz":
         return read_arrays(file)
     if file.name == "metrics.jsonl":

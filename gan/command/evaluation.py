@@ -15,6 +15,7 @@ from gan.errors import ConfigError
 
 if TYPE_CHECKING:
     from gan.config import Config
+    from gan.runs.checkpoint import Checkpoint
     from gan.runtime.distributed import Processes
 
 
@@ -103,9 +104,9 @@ def _measure(kind: type[AnyConfig], options: EvaluationOptions) -> None:
 
     with prepared_device(options.device, options.deterministic) as device, started(device) as processes:
         config = _config(options, overrides) if _names_real_images(options) else None
-        path = _checkpoint(kind, options, processes) if config is None else None
+        read = _checkpoint(kind, options, processes) if config is None else None
         if options.write_statistics is not None:
-            source = path if config is None else config
+            source = read if config is None else config
             assert source is not None
             text = write_statistics(options.write_statistics, source, overrides, options.reference, device, processes)
         elif options.generated is not None:
@@ -115,8 +116,8 @@ def _measure(kind: type[AnyConfig], options: EvaluationOptions) -> None:
                 measure_generated(options.generated, config, options.metrics, device, processes, options.out, real)
             )
         else:
-            assert path is not None
-            text = _shown(measure_checkpoint(kind, path, options.metrics, overrides, device, processes, options.out))
+            assert read is not None
+            text = _shown(measure_checkpoint(kind, read, options.metrics, overrides, device, processes, options.out))
     if processes.is_first:
         click.echo(text)
 
@@ -137,14 +138,11 @@ def _config(options: EvaluationOptions, overrides: Sequence[str]) -> "Config":
     return load_config(options.config_name, overrides, options.variants)
 
 
-def _checkpoint(kind: type[AnyConfig], options: EvaluationOptions, processes: "Processes") -> Path:
-    """Returns the chosen checkpoint and prints it."""
-    from gan.runs.choice import choose_checkpoint
-    from gan.runs.finding import find_checkpoint
+def _checkpoint(kind: type[AnyConfig], options: EvaluationOptions, processes: "Processes") -> "Checkpoint":
+    """Returns the chosen checkpoint and prints its path."""
+    from gan.runs.choice import read_chosen
 
-    path = processes.first(
-        lambda: find_checkpoint(choose_checkpoint(options.checkpoint, options.run, options.best, kind=kind.kind))
-    )
+    read = processes.first(lambda: read_chosen(options.checkpoint, options.run, options.best, kind=kind.kind))
     if processes.is_first:
-        click.echo(f"checkpoint: {path}")
-    return path
+        click.echo(f"checkpoint: {read.path}")
+    return read

@@ -17,7 +17,7 @@ from gan.measuring.checks import check_evaluation, check_place, parse_metrics, u
 from gan.measuring.classifiers import measure_classifier
 from gan.measuring.gans import Evaluation, finish_gan, measure_gan
 from gan.measuring.named import measure_against
-from gan.runs.checkpoint import Checkpoint, read_checkpoint
+from gan.runs.checkpoint import Checkpoint
 from gan.runs.choice import fresh_folder
 from gan.runs.finding import JSONL
 from gan.runtime.distributed import Processes
@@ -47,7 +47,7 @@ KINDS = {
 
 def measure_checkpoint(
     kind: type[AnyConfig],
-    path: Path,
+    read: Checkpoint,
     metrics: str | None,
     overrides: Sequence[str],
     device: torch.device,
@@ -59,11 +59,10 @@ def measure_checkpoint(
     Raises:
         UserError: the checkpoint, the data, the settings or the folder of the report cannot be used.
     """
-    read = processes.first(lambda: read_checkpoint(path))
-    trained = validated(kind, read.config, str(path))
-    config = override_config(trained, overrides, str(path))
-    refuse_changes(config, trained, path)
-    measuring, run = KINDS[kind.kind], path.parent.parent
+    trained = validated(kind, read.config, str(read.path))
+    config = override_config(trained, overrides, str(read.path))
+    refuse_changes(config, trained, read.path)
+    measuring, run = KINDS[kind.kind], read.path.parent.parent
     processes.first(lambda: check_place(out or run / "reports"))
     with user_errors():
         report = measuring.measure(config, metrics or config.eval.metrics, read, device, processes)
@@ -73,7 +72,7 @@ def measure_checkpoint(
         folder = out or fresh_folder(run / "reports" / f"{report.protocol['subject']['step']:08d}")
         with user_errors():
             report.save(folder, training_log=log if log.is_file() else None)
-        measuring.finish(path, folder)
+        measuring.finish(read.path, folder)
         return folder
 
     return report, processes.first(save)

@@ -1,8 +1,6 @@
 """Generalization measures of a classifier's checkpoint."""
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,13 +57,13 @@ def measure_classifier(
             "normalized_weights": "as in training",
             **({"other_images": [wanted.split]} if found == OTHER else {}),
         },
-        subject=_subject(config, state, checkpoint.path, {wanted.split: found}),
+        subject=_subject(config, state, checkpoint, {wanted.split: found}),
         class_names=images.classes,
     )
 
 
 def _subject(
-    config: ClassifierConfig, state: ClassifierState, path: Path, compared: Mapping[str, str]
+    config: ClassifierConfig, state: ClassifierState, checkpoint: Checkpoint, compared: Mapping[str, str]
 ) -> dict[str, Any]:
     """Describes the measured network.
 
@@ -81,6 +79,6 @@ def _subject(
         "step": state.step,
         "images": dict(compared),
         "notes": notes_of(compared),
-        "checkpoint": str(path),
-        "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "checkpoint": str(checkpoint.path),
+        "checkpoint_sha256": checkpoint.sha256,
     }

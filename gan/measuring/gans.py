@@ -1,6 +1,5 @@
 """Metrics of a GAN's networks or of a folder of generated images, against the configured real images."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -176,13 +175,14 @@ def _unfinished_folder(checkpoint: Path) -> Path:
     return checkpoint.parent.parent / "unfinished"
 
 
-def evaluate_state(names: list[str], evaluation: Evaluation, state: TrainState, checkpoint: Path | None) -> Report:
+def evaluate_state(
+    names: list[str], evaluation: Evaluation, state: TrainState, checkpoint: Checkpoint | None
+) -> Report:
     """Measures a state; with a checkpoint, the report names it and interrupted training of critics is resumed."""
     subject: dict[str, Any] = {"experiment": evaluation.config.name, "identity": evaluation.config.identity()}
     if checkpoint is not None:
-        digest = evaluation.processes.first(lambda: hashlib.sha256(checkpoint.read_bytes()).hexdigest())
-        subject |= {"checkpoint": str(checkpoint), "checkpoint_sha256": digest}
-    unfinished = None if checkpoint is None else _unfinished_folder(checkpoint)
+        subject |= {"checkpoint": str(checkpoint.path), "checkpoint_sha256": checkpoint.sha256}
+    unfinished = None if checkpoint is None else _unfinished_folder(checkpoint.path)
     with user_errors():
         return evaluation.of_state(names, state, subject, unfinished)
 
@@ -196,7 +196,7 @@ def measure_gan(
     state = load_state(checkpoint, config, device)
     evaluation = Evaluation(config, device, processes)
     evaluation.real.expect(state, checkpoint.path, checkpoint.path.parent.parent)
-    return evaluate_state(names, evaluation, state, checkpoint.path)
+    return evaluate_state(names, evaluation, state, checkpoint)
 
 
 def finish_gan(checkpoint: Path, report: Path) -> None:

@@ -1,6 +1,5 @@
 """Files with a generator's weights in half precision and its scores, for gan-sample; one comes with the package."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,7 +82,7 @@ def write_generator(checkpoint: Checkpoint, report: Path, *, origin: str, out: P
         values, protocol = read_values(report)
     except EvaluationError as error:
         raise UserError(str(error)) from None
-    if protocol["subject"].get("checkpoint_sha256") != hashlib.sha256(checkpoint.path.read_bytes()).hexdigest():
+    if protocol["subject"].get("checkpoint_sha256") != checkpoint.sha256:
         raise ConfigError(f"{report}: not of {checkpoint.path}; measure that checkpoint by gan-eval first")
     source = checkpoint_source(checkpoint, torch.device("cpu"), ema=True)
     kept = "ema" if source.config.train.ema_decay else "raw"

@@ -12,13 +12,13 @@ from gan.measuring.checkpoints import refuse_changes
 from gan.measuring.checks import user_errors
 from gan.measuring.named import write_named_statistics
 from gan.measuring.real import RealImages
-from gan.runs.checkpoint import read_checkpoint
+from gan.runs.checkpoint import Checkpoint
 from gan.runtime.distributed import Processes
 
 
 def write_statistics(
     file: Path,
-    source: Config | Path,
+    source: Config | Checkpoint,
     overrides: Sequence[str],
     reference: Path | None,
     device: torch.device,
@@ -35,13 +35,13 @@ def write_statistics(
         UserError: the images or the settings cannot be used, or the file cannot be written.
     """
     with user_errors():
-        if isinstance(source, Path):
-            read = processes.first(lambda: read_checkpoint(source))
-            trained = validated(Config, read.config, str(source))
-            config = override_config(trained, overrides, str(source))
-            refuse_changes(config, trained, source)
+        if isinstance(source, Checkpoint):
+            place = str(source.path)
+            trained = validated(Config, source.config, place)
+            config = override_config(trained, overrides, place)
+            refuse_changes(config, trained, source.path)
             real = RealImages(config, device, processes)
-            real.expect(load_state(read, config), read.path, read.path.parent.parent)
+            real.expect(load_state(source, config), source.path, source.path.parent.parent)
             origin = real.write_statistics(file)
         elif reference is not None:
             origin = write_named_statistics(reference, source, device, file)

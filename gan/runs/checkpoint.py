@@ -25,11 +25,13 @@ class Checkpoint(NamedTuple):
     Attributes:
         config: plain values, see gan.config.
         state: see gan.training.state.TrainState.state_dict.
+        sha256: of the file as it was read, in hexadecimal; a running training may remove the file afterwards.
     """
 
     path: Path
     config: dict[str, Any]
     state: dict[str, Any]
+    sha256: str
 
 
 def save_checkpoint(
@@ -77,13 +79,25 @@ def _seal(archive: io.BytesIO) -> None:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint file, or the newest one of a run folder. No code in the file is run.
 
+    A training in the folder may remove the checkpoint meanwhile; then the newest one is read again.
+
     Raises:
         DamagedCheckpointError: truncated, modified or not a checkpoint; the message names the newest intact older one.
         CheckpointError: missing, unreadable, or of another format version.
     """
-    path = find_checkpoint(path)
+    while True:
+        found = find_checkpoint(path)
+        try:
+            return _read_file(found)
+        except CheckpointError:
+            if found == path or found.exists():
+                raise
+
+
+def _read_file(path: Path) -> Checkpoint:
+    """Reads a checkpoint file; raises the errors of `read_checkpoint`."""
     try:
-        content = _read(path)
+        content, digest = _read(path)
     except DamagedCheckpointError as error:
         raise DamagedCheckpointError(f"{error}{_hint(path)}") from None
     except OSError as error:
@@ -92,18 +106,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: got format {content['format']!r}, expected {FORMAT}; use the version that wrote it"
         )
-    return Checkpoint(path, content["config"], content["state"])
+    return Checkpoint(path, content["config"], content["state"], digest)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Reads and verifies the contents of a checkpoint file.
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """Reads and verifies the contents of a checkpoint file; returns them and the SHA-256 of the file.
 
     Raises:
         DamagedCheckpointError: the file is truncated, modified or not a checkpoint.
         CheckpointError: the file is intact but cannot be loaded.
         OSError: the file cannot be read.
     """
-    sealed = _check_seal(path)
+    sealed, digest = _check_seal(path)
     try:
         _check_archive(path, sums=not sealed)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -115,11 +129,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise _damaged(path, _first_line(error)) from None
     if not isinstance(content, dict) or not {"format", "config", "state"} <= content.keys():
         raise DamagedCheckpointError(f"{path}: not a checkpoint of gan-train: expected format, config and state in it")
-    return content
+    return content, digest
 
 
-def _check_seal(path: Path) -> bool:
-    """Verifies the SHA-256 at the end of a file; returns False if there is none (files of earlier versions)."""
+def _check_seal(path: Path) -> tuple[bool, str]:
+    """Verifies the SHA-256 at the end of a file, which files of earlier versions do not have.
+
+    Returns:
+        whether there is one, and the SHA-256 of the whole file.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         left = max(0, path.stat().st_size - _SEAL_LENGTH)
@@ -127,13 +145,15 @@ def _check_seal(path: Path) -> bool:
             digest.update(block)
             left -= len(block)
         end = file.read()
+    whole = digest.copy()
+    whole.update(end)
     if end.startswith(_SEAL):
         if end != _SEAL + digest.hexdigest().encode():
             raise _damaged(path, "wrong SHA-256")
-        return True
+        return True, whole.hexdigest()
     if end[-22:-18] != _END or end[-2:] != b"\0\0":
         raise _damaged(path, "the end of the file is missing")
-    return False
+    return False, whole.hexdigest()
 
 
 def _check_archive(path: Path, *, sums: bool) -> None:

@@ -11,6 +11,7 @@ from gan.config import Config
 from gan.config.loading import Experiment
 from gan.errors import CheckpointError, ConfigError
 from gan.runs.best import read_best
+from gan.runs.checkpoint import Checkpoint, read_checkpoint
 from gan.runs.finding import FOLDER, newest_run
 
 
@@ -44,6 +45,23 @@ def choose_checkpoint(
     return _best_of(run) if best else run
 
 
+def read_chosen(
+    checkpoint: Path | None, run: Path | None, best: bool = False, *, kind: str = Config.kind
+) -> Checkpoint:
+    """Reads the checkpoint that `choose_checkpoint` names; a best one that a running training replaces, again.
+
+    Raises:
+        CheckpointError, ConfigError: there is no such checkpoint, or it cannot be read.
+    """
+    while True:
+        chosen = choose_checkpoint(checkpoint, run, best, kind=kind)
+        try:
+            return read_checkpoint(chosen)
+        except CheckpointError:
+            if not best or chosen.exists():
+                raise
+
+
 def _best_of(run: Path) -> Path:
     found = read_best(run)
     if found is None:
@@ -72,4 +90,4 @@ def packed_of(folder: Path) -> Path:
     return folder.with_name(folder.name + ".npz")
 
 
-__all__ = ["choose_checkpoint", "choose_run", "fresh_folder", "packed_of", "picture_of"]
+__all__ = ["choose_checkpoint", "choose_run", "fresh_folder", "packed_of", "picture_of", "read_chosen"]
