@@ -1,5 +1,6 @@
 """Tests that resumed runs equal uninterrupted ones, tensor by tensor, and of damaged checkpoints."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,14 +14,14 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from commands import done, refused
+from commands import call_tool, done, refused
 from equality import lines, same
 
 from gan.build import load_discriminator, load_generator
 from gan.errors import CheckpointError
 from gan.normalization import NORMALIZATIONS
 from gan.runs.checkpoint import read_checkpoint
-from gan.runs.finding import list_checkpoints
+from gan.runs.finding import list_checkpoints, read_record
 from gan.runtime import files
 from gan.train import main as gan_train
 
@@ -199,3 +200,42 @@ def test_resuming_nothing_starts_from_the_beginning(train: Train, tmp_path: Path
     """A job script can always pass --resume."""
     result = done(train("run", "--set=train.steps=1", "--resume"))
     assert "starting from the beginning" in result.output
+
+
+@pytest.mark.parametrize(
+    ("first", "settings", "kept"),
+    [
+        ("train.steps=10", ("train.lr_decay=none",), 10),
+        ("train.steps=20", ("train.lr_decay_start=20", "train.eval_every=20"), 20),
+        ("train.steps=12", ("train.lr_decay=none", "train.ema_decay=0.9"), 10),  # step 12 wrote a line too many
+        ("train.steps=30", ("train.lr_decay=none", "train.eval_every=20"), 20),  # step 30 wrote an evaluation too many
+    ],
+)
+def test_a_prolonged_run_equals_one_that_began_with_as_many_steps(
+    train: Train, tmp_path: Path, first: str, settings: tuple[str, ...], kept: int
+) -> None:
+    options = [f"--set={setting}" for setting in settings]
+    done(train("whole", *options, "--set=train.steps=40"))
+    done(train("parts", *options, f"--set={first}"))
+    arguments = ["--resume", f"--run={tmp_path / 'parts'}", "--set=train.steps=40", "--device=cpu"]
+    result = done(CliRunner().invoke(gan_train, arguments))
+    assert f"continuing at step {kept} of 40" in result.output
+    done(call_tool("compare_runs", tmp_path / "whole", tmp_path / "parts", "--assert-equal"))
+    pictures = [sorted(path.name for path in (tmp_path / run / "samples").iterdir()) for run in ("whole", "parts")]
+    assert pictures[0] == pictures[1]
+    records = [read_record(tmp_path / run) for run in ("whole", "parts")]
+    assert records[0]["identity"] == records[1]["identity"]
+    assert [len(record["commands"]) for record in records] == [1, 2]
+
+
+def test_what_would_not_equal_a_longer_run_is_not_prolonged(copied: Copied, train: Train, tmp_path: Path) -> None:
+    copied("run", "train.steps=10", "train.lr_decay_start=5")
+    decayed = ["--set=train.lr_decay_start=5", "--set=train.steps=20"]
+    refused(train("run", *decayed, "--resume"), "began to decay at step 5, to 0 at step 10", "begin a new run")
+    refused(train("run", *decayed, "--set=train.d_steps=1", "--resume"), "its own settings, except train.steps")
+    shutil.rmtree(tmp_path / "run")
+    copied("run", "train.steps=7", "train.lr_decay=none", "train.keep_last=1")
+    constant = ["--set=train.lr_decay=none", "--resume"]
+    refused(train("run", *constant, "--set=train.steps=6"), "it is at step 7 already")
+    refused(train("run", *constant, "--set=train.steps=20"), "the last step wrote a line", "begin a new run")
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-00000007.pt"]

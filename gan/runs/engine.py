@@ -84,13 +84,13 @@ def train(
         stack.enter_context(quiet_writer())
         if skip_damaged:
             processes.first(lambda: skip_damaged_checkpoints(folder))
-        checkpoint = processes.first(lambda: checkpoint_to_continue(config, folder, resume))
+        checkpoint = processes.first(lambda: checkpoint_to_continue(kind, folder, resume))
         if checkpoint is not None and _is_done(kind, folder, checkpoint, processes):
             return folder
         with processes.one_first():
             images = kind.images
         processes.check_equal(images.fingerprint, "the fingerprint of the training images")
-        commands = [*earlier_commands(config, folder), command]
+        commands = [*earlier_commands(config, folder, checkpoint), command]
         fixed = Run(folder, images, place, processes, commands, profile)
         reason = _train(kind, fixed, checkpoint, partial(stopping, stop_after, max_minutes))
     exit_after(reason)

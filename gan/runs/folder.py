@@ -19,6 +19,7 @@ from gan.errors import CheckpointError, DivergenceError
 from gan.runs.best import forget_best_after
 from gan.runs.checkpoint import Checkpoint, read_checkpoint, remove_superseded, save_checkpoint, set_damaged_aside
 from gan.runs.finding import FOLDER, JSONL, identity_of, list_checkpoints, read_record
+from gan.runs.kinds import Kind
 from gan.runs.recorded import absolute
 from gan.runtime.files import remove_parts, write_atomically
 
@@ -36,12 +37,13 @@ def skip_damaged_checkpoints(run: Path) -> None:
         click.echo(f"damaged checkpoint, renamed to {path}", err=True)
 
 
-def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkpoint | None:
+def checkpoint_to_continue(kind: Kind, run: Path, resume: bool) -> Checkpoint | None:
     """Returns the newest checkpoint of a run, or None to start from the beginning; removes half-written files.
 
     Raises:
         CheckpointError: the folder holds a run although `resume` is False, or a run with other settings.
     """
+    config = kind.config
     checkpoints = list_checkpoints(run)
     if not resume:
         if checkpoints or (run / JSONL).exists():
@@ -52,14 +54,55 @@ def checkpoint_to_continue(config: AnyConfig, run: Path, resume: bool) -> Checkp
         _tidy(config, run)
         return None
     checkpoint = read_checkpoint(checkpoints[-1])
-    changed = differences(config, validated(type(config), checkpoint.config, str(checkpoint.path)))
+    before = validated(type(config), checkpoint.config, str(checkpoint.path))
+    changed = differences(config, before)
     if changed:
-        raise CheckpointError(
-            f"{checkpoint.path}: trained with other settings (now, then): {'; '.join(changed)}; "
-            "a run resumes only with its own settings: leave out --config, --with and --set, or choose another --run"
-        )
+        _check_only_longer(kind, before, checkpoint, changed)
+        checkpoint = _before_the_end(kind, before, run, checkpoints)
     _tidy(config, run)
     return checkpoint
+
+
+def _check_only_longer(kind: Kind, before: AnyConfig, checkpoint: Checkpoint, changed: list[str]) -> None:
+    """Raises CheckpointError unless training to this checkpoint would have been the same with the changed settings.
+
+    Args:
+        changed: see `differences`.
+    """
+    place = f"{checkpoint.path}: trained with other settings (now, then): {'; '.join(changed)}; "
+    if [text.partition(":")[0] for text in changed] != [kind.extent]:
+        raise CheckpointError(
+            f"{place}a run resumes only with its own settings, except {kind.extent}: leave out --config, --with and "
+            "--set, or choose another --run"
+        )
+    reason = kind.other_training(before, checkpoint.state["step"])
+    if reason:
+        raise CheckpointError(
+            f"{place}{reason}, so it would not equal a run that began with this {kind.extent}; leave it as it was, or "
+            "begin a new run"
+        )
+
+
+def _before_the_end(kind: Kind, before: AnyConfig, run: Path, checkpoints: list[Path]) -> Checkpoint:
+    """Returns the newest checkpoint at which a longer run would be the same.
+
+    A last step that would not have had a log line, a grid or an evaluation in a longer run is trained again from the
+    checkpoint before it, because a line begins new means: its checkpoint and outputs are deleted.
+
+    Raises:
+        CheckpointError: there is no checkpoint before it.
+    """
+    newest = read_checkpoint(checkpoints[-1])
+    if kind.goes_on(before, newest.state["step"]):
+        return newest
+    why = f"{newest.path}: the last step wrote a line, a grid or an evaluation that a longer run does not have there"
+    if len(checkpoints) < 2:
+        raise CheckpointError(f"{why}, and no earlier checkpoint is kept to continue from; begin a new run")
+    earlier = read_checkpoint(checkpoints[-2])
+    _delete_outputs_after(run, earlier.state["step"])
+    newest.path.unlink()
+    click.echo(f"{why}; continuing from {earlier.path.name}", err=True)
+    return earlier
 
 
 def _tidy(config: AnyConfig, run: Path) -> None:
@@ -124,9 +167,14 @@ def _advice(good: Checkpoint | None, retries: int, config: AnyConfig) -> str:
     return f"the run has stopped{tried}; {saved}; {keep}a lower train.learning_rate or another normalization may help"
 
 
-def earlier_commands(config: AnyConfig, run: Path) -> list[str]:
-    """Returns the command lines that have trained a run so far; [] if it has another configuration."""
-    found = read_record(run).get("commands") if identity_of(run) == config.identity() else None
+def earlier_commands(config: AnyConfig, run: Path, checkpoint: Checkpoint | None) -> list[str]:
+    """Returns the command lines that have trained a run so far.
+
+    Args:
+        checkpoint: checkpoint to continue; without one, a run with another configuration has none.
+    """
+    same = checkpoint is not None or identity_of(run) == config.identity()
+    found = read_record(run).get("commands") if same else None
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []  # users may edit it
 
 

@@ -219,8 +219,15 @@ def evaluation_due(settings: TrainSettings, step: int) -> bool:
     return _due(step, settings.eval_every) or (settings.eval_every > 0 and step == settings.steps)
 
 
+def writes_all(settings: TrainSettings, step: int) -> bool:
+    """Whether a step has everything that the last step has: a log line, a grid and, if there are any, an evaluation."""
+    return all(_due(step, every) for every in (settings.log_every, settings.sample_every)) and (
+        settings.eval_every == 0 or _due(step, settings.eval_every)
+    )
+
+
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-__all__ = ["DivergenceError", "Trainer", "evaluation_due"]
+__all__ = ["DivergenceError", "Trainer", "evaluation_due", "writes_all"]

@@ -221,6 +221,20 @@ def test_a_finished_run_says_so_and_a_changed_one_is_refused(train: Train) -> No
     refused(train("run", "--resume", "--set=classifier.c=0.3"), "classifier.c: 0.3, 0.5")
 
 
+def test_more_epochs_equal_a_run_that_began_with_them(train: Train, tmp_path: Path) -> None:
+    for name, settings in (("steps", ("train.test_every=2",)), ("rolled back", ("train.test_every=0",))):
+        options = [f"--set={setting}" for setting in settings]
+        done(train(f"{name} whole", *options, "--set=train.epochs=4"))
+        done(train(name, *options))
+        done(train(name, *options, "--set=train.epochs=4", "--resume"))
+        same(last_state(tmp_path / f"{name} whole"), last_state(tmp_path / name))
+        assert lines(tmp_path / f"{name} whole") == lines(tmp_path / name)
+    done(train("cosine", "--set=train.schedule=cosine"))
+    cosine = ["--set=train.schedule=cosine", "--set=train.epochs=4", "--resume"]
+    refused(train("cosine", *cosine), "fallen by a cosine of 2 epochs", "begin a new run")
+    refused(train("steps", "--set=train.epochs=3", "--resume"), "it has completed 4 epochs already")
+
+
 def test_other_images_are_refused(train: Train, three_classes: Path) -> None:
     done(train("run", "--stop-after=2"))
     other = [f"--set=data.root={three_classes}", "--set=data.name=folder", "--set=data.num_train=0"]

@@ -78,12 +78,14 @@ class Kind(Protocol):
         command: name of the training command.
         next_commands: names of the commands that use a trained run.
         scalars: scalar fields of its log.
+        extent: setting that says how long it trains, the only one of training that --resume may change.
         images: training images, loaded on first use.
     """
 
     command: str
     next_commands: tuple[str, ...]
     scalars: Scalars
+    extent: str
     config: AnyConfig
     images: ImageData
 
@@ -105,6 +107,16 @@ class Kind(Protocol):
 
     def load_state(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> State:
         """Loads the state of a checkpoint; raises CheckpointError if it does not fit the configuration."""
+
+    def other_training(self, before: Any, step: int) -> str:
+        """Returns how training by this configuration differs, up to a step, from that by `before`; "" if it is equal.
+
+        Args:
+            before: configuration that differs in `extent` only.
+        """
+
+    def goes_on(self, before: Any, step: int) -> bool:
+        """Whether a longer run writes at this step what the run of `before` wrote, which may have ended there."""
 
     def is_complete(self, folder: Path, state: Any) -> bool:
         """Returns whether a run with this state is finished."""

@@ -17,7 +17,7 @@ from gan.runs.logger import CLASSIFIER
 from gan.runs.recorded import RecordedImages, recorded_fingerprints
 from gan.runs.summary import summarize
 from gan.runtime.distributed import Processes
-from gan.training.classifier import ClassifierTrainer, accuracy_and_loss
+from gan.training.classifier import ClassifierTrainer, accuracy_and_loss, learning_rate
 from gan.training.log import Log
 from gan.training.state import ClassifierState
 
@@ -28,6 +28,7 @@ class ClassifierRuns:
     command = "gan-train-classifier"
     next_commands = ("gan-eval-classifier",)
     scalars = CLASSIFIER
+    extent = "train.epochs"
 
     def __init__(self, config: ClassifierConfig) -> None:
         self.config = config
@@ -68,6 +69,21 @@ class ClassifierRuns:
     def load_state(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> ClassifierState:
         """Loads the state of a checkpoint; raises CheckpointError if it does not fit the configuration."""
         return build_classifier.load_classifier_state(checkpoint, self.config, device)
+
+    def other_training(self, before: ClassifierConfig, step: int) -> str:
+        """Returns how training differs, up to a step, from that by `before`, which has another train.epochs."""
+        now, then = self.config.train, before.train
+        per_epoch = math.ceil(len(self.images) / now.batch_size)
+        if step > now.epochs * per_epoch:
+            return f"it has completed {step // per_epoch} epochs already"
+        rates = ([learning_rate(settings, each, per_epoch) for each in range(step)] for settings in (now, then))
+        return "" if next(rates) == next(rates) else f"its learning rate has fallen by a cosine of {then.epochs} epochs"
+
+    def goes_on(self, before: ClassifierConfig, step: int) -> bool:
+        """Whether a longer run writes at this step what the run of `before` wrote, which may have ended there."""
+        train, per_epoch = before.train, math.ceil(len(self.images) / before.train.batch_size)
+        ended = step >= train.epochs * per_epoch
+        return not ended or bool(train.test_every and train.epochs % train.test_every == 0)
 
     def is_complete(self, folder: Path, state: ClassifierState) -> bool:
         """Returns whether all epochs are done, or one has reached train.stop_accuracy."""

@@ -18,9 +18,10 @@ from gan.runs.logger import GAN, evaluated
 from gan.runs.summary import summarize
 from gan.runtime.distributed import Processes
 from gan.training.graph import choose_step
+from gan.training.iteration import learning_rates
 from gan.training.log import Log
 from gan.training.state import TrainState
-from gan.training.trainer import Trainer, evaluation_due
+from gan.training.trainer import Trainer, evaluation_due, writes_all
 
 
 class GanRuns:
@@ -29,6 +30,7 @@ class GanRuns:
     command = "gan-train"
     next_commands = ("gan-eval", "gan-sample")
     scalars = GAN
+    extent = "train.steps"
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -69,6 +71,19 @@ class GanRuns:
     def load_state(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> TrainState:
         """Loads the state of a checkpoint; raises CheckpointError if it does not fit the configuration."""
         return build.load_state(checkpoint, self.config, device)
+
+    def other_training(self, before: Config, step: int) -> str:
+        """Returns how training differs, up to a step, from that by `before`, which has another train.steps."""
+        now, then = self.config.train, before.train
+        if step > now.steps:
+            return f"it is at step {step} already"
+        if any(learning_rates(now, each) != learning_rates(then, each) for each in range(step)):
+            return f"its learning rate began to decay at step {then.lr_decay_start}, to 0 at step {then.steps}"
+        return ""
+
+    def goes_on(self, before: Config, step: int) -> bool:
+        """Whether a longer run writes at this step what the run of `before` wrote, which may have ended there."""
+        return step < before.train.steps or writes_all(before.train, step)
 
     def is_complete(self, folder: Path, state: TrainState) -> bool:
         """Returns whether all steps and the evaluation after the last step are done."""
