@@ -20,7 +20,7 @@ from gan.runtime.distributed import ALONE, Processes
 from gan.training.arithmetic import Arithmetic
 from gan.training.gradients import measure_gradients
 from gan.training.health import all_finite, gradient_size, signs_of_gradients, signs_of_line, signs_of_samples
-from gan.training.iteration import Iteration, learning_rate
+from gan.training.iteration import Iteration, learning_rate, learning_rates
 from gan.training.log import Log
 from gan.training.state import TOTALS, TrainState
 
@@ -219,6 +219,11 @@ def evaluation_due(settings: TrainSettings, step: int) -> bool:
     return _due(step, settings.eval_every) or (settings.eval_every > 0 and step == settings.steps)
 
 
+def equal_rates(one: TrainSettings, other: TrainSettings, steps: int) -> bool:
+    """Whether both settings have the same learning rates in the first `steps` steps."""
+    return all(learning_rates(one, step) == learning_rates(other, step) for step in range(steps))
+
+
 def writes_all(settings: TrainSettings, step: int) -> bool:
     """Whether a step has everything that the last step has: a log line, a grid and, if there are any, an evaluation."""
     return all(_due(step, every) for every in (settings.log_every, settings.sample_every)) and (
@@ -230,4 +235,4 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-__all__ = ["DivergenceError", "Trainer", "evaluation_due", "writes_all"]
+__all__ = ["DivergenceError", "Trainer", "equal_rates", "evaluation_due", "writes_all"]

@@ -18,10 +18,9 @@ from gan.runs.logger import GAN, evaluated
 from gan.runs.summary import summarize
 from gan.runtime.distributed import Processes
 from gan.training.graph import choose_step
-from gan.training.iteration import learning_rates
 from gan.training.log import Log
 from gan.training.state import TrainState
-from gan.training.trainer import Trainer, evaluation_due, writes_all
+from gan.training.trainer import Trainer, equal_rates, evaluation_due, writes_all
 
 
 class GanRuns:
@@ -77,7 +76,7 @@ class GanRuns:
         now, then = self.config.train, before.train
         if step > now.steps:
             return f"it is at step {step} already"
-        if any(learning_rates(now, each) != learning_rates(then, each) for each in range(step)):
+        if not equal_rates(now, then, step):
             return f"its learning rate began to decay at step {then.lr_decay_start}, to 0 at step {then.steps}"
         return ""
 
