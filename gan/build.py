@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,9 @@ from gan.data import AUGMENTATIONS, DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
 from gan.errors import CheckpointError, ConfigError
 from gan.losses import LOSSES, DiscriminatorPenalty, Loss
-from gan.models import DISCRIMINATORS, GENERATORS, INITIALIZATIONS, initialize_
+from gan.models import DISCRIMINATORS, GENERATORS, INITIALIZATIONS, inherit_, initialize_
 from gan.noise import random_generator
-from gan.normalization import NORMALIZATIONS, PENALTIES, normalize
+from gan.normalization import NORMALIZATIONS, PENALTIES, bake, normalize
 from gan.runs.checkpoint import Checkpoint, read_checkpoint
 from gan.runtime.distributed import ALONE, Processes
 from gan.runtime.memory import physical_memory
@@ -45,6 +45,14 @@ REGISTRIES: dict[str, Mapping[str, object]] = {
     "train.loss": LOSSES,
 }
 """Maps each setting of a GAN whose value is a name, or null, to the registry of valid names."""
+
+
+class Parent(NamedTuple):
+    """The networks that a new run begins with, and where they are from."""
+
+    path: Path
+    config: Config
+    state: TrainState
 
 
 def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
@@ -195,11 +203,30 @@ def build_discriminator(config: Config, num_classes: int) -> nn.Module:
     Raises:
         ConfigError: an unknown name, or a layer that cannot be normalized with these settings.
     """
+    return _normalized_discriminator(_make_initial_discriminator(config, num_classes), config, num_classes)
+
+
+def _make_initial_discriminator(config: Config, num_classes: int) -> nn.Module:
     with seeded(config, "discriminator weights"):
-        network = _initialized(_make_discriminator(config, num_classes), config.discriminator)
+        return _initialized(_make_discriminator(config, num_classes), config.discriminator)
+
+
+def _normalized_discriminator(
+    network: nn.Module, config: Config, num_classes: int, parent: Parent | None = None
+) -> nn.Module:
+    """Normalizes a discriminator; one that is normalized as its parent is begins with the same singular vectors."""
     example = images_like(config)
     labels = (torch.zeros(1, dtype=torch.int64),) if num_classes else ()
-    return normalized(network, config, config.discriminator, "discriminator", (*example, *labels))
+    network = normalized(network, config, config.discriminator, "discriminator", (*example, *labels))
+    if parent is not None and _normalization(config) == _normalization(parent.config):
+        inherit_(network, parent.state.discriminator)
+    return network
+
+
+def _normalization(config: Config) -> list[object]:
+    """Returns the settings that decide how the discriminator is normalized."""
+    wanted = config.discriminator
+    return [wanted.normalization, *(getattr(wanted, name) for name in NORMALIZATIONS[wanted.normalization].settings)]
 
 
 def images_like(config: Config | ClassifierConfig) -> tuple[Tensor]:
@@ -256,35 +283,76 @@ def seeded(config: Config | ClassifierConfig, stream: str) -> Iterator[None]:
         yield
 
 
-def build_state(config: Config, device: torch.device | str = "cpu", num_classes: int | None = None) -> TrainState:
+def build_state(
+    config: Config, device: torch.device | str = "cpu", num_classes: int | None = None, parent: Parent | None = None
+) -> TrainState:
     """Builds the state of a GAN before its first step, with the same initial weights on every device.
 
     Args:
         num_classes: number of classes, if known; see `count_classes`.
+        parent: networks to begin with instead of initial weights.
 
     Raises:
         ConfigError: an unknown name, or settings that do not fit each other.
+        CheckpointError: the networks of the parent have other shapes, for another reason than their classes.
     """
     check_names(config)
     num_classes = count_classes(config) if num_classes is None else num_classes
     check_memory(config, num_classes)
-    generator = placed(build_generator(config, num_classes), device)
+    generator, discriminator = build_generator(config, num_classes), _make_initial_discriminator(config, num_classes)
+    new = [] if parent is None else _inherited(generator, discriminator, config, parent)
+    generator = placed(generator, device)
     if config.train.batch_size == 1 and any(isinstance(module, nn.BatchNorm1d) for module in generator.modules()):
         raise ConfigError(
             f"train.batch_size: got 1, but generator.name={config.generator.name} normalizes single features over the "
             "batch; choose at least 2"
         )
-    discriminator = placed(build_discriminator(config, num_classes), device)
+    discriminator = placed(_normalized_discriminator(discriminator, config, num_classes, parent), device)
+    average = averaged_copy(generator) if config.train.ema_decay else None
+    if parent is not None and average is not None and parent.state.average is not None:
+        inherit_(average, parent.state.average)
     return TrainState(
         generator=generator,
         discriminator=discriminator,
-        average=averaged_copy(generator) if config.train.ema_decay else None,
+        average=average,
         g_optimizer=_optimizer(generator, config.train, config.train.g_betas),
         d_optimizer=_optimizer(discriminator, config.train, config.train.d_betas),
         num_classes=num_classes,
         totals=torch.zeros(len(TOTALS) + 1, dtype=torch.float64, device=device),
         logit_averages=new_averages(device) if build_loss(config).logit_penalty is not None else None,
+        parent={} if parent is None else _record(parent, new),
     )
+
+
+def _inherited(generator: nn.Module, discriminator: nn.Module, config: Config, parent: Parent) -> list[str]:
+    """Copies the weights of a parent, the discriminator's as they are in use; returns the layers that have new ones.
+
+    Raises:
+        CheckpointError: the networks of the parent have other shapes, for another reason than their classes.
+    """
+    classes, found = parent.state.num_classes, []
+    for section, network, theirs, make in (
+        ("generator", generator, parent.state.generator, _make_generator),
+        ("discriminator", discriminator, bake(parent.state.discriminator), _make_discriminator),
+    ):
+        kept = inherit_(network, theirs)
+        with seeded(config, "shapes"):
+            misfits = inherit_(make(config, classes), theirs) if kept else []
+        if misfits:
+            raise CheckpointError(
+                f"{parent.path}: its {section} has other layers or shapes than the configured one: "
+                f"{', '.join(misfits[:3])}; set data.image_size and generator.* and discriminator.* to those of "
+                f"{parent.config.name}, or begin without --from"
+            )
+        found += [f"{section}.{layer}" for layer in kept]
+    return found
+
+
+def _record(parent: Parent, new: list[str]) -> dict[str, Any]:
+    """Returns plain values that describe the parent of a run; new: layers that inherited nothing."""
+    config, state = parent.config, parent.state
+    origin = {"name": config.name, "identity": config.identity(), "step": state.step, "networks": state.networks_hash()}
+    return {**origin, "num_classes": state.num_classes, "new": new}
 
 
 def placed(network: nn.Module, device: torch.device | str) -> nn.Module:
@@ -355,6 +423,17 @@ def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | st
         state = build_state(config, device, checkpoint.state["num_classes"])
         state.load_state_dict(checkpoint.state)
     return state
+
+
+def load_parent(path: Path) -> Parent:
+    """Loads the networks of a checkpoint file, or of the newest one of a run folder, to begin a new run with.
+
+    Raises:
+        CheckpointError: see `gan.runs.checkpoint.read_checkpoint` and `load_state`.
+    """
+    read = read_checkpoint(path)
+    config = checkpoint_config(read)
+    return Parent(read.path, config, load_state(read, config))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from gan.command import Command
-from gan.command.options import PROFILE, TRAINING, TrainingOptions, with_options
+from gan.command.options import PROFILE, START, TRAINING, TrainingOptions, with_options
 from gan.command.training import train_command
 from gan.config import Config
 
@@ -16,6 +16,8 @@ Examples:
   gan-train --config shapes_srn70 --run runs/mine          a data set of drawn shapes, which needs no download
   gan-train --config smoke --set train.steps=20            settings changed from the command line
   gan-train --run runs/mine --resume                       continues bit for bit
+  gan-train --run runs/mine --resume --set train.steps=100000   prolongs it, before its learning rate decays
+  gan-train --config celeba_sn --from runs/mine            begins with the networks of another run
   gan-train --config cifar10_srn70 --resume --max-minutes 55   for jobs with a time limit; repeat until done
   gan-train --config celeba_sn --with srn70 --dry-run      builds the networks without training
   gan-train --config cifar10_sn --config cifar10_srn70 --seeds 0,1,2   six runs, several in parallel on one device
@@ -25,7 +27,7 @@ Examples:
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
-@with_options(*TRAINING, PROFILE)
+@with_options(*TRAINING, START, PROFILE)
 def main(**options: Any) -> None:
     """Train a GAN whose discriminator's weights are normalized.
 

@@ -102,6 +102,13 @@ TRAINING = (
     ),
 )
 
+START = click.option(
+    "--from",
+    "start",
+    type=FOLDER,
+    metavar="CHECKPOINT",
+    help="Begin with the networks of this checkpoint or run folder, with new optimizers.",
+)
 PROFILE = click.option(
     "--profile",
     is_flag=True,
@@ -132,7 +139,7 @@ EVALUATION = (
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Values of the options in TRAINING, and of --profile, which only gan-train has."""
+    """Values of the options in TRAINING, and of --profile and --from, which only gan-train has."""
 
     config_names: tuple[str, ...]
     variants: tuple[str, ...]
@@ -152,6 +159,7 @@ class TrainingOptions:
     print_config: bool
     list_names: bool
     profile: bool = False
+    start: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def _plan(
     shared = [
         *(f"--with={variant}" for variant in options.variants),
         *(f"--set={override}" for override in options.overrides),
+        *([] if options.start is None else [f"--from={options.start}"]),
         *dict.fromkeys([*flags, *chosen]),
         *limits,
     ]

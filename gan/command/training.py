@@ -42,12 +42,15 @@ def train_command(kind: type[AnyConfig], command: str, module: str, options: Tra
     from gan.runs import engine
 
     if options.dry_run:
-        click.echo(engine.dry_run(config, device=options.device, deterministic=options.deterministic))
+        click.echo(
+            engine.dry_run(config, start=options.start, device=options.device, deterministic=options.deterministic)
+        )
         return
     engine.train(
         config,
         command=" ".join([command, *sys.argv[1:]]),
         run=options.run_folder,
+        start=options.start,
         resume=options.resume,
         skip_damaged=options.skip_damaged,
         stop_after=options.stop_after,

@@ -278,6 +278,7 @@ class Config(Experiment):
     renamed: ClassVar[Mapping[tuple[str, str], str]] = {("train", "keep_checkpoints"): "keep_last"}
     elsewhere: ClassVar[Mapping[str, str]] = {"classifier": "gan-train-classifier and gan-eval-classifier"}
 
+    parent: Text | None = optional("hash of the networks that training begins with, set by --from; null: none")
     conditional: bool = setting(False, "class-conditional batch normalization and projection discriminator")
     data: DataSettings = DataSettings()
     generator: GeneratorSettings = GeneratorSettings()

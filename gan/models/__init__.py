@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from gan.models.compact import CompactDiscriminator
-from gan.models.initialization import INITIALIZATIONS, initialize_
+from gan.models.initialization import INITIALIZATIONS, inherit_, initialize_
 from gan.models.resnet import ResNetDiscriminator, ResNetGenerator
 from gan.models.sndcgan import SNDCGANBNGenerator, SNDCGANDiscriminator, SNDCGANGenerator
 
@@ -30,5 +30,6 @@ __all__ = [
     "SNDCGANBNGenerator",
     "SNDCGANDiscriminator",
     "SNDCGANGenerator",
+    "inherit_",
     "initialize_",
 ]

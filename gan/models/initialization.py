@@ -120,6 +120,34 @@ def _truncated_normal(layer: nn.Module, std: float) -> None:
     nn.init.trunc_normal_(_weight(layer), 0, std, -2 * std, 2 * std)
 
 
+@torch.no_grad()
+def inherit_(network: nn.Module, parent: nn.Module) -> list[str]:
+    """Copies the tensors of another network; returns the layers that keep their own.
+
+    A layer inherits all of its tensors, with those of its normalization, or none: these have the same names and shapes
+    in both networks.
+    """
+    own, others = network.state_dict(), parent.state_dict()
+    layers: dict[str, list[str]] = {}
+    for name in own:
+        layers.setdefault(_layer_of(name), []).append(name)
+    theirs = [_layer_of(name) for name in others]
+    kept = [
+        layer
+        for layer, names in layers.items()
+        if len(names) != theirs.count(layer)
+        or any(name not in others or others[name].shape != own[name].shape for name in names)
+    ]
+    taken = {name: others[name] for layer, names in layers.items() if layer not in kept for name in names}
+    network.load_state_dict(own | taken)
+    return kept
+
+
+def _layer_of(name: str) -> str:
+    """Returns the name of the layer that a tensor of a state_dict belongs to."""
+    return name.partition(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0]
+
+
 INITIALIZATIONS: dict[str, Callable[[nn.Module, float], None]] = {
     "glorot": _glorot,
     "lecun": _lecun,

@@ -19,8 +19,8 @@ def train(
         run: folder of the run; by default runs/<name>-<time>.
         overrides: settings such as "train.steps=20".
         variants: names of variants to apply to the configuration, such as "small".
-        options: `resume`, `skip_damaged`, `stop_after`, `max_minutes`, `device`, `deterministic` and `profile`, the
-            options of the commands.
+        options: `start` (--from), `resume`, `skip_damaged`, `stop_after`, `max_minutes`, `device`, `deterministic` and
+            `profile`, the options of the commands.
 
     Raises:
         UserError: the configuration, the device, the data or the folder cannot be used, or the run diverged.

@@ -34,19 +34,23 @@ KINDS: dict[str, type[Any]] = {"gan": GanRuns, "classifier": ClassifierRuns}
 """Maps the `kind` of a configuration to its kind of run."""
 
 
-def kind_of(config: AnyConfig) -> Kind:
-    """Returns the kind of run that trains this configuration."""
+def kind_of(config: AnyConfig, start: Path | None = None) -> Kind:
+    """Returns the kind of run that trains this configuration.
+
+    Args:
+        start: checkpoint or run folder whose networks the run begins with.
+    """
     kind: Kind = KINDS[config.kind](config)
-    return kind
+    return kind if start is None else kind.begun_from(start)
 
 
-def dry_run(config: AnyConfig, *, device: str = "auto", deterministic: bool = False) -> str:
+def dry_run(config: AnyConfig, *, start: Path | None = None, device: str = "auto", deterministic: bool = False) -> str:
     """Builds the networks on the CPU and returns their summary.
 
     Raises:
         UserError: the configuration or the device cannot be used.
     """
-    kind = kind_of(config)
+    kind = kind_of(config, start)
     kind.check()
     with prepared_device(device, deterministic):
         return kind.summary(kind.build_state())
@@ -57,6 +61,7 @@ def train(
     *,
     command: str,
     run: Path | None = None,
+    start: Path | None = None,
     resume: bool = False,
     skip_damaged: bool = False,
     stop_after: int | None = None,
@@ -74,7 +79,8 @@ def train(
         UserError: the configuration, the device, the data or the folder cannot be used, or the run diverged.
         SystemExit: a signal stopped the run; the exit status is that of the signal.
     """
-    kind = kind_of(config)
+    kind = kind_of(config, start)
+    config = kind.config
     kind.check()
     kind.check_processes(Processes(count=num_processes()))
     with prepared_device(device, deterministic) as place, started(place) as processes, ExitStack() as stack:
@@ -148,6 +154,7 @@ def _attempt(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Limits
             device=run.device,
             processes=processes.count,
             step=attempt.method,
+            parent=getattr(state, "parent", {}),
             commands=run.commands,
         )
 

@@ -79,7 +79,7 @@ def _check_only_longer(kind: Kind, before: AnyConfig, checkpoint: Checkpoint, ch
     if reason:
         raise CheckpointError(
             f"{place}{reason}, so it would not equal a run that began with this {kind.extent}; leave it as it was, or "
-            "begin a new run"
+            f"begin a new run{f' with --from {checkpoint.path}' if kind.command == 'gan-train' else ''}"
         )
 
 
@@ -186,6 +186,7 @@ def describe_run(
     device: torch.device,
     processes: int,
     step: str,
+    parent: Mapping[str, Any],
     commands: list[str],
 ) -> None:
     """Writes config.yaml and run.json, which describe how to repeat a run.
@@ -194,6 +195,7 @@ def describe_run(
         fingerprints: fingerprints of the images by split.
         processes: number of processes.
         step: how an iteration is executed.
+        parent: see `TrainState`.
         commands: command lines, newest last.
     """
     write_atomically(run / "config.yaml", config.to_yaml().encode())
@@ -202,6 +204,7 @@ def describe_run(
         "identity": config.identity(),
         "commands": commands,
         "data": {"root": absolute(config.data.root), "fingerprints": dict(fingerprints)},
+        **({"parent": dict(parent)} if parent else {}),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),

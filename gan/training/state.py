@@ -1,5 +1,6 @@
 """State of a training run: everything that is not a function of (seed, step)."""
 
+import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ def new_averages(device: torch.device | str) -> Tensor:
     return torch.zeros(3, dtype=torch.float64, device=device)
 
 
+PARENT = {"name", "identity", "step", "networks", "num_classes", "new"}
+"""Entries of `TrainState.parent`."""
+
+
 @dataclass
 class TrainState:
     """State of a GAN's training run: the contents of a checkpoint besides the configuration.
@@ -40,6 +45,8 @@ class TrainState:
     other_fingerprints: hashes of other splits by name, as far as they could be read when training began.
     health: state of the alarms.
     retries: one entry for each rollback after a divergence: "from", the step rolled back to, and "reason".
+    parent: the run whose networks this one began with: "name", "identity", "step", "networks", their hash,
+        "num_classes", and "new", the layers that began with new weights; empty without a parent.
     """
 
     generator: nn.Module
@@ -56,6 +63,17 @@ class TrainState:
     other_fingerprints: dict[str, str] = field(default_factory=dict)
     health: Health = field(default_factory=Health)
     retries: list[dict[str, Any]] = field(default_factory=list)
+    parent: dict[str, Any] = field(default_factory=dict)
+
+    def networks_hash(self) -> str:
+        """Returns the SHA-256 (16 hex digits) of the names and values of the networks' tensors."""
+        digest = hashlib.sha256()
+        for part in ("generator", "discriminator", "average"):
+            network = getattr(self, part)
+            for name, tensor in sorted(network.state_dict().items()) if network is not None else ():
+                digest.update(f"{part}.{name}".encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:16]
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor that an iteration changes, not copied."""
@@ -81,6 +99,7 @@ class TrainState:
         return {
             **_origin(self),
             "health": self.health.state_dict(),
+            **({"parent": dict(self.parent)} if self.parent else {}),
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
@@ -106,12 +125,16 @@ class TrainState:
             self.logit_averages.copy_(state["logit_averages"])
         _load_origin(self, state)
         self.health = Health.of(state.get("health", {}))  # checkpoints of earlier versions have none
+        self.parent = dict(state.get("parent", {}))
 
     def _check(self, state: dict[str, Any]) -> None:
         """Raises KeyError or ValueError for wrong types, shapes and names that torch would not report on loading."""
         _check_origin(self, state)
         if self.logit_averages is not None:
             _check_tensors("state", {"logit_averages": self.logit_averages}, state)
+        parent = state.get("parent", {})
+        if not isinstance(parent, dict) or (parent and parent.keys() != PARENT):
+            raise ValueError(f"parent: expected {', '.join(sorted(PARENT))}")
         for part in ("generator", "discriminator", "average"):
             network = getattr(self, part)
             if network is not None:

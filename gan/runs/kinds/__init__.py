@@ -89,6 +89,13 @@ class Kind(Protocol):
     config: AnyConfig
     images: ImageData
 
+    def begun_from(self, path: Path) -> "Kind":
+        """Returns the run with this configuration that begins with the networks of a checkpoint.
+
+        Raises:
+            CheckpointError, ConfigError: the checkpoint cannot be used.
+        """
+
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
         """Returns the names that each setting accepts."""

@@ -33,6 +33,10 @@ class ClassifierRuns:
     def __init__(self, config: ClassifierConfig) -> None:
         self.config = config
 
+    def begun_from(self, path: Path) -> "ClassifierRuns":
+        """Raises ConfigError: only GANs begin with the networks of another run."""
+        raise ConfigError(f"--from: got {path}, but a classifier begins with initial weights; leave it out")
+
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
         """Returns the names that each setting accepts."""

@@ -9,6 +9,7 @@ import torch
 from gan import build
 from gan.config import Config
 from gan.data import ImageData
+from gan.errors import ConfigError
 from gan.measuring.checks import check_evaluation, check_generation, parse_metrics, registries
 from gan.measuring.evaluator import evaluator
 from gan.measuring.sampling import grid_sampler
@@ -31,8 +32,13 @@ class GanRuns:
     scalars = GAN
     extent = "train.steps"
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, parent: build.Parent | None = None) -> None:
+        self.config, self.parent = config, parent
+
+    def begun_from(self, path: Path) -> "GanRuns":
+        """Returns the run that begins with the networks of a checkpoint; their hash is a setting of it."""
+        parent = build.load_parent(path)
+        return GanRuns(self.config.model_copy(update={"parent": parent.state.networks_hash()}), parent)
 
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
@@ -61,7 +67,13 @@ class GanRuns:
 
     def build_state(self, images: ImageData | None = None, device: torch.device | str = "cpu") -> TrainState:
         """Builds the state before the first step; without images, a state for the summary only."""
-        state = build.build_state(self.config, device, build.count_classes(self.config, images))
+        config, parent = self.config, self.parent
+        if images is not None and config.parent and parent is None:
+            raise ConfigError(
+                f"parent: {config.name} begins with the networks {config.parent} of another run: give its checkpoint "
+                "by --from, or --set parent=null to begin with initial weights"
+            )
+        state = build.build_state(config, device, build.count_classes(config, images), parent)
         if images is not None:
             state.data_fingerprint = images.fingerprint
             state.class_names = images.classes if self.config.conditional else ()
@@ -97,6 +109,7 @@ class GanRuns:
         grey = ", grey" if config.data.image_channels == 1 else ""
         classes = f", {state.num_classes} classes" if state.num_classes else ", unconditional"
         lines = summarize(config, f"{config.data.shown} {size}x{size}{grey}", networks, classes)
+        lines += _ancestry(state)
         if train.lr_decay != "none" and train.lr_decay_start >= train.steps:
             lines.append(
                 f"the learning rate does not decay: train.lr_decay_start, {train.lr_decay_start}, is not before the "
@@ -130,6 +143,25 @@ class GanRuns:
         images_per_step = settings.d_steps * settings.batch_size
         remarks = () if settings.fast == "off" else (step.name,)  # how the request was met
         return Attempt(settings.steps, images_per_step, step.name, train, remarks=remarks)
+
+
+def _ancestry(state: TrainState) -> list[str]:
+    """Returns lines on the run whose networks this one began with."""
+    found = state.parent
+    if not found:
+        return []
+    lines = [
+        f"began with the networks of {found['name']} at step {found['step']} ({found['networks']}), new optimizers"
+    ]
+    if found["new"]:
+        layers = [*found["new"][:2], f"{len(found['new']) - 2} more"] if len(found["new"]) > 3 else found["new"]
+        lines.append(
+            f"began with new weights, as the parent has {found['num_classes']} classes and this run "
+            f"{state.num_classes}: {', '.join(layers)}"
+        )
+    elif state.num_classes:
+        lines.append("classes have the weights of the parent's classes of the same number")
+    return lines
 
 
 __all__ = ["GanRuns"]
