@@ -425,6 +425,15 @@ def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | st
     return state
 
 
+def check_parent(config: Config, parent: Parent | None) -> None:
+    """Raises ConfigError if a configuration begins with the networks of a parent that is not given."""
+    if config.parent and parent is None:
+        raise ConfigError(
+            f"parent: {config.name} begins with the networks {config.parent} of another run: give its checkpoint by "
+            "--from, or --set parent=null to begin with initial weights"
+        )
+
+
 def load_parent(path: Path) -> Parent:
     """Loads the networks of a checkpoint file, or of the newest one of a run folder, to begin a new run with.
 

@@ -9,7 +9,6 @@ import torch
 from gan import build
 from gan.config import Config
 from gan.data import ImageData
-from gan.errors import ConfigError
 from gan.measuring.checks import check_evaluation, check_generation, parse_metrics, registries
 from gan.measuring.evaluator import evaluator
 from gan.measuring.sampling import grid_sampler
@@ -68,11 +67,8 @@ class GanRuns:
     def build_state(self, images: ImageData | None = None, device: torch.device | str = "cpu") -> TrainState:
         """Builds the state before the first step; without images, a state for the summary only."""
         config, parent = self.config, self.parent
-        if images is not None and config.parent and parent is None:
-            raise ConfigError(
-                f"parent: {config.name} begins with the networks {config.parent} of another run: give its checkpoint "
-                "by --from, or --set parent=null to begin with initial weights"
-            )
+        if images is not None:
+            build.check_parent(config, parent)
         state = build.build_state(config, device, build.count_classes(config, images), parent)
         if images is not None:
             state.data_fingerprint = images.fingerprint
