@@ -13,6 +13,7 @@ from gan.build_classifier import CLASSIFIER_REGISTRIES
 from gan.config import Config
 from gan.config.classifier import ClassifierConfig
 from gan.config.loading import leaves
+from gan.data import AUGMENTATIONS
 from gan.train import main as gan_train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,8 +87,8 @@ def test_the_python_of_the_classifiers_page_runs(
 
 def test_every_registered_name_is_documented() -> None:
     text = "".join(page.read_text() for page in (*PAGES, *REGISTERING))
-    measuring = {"--metrics": METRICS, "eval.extractor": EXTRACTORS}
-    for place, registry in (REGISTRIES | CLASSIFIER_REGISTRIES | measuring).items():
+    lists = {"--metrics": METRICS, "eval.extractor": EXTRACTORS, "train.augment": AUGMENTATIONS}
+    for place, registry in (REGISTRIES | CLASSIFIER_REGISTRIES | lists).items():
         missing = [name for name in registry if f"`{name}`" not in text]
         assert not missing, f"{place}: name each in backticks, in docs/ or a docstring of the module with the registry"
 

@@ -8,7 +8,7 @@ import torch
 
 from gan import build
 from gan.config import Config
-from gan.data import ImageData
+from gan.data import AUGMENTATIONS, ImageData
 from gan.measuring.checks import check_evaluation, check_generation, parse_metrics, registries
 from gan.measuring.evaluator import evaluator
 from gan.measuring.sampling import grid_sampler
@@ -42,7 +42,7 @@ class GanRuns:
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
         """Returns the names that each setting accepts."""
-        return {**build.REGISTRIES, **registries()}
+        return {**build.REGISTRIES, "train.augment": AUGMENTATIONS, **registries()}
 
     def check(self) -> None:
         """Raises UserError if a name is in no registry or settings contradict each other."""
