@@ -79,9 +79,7 @@ def main(
             for split, data in verify_packed(check).items():
                 click.echo(f"{check}: {split}: {len(data)} images, fingerprint {data.fingerprint}")
             return
-        if not out:
-            raise DataError("--out: missing; name the folder to write")
-        place = check_output(out, overwrite=overwrite) if labels is None else check_new(out)
+        place = check_packed(out, overwrite=overwrite) if labels is None else check_new(out, splits)
         started = time.perf_counter()
         loaded = read(name, splits, channels=int(channels), **framing)
         read_at = time.perf_counter()
@@ -116,8 +114,28 @@ def read(name: str, splits: tuple[str, ...], *, channels: int, **settings: Any) 
     return {split: with_channels(data, channels) for split, data in loaded.items()}
 
 
-def check_new(out: str) -> Path:
-    """Returns the folder or .zip file to write; raises DataError if it exists."""
+def check_packed(out: str, *, overwrite: bool) -> Path:
+    """Returns the folder to pack into; see `check_output`."""
+    if not out:
+        raise DataError("--out: missing; name the folder to write")
+    if out.lower().endswith(".zip"):
+        raise DataError(
+            f"--out: {out}: a packed data set is a folder; name one, or add --labels csv for a zip of files"
+        )
+    return check_output(out, overwrite=overwrite)
+
+
+def check_new(out: str, splits: tuple[str, ...]) -> Path:
+    """Returns the folder or .zip file to write.
+
+    Raises:
+        DataError: it exists or has no name, or a split cannot be told by its folder.
+    """
+    if not out:
+        raise DataError("--out: missing; name the folder or the .zip file to write")
+    for split in splits:
+        if split not in SPLIT_FOLDERS:
+            raise DataError(f"--split: got {split} with --labels, expected one of {', '.join(SPLIT_FOLDERS)}")
     place = expanded(out, "--out")
     if place.exists() or place.is_symlink():
         raise DataError(f"{place} exists; choose another name: with --labels nothing is replaced")
@@ -129,13 +147,7 @@ def write_files(splits: Mapping[str, ImageData], place: Path, labels: str) -> No
 
     Read back, they have the same order, and their classes are sorted by name, those of dataset.json by number. A data
     set of one class has null in place of labels in dataset.json.
-
-    Raises:
-        DataError: a split that cannot be told by its folder.
     """
-    for split in splits:
-        if split not in SPLIT_FOLDERS:
-            raise DataError(f"--split: got {split} with --labels, expected one of {', '.join(SPLIT_FOLDERS)}")
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_name(f".{place.name}.{os.getpid()}.partial")
     try:

@@ -297,6 +297,8 @@ def test_command_overwrites_only_when_told(tool, archive: Path, tmp_path: Path) 
         ({"--split": "dev"}, "no dev split"),
         ({"--data": "cifar10"}, "no complete cifar10"),
         ({"--check": "gone"}, "gone is not a packed data set"),
+        ({"--out": "a.zip"}, "a packed data set is a folder; name one, or add --labels csv"),
+        ({"--data": "celeba", "--labels": "csv", "--split": "all"}, "--split: got all with --labels, expected one of"),
     ],
 )
 def test_command_errors_are_one_sentence(tool, archive: Path, tmp_path: Path, changes: dict, says: str) -> None:
