@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from gan.evaluate import main as gan_eval
 from gan.evaluate_classifier import main as gan_eval_classifier
+from gan.export import main as gan_export
 from gan.plot import main as gan_plot
 from gan.sample import main as gan_sample
 from gan.train import main as gan_train
@@ -19,6 +20,7 @@ COMMANDS = {
     "gan-eval": gan_eval,
     "gan-sample": gan_sample,
     "gan-plot": gan_plot,
+    "gan-export": gan_export,
     "gan-train-classifier": gan_train_classifier,
     "gan-eval-classifier": gan_eval_classifier,
 }

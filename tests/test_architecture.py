@@ -29,7 +29,8 @@ FAMILIES = (
     "gan.runtime.distributed",
 )
 COMMANDS = {
-    f"gan.{name}" for name in ("train", "train_classifier", "evaluate", "evaluate_classifier", "sample", "plot")
+    f"gan.{name}"
+    for name in ("train", "train_classifier", "evaluate", "evaluate_classifier", "sample", "plot", "export")
 }
 MOST_IMPORTS = 15
 MOST_MODULES, MOST_MODULES_WITH_ADDITIONS = 12, 18

@@ -15,8 +15,8 @@ from commands import COMMANDS, TOOLS, call, load_tool, refused
 from evaluation.__main__ import main as evaluate_folders
 from gan.data import ImageData, load_images
 from gan.data.image_data import expanded
+from gan.data.pixels import save_png
 from gan.errors import DataError
-from gan.pixels import save_png
 
 RUN = """
 import os, pwd, runpy, sys, tempfile

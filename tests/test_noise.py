@@ -1,4 +1,4 @@
-"""Tests of gan.noise and gan.pixels."""
+"""Tests of gan.noise and gan.data.pixels."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gan.data.pixels import to_float, to_uint8
 from gan.errors import ConfigError
 from gan.noise import (
     ClassShares,
@@ -17,7 +18,6 @@ from gan.noise import (
     draw_uniforms,
     random_generator,
 )
-from gan.pixels import to_float, to_uint8
 
 
 def test_numbers_depend_on_seed_stream_and_step_alone() -> None:

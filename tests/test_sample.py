@@ -18,12 +18,12 @@ from gan.build import build_state
 from gan.config import Config, load_config
 from gan.data import ImageData
 from gan.data.packed import pack
+from gan.data.pixels import captioned, image_grid
 from gan.data.shapes import SHAPES
 from gan.measuring.gans import Evaluation
 from gan.measuring.generator_file import DEMO, read_generator
 from gan.measuring.sampling import draw_classes, make_sampler, slerp, standing_statistics
 from gan.noise import ClassShares, draw_latents, random_generator
-from gan.pixels import captioned, image_grid
 from gan.runs.samples import Samples, write_samples
 from gan.training.state import TrainState
 

@@ -26,10 +26,10 @@ from gan.build_classifier import classifier_config, load_classifier_state, load_
 from gan.command import Command
 from gan.config.classifier import ClassifierConfig
 from gan.data import ImageData
+from gan.data.pixels import to_float
 from gan.errors import ConfigError
 from gan.models.classifiers import ResNet
 from gan.normalization import bake
-from gan.pixels import to_float
 from gan.runs.checkpoint import read_checkpoint
 from gan.training.state import ClassifierState
 

@@ -42,8 +42,8 @@ from evaluation.runtime.command import CheckedCommand
 from gan.data import DATASETS, RESIZES, ImageData, find_source, with_channels
 from gan.data.image_data import expanded
 from gan.data.packed import check_output, pack, verify_packed
+from gan.data.pixels import encode_png
 from gan.errors import DataError, UserError
-from gan.pixels import encode_png
 
 
 @click.command(cls=CheckedCommand, help=__doc__)

@@ -29,8 +29,8 @@ from gan.build import checkpoint_config, load_images
 from gan.command import Command
 from gan.config import Config, load_config
 from gan.config.loading import differences, training_settings
+from gan.data.pixels import image_grid, save_png
 from gan.errors import ConfigError, UserError
-from gan.pixels import image_grid, save_png
 from gan.runs.checkpoint import read_checkpoint
 from gan.runs.finding import JSONL, read_record
 

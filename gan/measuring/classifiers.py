@@ -10,8 +10,8 @@ from evaluation.generalization import check_measures, measure
 from evaluation.images.checks import fingerprint
 from gan import build_classifier
 from gan.config.classifier import ClassifierConfig
+from gan.data.pixels import to_float
 from gan.errors import ConfigError
-from gan.pixels import to_float
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.recorded import ANYWAY, OTHER, RecordedImages, notes_of, recorded_fingerprints
 from gan.runtime.distributed import Processes

@@ -13,8 +13,9 @@ from evaluation.reporting.document import read_values
 from evaluation.reporting.names import extractors_of, ordered, plain_names, real_key
 from evaluation.reporting.tables import text_table
 from evaluation.runtime.weights_file import read_weights_file, write_weights_file
-from gan.build import build_generator, check_memory, check_names
+from gan.build import build_generator, check_memory, check_names, checkpoint_config
 from gan.config import Config, validate
+from gan.data.shapes import STYLES
 from gan.errors import CheckpointError, ConfigError, UserError
 from gan.measuring.sampling import generate
 from gan.noise import balanced_labels, draw_latents, random_generator
@@ -66,35 +67,28 @@ class Written(NamedTuple):
     largest: int
 
 
-def write_generator(checkpoint: Checkpoint, report: Path, *, origin: str, out: Path) -> Written:
+def write_generator(
+    checkpoint: Checkpoint, report: Path | None, *, origin: str, out: Path, half: bool = True
+) -> Written:
     """Writes the averaged generator of a checkpoint, or the raw one if none is kept, with the report's scores.
 
     Args:
-        report: folder of a report of this checkpoint.
+        report: folder of a report of this checkpoint, or None for a file without scores.
         origin: where the training images are from and under which terms, one line.
+        half: round the weights to float16.
 
     Raises:
         ConfigError: a report of another checkpoint, or weights that float16 does not hold.
         UserError: no report, or a damaged one.
         OSError: the file cannot be written.
     """
-    try:
-        values, protocol = read_values(report)
-    except EvaluationError as error:
-        raise UserError(str(error)) from None
-    if protocol["subject"].get("checkpoint_sha256") != checkpoint.sha256:
-        raise ConfigError(f"{report}: not of {checkpoint.path}; measure that checkpoint by gan-eval first")
     source = checkpoint_source(checkpoint, torch.device("cpu"), ema=True)
-    kept = "ema" if source.config.train.ema_decay else "raw"
-    for entry in protocol["values"].values():
-        weights = entry["fields"].get("generation", {}).get("weights", kept)
-        if weights != kept:
-            raise ConfigError(f"{report}: scores of {weights} weights, expected those of {kept} weights")
-    state = {name: halved(tensor) for name, tensor in source.generator.state_dict().items()}
+    values, protocol = _read_report(report, checkpoint, source.config)
+    state = {name: halved(tensor) if half else tensor for name, tensor in source.generator.state_dict().items()}
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise ConfigError(f"{checkpoint.path}: its generator has weights that float16 does not hold")
     header = {
-        "config": _plain(source.config),
+        "config": plain_settings(source.config),
         "step": source.step,
         "class_names": list(source.class_names),
         "num_classes": source.num_classes,
@@ -115,12 +109,37 @@ def write_generator(checkpoint: Checkpoint, report: Path, *, origin: str, out: P
     return Written(out.stat().st_size, mean, largest)
 
 
+def _read_report(
+    report: Path | None, checkpoint: Checkpoint, config: Config
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Returns values and protocol of a report of this checkpoint; empty ones without a report."""
+    if report is None:
+        return {}, {"title": config.data.shown, "values": {}}
+    try:
+        values, protocol = read_values(report)
+    except EvaluationError as error:
+        raise UserError(str(error)) from None
+    if protocol["subject"].get("checkpoint_sha256") != checkpoint.sha256:
+        raise ConfigError(f"{report}: not of {checkpoint.path}; measure that checkpoint by gan-eval first")
+    kept = "ema" if config.train.ema_decay else "raw"
+    for entry in protocol["values"].values():
+        weights = entry["fields"].get("generation", {}).get("weights", kept)
+        if weights != kept:
+            raise ConfigError(f"{report}: scores of {weights} weights, expected those of {kept} weights")
+    return values, protocol
+
+
+def is_drawn(checkpoint: Checkpoint) -> bool:
+    """Whether the images of a checkpoint's training were drawn by this package."""
+    return checkpoint_config(checkpoint).data.name in STYLES
+
+
 def halved(tensor: Tensor) -> Tensor:
     """A tensor in float16 if it has floats, else as it is."""
     return tensor.half() if tensor.is_floating_point() else tensor
 
 
-def _plain(config: Config) -> dict[str, Any]:
+def plain_settings(config: Config) -> dict[str, Any]:
     """Settings as plain values, without places on this machine."""
     content = config.model_dump()
     content["data"]["title"] = config.data.shown  # which may be the name of the folder that is left out
@@ -196,4 +215,4 @@ def _about(config: Config, header: dict[str, Any]) -> str:
     return f"trained on {data}, with {wanted.normalization}{bound}"
 
 
-__all__ = ["DEMO", "GeneratorFile", "Written", "read_generator", "write_generator"]
+__all__ = ["DEMO", "GeneratorFile", "Written", "is_drawn", "plain_settings", "read_generator", "write_generator"]

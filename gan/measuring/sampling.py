@@ -12,6 +12,7 @@ from tqdm import tqdm
 from gan.config import Config
 from gan.data import ImageData
 from gan.data.batches import to_device
+from gan.data.pixels import image_grid, to_uint8
 from gan.errors import UserError
 from gan.noise import (
     ClassShares,
@@ -21,7 +22,6 @@ from gan.noise import (
     draw_truncated_latents,
     random_generator,
 )
-from gan.pixels import image_grid, to_uint8
 from gan.training.arithmetic import float32_products
 from gan.training.health import spread
 from gan.training.state import TrainState

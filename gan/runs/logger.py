@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from gan.data.pixels import encode_png
 from gan.normalization import LayerSpectrum
-from gan.pixels import encode_png
 from gan.runs.finding import JSONL, read_log
 from gan.runs.gradients import scalars_of
 from gan.runtime.files import write_atomically, writing

@@ -15,10 +15,10 @@ from gan.build import checkpoint_config, load_state
 from gan.config import Config
 from gan.config.loading import override_config
 from gan.data.folder import class_folders
+from gan.data.pixels import captioned, image_grid, save_png
 from gan.errors import ConfigError
 from gan.measuring.sampling import chosen_generator, draw, generate, slerp, standing_statistics
 from gan.noise import balanced_labels, random_generator
-from gan.pixels import captioned, image_grid, save_png
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.choice import fresh_folder, packed_of, picture_of
 from gan.runtime.files import replacing

@@ -16,9 +16,9 @@ from gan.config.classifier import ClassifierTrainSettings
 from gan.data import Batches, ImageData
 from gan.data.augment import draw_shifts, shifted
 from gan.data.batches import to_device
+from gan.data.pixels import to_float
 from gan.errors import DivergenceError
 from gan.normalization import spectra
-from gan.pixels import to_float
 from gan.training.arithmetic import Arithmetic, float32_products
 from gan.training.health import all_finite
 from gan.training.log import Log

@@ -28,9 +28,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gan.config import TrainSettings
 from gan.data.augment import augmented, num_draws
 from gan.data.batches import Batches
+from gan.data.pixels import to_float
 from gan.losses import Loss
 from gan.noise import draw_labels, draw_latents, draw_uniforms, random_generator
-from gan.pixels import to_float
 from gan.runtime.distributed import ALONE, Processes
 from gan.runtime.profiling import phase
 from gan.training.arithmetic import Arithmetic

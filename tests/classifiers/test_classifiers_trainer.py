@@ -12,11 +12,11 @@ from torch import nn
 from gan.config.classifier import ClassifierTrainSettings, load_classifier_config
 from gan.data import Batches, ImageData
 from gan.data.augment import draw_shifts, shifted
+from gan.data.pixels import to_float
 from gan.data.random_labels import with_random_labels
 from gan.errors import DivergenceError
 from gan.models.classifiers import ResNet
 from gan.normalization import normalize
-from gan.pixels import to_float
 from gan.training.classifier import ClassifierTrainer, Epoch, accuracy_and_loss, learning_rate
 from gan.training.state import ClassifierState
 

@@ -25,10 +25,10 @@ from gan.build_classifier import build_classifier_state, load_labelled_images
 from gan.config.classifier import ClassifierConfig
 from gan.data import ImageData
 from gan.data.packed import pack
+from gan.data.pixels import to_float
 from gan.errors import ConfigError
 from gan.models.classifiers import ResNet
 from gan.normalization import bake, normalize, update_
-from gan.pixels import to_float
 from gan.runs.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,181 @@
+"""Folders with both networks of a run as safetensors files and a model card, for use without checkpoints."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from evaluation.errors import EvaluationError
+from evaluation.reporting.document import read_values
+from evaluation.reporting.tables import markdown_table
+from evaluation.runtime.weights_file import read_weights_file, write_weights_file
+from gan.build import build_discriminator, check_names, checkpoint_config, load_state, placed
+from gan.config import Config, validate
+from gan.config.reading import write_yaml
+from gan.errors import CheckpointError, ConfigError, UserError
+from gan.measuring.generator_file import SUFFIX, plain_settings, read_generator, write_generator
+from gan.runs.checkpoint import Checkpoint
+
+GENERATOR, DISCRIMINATOR, CARD, PROGRAM = f"generator{SUFFIX}", f"discriminator{SUFFIX}", "README.md", "generator.pt2"
+KIND, FORMAT = "discriminator", 1
+
+
+class ExportedNetworks(NamedTuple):
+    """Networks of an exported folder, in eval mode.
+
+    Attributes:
+        generator: the averaged generator if the run kept one. Maps latents (N, z_dim), and labels int64 (N,) if
+            conditional, to images (N, C, H, W) in [-1, 1].
+        discriminator: normalized, and with its singular vectors. Maps such images, and labels, to logits (N,).
+        config: settings of the training.
+        class_names: empty if unconditional.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    config: Config
+    class_names: tuple[str, ...]
+
+
+def export(
+    checkpoint: Checkpoint, out: Path, *, origin: str, report: Path | None, half: bool = False, program: bool = False
+) -> list[Path]:
+    """Writes both networks of a checkpoint and a model card into a folder; returns the files.
+
+    Args:
+        origin: where the training images are from and under which terms, one line.
+        report: folder of a report of this checkpoint, whose scores are exported, too.
+        half: round the generator's weights to float16.
+        program: also write the generator as a program of `torch.export`, which needs no code of this package.
+
+    Raises:
+        ConfigError: a report of another checkpoint, or a folder that is not empty.
+        UserError: a damaged report.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"--out {out}: the folder is not empty: choose a new or an empty one")
+    config = checkpoint_config(checkpoint)
+    state = load_state(checkpoint, config)
+    out.mkdir(parents=True, exist_ok=True)
+    write_generator(checkpoint, report, origin=origin, out=out / GENERATOR, half=half)
+    header = {
+        "config": plain_settings(config),
+        "step": state.step,
+        "num_classes": state.num_classes,
+        "class_names": list(state.class_names),
+        "origin": origin,
+    }
+    write_weights_file(out / DISCRIMINATOR, KIND, FORMAT, header, state.discriminator.state_dict())
+    files = [out / GENERATOR, out / DISCRIMINATOR, out / CARD]
+    if program:
+        write_program(read_generator(out / GENERATOR).source.generator, config, state.num_classes, out / PROGRAM)
+        files.append(out / PROGRAM)
+    (out / CARD).write_text(model_card(config, header, _scores(report), state.parent, program), encoding="utf-8")
+    return files
+
+
+def load_exported(folder: str | Path, device: torch.device | str = "cpu") -> ExportedNetworks:
+    """Loads both networks of a folder written by gan-export. Nothing in it is run or unpickled.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or not such a file.
+    """
+    source = read_generator(Path(folder) / GENERATOR, device).source
+    path = Path(folder) / DISCRIMINATOR
+    try:
+        header, state = read_weights_file(path, KIND, FORMAT)
+        config = validate(header["config"], str(path))
+        check_names(config)
+        discriminator = build_discriminator(config, header["num_classes"])
+        discriminator.load_state_dict(state)
+    except (EvaluationError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: not a file of gan-export ({reason}); export the run again") from None
+    discriminator = placed(discriminator, device).eval().requires_grad_(False)
+    return ExportedNetworks(source.generator, discriminator, config, source.class_names)
+
+
+def write_program(generator: nn.Module, config: Config, num_classes: int, out: Path) -> None:
+    """Writes a generator as a program of `torch.export` for any number of images."""
+    latents = torch.zeros(2, config.generator.z_dim)
+    arguments = (latents, torch.zeros(2, dtype=torch.int64)) if num_classes else (latents,)
+    count = torch.export.Dim("N", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about its own internals
+        program = torch.export.export(generator, arguments, dynamic_shapes=({0: count},) * len(arguments))
+        torch.export.save(program, out)
+
+
+def newest_report(checkpoint: Checkpoint) -> Path | None:
+    """Returns the folder of the report of a checkpoint's step that was written last, None without one."""
+    reports = checkpoint.path.parent.parent / "reports"
+    files = list(reports.glob(f"{checkpoint.state['step']:08d}*/report.json"))
+    return max(files, key=lambda file: file.stat().st_mtime).parent if files else None
+
+
+def _scores(report: Path | None) -> list[list[str]]:
+    """Returns rows of name, value, hash and fields of the protocol."""
+    if report is None:
+        return []
+    try:
+        values, protocol = read_values(report)
+    except EvaluationError as error:
+        raise UserError(str(error)) from None
+    entries = protocol["values"]
+    return [[key, f"{value:.4g}", _shown(entries[key].get("fields", {}))] for key, value in values.items()]
+
+
+def _shown(fields: Mapping[str, Any]) -> str:
+    """Returns the fields of a protocol in one line, with the first 12 digits of hashes."""
+    flat = {name: value for name, value in fields.items() if name != "generation"} | fields.get("generation", {})
+    hashes = {name for name, value in flat.items() if isinstance(value, str) and len(value) == 64}
+    return ", ".join(f"{name} {value[:12] if name in hashes else value}" for name, value in flat.items())
+
+
+def model_card(
+    config: Config, header: Mapping[str, Any], scores: list[list[str]], parent: Mapping[str, Any], program: bool
+) -> str:
+    """Returns the model card: use, data, settings and scores."""
+    labels = ", torch.arange(16) % " + str(header["num_classes"]) if header["num_classes"] else ""
+    average = f"averaged with decay {config.train.ema_decay}" if config.train.ema_decay else "not averaged"
+    begun = f"Began with the networks of {parent['name']} at step {parent['step']}.\n" if parent else ""
+    settings = write_yaml(dict(header["config"]))
+    saved = f"\n`torch.export.load('{PROGRAM}').module()` is the generator without this package.\n" if program else ""
+    table = markdown_table([["score", "value", "protocol"], *scores]) if scores else "None was measured."
+    return f"""# {config.name}
+
+A GAN trained for {header["step"]:,} steps on {config.data.shown}, {config.data.image_size}x{config.data.image_size}.
+
+```python
+import torch
+from gan.measuring.exported import load_exported
+generator, discriminator, config, class_names = load_exported("FOLDER")  # this folder
+images = generator(torch.randn(16, config.generator.z_dim){labels})  # in [-1, 1]
+```
+{saved}
+The generator is {average}. The discriminator has its weight normalization, {config.discriminator.normalization}, with
+the singular vectors of training; `gan.normalization.bake` makes its weights plain.
+
+## Data
+
+{header["origin"]}
+
+Classes: {", ".join(header["class_names"]) or "none"}
+
+## Scores
+
+{table}
+
+## Settings
+
+Identity {config.identity()}.
+{begun}
+```yaml
+{settings}```
+"""
+
+
+__all__ = ["ExportedNetworks", "export", "load_exported", "model_card", "newest_report", "write_program"]
