@@ -286,6 +286,26 @@ ADVICE: dict[str, Advice] = {
         "choose a new or an empty one",
         "gan-sample --run {trained} --num 4 --out {t}/new",
     ),
+    "samples in a file": Advice(
+        "gan-sample --run {trained} --num 4 --out {t}/new.npz",
+        "add --format npz for one file",
+        "gan-sample --run {trained} --num 4 --out {t}/new.npz --format npz",
+    ),
+    "seeds and a number": Advice(
+        "gan-sample --run {trained} --seeds 0-3 --num 4 --out {t}/new",
+        "leave out --num and --seed",
+        "gan-sample --run {trained} --seeds 0-3 --out {t}/new",
+    ),
+    "sweep of lists": Advice(
+        "gan-train --config smoke --dry-run --device cpu --sweep 'generator.widths=[2,1,1,1],2,2,2,1]'",
+        "a list in brackets",
+        "gan-train --config smoke --dry-run --device cpu --sweep 'generator.widths=[2,1,1,1],[2,2,2,1]'",
+    ),
+    "sweep and --set": Advice(
+        f"{DRY} train.d_steps=1 --sweep train.d_steps=1,2",
+        "leave one of them out",
+        f"{DRY} train.steps=1 --sweep train.d_steps=1,2",
+    ),
     "demo and a run": Advice(
         "gan-sample --demo --run {trained}", "--demo: does not go with", "gan-sample --demo --num 10 --out {t}/new"
     ),

@@ -268,6 +268,29 @@ def test_a_file_for_other_evaluators(tmp_path: Path) -> None:
     refused(sample("--seeds", "12", "--format", "npz", "--out", tmp_path / "c"), "c.npz: the file exists: choose")
 
 
+class Grey(torch.nn.Module):
+    """A generator of one channel."""
+
+    def __init__(self, colour: torch.nn.Module) -> None:
+        super().__init__()
+        self.colour = colour
+
+    def forward(self, latents: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        images: torch.Tensor = self.colour(latents, labels)
+        return images.mean(1, keepdim=True)
+
+
+def test_grey_images_have_three_equal_channels_in_the_file(tmp_path: Path) -> None:
+    source = read_generator(DEMO).source
+    grey, wanted = replace(source, generator=Grey(source.generator)), Samples(1, (), 0, 0.0, False, None, (3, 4))
+    write_samples(grey, wanted, torch.device("cpu"), out=tmp_path / "a", kind="npz", say=lambda line: None)
+    with np.load(tmp_path / "a.npz") as arrays:
+        images = arrays["arr_0"]
+    assert images.shape == (2, 32, 32, 3)
+    assert (images == images[..., :1]).all()
+    assert images.std() > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

@@ -221,7 +221,7 @@ def _write_npz(file: Path, images: Tensor, labels: Tensor | None, seeds: Tensor,
     """Writes images as `arr_0`, uint8 (N, H, W, 3), and labels as `arr_1`, int64 (N,), as guided-diffusion does.
 
     Its evaluator computes the inception score of 5,000 consecutive images at a time, so classes alternate. Arrays
-    `class_names` and `seeds` are added where they exist, which other evaluators ignore.
+    `class_names` and `seeds` are added where they exist, which other evaluators ignore. Grey levels are repeated.
     """
     order = torch.arange(len(images)) if labels is None or len(seeds) else _alternating(labels)
     arrays = {"arr_0": images[order].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()}
