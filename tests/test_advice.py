@@ -372,7 +372,7 @@ ADVICE: dict[str, Advice] = {
         "replace it with --overwrite",
         "prepare_dataset --root {flat} --out {packed16} --overwrite",
     ),
-    "nothing to reproduce": Advice("reproduce", "tables 1, 2", "reproduce --table 2 --dry-run"),
+    "nothing to reproduce": Advice("reproduce", "--table: 1, 2", "reproduce --table 2 --dry-run"),
     "generator file": Advice(
         "export_generator --run {trained} --out {t}/x.pt --origin drawn",
         "a name that ends with .safetensors",
