@@ -15,10 +15,12 @@ from evaluation.metrics.kid import kid as kid
 from evaluation.metrics.kid import kid_of_all_pairs as kid_of_all_pairs
 from evaluation.metrics.lipschitz import empirical_lipschitz as empirical_lipschitz
 from evaluation.metrics.lipschitz import jacobian_norms as jacobian_norms
+from evaluation.metrics.needs import Metric as Metric
 from evaluation.metrics.neural_divergence.divergence import NeuralDivergence as NeuralDivergence
 from evaluation.metrics.neural_divergence.divergence import neural_divergence as neural_divergence
 from evaluation.metrics.precision_recall import prdc as prdc
 from evaluation.reporting.report import Report as Report
+from evaluation.reporting.value import Value as Value
 from evaluation.runner import evaluate as evaluate
 from evaluation.settings import Settings as Settings
 from evaluation.settings.presets import PROTOCOLS as PROTOCOLS

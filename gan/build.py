@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import click
 import torch
 from torch import Tensor, nn
 
 from gan.config import Config, InitializationSettings, NormalizationSettings, TrainSettings, nearest, validate
 from gan.config import load_config as load_config
 from gan.config.classifier import ClassifierConfig
+from gan.config.imported import check_present, other_code
 from gan.data import AUGMENTATIONS, DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
 from gan.errors import CheckpointError, ConfigError
@@ -33,6 +35,9 @@ Entry = TypeVar("Entry")
 WIDE, LONG, LARGE = 256, 4096, 64
 """Channels, latent dimensions and image sizes above which the memory of networks is checked before they are built. The
 check uses the meta device, which takes seconds to load."""
+
+OWN = "; a name of your own needs --import FILE"
+"""Advice for an unknown name."""
 
 REGISTRIES: dict[str, Mapping[str, object]] = {
     "data.name": DATASETS,
@@ -66,7 +71,7 @@ def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
     """
     if name in registry:
         return registry[name]
-    raise ConfigError(f"{place}: got {name!r}, expected one of {', '.join(registry)}{nearest(name, registry)}")
+    raise ConfigError(f"{place}: got {name!r}, expected one of {', '.join(registry)}{nearest(name, registry)}{OWN}")
 
 
 def check_names(config: Config) -> None:
@@ -419,7 +424,7 @@ def load_state(checkpoint: Checkpoint, config: Config, device: torch.device | st
     Raises:
         CheckpointError: the checkpoint does not fit the configuration.
     """
-    with fitting(checkpoint):
+    with fitting(checkpoint, REGISTRIES):
         state = build_state(config, device, checkpoint.state["num_classes"])
         state.load_state_dict(checkpoint.state)
     return state
@@ -446,8 +451,17 @@ def load_parent(path: Path) -> Parent:
 
 
 @contextmanager
-def fitting(checkpoint: Checkpoint) -> Iterator[None]:
-    """Context manager for loading a state: raises CheckpointError if the state does not fit the networks."""
+def fitting(checkpoint: Checkpoint, registries: Mapping[str, Mapping[str, object]]) -> Iterator[None]:
+    """Context manager for loading a state: raises CheckpointError if the state does not fit the networks.
+
+    Warns if it was trained with another content of an imported file.
+
+    Raises:
+        ConfigError: a name of imported code is not registered.
+    """
+    check_present(checkpoint.imports, registries, checkpoint.path)
+    for difference in other_code(checkpoint.imports, checkpoint.path):
+        click.echo(f"warning: {difference}", err=True)
     try:
         yield
     except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:

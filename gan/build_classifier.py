@@ -31,22 +31,22 @@ from gan.normalization import NORMALIZATIONS, orthogonal_penalty
 from gan.runs.checkpoint import Checkpoint, read_checkpoint
 from gan.training.state import ClassifierState
 
-CLASSIFIER_REGISTRIES: dict[str, Mapping[str, object]] = {
-    "data.name": DATASETS,
-    "classifier.name": CLASSIFIERS,
-    "classifier.normalization": {  # without penalties that need generated images
-        name: entry for name, entry in NORMALIZATIONS.items() if entry.penalty in ("none", "orthogonal")
-    },
-}
-"""Maps each setting of a classifier whose value is a name to the registry of valid names."""
-
 SIZES = ("depth", "channels", "width", "growth", "shortcut_bn")
 """Settings for the size of a classifier; each architecture accepts some of them."""
 
 
+def classifier_registries() -> dict[str, Mapping[str, object]]:
+    """Returns the registry of each setting of a classifier whose value is a name.
+
+    That of normalizations is a copy without those whose penalty needs generated images.
+    """
+    suitable = {name: entry for name, entry in NORMALIZATIONS.items() if entry.penalty in ("none", "orthogonal")}
+    return {"data.name": DATASETS, "classifier.name": CLASSIFIERS, "classifier.normalization": suitable}
+
+
 def check_classifier_names(config: ClassifierConfig) -> None:
     """Raises ConfigError for an unknown name in the configuration, or a normalization that classifiers cannot use."""
-    check_registered(config, CLASSIFIER_REGISTRIES)
+    check_registered(config, classifier_registries())
     architecture(config)
     build_weight_penalty(config)
 
@@ -89,7 +89,7 @@ def build_weight_penalty(config: ClassifierConfig) -> Callable[[nn.Module], Tens
         ConfigError: an unknown normalization, or one whose penalty needs generated images.
     """
     wanted = config.classifier
-    allowed = CLASSIFIER_REGISTRIES["classifier.normalization"]
+    allowed = classifier_registries()["classifier.normalization"]
     choose(allowed, wanted.normalization, "classifier.normalization")
     if NORMALIZATIONS[wanted.normalization].penalty == "none":
         return None
@@ -150,7 +150,7 @@ def load_classifier_state(
     Raises:
         CheckpointError: the checkpoint does not fit the configuration.
     """
-    with fitting(checkpoint):
+    with fitting(checkpoint, classifier_registries()):
         state = build_classifier_state(config, device, checkpoint.state["num_classes"])
         state.load_state_dict(checkpoint.state)
     return state

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gan.command import Command
-from gan.command.options import BEST, CHECKPOINT, FOLDER, check_found, check_source, with_options
+from gan.command.options import BEST, CHECKPOINT, FOLDER, IMPORT, check_found, check_source, with_options
 from gan.errors import ConfigError
 
 EXAMPLES = """
@@ -20,7 +20,7 @@ DRAWN = "drawn by this package, which uses no images or weights of others"
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
-@with_options(*CHECKPOINT, BEST)
+@with_options(*CHECKPOINT, BEST, IMPORT)
 @click.option("--report", type=FOLDER, help="Folder of a report with scores. [default: the run's newest, if any]")
 @click.option("--origin", default="", help="Of the training images, and their terms. [default: known if drawn]")
 @click.option("--half", is_flag=True, help="Round the generator's weights to half precision.")
@@ -30,6 +30,7 @@ def main(
     checkpoint: Path | None,
     run: Path | None,
     best: bool,
+    imports: tuple[str, ...],
     report: Path | None,
     origin: str,
     half: bool,

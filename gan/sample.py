@@ -11,6 +11,7 @@ from gan.command.options import (
     CHECKPOINT,
     DEVICE,
     FOLDER,
+    IMPORT,
     check_found,
     check_source,
     read_seeds,
@@ -91,7 +92,7 @@ Examples:
     help="Write only a grid of paths, each N images from one latent to another, of one class.",
 )
 @click.option("--grid-only", is_flag=True, help="Write only the grid, no single images.")
-@with_options(*DEVICE)
+@with_options(IMPORT, *DEVICE)
 def main(
     checkpoint: Path | None,
     run: Path | None,
@@ -101,6 +102,7 @@ def main(
     kind: str,
     raw: bool,
     grid_only: bool,
+    imports: tuple[str, ...],
     device: str,
     deterministic: bool,
     **options: Any,

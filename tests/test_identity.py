@@ -50,7 +50,7 @@ def test_settings_of_normalizations_and_penalties_have_an_effect_where_they_are_
     assert found - ARCHITECTURE == {*chosen.settings} | coefficients
 
 
-@pytest.mark.parametrize("normalization", build_classifier.CLASSIFIER_REGISTRIES["classifier.normalization"])
+@pytest.mark.parametrize("normalization", build_classifier.classifier_registries()["classifier.normalization"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_settings_of_classifiers_have_an_effect_where_they_are_read(name: str, normalization: str) -> None:
     section = ClassifierSettings(name=name, normalization=normalization, relative_to="initial")

@@ -35,6 +35,9 @@ def key_of(names: Container[str] | Mapping[str, Any]) -> AfterValidator:
 
 MOST_IMAGES = 10**7
 
+READ_BY_OWN: set[tuple[str, str, str]] = set()
+"""(setting, other, name): imported code reads `setting` if `other` is the name that it registered."""
+
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(ge=0, le=1e6)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -114,6 +117,9 @@ def has_effect(section: BaseModel, name: str) -> bool:
     extra = type(section).model_fields[name].json_schema_extra
     found: Mapping[str, Any] = extra if isinstance(extra, Mapping) else {}
     only_if = found.get("only_if")
-    chosen = only_if is None or any(getattr(section, other, None) in values for other, values in only_if.items())
+    chosen = only_if is None or any(
+        (value := getattr(section, other, None)) in values or (name, other, value) in READ_BY_OWN
+        for other, values in only_if.items()
+    )
     unset: Container[Any] = found.get("unset", ())
     return bool(found.get("effect", True) and chosen and getattr(section, name) not in unset)

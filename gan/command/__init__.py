@@ -1,7 +1,7 @@
 """Base class of the commands: error messages without tracebacks, help with examples. Imports torch only if needed."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -35,6 +35,7 @@ class Command(CheckedCommand):
         """Runs the command."""
         try:
             with _recorded():
+                import_own(ctx.params.get("imports", ()))
                 return super().invoke(ctx)
         except Exception as error:
             message = _explanation(error)
@@ -49,6 +50,14 @@ class Command(CheckedCommand):
             formatter.write_paragraph()
             for line in self.epilog.strip().splitlines():
                 formatter.write_text(line) if line and not line.startswith(" ") else formatter.write(line + "\n")
+
+
+def import_own(sources: Sequence[str]) -> None:
+    """Imports code of --import, see gan.measuring.importing; loads torch only if there is any."""
+    if sources:
+        from gan.measuring.importing import import_own as execute
+
+        execute(sources)
 
 
 def _recorded() -> AbstractContextManager[None]:

@@ -46,6 +46,14 @@ DEVICE = (
 VARIANTS = click.option(
     "--with", "variants", multiple=True, metavar="NAME", help="Apply a variant to --config (see --list)."
 )
+IMPORT = click.option(
+    "--import",
+    "imports",
+    multiple=True,
+    metavar="FILE",
+    help="Execute a Python file, or a module by its name, that adds a model, loss, metric, ... to the names that "
+    "settings accept; may be repeated.",
+)
 TRAINING = (
     click.option(
         "--config",
@@ -90,6 +98,7 @@ TRAINING = (
         metavar="NAME=VALUE,...",
         help="Submit the runs as a Slurm job array, for example with partition=gpu,timeout_min=600,gpus_per_node=1.",
     ),
+    IMPORT,
     *DEVICE,
     click.option(
         "--dry-run",
@@ -129,6 +138,7 @@ EVALUATION = (
     click.option(
         "--set", "overrides", multiple=True, metavar="eval.A=B", help="Change one setting of eval; may be repeated."
     ),
+    IMPORT,
     *DEVICE,
     click.option("--compare", is_flag=True, help="Compare the reports of the given RUNs, run or report folders."),
     click.option("--skip-mixed", is_flag=True, help="With --compare: leave out values of different protocols."),
@@ -153,6 +163,7 @@ class TrainingOptions:
     sweeps: tuple[str, ...]
     at_once: int | None
     slurm: str | None
+    imports: tuple[str, ...]
     device: str
     deterministic: bool
     dry_run: bool
@@ -171,6 +182,7 @@ class EvaluationOptions:
     run: Path | None
     out: Path | None
     overrides: tuple[str, ...]
+    imports: tuple[str, ...]
     device: str
     deterministic: bool
     compare: bool

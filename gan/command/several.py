@@ -134,6 +134,7 @@ def _plan(
         *(f"--with={variant}" for variant in options.variants),
         *(f"--set={override}" for override in options.overrides),
         *([] if options.start is None else [f"--from={options.start}"]),
+        *(f"--import={source}" for source in options.imports),
         *dict.fromkeys([*flags, *chosen]),
         *limits,
     ]

@@ -13,7 +13,7 @@ from gan.config import Config
 from gan.config.loading import Experiment, differences, override_config, validated
 from gan.config.stored import AnyConfig
 from gan.errors import ConfigError
-from gan.measuring.checks import check_evaluation, check_place, parse_metrics, user_errors
+from gan.measuring.checks import check_evaluation, check_imports, check_place, parse_metrics, user_errors
 from gan.measuring.classifiers import measure_classifier
 from gan.measuring.gans import Evaluation, finish_gan, measure_gan
 from gan.measuring.named import measure_against
@@ -62,6 +62,7 @@ def measure_checkpoint(
     trained = validated(kind, read.config, str(read.path))
     config = override_config(trained, overrides, str(read.path))
     refuse_changes(config, trained, read.path)
+    check_imports(read)
     measuring, run = KINDS[kind.kind], read.path.parent.parent
     processes.first(lambda: check_place(out or run / "reports"))
     with user_errors():

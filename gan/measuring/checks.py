@@ -1,6 +1,6 @@
 """Checks evaluation settings before data or networks are loaded."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,14 +8,21 @@ from evaluation import EXTRACTORS, METRICS, Context, EvaluationError
 from evaluation.metrics.needs import ranked
 from evaluation.runner import check_metrics
 from evaluation.runtime.files import check_writable
-from gan.build import choose
+from gan.build import OWN, choose
 from gan.config import Config
+from gan.config.imported import check_present
 from gan.errors import ConfigError, UserError
+from gan.runs.checkpoint import Checkpoint
 
 
-def registries() -> Mapping[str, Iterable[str]]:
+def registries() -> Mapping[str, Mapping[str, object]]:
     """Returns the names that evaluation settings accept."""
     return {"eval.metrics": METRICS, "eval.extractor": EXTRACTORS}
+
+
+def check_imports(checkpoint: Checkpoint) -> None:
+    """Raises ConfigError if a metric or extractor of imported code, which a checkpoint's settings name, is missing."""
+    check_present(checkpoint.imports, registries(), checkpoint.path)
 
 
 @contextmanager
@@ -34,8 +41,10 @@ def parse_metrics(text: str) -> list[str]:
         UserError: a name is unknown or empty, or there is none.
     """
     names = [name.strip() for name in text.split(",")] if text.strip() else []
-    with user_errors():
+    try:
         check_metrics(names)
+    except EvaluationError as error:
+        raise UserError(f"{error}{OWN if any(name not in METRICS for name in names) else ''}") from None
     return names
 
 

@@ -1,4 +1,7 @@
-"""Checkpoints: one file {"format", "config", "state"} that torch.load(weights_only=True) reads."""
+"""Checkpoints: one file {"format", "config", "state"} that torch.load(weights_only=True) reads.
+
+If the configuration has names of imported code, the file also has "imports", records of it.
+"""
 
 import hashlib
 import io
@@ -8,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from gan.config.imported import used_by
 from gan.errors import CheckpointError, DamagedCheckpointError
 from gan.runs.finding import FOLDER, find_checkpoint, list_checkpoints, step_of
 from gan.runtime.files import write_atomically, writing
@@ -26,12 +30,14 @@ class Checkpoint(NamedTuple):
         config: plain values, see gan.config.
         state: see gan.training.state.TrainState.state_dict.
         sha256: of the file as it was read, in hexadecimal; a running training may remove the file afterwards.
+        imports: records of the imported code that it needs, see gan.config.imported.used_by.
     """
 
     path: Path
     config: dict[str, Any]
     state: dict[str, Any]
     sha256: str
+    imports: list[dict[str, Any]]
 
 
 def save_checkpoint(
@@ -58,7 +64,8 @@ def save_best(run: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
 
 def _write(path: Path, config: dict[str, Any], state: dict[str, Any]) -> Path:
     buffer = io.BytesIO()  # in memory, because torch.save would hide the cause of a file system's error
-    torch.save({"format": FORMAT, "config": config, "state": state}, buffer)
+    imports = used_by(config)
+    torch.save({"format": FORMAT, "config": config, "state": state} | ({"imports": imports} if imports else {}), buffer)
     _seal(buffer)
     with writing(path):
         path.parent.mkdir(exist_ok=True)
@@ -106,7 +113,7 @@ def _read_file(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: got format {content['format']!r}, expected {FORMAT}; use the version that wrote it"
         )
-    return Checkpoint(path, content["config"], content["state"], digest)
+    return Checkpoint(path, content["config"], content["state"], digest, content.get("imports", []))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:

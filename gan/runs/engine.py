@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from gan.config.imported import check_present, import_options
 from gan.errors import DivergenceError
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.choice import choose_run
+from gan.runs.finding import read_record
 from gan.runs.folder import (
     checkpoint_to_continue,
     checkpoint_to_retry,
@@ -81,6 +83,9 @@ def train(
     """
     kind = kind_of(config, start)
     config = kind.config
+    if resume and run is not None:
+        names = {place: [*accepted] for place, accepted in kind.registries().items()}
+        check_present(read_record(run).get("imports"), names, run)
     kind.check()
     kind.check_processes(Processes(count=num_processes()))
     with prepared_device(device, deterministic) as place, started(place) as processes, ExitStack() as stack:
@@ -112,9 +117,14 @@ def _is_done(kind: Kind, folder: Path, checkpoint: Checkpoint, processes: Proces
     state = kind.load_state(checkpoint)
     if not processes.first(partial(kind.is_complete, folder, state)):
         return False
-    done = f"{folder}: all {state.step} steps are done; next: {kind.next_commands[0]} --run {folder}"
+    done = f"{folder}: all {state.step} steps are done; next: {kind.next_commands[0]} --run {folder}{_imports(kind)}"
     processes.first(partial(click.echo, done, err=True))
     return True
+
+
+def _imports(kind: Kind) -> str:
+    """Returns the options with which the next command finds the names of imported code."""
+    return import_options(kind.config.model_dump())
 
 
 def _train(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Callable[[float], Limits]) -> str:
@@ -171,17 +181,17 @@ def _attempt(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Limits
         scalars=kind.scalars,
     )
     with closing(opened) as log:
-        verb = "continuing" if state.step else "starting"
         together = f", {processes.count} processes" if processes.count > 1 else ""
-        place = f"in {run.folder} on {run.device}{together}"
-        beginning = f"{verb} at step {state.step} of {attempt.steps}{attempt.length} {place}"
+        place = f"of {attempt.steps}{attempt.length} in {run.folder} on {run.device}{together}"
+        beginning = f"{'continuing' if state.step else 'starting'} at step {state.step} {place}"
         for line in (kind.summary(state), beginning, *attempt.remarks):
             log.say(line)
         with limits as stop:
             reason = attempt.train(log, partial(processes.first, save), processes.agreed(stop))
-        following = ", ".join(f"{name} --run {run.folder}" for name in kind.next_commands)
+        following = ", ".join(f"{name} --run {run.folder}{_imports(kind)}" for name in kind.next_commands)
+        again = f"{kind.command} --run {run.folder} --resume{_imports(kind)}"
         log.say(
-            f"stopped at step {state.step} ({reason}); continue with: {kind.command} --run {run.folder} --resume"
+            f"stopped at step {state.step} ({reason}); continue with: {again}"
             if reason
             else f"done: {state.step} steps{attempt.ending()}; next: {following}"
         )

@@ -13,6 +13,7 @@ import click
 import numpy
 import torch
 
+from gan.config.imported import copies, other_code, used_by
 from gan.config.loading import differences, validated
 from gan.config.stored import AnyConfig
 from gan.errors import CheckpointError, DivergenceError
@@ -54,6 +55,8 @@ def checkpoint_to_continue(kind: Kind, run: Path, resume: bool) -> Checkpoint | 
         _tidy(config, run)
         return None
     checkpoint = read_checkpoint(checkpoints[-1])
+    if others := other_code(checkpoint.imports, checkpoint.path):
+        raise CheckpointError(f"{others[0]}; a run resumes only with the code that it began with")
     before = validated(type(config), checkpoint.config, str(checkpoint.path))
     changed = differences(config, before)
     if changed:
@@ -189,7 +192,7 @@ def describe_run(
     parent: Mapping[str, Any],
     commands: list[str],
 ) -> None:
-    """Writes config.yaml and run.json, which describe how to repeat a run.
+    """Writes config.yaml, run.json and copies of imported files, which describe how to repeat a run.
 
     Args:
         fingerprints: fingerprints of the images by split.
@@ -199,10 +202,14 @@ def describe_run(
         commands: command lines, newest last.
     """
     write_atomically(run / "config.yaml", config.to_yaml().encode())
+    for name, content in copies(config.model_dump()).items():
+        (run / name).parent.mkdir(exist_ok=True)
+        write_atomically(run / name, content)
     record = {
         "kind": config.kind,
         "identity": config.identity(),
         "commands": commands,
+        "imports": used_by(config.model_dump()),
         "data": {"root": absolute(config.data.root), "fingerprints": dict(fingerprints)},
         **({"parent": dict(parent)} if parent else {}),
         "commit": _git("rev-parse", "HEAD"),

@@ -148,7 +148,10 @@ def test_a_configuration_trains_resumes_and_is_measured(
 
 @pytest.mark.parametrize(
     ("choice", "precision"),
-    [*((name, "fp32") for name in build_classifier.CLASSIFIER_REGISTRIES["classifier.normalization"]), ("srn", "bf16")],
+    [
+        *((name, "fp32") for name in build_classifier.classifier_registries()["classifier.normalization"]),
+        ("srn", "bf16"),
+    ],
 )
 def test_every_normalization_trains_and_resumes(choice: str, precision: str, train: Train, tmp_path: Path) -> None:
     settings = [f"--set=classifier.normalization={choice}", f"--set=train.precision={precision}"]

@@ -40,7 +40,7 @@ class ClassifierRuns:
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
         """Returns the names that each setting accepts."""
-        return build_classifier.CLASSIFIER_REGISTRIES
+        return build_classifier.classifier_registries()
 
     def check(self) -> None:
         """Raises ConfigError if a name is in no registry."""

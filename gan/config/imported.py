@@ -1,0 +1,124 @@
+"""Names that code of a user's own registered by --import: which file each is from, and what uses it. Imports no torch.
+
+Only the option executes code. Checkpoints and run.json hold the records of `used_by`, which are plain values.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gan.errors import ConfigError
+
+COPIES = "imports"
+"""Folder in a run for copies of the files that it was trained with."""
+
+
+class Imported(NamedTuple):
+    """One executed file or module.
+
+    Attributes:
+        source: value of --import.
+        sha256: of the file; of a package, see `gan.measuring.importing.import_own`.
+        names: maps settings, such as generator.name, to the names it registered for them.
+        content: the file, None for a package.
+    """
+
+    source: str
+    sha256: str
+    names: Mapping[str, Sequence[str]]
+    content: bytes | None
+
+
+IMPORTED: list[Imported] = []
+"""Files and modules that this process has executed, in order."""
+
+
+def used_by(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a record of each imported file that registered a name in these settings, given as nested plain values.
+
+    A record has the keys source, sha256 and names, which maps settings to names.
+    """
+    found = []
+    for each in IMPORTED:
+        names = {place: name for place, name in _names_in(config) if name in each.names.get(place, ())}
+        if names:
+            found.append({"source": each.source, "sha256": each.sha256, "names": names})
+    return found
+
+
+def _names_in(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields (place, name) of each text in the sections of a configuration; commas separate several names."""
+    for section, settings in config.items():
+        for key, value in settings.items() if isinstance(settings, Mapping) else ():
+            for name in value.split(",") if isinstance(value, str) else ():
+                yield f"{section}.{key}", name.strip()
+
+
+def copies(config: Mapping[str, Any]) -> dict[str, bytes]:
+    """Returns the imported files that these settings use, by their path in a run folder."""
+    used = {record["sha256"] for record in used_by(config)}
+    return {_copy(each.source, each.sha256): each.content for each in IMPORTED if each.content and each.sha256 in used}
+
+
+def _copy(source: str, sha256: str) -> str:
+    return f"{COPIES}/{Path(source).stem}-{sha256[:8]}.py"
+
+
+def import_options(config: Mapping[str, Any]) -> str:
+    """Returns the options that a command needs to find all names in these settings, such as " --import my_gan.py"."""
+    return "".join(f" --import {record['source']}" for record in used_by(config))
+
+
+def check_present(recorded: object, registries: Mapping[str, Collection[str]], owner: Path) -> None:
+    """Checks that the names of a run's own are registered.
+
+    Args:
+        recorded: records of `used_by`; anything else is ignored, as users may edit run.json.
+        registries: names that each setting accepts; other settings are not checked.
+        owner: run folder or checkpoint file.
+
+    Raises:
+        ConfigError: a name is missing; the message says which file to import.
+    """
+    for record in _records(recorded):
+        for place, name in record["names"].items():
+            if place in registries and name not in registries[place]:
+                raise ConfigError(
+                    f"{owner}: {place}: {name!r} is from {record['source']}, which is not imported by itself; add "
+                    f"--import {record['source']}{_copy_of(record, owner)}"
+                )
+
+
+def other_code(recorded: object, owner: Path) -> list[str]:
+    """Returns a sentence for each file that was imported with another content than is recorded, with a way out."""
+    now = {(place, name): each for each in IMPORTED for place, names in each.names.items() for name in names}
+    found = {}
+    for record in _records(recorded):
+        for used in record["names"].items():
+            each = now.get(used)
+            if each is not None and each.sha256 != record["sha256"]:
+                found[each.source] = (
+                    f"{owner}: trained with {record['source']} of SHA-256 {record['sha256'][:8]}, but --import "
+                    f"{each.source} has {each.sha256[:8]}{_copy_of(record, owner)}"
+                )
+    return list(found.values())
+
+
+def _copy_of(record: Mapping[str, Any], owner: Path) -> str:
+    """Returns advice that names the run's copy of a file, "" if there is none."""
+    run = owner if owner.is_dir() else owner.parent.parent
+    path = run / _copy(record["source"], record["sha256"])
+    return f"; the file as it was in training: --import {path}" if path.is_file() else ""
+
+
+def _records(recorded: object) -> Iterator[dict[str, Any]]:
+    """Yields the valid records of a list."""
+    for record in recorded if isinstance(recorded, list) else ():
+        if isinstance(record, dict):
+            names = record.get("names")
+            texts = [record.get("source"), record.get("sha256")]
+            if isinstance(names, dict) and all(isinstance(text, str) for text in [*texts, *names, *names.values()]):
+                yield record
+
+
+__all__ = ["COPIES", "IMPORTED", "Imported", "check_present", "copies", "import_options", "other_code", "used_by"]
