@@ -162,7 +162,7 @@ def _wanted(
 def _source(
     checkpoint: Path | None, run: Path | None, best: bool, raw: bool, device: "torch.device"
 ) -> tuple["Source", str]:
-    """The generator of a checkpoint and "", or of a file of tools/export_generator.py and its scores."""
+    """The generator of a checkpoint and "", or of a file of gan-export and its scores."""
     from gan.measuring.generator_file import SUFFIX, read_generator
     from gan.runs.choice import read_chosen
     from gan.runs.samples import checkpoint_source

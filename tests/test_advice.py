@@ -373,11 +373,10 @@ ADVICE: dict[str, Advice] = {
         "prepare_dataset --root {flat} --out {packed16} --overwrite",
     ),
     "nothing to reproduce": Advice("reproduce", "--table: 1, 2", "reproduce --table 2 --dry-run"),
-    "generator file": Advice(
-        "export_generator --run {trained} --out {t}/x.pt --origin drawn",
-        "a name that ends with .safetensors",
-        "gan-eval --device cpu --run {copied} --set eval.num_real=90"
-        " && export_generator --run {copied} --out {t}/x.safetensors --origin drawn",
+    "exported before": Advice(
+        "gan-export --run {trained} --out {trained} --origin drawn",
+        "choose a new or an empty one",
+        "gan-export --run {trained} --out {t}/exported --origin drawn",
     ),
 }
 

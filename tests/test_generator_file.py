@@ -1,4 +1,4 @@
-"""Generators in half precision: the tool that writes them, gan-sample with them, and the demo of the package."""
+"""Generators in half precision: gan-export, which writes them, gan-sample with them, and the demo of the package."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from commands import call, call_tool, done, refused
+from commands import call, done, refused
 from PIL import Image
 from torch import nn
 
@@ -35,15 +35,15 @@ def measured(trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 
 
 def export(*arguments: object) -> Result:
-    return call_tool("export_generator", *arguments)
+    return call("gan-export", "--half", *arguments)
 
 
 @pytest.fixture(scope="session")
 def file(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("exported") / "made.safetensors"
+    out = tmp_path_factory.mktemp("exported") / "made"
     result = done(export("--run", measured, "--out", out))
-    assert f"{out}: 0." in result.output
-    return out
+    assert f"{out / 'generator.safetensors'}: 0." in result.output
+    return out / "generator.safetensors"
 
 
 def images_of(generator: nn.Module, count: int = 40) -> torch.Tensor:
@@ -90,8 +90,9 @@ def test_images_differ_from_the_checkpoints_by_no_more_than_rounding_allows(file
 
 
 def test_the_same_run_gives_the_same_bytes(file: Path, measured: Path, tmp_path: Path) -> None:
-    done(export("--run", measured, "--out", tmp_path / "again.safetensors"))
-    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+    done(export("--run", measured, "--out", tmp_path / "again"))
+    for name in ("generator.safetensors", "discriminator.safetensors", "README.md"):
+        assert (tmp_path / "again" / name).read_bytes() == (file.parent / name).read_bytes()
 
 
 def test_the_file_tells_no_place_on_this_machine(file: Path, measured: Path) -> None:
@@ -111,11 +112,9 @@ def test_gan_sample_draws_from_a_file_as_from_its_run(file: Path, measured: Path
         assert np.abs(one - other).max() <= 2  # grey levels, by the rounding of the weights
 
 
-def test_what_the_tool_refuses(measured: Path, copied: Callable[..., Path], tmp_path: Path) -> None:
-    out = tmp_path / "out.safetensors"
+def test_what_the_command_refuses(measured: Path, copied: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
     run = copied("other", *SETTINGS)
-    refused(export("--run", run, "--out", out), "no report of step-00000002.pt; measure it by gan-eval first")
-    refused(export("--run", run, "--out", tmp_path / "out.pt"), "expected a name that ends with .safetensors")
     (report,) = (measured / "reports").iterdir()
     done(call("gan-eval", "--run", run, "--metrics", "fid", "--set=eval.ema=false", "--device", "cpu"))
     refused(export("--run", run, "--out", out), "of raw weights, expected those of ema weights")
@@ -124,11 +123,13 @@ def test_what_the_tool_refuses(measured: Path, copied: Callable[..., Path], tmp_
     changed["state"]["step"] = 1
     torch.save(changed, run / "checkpoints" / "step-00000001.pt")
     older = run / "checkpoints" / "step-00000001.pt"
-    refused(export("--run", older, "--report", report, "--out", out), "measure that checkpoint by gan-eval first")
+    refused(
+        export("--checkpoint", older, "--report", report, "--out", out), "measure that checkpoint by gan-eval first"
+    )
     changed["config"]["data"]["name"] = "cifar10"
     torch.save(changed, older)
-    refused(export("--run", older, "--out", out), "--origin: say where the images of cifar10 are from")
-    assert not out.exists()
+    refused(export("--checkpoint", older, "--out", out), "--origin: say where the training images are from")
+    assert not list(tmp_path.glob("out/*"))
 
 
 def test_a_changed_byte_is_noticed(file: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import call, call_tool, done
+from commands import call, done
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -48,7 +48,7 @@ def test_every_command_runs_networks_in_full_float32(
         precisions.clear()
         done(call(command, *arguments))
         assert precisions == {("ieee", "ieee")}, (command, *arguments)
-    done(call_tool("export_generator", "--run", run, "--out", tmp_path / "generator.safetensors"))
+    done(call("gan-export", "--run", run, "--out", tmp_path / "exported"))
     assert precisions == {("ieee", "ieee")}
     precisions.clear()
     done(

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import click
 import torch
-from export_generator import newest_report
 from torch import Tensor
 
 from evaluation import Context, EvaluationError, Sources, build_extractor, evaluate
@@ -31,6 +30,7 @@ from gan.config import Config, load_config
 from gan.config.loading import differences, training_settings
 from gan.data.pixels import image_grid, save_png
 from gan.errors import ConfigError, UserError
+from gan.measuring.exported import newest_report
 from gan.runs.checkpoint import read_checkpoint
 from gan.runs.finding import JSONL, read_record
 
@@ -74,6 +74,8 @@ def read_run(folder: Path) -> SeedRun:
     """
     checkpoint = read_checkpoint(folder)
     report = newest_report(checkpoint)
+    if report is None:
+        raise ConfigError(f"{folder}: no report of {checkpoint.path.name}; measure it by gan-eval first")
     try:
         values, protocol = read_values(report)
     except EvaluationError as error:

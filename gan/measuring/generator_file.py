@@ -166,7 +166,7 @@ def read_generator(path: Path, device: torch.device | str = "cpu") -> GeneratorF
         CheckpointError: it is missing, damaged, or not such a file.
     """
     if not path.is_file():
-        advice = "install the package again, or make the file by tools/export_generator.py"
+        advice = "install the package again, or make the file by gan-export"
         raise CheckpointError(f"{path}: no such file; {advice}")
     try:
         header, state = read_weights_file(path, KIND, FORMAT)
@@ -190,9 +190,7 @@ def read_generator(path: Path, device: torch.device | str = "cpu") -> GeneratorF
         reason = str(error)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-    raise CheckpointError(
-        f"{path}: not a file of tools/export_generator.py ({reason}); install the package again, or make it again"
-    )
+    raise CheckpointError(f"{path}: not a file of gan-export ({reason}); install the package again, or make it again")
 
 
 def _scores(name: str, header: dict[str, Any]) -> Scores:

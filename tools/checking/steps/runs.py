@@ -76,9 +76,11 @@ def training(conditions: Conditions) -> Iterator[Record]:
         (report,) = run.joinpath("reports").rglob("report.json")
         _keep(report, conditions.out / "training-report.json")
         yield {"values": json.loads(report.read_text())["values"]}
-        out = conditions.out / "training-generator.safetensors"
+        exported, out = Path(folder) / "exported", conditions.out / "training-generator.safetensors"
         origin = f"{Path(conditions.images).name or 'random pixels'}, given to tools/gpu_check.py"
-        _call("export_generator", conditions, "--run", run, "--origin", origin, "--out", out, device=False)
+        wanted = ["--run", run, "--origin", origin, "--half", "--out", exported]
+        _call("gan.export", conditions, *wanted, device=False)
+        _keep(exported / out.name.removeprefix("training-"), out)
         yield {"generator, MiB": round(out.stat().st_size / 2**20, 2)}
 
 
