@@ -76,6 +76,8 @@ def _content(
 
 SN_IS_LINKED = _claims(LINKED, DISTANCE, [SN], [SN_CONV])
 AT_THE_BEGINNING = (
+    *_claims(BEGINNING, START, [NONE], [LECUN]),
+    Claim(BEGINNING, END, LECUN.label, LECUN.label, than=START),  # nothing is lost unless it falls
     *_claims(BEGINNING, FALL, [SN], [LECUN]),
     *_claims(BEGINNING, DRIFT, [SN], [LECUN]),
 )
@@ -104,7 +106,6 @@ BSSN_PAPER: dict[str, PaperContent] = {
             *_claims(VANISHING, END, [NONE, LECUN], [SN]),
             *SN_IS_LINKED,
             *STRICTER_IS_POOR,
-            *AT_THE_BEGINNING,
             *_claims(BETTER, "FID", [BSSN], [SN]),
         ),
         ("gradients", "gradients by layer"),
@@ -114,7 +115,7 @@ BSSN_PAPER: dict[str, PaperContent] = {
         (START, END, FALL, DISTANCE, DRIFT),
         (NONE, LECUN, SN, SN_CONV),
         f"{WEIGHTS} {VARIANCES} Drawn is variance * fan_in, 1 with LeCun's initialization.",
-        (*SN_IS_LINKED, *_claims(BEGINNING, START, [NONE], [LECUN]), *AT_THE_BEGINNING),
+        (*SN_IS_LINKED, *AT_THE_BEGINNING),
         ("variances by layer",),
     ),
     "sn_conv": _content(
