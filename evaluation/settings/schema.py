@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from evaluation.errors import EvaluationError
 from evaluation.settings.mistakes import explain
@@ -32,6 +32,15 @@ def key_of(names: Container[str] | Mapping[str, Any]) -> AfterValidator:
 
     return AfterValidator(check)
 
+
+def _whole(value: object) -> object:
+    if isinstance(value, bool | float):
+        raise ValueError("a whole number")
+    return value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Refuses 32.0 and true, which equal numbers of a Literal, as other whole numbers do."""
 
 MOST_IMAGES = 10**7
 

@@ -14,6 +14,7 @@ from evaluation.settings import Settings
 from evaluation.settings.mistakes import short
 from evaluation.settings.presets import STANDALONE
 from evaluation.settings.schema import (
+    WHOLE,
     Count,
     Factor,
     Few,
@@ -34,8 +35,9 @@ from gan.config.files import CLASSIFIERS, find_configs
 from gan.config.loading import Experiment, load, override_config, validated
 
 Rate = Annotated[float, Field(gt=0, le=1000)]
-ImageSize = Literal[32, 48, 64, 128, 256]
-IMAGE_SIZES: tuple[int, ...] = get_args(ImageSize)
+_Size = Literal[32, 48, 64, 128, 256]
+ImageSize = Annotated[_Size, WHOLE]
+IMAGE_SIZES: tuple[int, ...] = get_args(_Size)
 """Values of data.image_size: the sizes that have a ResNet, see `gan.models.resnet.WIDTHS`."""
 
 
@@ -46,7 +48,9 @@ class DataSettings(Section):
     root: Text = without_effect("data", "folder or archive that holds the data set")
     title: Text = without_effect("", "name in reports; empty: that of the folder or archive, else of the data set")
     image_size: ImageSize = setting(32, "height and width in pixels")
-    channels: Literal[1, 3] | None = optional("1: grey images, 3: RGB; images are converted; null: 3", same_as=3)
+    channels: Annotated[Literal[1, 3] | None, WHOLE] = optional(
+        "1: grey images, 3: RGB; images are converted; null: 3", same_as=3
+    )
     crop: Interval = setting(0, "height and width of the centre crop in pixels; 0: the largest centred square")
     resize: Literal["none", "box", "bilinear", "bicubic", "lanczos", "pad"] = setting(
         "none", "interpolation filter; pad: black border; none: refuse images of another size"

@@ -1,7 +1,8 @@
 """Folders with both networks of a run as safetensors files and a model card, for use without checkpoints."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,10 +104,24 @@ def write_program(generator: nn.Module, config: Config, num_classes: int, out: P
     latents = torch.zeros(2, config.generator.z_dim)
     arguments = (latents, torch.zeros(2, dtype=torch.int64)) if num_classes else (latents,)
     count = torch.export.Dim("N", min=1)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _one_precision():
         warnings.simplefilter("ignore")  # of torch, about its own internals
         program = torch.export.export(generator, arguments, dynamic_shapes=({0: count},) * len(arguments))
         torch.export.save(program, out)
+
+
+@contextmanager
+def _one_precision() -> Iterator[None]:
+    """Context manager: cuDNN's precisions are torch's default; torch.export fails if they differ, on a CPU too."""
+    flags: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn)  # type: ignore[attr-defined]
+    before = [flag.fp32_precision for flag in flags]
+    try:
+        for flag in flags:
+            flag.fp32_precision = "tf32"
+        yield
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.fp32_precision = value
 
 
 def newest_report(checkpoint: Checkpoint) -> Path | None:

@@ -314,7 +314,7 @@ def test_is_of_an_extractor_without_logits_is_refused(context: Context, pixels):
     ("change", "message"),
     [
         ({"generated": torch.zeros(2, 3, 4, 4)}, "generated images: got dtype float32"),
-        ({"generated": torch.zeros(2, 1, 4, 4, dtype=torch.uint8)}, "generated images: got shape"),
+        ({"generated": torch.zeros(2, 2, 4, 4, dtype=torch.uint8)}, "generated images: got shape"),
         ({"generated": torch.zeros(3, 4, 4, dtype=torch.uint8)}, "generated images: got shape"),
         ({"generated": torch.zeros(0, 3, 4, 4, dtype=torch.uint8)}, "got none"),
         ({"generated": np.zeros((2, 3, 4, 4), dtype=np.uint8)}, "got ndarray"),
