@@ -30,11 +30,8 @@ from gan.training.trainer import Trainer
 
 STEPS = 20
 CASES = {
-    "sn": [
-        "discriminator.normalization=sn",
-        "discriminator.penalty=lecam",
-        "train.augment=color,translation,cutout",
-    ],
+    "sn": ["discriminator.normalization=sn"],
+    "sn-few-images": ["discriminator.penalty=lecam", "train.augment=color,translation,cutout"],
     "srn": ["discriminator.normalization=srn"],
     "srn-conditional-r1": ["discriminator.normalization=srn", "conditional=true", "discriminator.penalty=r1"],
     "wgan_gp-conditional": ["discriminator.normalization=wgan_gp", "conditional=true", "train.loss=wasserstein"],
