@@ -13,7 +13,7 @@ MOST_LETTERS = 80  # of a value in the name of a folder, which has at most 255 b
 
 
 class Variation(NamedTuple):
-    """What distinguishes one of several runs: the end of its folder's name, and overrides "section.name=value"."""
+    """A run among several: the end of its folder's name, and its overrides "section.name=value"."""
 
     name: str
     overrides: tuple[str, ...]
