@@ -1,8 +1,8 @@
 """Folders with both networks of a run as safetensors files and a model card, for use without checkpoints."""
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from gan.config import Config, validate
 from gan.config.reading import write_yaml
 from gan.errors import CheckpointError, ConfigError, UserError
 from gan.measuring.generator_file import SUFFIX, plain_settings, read_generator, write_generator
+from gan.normalization.power_iteration import fp32_precisions
 from gan.runs.checkpoint import Checkpoint
 
 GENERATOR, DISCRIMINATOR, CARD, PROGRAM = f"generator{SUFFIX}", f"discriminator{SUFFIX}", "README.md", "generator.pt2"
@@ -110,18 +111,10 @@ def write_program(generator: nn.Module, config: Config, num_classes: int, out: P
         torch.export.save(program, out)
 
 
-@contextmanager
-def _one_precision() -> Iterator[None]:
-    """Context manager: cuDNN's precisions are torch's default; torch.export fails if they differ, on a CPU too."""
-    flags: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn)  # type: ignore[attr-defined]
-    before = [flag.fp32_precision for flag in flags]
-    try:
-        for flag in flags:
-            flag.fp32_precision = "tf32"
-        yield
-    finally:
-        for flag, value in zip(flags, before, strict=True):
-            flag.fp32_precision = value
+def _one_precision() -> AbstractContextManager[None]:
+    """Returns a context manager: cuDNN's precisions are torch's default: torch.export fails where they differ."""
+    cudnn = torch.backends.cudnn
+    return fp32_precisions((cudnn.conv, "tf32"), (cudnn.rnn, "tf32"))  # type: ignore[attr-defined]
 
 
 def newest_report(checkpoint: Checkpoint) -> Path | None:

@@ -55,48 +55,8 @@ class SNDCGANGenerator(nn.Module):
         ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
     """
 
-    def __init__(
-        self,
-        image_size: int = 32,
-        z_dim: int = 128,
-        channels: int = 64,
-        num_classes: int = 0,
-        image_channels: int = 3,
-    ) -> None:
-        super().__init__()
-        check_settings(image_size, IMAGE_SIZES, num_classes)
-        self.image_size, self.z_dim, self.num_classes = image_size, z_dim, num_classes
-        self.bottom = image_size // 8
-        self.linear = _initialized(nn.Linear(z_dim, 8 * channels * self.bottom**2))
-        self.ups, self.norms = _upsampling(channels, num_classes, BATCH_NORM_EPS)
-        self.to_rgb = _initialized(nn.Conv2d(channels, image_channels, 3, padding=1))
-
-    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_labels(labels, self.num_classes, "generator")
-        h = self.linear(latents).unflatten(1, (-1, self.bottom, self.bottom))
-        for up, norm in zip(self.ups, self.norms, strict=True):
-            h = F.relu(norm(up(h), labels))
-        return torch.tanh(self.to_rgb(h))
-
-
-class SNDCGANBNGenerator(nn.Module):
-    """Maps latents float32 (N, z_dim), and labels int64 (N,) if conditional, to images (N, C, H, W) in [-1, 1].
-
-    As in the code of Lin et al. 2021, whose layers are those of Miyato et al.'s: linear to an eighth of the image size,
-    batch normalization of each feature and position, ReLU, three transposed 4x4 convolutions of stride 2, each with
-    (conditional) batch normalization and ReLU, transposed conv3x3, tanh. The first batch normalization is unconditional
-    in the conditional model too, which neither code has.
-
-    Args:
-        image_size: 32, 48 or 64.
-        z_dim: size of the latent vector.
-        channels: width at full resolution, 64 in the code; the layers before are 8, 4 and 2 times as wide.
-        num_classes: 0 for an unconditional generator.
-        image_channels: 1 for grey images, 3 for RGB.
-
-    Raises:
-        ValueError: an unsupported image size; labels missing if conditional, or given if unconditional.
-    """
+    _as_code = False
+    linear_norm: nn.BatchNorm1d | None
 
     def __init__(
         self,
@@ -112,16 +72,31 @@ class SNDCGANBNGenerator(nn.Module):
         self.bottom = image_size // 8
         features = 8 * channels * self.bottom**2
         self.linear = _initialized(nn.Linear(z_dim, features))
-        self.linear_norm = nn.BatchNorm1d(features, eps=EPS)
-        self.ups, self.norms = _upsampling(channels, num_classes, EPS)
-        self.to_rgb = _initialized(nn.ConvTranspose2d(channels, image_channels, 3, padding=1))
+        self.linear_norm = nn.BatchNorm1d(features, eps=EPS) if self._as_code else None
+        self.ups, self.norms = _upsampling(channels, num_classes, EPS if self._as_code else BATCH_NORM_EPS)
+        last = nn.ConvTranspose2d if self._as_code else nn.Conv2d
+        self.to_rgb = _initialized(last(channels, image_channels, 3, padding=1))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         check_labels(labels, self.num_classes, "generator")
-        h = F.relu(self.linear_norm(self.linear(latents))).unflatten(1, (-1, self.bottom, self.bottom))
+        h = self.linear(latents)
+        if self.linear_norm is not None:
+            h = F.relu(self.linear_norm(h))
+        h = h.unflatten(1, (-1, self.bottom, self.bottom))
         for up, norm in zip(self.ups, self.norms, strict=True):
             h = F.relu(norm(up(h), labels))
         return torch.tanh(self.to_rgb(h))
+
+
+class SNDCGANBNGenerator(SNDCGANGenerator):
+    """Generator of the code of Lin et al. 2021, whose layers are those of Miyato et al.'s; otherwise as the base class.
+
+    Linear to an eighth of the image size, batch normalization of each feature and position, ReLU, three transposed 4x4
+    convolutions of stride 2, each with (conditional) batch normalization and ReLU, transposed conv3x3, tanh. The first
+    batch normalization is unconditional in the conditional model too, which neither code has.
+    """
+
+    _as_code = True
 
 
 class SNDCGANDiscriminator(nn.Module):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.normalization.power_iteration import EPS, full_precision
+from gan.normalization.power_iteration import EPS, fp32_precisions, full_precision
 from gan.normalization.singular import leading_eigenvector
 from gan.normalization.spectral import SpectralNorm, is_a
 from gan.normalization.stable_rank import StableRankNorm
@@ -173,18 +173,9 @@ def _unit(vector: Tensor, eps: float) -> Tensor:
 @contextmanager
 def float32_convolutions(weight: Tensor) -> Iterator[None]:
     """Context manager without autocast and without TF32, whose 10 bits of mantissa are too few for power iteration."""
-    if not weight.is_cuda:
-        with full_precision(weight):
-            yield
-        return
-    backend: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = backend.fp32_precision
-    backend.fp32_precision = "ieee"
-    try:
-        with full_precision(weight):
-            yield
-    finally:
-        backend.fp32_precision = before
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    with full_precision(weight), fp32_precisions(*([(convolutions, "ieee")] if weight.is_cuda else [])):
+        yield
 
 
 @torch.no_grad()

@@ -3,7 +3,9 @@
 Weights are read as matrices (rows, columns): a row for each output unit, everything else as columns.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,6 +84,19 @@ def full_precision(weight: Tensor) -> AbstractContextManager[object]:
     if kind == "meta" or not torch.is_autocast_enabled(kind):  # the meta device has no autocast
         return nullcontext()
     return torch.autocast(kind, enabled=False)
+
+
+@contextmanager
+def fp32_precisions(*wanted: tuple[Any, str]) -> Iterator[None]:
+    """Context manager: gives backends of torch an `fp32_precision` each, and their former ones back at the end."""
+    before = [(backend, backend.fp32_precision) for backend, _ in wanted]
+    try:
+        for backend, value in wanted:
+            backend.fp32_precision = value
+        yield
+    finally:
+        for backend, value in before:
+            backend.fp32_precision = value
 
 
 def _multiply_into(target: Tensor, matrix: Tensor, vector: Tensor, eps: float) -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import nn
 
 from gan.normalization import BatchedNormalization, normalized_weights, update_
+from gan.normalization.power_iteration import fp32_precisions
 
 
 class Arithmetic:
@@ -77,23 +77,16 @@ class Arithmetic:
             self.network.requires_grad_(True)
 
 
-@contextmanager
-def float32_products(precision: str) -> Iterator[None]:
-    """Context manager: sets the precision of float32 products on a GPU and restores it at the end.
+def float32_products(precision: str) -> AbstractContextManager[None]:
+    """Returns a context manager that sets the precision of float32 products on a GPU and restores it at the end.
 
     Convolutions take TF32 inputs (10 bits of mantissa) under precision "tf32" and full float32 otherwise; torch's own
     default is TF32. Matrix products are always full float32, because power iteration needs it.
     """
-    backends: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    wanted = ["tf32" if precision == "tf32" else "ieee", "ieee"]
-    try:
-        for backend, value in zip(backends, wanted, strict=True):
-            backend.fp32_precision = value
-        yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.fp32_precision = value
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    return fp32_precisions(
+        (convolutions, "tf32" if precision == "tf32" else "ieee"), (torch.backends.cuda.matmul, "ieee")
+    )
 
 
 __all__ = ["Arithmetic", "float32_products"]
