@@ -44,12 +44,12 @@ class ConvolutionMap(NamedTuple):
         """Returns the map of a convolution, of those in `NORMALIZED_LAYERS`.
 
         Raises:
-            ValueError: input_size is neither a positive whole number nor one for each dimension.
+            ValueError: input_size is neither a positive whole number nor one for each dimension, or too small.
         """
         found: Any = layer
         size = _whole_sides(input_size, dims := len(found.kernel_size))
         framed = found.padding_mode != "zeros" or isinstance(found.padding, str)
-        return cls(
+        convolution = cls(
             found.in_channels,
             size,
             found.stride,
@@ -61,6 +61,14 @@ class ConvolutionMap(NamedTuple):
             tuple(found._reversed_padding_repeated_twice) if framed else (),
             "constant" if found.padding_mode == "zeros" else found.padding_mode,
         )
+        rows, columns = (found.in_channels, found.out_channels)[:: 1 if found.transposed else -1]
+        kernel = rows, columns // found.groups, *found.kernel_size
+        try:  # on the meta device, which computes shapes only
+            weight, x = (torch.empty(shape, device="meta") for shape in (kernel, (1, found.in_channels, *size)))
+            convolution.image(weight, x)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"input_size {size}: the convolution fails on inputs of this size: {error}") from None
+        return convolution
 
     def image(self, weight: Tensor, x: Tensor) -> Tensor:
         """Returns conv(x, W), (1, out, *output_size)."""

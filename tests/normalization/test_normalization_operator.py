@@ -331,6 +331,14 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: normalize(nn.Conv2d(3, 4, 3), "sn_conv", example=3),  # type: ignore[arg-type]
         r"^example: got 3, expected the arguments of a forward pass",
     ),
+    "smaller than the kernel": (
+        lambda: convolution_spectral_norm(nn.Conv2d(3, 4, 3), input_size=(2, 2)),
+        r"^input_size \(2, 2\): the convolution fails on inputs of this size: ",
+    ),
+    "smaller than its reflection": (
+        lambda: convolution_spectral_norm(nn.Conv1d(3, 4, 5, padding=2, padding_mode="reflect"), input_size=2),
+        r"^input_size \(2,\): the convolution fails on inputs of this size: ",
+    ),
     "spectrum of a wrong size": (lambda: convolution_spectrum(torch.ones(3, 3, 3), (4, 4)), "^input_size: got"),
 }
 
