@@ -82,6 +82,19 @@ def check_names(config: Config) -> None:
     _penalty_names(config)
 
 
+def check_networks(config: Config, imports: object, owner: Path) -> None:
+    """Raises ConfigError for an unknown name of a network's; those of the data and the training may be unknown.
+
+    Args:
+        imports: records of imported code, see `gan.config.imported.used_by`.
+        owner: file that holds them.
+    """
+    others = ("data.name", "discriminator.penalty", "train.loss")
+    networks = {place: registry for place, registry in REGISTRIES.items() if place not in others}
+    check_present(imports, networks, owner)
+    check_registered(config, networks)
+
+
 def check_registered(config: Config | ClassifierConfig, registries: Mapping[str, Mapping[str, object]]) -> None:
     """Raises ConfigError for a setting whose name is not in its registry."""
     settings = config.model_dump()

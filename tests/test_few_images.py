@@ -80,6 +80,7 @@ def test_averages_are_those_of_all_updates_and_a_record_of_gradients_leaves_them
     [
         ("train.augment=colour", ["train.augment: got 'colour', expected one of color, ", "did you mean 'color'?"]),
         ("train.augment=color,,cutout", ["train.augment: got '', expected one of color, translation, cutout"]),
+        ("train.augment=[color,cutout]", ["got list, expected text; separate several names by commas"]),
         ("discriminator.penalty=lecame", ["did you mean 'lecam'?"]),
     ],
 )
@@ -94,5 +95,7 @@ def test_jpeg_files_train_with_both(tmp_path: Path) -> None:
         Image.new("RGB", (32, 32), (20 * index, 90, 200 - 20 * index)).save(photos / f"{index}.jpg")
     data = ["--set=data.name=folder", f"--set=data.root={photos}", f"--set={AUGMENT}"]
     small = ["--set=train.steps=2", "--set=discriminator.penalty=lecam", "--device=cpu", f"--run={run}"]
-    done(call("gan-train", "--config=smoke", *data, *small))
+    printed = done(call("gan-train", "--config=smoke", *data, *small)).output
+    assert "discriminator penalty: lecam, coefficient 0.3\n" in printed
+    assert "augmentations of real and generated images: color, translation, cutout\n" in printed
     assert "augment: color,translation,cutout" in (run / "config.yaml").read_text()

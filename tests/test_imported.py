@@ -14,10 +14,13 @@ from click.testing import Result
 from commands import call, done, refused
 
 from evaluation import METRICS
+from evaluation.generalization import MEASURES
 from evaluation.settings.schema import READ_BY_OWN
 from gan.build import REGISTRIES
 from gan.config import Config
 from gan.config.imported import IMPORTED
+from gan.data import AUGMENTATIONS
+from gan.measuring.exported import load_exported
 from gan.measuring.importing import import_own
 from gan.runs.checkpoint import read_checkpoint
 
@@ -34,7 +37,7 @@ SMALL = ("--set=train.steps=2", "--set=train.checkpoint_every=1", "--device=cpu"
 @pytest.fixture
 def fresh() -> Iterator[Callable[[], None]]:
     """Forgets all imports at the end of a test, and when called: what another process would begin with."""
-    tables: list[Any] = [*REGISTRIES.values(), METRICS]
+    tables: list[Any] = [*REGISTRIES.values(), METRICS, AUGMENTATIONS, MEASURES]
     before = [dict(table) for table in tables]
 
     def forget() -> None:
@@ -104,7 +107,7 @@ def test_a_run_continues_bit_for_bit_with_its_import(new_process: Callable[..., 
     assert (run / "imports" / f"loss-{digest[:8]}.py").read_text() == LOSS
 
 
-NEEDED = "train.loss: 'mine' is from loss.py, which is not imported by itself; add --import loss.py"
+NEEDED = "train.loss: 'mine' is from loss.py; add --import loss.py"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,8 @@ def test_a_missing_import_is_named_and_a_changed_one_has_a_way_out(
     arguments = [*shlex.split(command), "--device=cpu"]
     refused(new_process(*arguments), NEEDED)
     copy = next((run / "imports").glob("loss-*.py"))
+    Path("loss.py").rename("moved.py")
+    refused(new_process(*arguments), f"add --import {copy}")
     Path("loss.py").write_text(f"{LOSS}# changed\n")
     result = new_process(*arguments, *OWN)
     way_out = f"the file as it was in training: --import {copy}"
@@ -138,6 +143,12 @@ REFUSED = {
     "exists": (
         "from gan.models import GENERATORS\nGENERATORS['resnet'] = GENERATORS['sndcgan']\n",
         ["generator.name: 'resnet' exists already", "under a name of your own"],
+    ),
+    "ends": ("import sys\nsys.exit(3)\n", ["--import my.py, line 2: SystemExit: 3", 'below if __name__ == "__main__"']),
+    "relative": ("from .part import x\n", ["line 1: ImportError", "put code of several files into a package"]),
+    "no word": (
+        "from gan.losses import LOSSES\nLOSSES['null'] = LOSSES['hinge']\n",
+        ["train.loss: 'null': YAML reads it as None"],
     ),
     "no class": (
         "from gan.models import GENERATORS\nGENERATORS['mine'] = 3\n",
@@ -188,8 +199,54 @@ def test_a_module_is_imported_by_its_name(new_process: Callable[..., Result], mo
     refused(new_process("gan-train", "--list", "--import=own_package2"), "no such module", "PYTHONPATH")
     Path("own_file.py").touch()
     refused(new_process("gan-train", "--list", "--import=own_file"), "expected a file: --import own_file.py")
+    refused(new_process("gan-train", "--list", "--import=./own_package"), "gan-train --import own_package")
+    Path("own_package/second.py").write_text(LOSS.replace("mine", "second"))
     monkeypatch.syspath_prepend(".")
-    assert "wasserstein, mine" in done(new_process("gan-train", "--list", "--import=own_package")).output
+    # The package that a part is in is executed with it, and its names are recorded.
+    assert "wasserstein, mine, second" in done(new_process("gan-train", "--list", "--import=own_package.second")).output
+    assert IMPORTED[0].names == {"train.loss": ("mine", "second")}
+
+
+def test_exported_networks_come_with_their_code(new_process: Callable[..., Result], small_shapes: Path) -> None:
+    examples = re.findall(r"```python\n(# (\w+\.py).*?)```", PAGE.read_text(), re.DOTALL)
+    codes = {name: code for code, name in examples if name in ("my_generator.py", "my_data.py")}
+    for name, code in codes.items():
+        Path(name).write_text(code)
+    own = [f"--import={name}" for name in codes]
+    settings = ("--set=generator.name=plain", "--set=data.name=stripes", "--set=train.batch_size=4", *SMALL)
+    done(new_process("gan-train", "--config=smoke", "--run=run", *settings, *own))
+    done(new_process("gan-export", "--run=run", "--origin=drawn", "--out=exported", *own))
+    copy = next(Path("exported/imports").iterdir())
+    assert copy.read_text() == codes["my_generator.py"]
+    assert f"FOLDER/{copy.relative_to('exported')}" in Path("exported/README.md").read_text()
+    Path("my_generator.py").unlink()
+    sampling = ("gan-sample", "--checkpoint=exported/generator.safetensors", "--num=4")
+    refused(new_process(*sampling), "generator.name: 'plain' is from my_generator.py", f"add --import {copy}")
+    done(new_process(*sampling, f"--import={copy}", "--out=samples"))
+    assert load_exported("exported").config.data.name == "stripes"
+
+
+def test_augmentations_and_measures_are_added(new_process: Callable[..., Result], small_shapes: Path) -> None:
+    code = "from gan.data import AUGMENTATIONS\nAUGMENTATIONS['mine'] = AUGMENTATIONS['color']\n"
+    Path("my.py").write_text(f"{code}AUGMENTATIONS['second'] = AUGMENTATIONS['cutout']\n")
+    settings = (f"--set=data.root={small_shapes}", "--set=train.augment=mine,color,second", *SMALL)
+    done(new_process("gan-train", "--config=smoke", "--run=run", "--import=my.py", "--stop-after=1", *settings))
+    assert read_checkpoint(Path("run")).imports[0]["names"] == {"train.augment": "mine,second"}
+    result = new_process("gan-train", "--run=run", "--resume", "--device=cpu")
+    refused(result, "train.augment: 'mine' is from my.py, train.augment: 'second' is from my.py; add --import my.py")
+    done(new_process("gan-train", "--run=run", "--resume", "--device=cpu", "--import=my.py"))
+
+    Path("my.py").write_text(
+        "from evaluation.generalization import MEASURES\nMEASURES['mine'] = MEASURES['accuracy']._replace()\n"
+    )
+    small = ("data.num_train=100", "train.epochs=1", "train.milestones=[]", "classifier.channels=4")
+    sets = [f"--set={setting}" for setting in (*small, "eval.metrics=mine", f"data.root={small_shapes}")]
+    done(new_process("gan-train-classifier", "--config=classifier_smoke", "--run=clf", "--import=my.py", *sets))
+    refused(new_process("gan-eval-classifier", "--run=clf"), "eval.metrics: 'mine' is from my.py; add --import my.py")
+    done(new_process("gan-eval-classifier", "--run=clf", "--import=my.py"))
+    report = json.loads(next(Path("clf/reports").glob("*/report.json")).read_text())
+    digest = hashlib.sha256(Path("my.py").read_bytes()).hexdigest()
+    assert report["values"]["accuracy"]["fields"]["code"] == digest
 
 
 def test_settings_that_a_users_entries_read_are_part_of_the_identity(

@@ -109,11 +109,26 @@ def test_a_dry_run_lists_the_commands(
     done(commands.call(command, *(argument for argument in arguments if argument != "--resume"), "--dry-run"))
 
 
+@pytest.mark.parametrize(
+    ("swept", "warning"),
+    [
+        ("discriminator.gp_coefficient=1,2", "smoke-gp_coefficient=1, smoke-gp_coefficient=2 (discriminator.gp_coeff"),
+        ("eval.num_fid=10,20", "smoke-num_fid=10, smoke-num_fid=20 (eval.num_fid: no effect on training here)"),
+        ("data.root=a,b", ""),  # other images
+        ("discriminator.c=0.1,0.2", ""),
+    ],
+)
+def test_runs_that_a_sweep_does_not_change_are_named(swept: str, warning: str) -> None:
+    result = done(call("--config=smoke", f"--sweep={swept}", "--seeds=0", "--dry-run"))
+    assert ("train alike" in result.stderr) == bool(warning)
+    assert warning.replace(",", "-seed0,", 1).replace(" (", "-seed0 (", 1) in result.stderr
+
+
 def test_a_sweep_trains_each_value_and_its_reports_are_compared(tmp_path: Path, small_shapes: Path) -> None:
     small = (*SMALL, f"--set=data.root={small_shapes}", "--set=train.eval_every=4", "--set=eval.num_real=40")
     sweep = ["--sweep", "train.learning_rate=1e-4,1e-3", "--set=eval.num_fid=40", "--at-once", 2]
     result = done(call("--config", "smoke", *sweep, "--run", tmp_path / "rates", *small))
-    assert "2 of 2 runs succeeded" in result.output
+    assert f"2 of 2 runs succeeded\nnext: gan-eval --index {tmp_path / 'rates'}" in result.output
     runs = sorted((tmp_path / "rates").iterdir())
     assert [run.name for run in runs] == ["smoke-learning_rate=1e-3", "smoke-learning_rate=1e-4"]
     assert [read_checkpoint(run).config["train"]["learning_rate"] for run in runs] == [1e-3, 1e-4]
@@ -178,6 +193,7 @@ def test_one_that_fails_does_not_stop_the_others_and_is_named(tmp_path: Path, sm
         (["--config", "smoke", "--sweep", "train.d_steps=1", "--sweep", "train.d_steps=2"], ["is given twice"]),
         (["--config", "smoke", "--sweep", "train.d_steps=1,2", "--set=train.d_steps=3"], ["also given by --set"]),
         (["--config", "smoke", "--sweep", "data.root=a/b,a_b"], ["share a folder"]),
+        (["--config", "smoke", "--sweep", "name=a,b"], ["--sweep name", "leave it out"]),
         (["--config", "smoke", "--seeds", "0-999999"], ["1,000,000 combinations", "give fewer values"]),
     ],
 )

@@ -18,7 +18,7 @@ from evaluation.generalization.noise import NoiseSensitivity, noise_sensitivity,
 from evaluation.generalization.plots import plot_complexity
 from evaluation.generalization.report import check_measures, measure
 from evaluation.generalization.spectra import LayerSingularValues, layer_spectra
-from evaluation.generalization.values import MEASURES
+from evaluation.generalization.values import MEASURES, Measure
 from evaluation.settings import MeasureSettings
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "JacobianNorms",
     "LayerSingularValues",
     "Margin",
+    "Measure",
     "MeasureSettings",
     "NoiseSensitivity",
     "check_measures",

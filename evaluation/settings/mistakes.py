@@ -46,6 +46,8 @@ def _explain_one(schema: type[BaseModel], mistake: Any, places: list[str]) -> st
     expected = expected.replace("a valid list", "a list, such as [4, 2, 1]")
     if got is None:
         expected = expected.replace("a valid string", "a valid string ('' for an empty one)")
+    if isinstance(got, list):
+        expected = expected.replace("a valid string", "text; separate several names by commas, as in 'a,b'")
     shown = repr(got) if isinstance(got, int | float | str | None) and len(repr(got)) < 80 else type(got).__name__
     hint = nearest(got, re.findall(r"'(\w+)'", expected)) if isinstance(got, str) else ""
     return f"{where}: got {shown}, expected {expected}{hint}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from gan.command.options import TrainingOptions
-from gan.config.loading import load
+from gan.config.loading import load, unequal
 from gan.config.stored import AnyConfig
 from gan.errors import ConfigError
 from gan.launch.several import Planned, plan, run_all
@@ -17,6 +17,7 @@ from gan.launch.slurm import parse_resources, submit
 from gan.launch.sweep import Variation, variations
 
 FLAGS = ("resume", "skip_damaged", "deterministic", "profile")
+SHOWN = 6  # most names of runs in a warning
 LIMITS = ("stop_after", "max_minutes")
 
 
@@ -30,9 +31,10 @@ def train_several(kind: type[AnyConfig], module: str, options: TrainingOptions) 
     configs = _configs(kind, options, variations)
     from gan.runtime.device import devices_for_runs
 
-    fast = any(getattr(config.train, "fast", "off") != "off" for config, _ in configs)
+    fast = any(getattr(config.train, "fast", "off") != "off" for config in itertools.chain(*configs))
     devices, default = devices_for_runs(options.device, fast=fast)
-    planned = _plan(_named(configs), variations, module, options, devices)
+    planned = _plan(configs, variations, module, options, devices)
+    _warn_of_equals(planned, configs)
     if options.dry_run:
         _show(planned)
         return
@@ -42,6 +44,7 @@ def train_several(kind: type[AnyConfig], module: str, options: TrainingOptions) 
     if failed:
         _tell(f"failed: {', '.join(failed)}")
         raise SystemExit(max((status for status in statuses if status > 0), default=1))
+    _tell(f"next: gan-eval --index {shlex.quote(str(_folder(options)))}")
 
 
 def submit_several(kind: type[AnyConfig], module: str, options: TrainingOptions) -> None:
@@ -49,12 +52,13 @@ def submit_several(kind: type[AnyConfig], module: str, options: TrainingOptions)
     assert options.slurm is not None
     resources = parse_resources(options.slurm)
     variations = _variations(options)
-    configs = _named(_configs(kind, options, variations))
+    configs = _configs(kind, options, variations)
     planned = _plan(configs, variations, module, options, [options.device], ["--resume"])
+    _warn_of_equals(planned, configs)
     if options.dry_run:
         _show(planned)
         return
-    logs = (options.run_folder or Path("runs")) / "slurm"
+    logs = _folder(options) / "slurm"
     for run, job in zip(planned, submit(planned, logs, resources), strict=True):
         click.echo(f"job {job.job_id}: {run.folder}")
     click.echo(f"logs: {logs}")
@@ -64,31 +68,50 @@ def _show(planned: Sequence[Planned]) -> None:
     """Prints the command of each run, and how many there are."""
     for run in planned:
         click.echo(shlex.join(["python", "-m", run.module, *run.arguments]))
-    click.echo(f"{len(planned)} runs, none started")
+    click.echo(f"{len(planned)} run{'s' * (len(planned) != 1)}, none started")
 
 
 def _tell(line: str) -> None:
     click.echo(line, err=True)
 
 
+def _folder(options: TrainingOptions) -> Path:
+    return options.run_folder or Path("runs")
+
+
+def _warn_of_equals(planned: Sequence[Planned], configs: Sequence[Sequence[AnyConfig]]) -> None:
+    """Names runs that train alike because the settings in which they differ have no effect."""
+    alike: dict[tuple[str, str], list[tuple[str, AnyConfig]]] = {}
+    for run, config in zip(planned, itertools.chain(*configs), strict=True):
+        # The identity leaves out where images are, but other places may hold other images.
+        alike.setdefault((config.identity(), config.data.root), []).append((run.folder.name, config))
+    for runs in alike.values():
+        if len(runs) > 1:
+            names, found = zip(*runs, strict=True)
+            settings = dict.fromkeys(place for other in found[1:] for place in unequal(found[0], other))
+            reason = f" ({', '.join(settings)}: no effect on training here)" if settings else ""
+            more = f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
+            _tell(f"warning: these runs train alike: {', '.join(names[:SHOWN])}{more}{reason}")
+
+
 def _variations(options: TrainingOptions) -> list[Variation]:
     """Returns the differences of the runs of one configuration.
 
     Raises:
-        ConfigError: a sweep has another form, or its setting is also given by --set.
+        ConfigError: a sweep has another form, or its setting is also given by --set, or it is that of the name.
     """
     found = variations(options.sweeps, options.seeds)
     given = {override.partition("=")[0].strip() for override in options.overrides}
     for sweep in options.sweeps:
+        if sweep.partition("=")[0].strip() == "name":
+            raise ConfigError("--sweep name: runs are named by the values of the other sweeps; leave it out")
         if (place := sweep.partition("=")[0].strip()) in given:
             raise ConfigError(f"--sweep {place}: is also given by --set; leave one of them out")
     return found
 
 
-def _configs(
-    kind: type[AnyConfig], options: TrainingOptions, variations: Sequence[Variation]
-) -> list[tuple[AnyConfig, str]]:
-    """Loads and checks the configurations with every variation; returns each, as varied first, with its --config.
+def _configs(kind: type[AnyConfig], options: TrainingOptions, variations: Sequence[Variation]) -> list[list[AnyConfig]]:
+    """Loads and checks every --config with every variation.
 
     Raises:
         ConfigError: a configuration cannot be used, or none is given.
@@ -107,16 +130,11 @@ def _configs(
 
     for config in itertools.chain(*varied):
         kind_of(config).check()
-    return [(configs[0], name) for configs, name in zip(varied, options.config_names, strict=True)]
-
-
-def _named(configs: Sequence[tuple[AnyConfig, str]]) -> list[tuple[str, str]]:
-    """Returns the name of each configuration and its value of --config."""
-    return [(config.name, name) for config, name in configs]
+    return varied
 
 
 def _plan(
-    configs: Sequence[tuple[str, str]],
+    configs: Sequence[Sequence[AnyConfig]],
     variations: Sequence[Variation],
     module: str,
     options: TrainingOptions,
@@ -138,8 +156,8 @@ def _plan(
         *dict.fromkeys([*flags, *chosen]),
         *limits,
     ]
-    folder = options.run_folder or Path("runs")
-    planned = plan(configs, variations, folder, shared, devices, module)
+    named = [(varied[0].name, name) for varied, name in zip(configs, options.config_names, strict=True)]
+    planned = plan(named, variations, _folder(options), shared, devices, module)
     if len({run.folder for run in planned}) < len(planned):
         raise ConfigError(
             "--config, --sweep: two configurations or values have the same name, so their runs would share a folder; "

@@ -3,6 +3,8 @@
 Only the option executes code. Checkpoints and run.json hold the records of `used_by`, which are plain values.
 """
 
+import hashlib
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +31,10 @@ class Imported(NamedTuple):
     content: bytes | None
 
 
+class MissingImportError(ConfigError):
+    """A name of a user's own is not registered."""
+
+
 IMPORTED: list[Imported] = []
 """Files and modules that this process has executed, in order."""
 
@@ -36,11 +42,14 @@ IMPORTED: list[Imported] = []
 def used_by(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns a record of each imported file that registered a name in these settings, given as nested plain values.
 
-    A record has the keys source, sha256 and names, which maps settings to names.
+    A record has the keys source, sha256 and names, which maps settings to names, separated by commas.
     """
     found = []
     for each in IMPORTED:
-        names = {place: name for place, name in _names_in(config) if name in each.names.get(place, ())}
+        names: dict[str, str] = {}
+        for place, name in _names_in(config):
+            if name in each.names.get(place, ()):
+                names[place] = f"{names[place]},{name}" if place in names else name
         if names:
             found.append({"source": each.source, "sha256": each.sha256, "names": names})
     return found
@@ -66,7 +75,7 @@ def _copy(source: str, sha256: str) -> str:
 
 def import_options(config: Mapping[str, Any]) -> str:
     """Returns the options that a command needs to find all names in these settings, such as " --import my_gan.py"."""
-    return "".join(f" --import {record['source']}" for record in used_by(config))
+    return "".join(f" --import {shlex.quote(record['source'])}" for record in used_by(config))
 
 
 def check_present(recorded: object, registries: Mapping[str, Collection[str]], owner: Path) -> None:
@@ -75,18 +84,19 @@ def check_present(recorded: object, registries: Mapping[str, Collection[str]], o
     Args:
         recorded: records of `used_by`; anything else is ignored, as users may edit run.json.
         registries: names that each setting accepts; other settings are not checked.
-        owner: run folder or checkpoint file.
+        owner: run folder, checkpoint file or file of gan-export.
 
     Raises:
-        ConfigError: a name is missing; the message says which file to import.
+        MissingImportError: names are missing; the message says which files to import.
     """
-    for record in _records(recorded):
-        for place, name in record["names"].items():
-            if place in registries and name not in registries[place]:
-                raise ConfigError(
-                    f"{owner}: {place}: {name!r} is from {record['source']}, which is not imported by itself; add "
-                    f"--import {record['source']}{_copy_of(record, owner)}"
-                )
+    missing = {
+        f"{place}: {name!r} is from {record['source']}": f"--import {shlex.quote(_where(record, owner))}"
+        for record in _records(recorded)
+        for place, name in _used(record)
+        if place in registries and name not in registries[place]
+    }
+    if missing:
+        raise MissingImportError(f"{owner}: {', '.join(missing)}; add {' '.join(dict.fromkeys(missing.values()))}")
 
 
 def other_code(recorded: object, owner: Path) -> list[str]:
@@ -94,21 +104,46 @@ def other_code(recorded: object, owner: Path) -> list[str]:
     now = {(place, name): each for each in IMPORTED for place, names in each.names.items() for name in names}
     found = {}
     for record in _records(recorded):
-        for used in record["names"].items():
+        for used in _used(record):
             each = now.get(used)
             if each is not None and each.sha256 != record["sha256"]:
                 found[each.source] = (
                     f"{owner}: trained with {record['source']} of SHA-256 {record['sha256'][:8]}, but --import "
-                    f"{each.source} has {each.sha256[:8]}{_copy_of(record, owner)}"
+                    f"{each.source} has {each.sha256[:8]}; {_as_trained(record, owner)}"
                 )
     return list(found.values())
 
 
-def _copy_of(record: Mapping[str, Any], owner: Path) -> str:
-    """Returns advice that names the run's copy of a file, "" if there is none."""
-    run = owner if owner.is_dir() else owner.parent.parent
-    path = run / _copy(record["source"], record["sha256"])
-    return f"; the file as it was in training: --import {path}" if path.is_file() else ""
+def _used(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields (place, name) of each name of a record."""
+    for place, names in record["names"].items():
+        for name in names.split(","):
+            yield place, name
+
+
+def _as_trained(record: Mapping[str, Any], owner: Path) -> str:
+    """Returns where the code is that a run was trained with."""
+    if copy := _copy_of(record, owner):
+        return f"the file as it was in training: --import {shlex.quote(str(copy))}"
+    return "no copy of it is kept here: restore it as it was in training"
+
+
+def _where(record: Mapping[str, Any], owner: Path) -> str:
+    """Returns the value of --import for a recorded file: its source if unchanged, else its copy if there is one."""
+    source = Path(record["source"])
+    try:
+        unchanged = hashlib.sha256(source.read_bytes()).hexdigest() == record["sha256"]
+    except OSError:
+        unchanged = False
+    return str(record["source"] if unchanged else _copy_of(record, owner) or record["source"])
+
+
+def _copy_of(record: Mapping[str, Any], owner: Path) -> Path | None:
+    """Returns the copy of a file in a run folder, or beside a file of gan-export; None if there is none."""
+    paths = (
+        folder / _copy(record["source"], record["sha256"]) for folder in (owner, owner.parent, owner.parent.parent)
+    )
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _records(recorded: object) -> Iterator[dict[str, Any]]:
@@ -121,4 +156,14 @@ def _records(recorded: object) -> Iterator[dict[str, Any]]:
                 yield record
 
 
-__all__ = ["COPIES", "IMPORTED", "Imported", "check_present", "copies", "import_options", "other_code", "used_by"]
+__all__ = [
+    "COPIES",
+    "IMPORTED",
+    "Imported",
+    "MissingImportError",
+    "check_present",
+    "copies",
+    "import_options",
+    "other_code",
+    "used_by",
+]

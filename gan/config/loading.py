@@ -58,6 +58,12 @@ def training_settings(config: Experiment) -> Iterator[tuple[str, Any]]:
             yield place, value
 
 
+def unequal(ours: Experiment, theirs: Experiment) -> list[str]:
+    """Returns the places of all settings that differ, with or without an effect, except the name."""
+    values = {place: value for place, _, value in leaves(theirs)}
+    return [place for place, _, value in leaves(ours) if place != "name" and values.get(place) != value]
+
+
 def differences(ours: Experiment, theirs: Experiment) -> list[str]:
     """Returns the training settings in which two configurations differ, as "place: ours, theirs"."""
     relevant = {place for config in (ours, theirs) for place, _ in training_settings(config)}

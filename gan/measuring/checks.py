@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evaluation import EXTRACTORS, METRICS, Context, EvaluationError
+from evaluation.generalization.values import MEASURES
 from evaluation.metrics.needs import ranked
 from evaluation.runner import check_metrics
 from evaluation.runtime.files import check_writable
-from gan.build import OWN, choose
+from gan.build import OWN, REGISTRIES, choose
+from gan.build_classifier import classifier_registries
 from gan.config import Config
 from gan.config.imported import check_present
 from gan.errors import ConfigError, UserError
@@ -21,8 +23,9 @@ def registries() -> Mapping[str, Mapping[str, object]]:
 
 
 def check_imports(checkpoint: Checkpoint) -> None:
-    """Raises ConfigError if a metric or extractor of imported code, which a checkpoint's settings name, is missing."""
-    check_present(checkpoint.imports, registries(), checkpoint.path)
+    """Raises ConfigError if a name of imported code, which measuring a checkpoint needs, is missing."""
+    names = {**REGISTRIES, **classifier_registries(), **registries(), "eval.metrics": {**METRICS, **MEASURES}}
+    check_present(checkpoint.imports, names, checkpoint.path)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Folders with both networks of a run as safetensors files and a model card, for use without checkpoints."""
 
+import json
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -13,11 +14,18 @@ from evaluation.errors import EvaluationError
 from evaluation.reporting.document import read_values
 from evaluation.reporting.tables import markdown_table
 from evaluation.runtime.weights_file import read_weights_file, write_weights_file
-from gan.build import build_discriminator, check_names, checkpoint_config, load_state, placed
+from gan.build import build_discriminator, check_networks, checkpoint_config, load_state, placed
 from gan.config import Config, validate
+from gan.config.imported import MissingImportError, copies, used_by
 from gan.config.reading import write_yaml
 from gan.errors import CheckpointError, ConfigError, UserError
-from gan.measuring.generator_file import SUFFIX, plain_settings, read_generator, write_generator
+from gan.measuring.generator_file import (
+    SUFFIX,
+    network_settings,
+    plain_settings,
+    read_generator,
+    write_generator,
+)
 from gan.normalization.power_iteration import fp32_precisions
 from gan.runs.checkpoint import Checkpoint
 
@@ -65,6 +73,7 @@ def export(
     write_generator(checkpoint, report, origin=origin, out=out / GENERATOR, half=half)
     header = {
         "config": plain_settings(config),
+        "imports": used_by(network_settings(config)),
         "step": state.step,
         "num_classes": state.num_classes,
         "class_names": list(state.class_names),
@@ -75,6 +84,10 @@ def export(
     if program:
         write_program(read_generator(out / GENERATOR).source.generator, config, state.num_classes, out / PROGRAM)
         files.append(out / PROGRAM)
+    for name, content in copies(network_settings(config)).items():
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_bytes(content)
+        files.append(out / name)
     (out / CARD).write_text(model_card(config, header, _scores(report), state.parent, program), encoding="utf-8")
     return files
 
@@ -82,7 +95,10 @@ def export(
 def load_exported(folder: str | Path, device: torch.device | str = "cpu") -> ExportedNetworks:
     """Loads both networks of a folder written by gan-export. Nothing in it is run or unpickled.
 
+    Networks of a user's own need `gan.measuring.importing.import_own` first.
+
     Raises:
+        ConfigError: a network's own code is not imported.
         CheckpointError: a file is missing, damaged, or not such a file.
     """
     source = read_generator(Path(folder) / GENERATOR, device).source
@@ -90,9 +106,11 @@ def load_exported(folder: str | Path, device: torch.device | str = "cpu") -> Exp
     try:
         header, state = read_weights_file(path, KIND, FORMAT)
         config = validate(header["config"], str(path))
-        check_names(config)
+        check_networks(config, header.get("imports"), path)
         discriminator = build_discriminator(config, header["num_classes"])
         discriminator.load_state_dict(state)
+    except MissingImportError:
+        raise
     except (EvaluationError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: not a file of gan-export ({reason}); export the run again") from None
@@ -143,6 +161,25 @@ def _shown(fields: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value[:12] if name in hashes else value}" for name, value in flat.items())
 
 
+def _code(config: Config) -> str:
+    """Returns how to import the code that the networks need besides this package; "" if there is none."""
+    settings = network_settings(config)
+    if not (used := used_by(settings)):
+        return ""
+    files = [f"FOLDER/{name}" for name in copies(settings)]
+    names = files + [record["source"] for record in used if not record["source"].endswith(".py")]
+    return f"""
+The networks need code that is not part of this package. Read it, then import it before they are loaded:
+
+```python
+from gan.measuring.importing import import_own
+import_own({json.dumps(names)})
+```
+
+Commands have the option {" ".join(f"`--import {name}`" for name in names)}.
+"""
+
+
 def model_card(
     config: Config, header: Mapping[str, Any], scores: list[list[str]], parent: Mapping[str, Any], program: bool
 ) -> str:
@@ -152,6 +189,7 @@ def model_card(
     begun = f"Began with the networks of {parent['name']} at step {parent['step']}.\n" if parent else ""
     settings = write_yaml(dict(header["config"]))
     saved = f"\n`torch.export.load('{PROGRAM}').module()` is the generator without this package.\n" if program else ""
+    code = _code(config)
     table = markdown_table([["score", "value", "protocol"], *scores]) if scores else "None was measured."
     return f"""# {config.name}
 
@@ -163,7 +201,7 @@ from gan.measuring.exported import load_exported
 generator, discriminator, config, class_names = load_exported("FOLDER")  # this folder
 images = generator(torch.randn(16, config.generator.z_dim){labels})  # in [-1, 1]
 ```
-{saved}
+{saved}{code}
 The generator is {average}. The discriminator has its weight normalization, {config.discriminator.normalization}, with
 the singular vectors of training; `gan.normalization.bake` makes its weights plain.
 

@@ -13,8 +13,9 @@ from evaluation.reporting.document import read_values
 from evaluation.reporting.names import extractors_of, ordered, plain_names, real_key
 from evaluation.reporting.tables import text_table
 from evaluation.runtime.weights_file import read_weights_file, write_weights_file
-from gan.build import build_generator, check_memory, check_names, checkpoint_config
+from gan.build import build_generator, check_memory, check_networks, checkpoint_config
 from gan.config import Config, validate
+from gan.config.imported import MissingImportError, used_by
 from gan.data.shapes import STYLES
 from gan.errors import CheckpointError, ConfigError, UserError
 from gan.measuring.sampling import generate
@@ -89,6 +90,7 @@ def write_generator(
         raise ConfigError(f"{checkpoint.path}: its generator has weights that float16 does not hold")
     header = {
         "config": plain_settings(source.config),
+        "imports": used_by(network_settings(source.config)),
         "step": source.step,
         "class_names": list(source.class_names),
         "num_classes": source.num_classes,
@@ -148,6 +150,11 @@ def plain_settings(config: Config) -> dict[str, Any]:
     return content
 
 
+def network_settings(config: Config) -> dict[str, Any]:
+    """Returns the settings of both networks, by section."""
+    return config.model_dump(include={"generator", "discriminator"})
+
+
 def _differences(source: Source, rounded: nn.Module) -> tuple[float, int]:
     """Mean and largest difference of the pixels of both generators, in grey levels."""
     latents = draw_latents(COMPARED, source.config.generator.z_dim, random_generator(0, "samples"))
@@ -171,7 +178,7 @@ def read_generator(path: Path, device: torch.device | str = "cpu") -> GeneratorF
     try:
         header, state = read_weights_file(path, KIND, FORMAT)
         config = validate(header["config"], str(path))
-        check_names(config)
+        check_networks(config, header.get("imports"), path)
         check_class_names(header["class_names"], header["num_classes"])
         check_memory(config, header["num_classes"])
         generator = build_generator(config, header["num_classes"])
@@ -186,6 +193,8 @@ def read_generator(path: Path, device: torch.device | str = "cpu") -> GeneratorF
             folder=Path("samples"),
         )
         return GeneratorFile(source, _scores(config.name, header), _about(config, header))
+    except MissingImportError:
+        raise
     except EvaluationError as error:
         reason = str(error)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -213,4 +222,13 @@ def _about(config: Config, header: dict[str, Any]) -> str:
     return f"trained on {data}, with {wanted.normalization}{bound}"
 
 
-__all__ = ["DEMO", "GeneratorFile", "Written", "is_drawn", "plain_settings", "read_generator", "write_generator"]
+__all__ = [
+    "DEMO",
+    "GeneratorFile",
+    "Written",
+    "is_drawn",
+    "network_settings",
+    "plain_settings",
+    "read_generator",
+    "write_generator",
+]

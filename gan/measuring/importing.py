@@ -6,14 +6,14 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from evaluation.context import Context
+from evaluation.generalization.values import MEASURES, Measure
 from evaluation.metrics.needs import Metric
 from evaluation.reporting.value import Value
 from evaluation.settings.schema import READ_BY_OWN
@@ -21,11 +21,15 @@ from gan.build import REGISTRIES
 from gan.build_classifier import classifier_registries
 from gan.config.gan import DiscriminatorSettings
 from gan.config.imported import IMPORTED, Imported
-from gan.data import DataSource
+from gan.config.reading import parse_yaml
+from gan.data import AUGMENTATIONS, DataSource
+from gan.data.augment import Augmentation
 from gan.errors import ConfigError
 from gan.losses import Loss
 from gan.measuring.checks import registries
 from gan.normalization import PENALTIES, Normalization, PenaltyChoice
+
+MEASURED = "eval.metrics of a classifier"
 
 ENTRIES: dict[str, type] = {
     "data.name": DataSource,
@@ -33,7 +37,9 @@ ENTRIES: dict[str, type] = {
     "classifier.normalization": Normalization,
     "discriminator.penalty": PenaltyChoice,
     "train.loss": Loss,
+    "train.augment": Augmentation,
     "eval.metrics": Metric,
+    MEASURED: Measure,
 }
 """Type of the entries of a registry, by setting; other registries hold functions or classes."""
 
@@ -45,7 +51,7 @@ def import_own(sources: Sequence[str | Path]) -> None:
 
     Args:
         sources: a file ends with .py and must be complete in itself; other values are names of installed modules. The
-            recorded SHA-256 is that of the file, of a package that of its *.py files with their paths.
+            recorded SHA-256 is that of the file, of a package or a part of it that of its *.py files with their paths.
 
     Raises:
         ConfigError: a source does not exist, fails, registers nothing, replaces an entry or adds one of a wrong type.
@@ -61,9 +67,11 @@ def import_own(sources: Sequence[str | Path]) -> None:
         except BaseException:
             _restore(before)
             raise
-        _note_metrics(names.get("eval.metrics", ()), found.sha256)
+        _note_code(names, found.sha256)
         for place, entries in names.items():
             READ_BY_OWN.update(_settings_read(place, entries))
+        if measures := names.pop(MEASURED, ()):
+            names["eval.metrics"] = (*names.get("eval.metrics", ()), *measures)
         IMPORTED.append(Imported(source, found.sha256, names, found.content))
 
 
@@ -86,6 +94,7 @@ def _from_file(path: Path) -> _Source:
     def execute() -> None:
         module = ModuleType(name)
         module.__file__ = str(path)
+        module.__package__ = ""  # in no package: relative imports fail without a warning first
         sys.modules[name] = module  # dataclasses and inspect look it up
         with _explained(str(path)):
             exec(compile(content, str(path), "exec"), module.__dict__)  # the content that was hashed
@@ -95,7 +104,7 @@ def _from_file(path: Path) -> _Source:
 
 def _from_module(name: str) -> _Source:
     try:
-        spec = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(name.partition(".")[0])  # of a part of a package it would execute the package
     except (ImportError, ValueError) as error:
         raise ConfigError(f"--import {name}: {error}; {_advice(name)}") from None
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
@@ -120,6 +129,9 @@ def _advice(name: str) -> str:
     file = Path(f"{name}.py")
     if file.is_file():
         return f"expected a file: --import {file}"
+    if Path(name).is_dir():
+        folder = Path(name).resolve()
+        return f"expected the name of a package, as in PYTHONPATH={folder.parent} gan-train --import {folder.name}"
     return "expected a file that ends with .py, or a module that is installed or on PYTHONPATH"
 
 
@@ -133,23 +145,32 @@ class _explained:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, Exception) or isinstance(error, ConfigError):
+        if not isinstance(error, Exception | SystemExit) or isinstance(error, ConfigError):
             return
         own = [frame for frame in traceback.extract_tb(trace) if frame.filename == self.source]
         line = error.lineno if isinstance(error, SyntaxError) else own[-1].lineno if own else None
         place = f"--import {self.source}" + (f", line {line}" if line else "")
-        advice = ""
-        if isinstance(error, ModuleNotFoundError):
-            advice = (
-                "; a file is complete in itself: put code of several files into a package, and give its name, with its "
-                "folder on PYTHONPATH"
-            )
-        raise ConfigError(f"{place}: {type(error).__name__}: {error}{advice}") from None
+        raise ConfigError(f"{place}: {type(error).__name__}: {error}{_advice_on(error)}") from None
+
+
+def _advice_on(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return '; put what is for a command of its own below if __name__ == "__main__":'
+    together = "put code of several files into a package, and give its name, with its folder on PYTHONPATH"
+    if isinstance(error, ModuleNotFoundError):
+        return f"; install it, or if it is of your own: {together}"
+    return f"; {together}" if "relative import" in str(error) else ""
 
 
 def _tables() -> dict[str, Any]:
     """Returns every registry of GANs, classifiers and metrics by setting."""
-    return {**REGISTRIES, **classifier_registries(), **registries()}
+    return {
+        **REGISTRIES,
+        "train.augment": AUGMENTATIONS,
+        **classifier_registries(),
+        **registries(),
+        MEASURED: MEASURES,
+    }
 
 
 def _registered() -> Registered:
@@ -191,6 +212,8 @@ def _check_entry(place: str, name: object, entry: object, source: str) -> None:
     where = f"--import {source}: {place}: {name!r}"
     if not isinstance(name, str) or not name or set(name) & set(",/\\") or name != name.strip():
         raise ConfigError(f"{where}: expected a name without commas, slashes and spaces around it")
+    if parse_yaml(name, where) != name:
+        raise ConfigError(f"{where}: YAML reads it as {parse_yaml(name, where)!r}; expected a word")
     wanted = ENTRIES.get(place)
     if not (callable(entry) if wanted is None else isinstance(entry, wanted)):
         expected = f"a {wanted.__name__}" if wanted else "a class or function that builds it"
@@ -223,16 +246,17 @@ def _settings_read(place: str, names: Sequence[str]) -> Iterator[tuple[str, str,
         yield from ((setting, key, name) for setting in read)
 
 
-def _note_metrics(names: Sequence[str], sha256: str) -> None:
-    """Adds the SHA-256 of its code to the protocol of every value of some metrics."""
-    metrics: Any = registries()["eval.metrics"]
-    for name in names:
-        metric = metrics[name]
-        metrics[name] = metric._replace(measure=partial(_with_code, metric.measure, sha256))
+def _note_code(names: Mapping[str, Sequence[str]], sha256: str) -> None:
+    """Adds the SHA-256 of its code to the protocol of every value of new metrics and measures."""
+    for place, function in (("eval.metrics", "measure"), (MEASURED, "values")):
+        table = _tables()[place]
+        for name in names.get(place, ()):
+            measure = partial(_with_code, getattr(table[name], function), sha256)
+            table[name] = table[name]._replace(**{function: measure})
 
 
-def _with_code(measure: Callable[[Context], list[Value]], sha256: str, context: Context) -> list[Value]:
-    return [replace(value, fields={**value.fields, "code": sha256}) for value in measure(context)]
+def _with_code(measure: Callable[[Any], list[Value]], sha256: str, subject: Any) -> list[Value]:
+    return [replace(value, fields={**value.fields, "code": sha256}) for value in measure(subject)]
 
 
 __all__ = ["import_own"]

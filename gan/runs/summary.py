@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from gan.config import NormalizationSettings
+from gan.config import Config, NormalizationSettings
 from gan.config.stored import AnyConfig
-from gan.normalization import LayerSpectrum, spectra
+from gan.normalization import PENALTIES, LayerSpectrum, spectra
 from gan.normalization.stable_rank import FLOOR
 
 
 def summarize(config: AnyConfig, data: str, networks: Mapping[str, nn.Module], classes: str = "") -> list[str]:
-    """Returns lines with the data, the size of each network and the normalization of the last one.
+    """Returns lines with the data, the size of each network, the normalization of the last one and what is added to it.
 
     Args:
         data: description of the data.
@@ -23,7 +23,8 @@ def summarize(config: AnyConfig, data: str, networks: Mapping[str, nn.Module], c
         count = sum(parameter.numel() for parameter in network.parameters())
         lines.append(f"{name}: {getattr(config, name).name}{classes}, {count:,} parameters")
     name, network = list(networks.items())[-1]
-    return [*lines, *_normalization(name, getattr(config, name), spectra(network))]
+    lines += _normalization(name, getattr(config, name), spectra(network))
+    return [*lines, *(_additions(config) if isinstance(config, Config) else [])]
 
 
 def _normalization(network: str, wanted: NormalizationSettings, layers: Sequence[LayerSpectrum]) -> list[str]:
@@ -47,6 +48,16 @@ def _normalization(network: str, wanted: NormalizationSettings, layers: Sequence
             f"a larger c would bound {', '.join(higher)}, so a smaller c is not a stronger constraint there; with "
             f"{network}.infeasible=floor the bound is {FLOOR}"
         )
+    return lines
+
+
+def _additions(config: Config) -> list[str]:
+    """Describes the added penalty of the discriminator and the augmentations, if there are any."""
+    wanted, lines = config.discriminator, []
+    if coefficient := PENALTIES[wanted.penalty].coefficient:
+        lines.append(f"discriminator penalty: {wanted.penalty}, coefficient {getattr(wanted, coefficient):g}")
+    if names := config.train.augmentations:
+        lines.append(f"augmentations of real and generated images: {', '.join(names)}")
     return lines
 
 
