@@ -140,7 +140,8 @@ def count_classes(config: Config, images: ImageData | None = None) -> int:
     if num_classes < 2:
         raise ConfigError(
             f"conditional: true, but {config.data.name} at {config.data.root} has {num_classes} class: "
-            "a conditional model needs at least 2; set conditional: false or sort the images into folders by class"
+            "a conditional model needs at least 2; set conditional: false, sort the images into folders by class, or "
+            "add a labels.csv"
         )
     return num_classes
 

@@ -110,7 +110,7 @@ def build_classifier_state(
     if num_classes < 2:
         raise ConfigError(
             f"data.name: {config.data.name} at {config.data.root} has {num_classes} class, expected at least 2; "
-            "sort the images into folders by class"
+            "sort the images into folders by class, or add a labels.csv"
         )
     return ClassifierState.begin(placed(build_classifier(config, num_classes), device), config.train, num_classes)
 

@@ -69,7 +69,7 @@ ADVICE: dict[str, Advice] = {
     ),
     # classes
     "one class": Advice(
-        f"{OWN}{{flat}} --set conditional=true", "set conditional: false or", f"{OWN}{{flat}} --set conditional=false"
+        f"{OWN}{{flat}} --set conditional=true", "set conditional: false,", f"{OWN}{{flat}} --set conditional=false"
     ),
     "one class, sorted": Advice(
         f"{OWN}{{flat}} --set conditional=true",

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from evaluation.images.reader.decoding import SUFFIXES
 from evaluation.images.reader.errors import ReadError
 from evaluation.images.reader.files import Files
-from evaluation.images.reader.names import Parts, is_image, is_visible, split_path
+from evaluation.images.reader.names import Parts, has_image_suffix, is_image, is_visible, split_path
 
 CSV, JSON = "labels.csv", "dataset.json"
 EXPECTED = (
@@ -38,9 +37,6 @@ HARMLESS = re.compile(
     r"|thumbs\.db"
 )
 """Names of files without labels: notes, licences, checksums."""
-FILE_COLUMNS = {"file", "file_name", "filename", "image", "name", "path"}
-LABEL_COLUMNS = {"category", "class", "class_name", "label", "labels"}
-
 Named = tuple[str, str, str | None]  # place in the file of labels, path of an image in its folder, class or None
 
 
@@ -148,57 +144,51 @@ def _short(value: Any) -> str:
 
 
 def _parse_csv(content: bytes, where: str) -> Iterator[Named]:
-    """Yields the labels of a table with the columns file and label, with or without a header."""
+    """Yields the labels of a table of files and labels, in either order; a header is a row like the others."""
     try:
         rows = list(
             csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), skipinitialspace=True, strict=True)
         )
     except (UnicodeDecodeError, csv.Error) as error:
         raise ReadError(f"{where}: cannot be read as a table ({error}); save it as CSV with commas in UTF-8") from error
-    order, first = 1, True  # order -1: the label comes first
     for number, row in enumerate(rows, 1):
         fields = [field.strip() for field in row]
         if not any(fields):
             continue
-        header, first = first and not any(field.lower().endswith(SUFFIXES) for field in fields), False
         if len(fields) != 2:
             raise ReadError(
                 f"{where}: row {number}: got {len(fields)} column{'s' * (len(fields) > 1)} "
                 f"({_short(','.join(fields))}), expected two, file,label, separated by a comma; names with "
                 "commas are put in double quotes"
             )
-        if header:
-            order = _column_order([field.lower() for field in fields], where)
-            continue
-        name, label = fields[::order]
+        file_first, label_first = (has_image_suffix(split_path(field)) for field in fields)
+        name, label = fields if file_first or not label_first else reversed(fields)
         if not label:
             raise ReadError(f"{where}: row {number}: no label for {name}; add one")
         yield f"{where}: row {number}", name, unicodedata.normalize("NFC", label)
 
 
-def _column_order(header: list[str], where: str) -> int:
-    for order in (1, -1):
-        name, label = header[::order]
-        if name in FILE_COLUMNS and label in LABEL_COLUMNS:
-            return order
-    raise ReadError(f"{where}: got the columns {', '.join(header)}, expected file,label")
-
-
 def _match(named: list[Named], images: Mapping[Parts, str], where: str) -> dict[str, str | None]:
     """Returns the classes by the images' paths in the root.
+
+    Suffixes may be left out where one image has the name. The first row of a table is a header if it names no image.
 
     Args:
         images: paths in the root by the names in their paths below the folder of the file of labels.
     """
     if named and named[0][2] is None:
         return dict.fromkeys(images.values())
+    known = {(*names[:-1], PurePosixPath(names[-1]).stem): path for names, path in images.items()} | dict(images)
+    table, first = where.endswith(CSV), split_path(named[0][1]) if named else ()
+    if table and first not in known and not has_image_suffix(first):
+        named = named[1:]
     found: dict[str, str | None] = {}
     for place, name, label in named:
-        path = images.get(split_path(name))
+        path = known.get(split_path(name))
         if path is None:
             example = f", such as {'/'.join(min(images))}" if images else ""
             raise ReadError(
-                f"{place}: there is no image {name!r} beside {CSV if where.endswith(CSV) else JSON}; remove it, or "
+                f"{place}: there is no image {name!r} beside {CSV if table else JSON}; remove it, or "
                 f"correct its path, which is relative to the file{example}"
             )
         if path in found:

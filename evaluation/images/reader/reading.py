@@ -102,7 +102,9 @@ def read_splits(root: Path, splits: Sequence[str], frame: Frame) -> dict[str, Im
         return {"train": _read_framed(root, frame)}
     files = open_files(root)
     layout = _read_layout(files)
-    _check_splits(root, splits, layout.splits, "put the images into train/<class>/, test/<class>/")
+    _check_splits(
+        root, splits, layout.splits, "put the images into train/ and test/, or train/<class>/ and test/<class>/"
+    )
     return _decode(files, layout, splits or list(layout.splits), frame)
 
 
