@@ -30,13 +30,16 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from evaluation.images.reader.labels import CSV, JSON
+from evaluation.images.reader.layout import are_numbers, sort_labels
 from evaluation.images.reader.splits import SPLIT_FOLDERS
 from evaluation.runtime.command import CheckedCommand
 from gan.data import DATASETS, RESIZES, ImageData, find_source, with_channels
@@ -60,7 +63,7 @@ from gan.errors import DataError, UserError
 @click.option(
     "--labels", type=click.Choice(["csv", "json"]), help=f"Write PNG files, and their labels in {CSV} or {JSON}."
 )
-@click.option("--download", is_flag=True, help="Fetch missing files (cifar10, cifar100, celeba).")
+@click.option("--download", is_flag=True, help="Fetch missing files (cifar10, cifar100, stl10, celeba).")
 @click.option("--overwrite", is_flag=True, help="Replace a packed data set at --out.")
 @click.option("--check", "check", metavar="FOLDER", default="", help="Only verify a packed data set.")
 def main(
@@ -87,6 +90,7 @@ def main(
         if labels is None:
             pack(loaded, out, overwrite=overwrite, **asked)
         else:
+            loaded = renumbered(loaded, labels)
             write_files(loaded, place, labels)
             name, asked = "folder", {"image_size": framing["image_size"]}
         did = "packed" if labels is None else "written"
@@ -137,16 +141,34 @@ def check_new(out: str, splits: tuple[str, ...]) -> Path:
         if split not in SPLIT_FOLDERS:
             raise DataError(f"--split: got {split} with --labels, expected one of {', '.join(SPLIT_FOLDERS)}")
     place = expanded(out, "--out")
+    if {".tar", ".tgz"} & {suffix.lower() for suffix in place.suffixes}:
+        raise DataError(f"--out: {out}: an archive is written as .zip; name one, or a folder")
     if place.exists() or place.is_symlink():
         raise DataError(f"{place} exists; choose another name: with --labels nothing is replaced")
     return place
 
 
+def renumbered(splits: Mapping[str, ImageData], labels: str) -> dict[str, ImageData]:
+    """Returns the images with the classes, in their order, that are read back from a file of labels.
+
+    In dataset.json classes are numbers: their names, if these are whole numbers, otherwise their positions.
+    """
+    names = next(iter(splits.values())).classes
+    if labels == "json" and not are_numbers(names):
+        names = tuple(str(number) for number in range(len(names)))
+    classes = sort_labels({names[label] for data in splits.values() for label in data.labels.unique().tolist()})
+    numbers = {name: number for number, name in enumerate(classes)}
+    positions = torch.tensor([numbers.get(name, -1) for name in names])
+    return {
+        split: replace(data, labels=positions[data.labels], classes=classes, stored_fingerprint="")
+        for split, data in splits.items()
+    }
+
+
 def write_files(splits: Mapping[str, ImageData], place: Path, labels: str) -> None:
     """Writes images as PNG files SPLIT/NUMBER.png with a file of labels, to a new folder or .zip file, atomically.
 
-    Read back, they have the same order, and their classes are sorted by name, those of dataset.json by number. A data
-    set of one class has null in place of labels in dataset.json.
+    A data set of one class has null in place of labels in dataset.json, which otherwise needs numbers as names.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_name(f".{place.name}.{os.getpid()}.partial")
@@ -168,19 +190,18 @@ def _write_file(folder: Path, name: str, content: bytes) -> None:
 
 
 def _write_all(splits: Mapping[str, ImageData], labels: str, write: Callable[[str, bytes], None]) -> None:
-    numbered: list[tuple[str, int]] = []
+    named: list[tuple[str, str]] = []
     for split, data in splits.items():
         for row, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
-            numbered.append((f"{split}/{row:08d}.png", label))
-            write(numbered[-1][0], encode_png(image))
-    classes = next(iter(splits.values())).classes
+            named.append((f"{split}/{row:08d}.png", data.classes[label]))
+            write(named[-1][0], encode_png(image))
     if labels == "json":
-        content = json.dumps({"labels": numbered if len(classes) > 1 else None})
-        write(JSON, content.encode())
+        numbers = [(file, int(name)) for file, name in named]
+        several = len({name for _, name in named}) > 1
+        write(JSON, json.dumps({"labels": numbers if several else None}).encode())
         return
     table = io.StringIO()
-    rows = ((name, classes[label]) for name, label in numbered)
-    csv.writer(table, lineterminator="\n").writerows([("file", "label"), *rows])
+    csv.writer(table, lineterminator="\n").writerows([("file", "label"), *named])
     write(CSV, table.getvalue().encode())
 
 

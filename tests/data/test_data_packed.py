@@ -298,6 +298,7 @@ def test_command_overwrites_only_when_told(tool, archive: Path, tmp_path: Path) 
         ({"--data": "cifar10"}, "no complete cifar10"),
         ({"--check": "gone"}, "gone is not a packed data set"),
         ({"--out": "a.zip"}, "a packed data set is a folder; name one, or add --labels csv"),
+        ({"--out": "a.tar.gz", "--labels": "csv"}, "an archive is written as .zip; name one, or a folder"),
         ({"--data": "celeba", "--labels": "csv", "--split": "all"}, "--split: got all with --labels, expected one of"),
     ],
 )
@@ -345,6 +346,31 @@ def test_command_writes_files_with_labels_that_are_read_back(tool, archive: Path
                 assert found.classes == (("a", "b") if labels == "csv" else ("0", "1"))
         again = run(tool, "--root", archive, "--out", place, "--labels", labels, *arguments)
         assert (again.exit_code, "choose another name" in again.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "folders", "numbers", "classes"),
+    [
+        ("csv", ["0", "1", "10", "2"], None, ("0", "1", "2", "10")),
+        ("json", ["0", "1", "10", "2"], [0, 1, 10, 2], ("0", "1", "2", "10")),
+        ("json", ["01", "1", "10"], [0, 1, 2], ("0", "1", "2")),
+    ],
+)
+def test_numbers_of_classes_are_kept(tool, tmp_path: Path, labels, folders, numbers, classes) -> None:
+    """Class folders that are called by numbers; the printed fingerprint is that of the files written."""
+    for value, folder in enumerate(folders):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        Image.new("L", (8, 8), value).save(tmp_path / "set" / folder / "1.png")
+    out = tmp_path / "out"
+    written = done(run(tool, "--root", tmp_path / "set", "--out", out, "--image-size", 8, "--labels", labels))
+    found = load_images("folder", root=str(out), split="train", download=False, **FRAMING)
+    assert found.fingerprint in written.output
+    assert found.classes == classes
+    assert found.images[:, 0, 0, 0].tolist() == list(range(len(folders)))
+    if numbers:
+        assert [label for _, label in json.loads((out / "dataset.json").read_text())["labels"]] == numbers
+    else:
+        assert [found.classes[label] for label in found.labels] == folders
 
 
 def test_files_of_one_class(tool, tmp_path: Path) -> None:

@@ -162,5 +162,14 @@ def _find_classes(splits: Mapping[str, list[Entry]], where: str, *, sort_numbers
     extra = named.get("test", set()) - named.get("train", named.get("test", set()))
     if extra:
         raise ReadError(f"{where}: the class {min(map(str, extra))!r} is in the test split but not in train/")
-    numbers = sort_numbers and all(name.isdecimal() and str(int(name)) == name for name in names)
-    return tuple(sorted(names, key=int if numbers else None))
+    return sort_labels(names) if sort_numbers else tuple(sorted(names))
+
+
+def sort_labels(names: Collection[str]) -> tuple[str, ...]:
+    """Sorts the classes in a file of labels: whole numbers by value, other names by code points."""
+    return tuple(sorted(names, key=int if are_numbers(names) else None))
+
+
+def are_numbers(names: Collection[str]) -> bool:
+    """Returns whether all names are whole numbers from 0, without leading zeros."""
+    return all(name.isdecimal() and str(int(name)) == name for name in names)
