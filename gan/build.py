@@ -18,6 +18,7 @@ from gan.config import Config, InitializationSettings, NormalizationSettings, Tr
 from gan.config import load_config as load_config
 from gan.config.classifier import ClassifierConfig
 from gan.config.imported import check_present, other_code
+from gan.config.loading import differences
 from gan.data import AUGMENTATIONS, DATASETS, Batches, ImageData
 from gan.data import load_images as load_data
 from gan.errors import CheckpointError, ConfigError
@@ -358,10 +359,12 @@ def _inherited(generator: nn.Module, discriminator: nn.Module, config: Config, p
         with seeded(config, "shapes"):
             misfits = inherit_(make(config, classes), theirs) if kept else []
         if misfits:
+            shaping = ("data.image_size", "data.channels", "generator.", "discriminator.")
+            changed = [change for change in differences(config, parent.config) if change.startswith(shaping)]
             raise CheckpointError(
                 f"{parent.path}: its {section} has other layers or shapes than the configured one: "
-                f"{', '.join(misfits[:3])}; set data.image_size and generator.* and discriminator.* to those of "
-                f"{parent.config.name}, or begin without --from"
+                f"{', '.join(misfits[:3])}; set these settings as there, or begin without --from (now, then): "
+                f"{'; '.join(changed)}"
             )
         found += [f"{section}.{layer}" for layer in kept]
     return found

@@ -89,7 +89,12 @@ def test_what_does_not_fit_is_refused(trained: Callable[..., Path], train: Train
     wider = ["--set=generator.channels=16", "--set=conditional=true", f"--from={parent}"]
     for dry in ([], ["--dry-run"]):
         refused(
-            train("child", *wider, *dry), "its generator has other layers or shapes", "linear", "set data.image_size"
+            train("child", *wider, *dry),
+            "its generator has other layers or shapes",
+            "linear",
+            "set these settings as there, or begin without --from (now, then): generator.channels: 16, 8",
         )
+    grey = train("child", "--set=data.root=drawn", "--set=data.channels=1", "--dry-run", *wider[1:])
+    refused(grey, "to_rgb; set these settings as there", "data.channels: 1, None")
     refused(train("child", "--from", tmp_path / "nowhere"), "no such checkpoint or run folder")
     assert not (tmp_path / "child").exists()
