@@ -12,7 +12,7 @@ from evaluation.errors import EvaluationError
 from evaluation.extractors import EXTRACTORS, Sources, build_extractors
 from evaluation.images.cache import default_cache
 from evaluation.images.checks import without_colours
-from evaluation.images.generated import chosen_resize, match_classes, name_classes, read_generated
+from evaluation.images.generated import chosen_resize, colour_notes, match_classes, name_classes, read_generated
 from evaluation.images.reader import Images, read_images
 from evaluation.metrics import METRICS
 from evaluation.metrics.needs import check_images
@@ -137,6 +137,8 @@ def _context(
     classes = name_classes(real.labels, real.class_names)
     needed = any(METRICS[name.strip()].labels for name in settings.metrics.split(",") if name.strip())
     names = [one.named(path) for one, path in ((made, generated), (real, reference), (held_out, test))]
+    subject: dict[str, Any] = dict(zip(("generated", "reference", "test"), names, strict=True))
+    compared = held_out.images if real.images is None else real.images
     return Context(
         generated=made.images,
         generated_labels=match_classes(made.labels, made.class_names, classes, str(generated), needed=needed),
@@ -150,7 +152,7 @@ def _context(
         class_names=classes or name_classes(made.labels, made.class_names),
         device=device,
         protocol=protocol,
-        subject=dict(zip(("generated", "reference", "test"), names, strict=True), reference_statistics=str(moments)),
+        subject={**subject, "reference_statistics": str(moments), "notes": colour_notes(made.images, compared)},
         title=f"{names[0]} against {names[1] or moments or names[2]}",
         reference_name=real.counted(reference) or str(moments or ""),
         test_name=held_out.counted(test),

@@ -133,6 +133,23 @@ def test_colours_are_not_compared_with_grey_images_unsaid() -> None:
         context.of(torch.zeros(4, 3, 8, 8).byte())
 
 
+def test_reports_say_that_only_one_set_has_colours(tmp_path: Path) -> None:
+    images = torch.randint(256, (2, 12, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()
+    sets = {"grey": images[0, ..., :1].repeat(1, 1, 1, 3), "coloured": images[1]}
+    for name, pixels in sets.items():
+        np.savez(tmp_path / f"{name}.npz", images=pixels.numpy())
+    same = ("--metrics=fid", "--device=cpu", "--set=eval.extractor=pixels", "--set=eval.cache=false")
+    for made, real, says in (
+        ("grey", "coloured", "generated images are grey and real ones in colour"),
+        ("coloured", "grey", "generated images are in colour and real ones grey"),
+        ("grey", "grey", ""),
+    ):
+        files = f"--generated={tmp_path / made}.npz", f"--reference={tmp_path / real}.npz"
+        output = done(call("gan-eval", *files, f"--out={tmp_path / (made + real)}", *same)).output
+        assert says in output
+        assert ("real ones" in output) == bool(says)
+
+
 def test_images_without_colours_have_one_channel_in_every_form(shapes: ImageData, tmp_path: Path) -> None:
     """An archive of grey files, arrays and a packed data set, grey or with equal channels."""
     archive = write_zip(tmp_path / "grey.zip", shapes, 6, side=28)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from evaluation.errors import EvaluationError
-from evaluation.images.checks import without_colours
+from evaluation.images.checks import is_grey, without_colours
 from evaluation.images.reader import Resize, read_images
 from evaluation.settings import Settings
 
@@ -43,6 +43,17 @@ def read_generated(path: str | Path, *, seed: int, split: str = "train", resize:
     protocol = {"source": "image files", "seed": seed, **({} if resize is None else {"resize": resize.name})}
     labels = None if found.labels is None else found.labels[order]
     return Generated(without_colours(found.images)[order], labels, found.class_names, protocol, found.split)
+
+
+def colour_notes(generated: Tensor | None, real: Tensor | None) -> list[str]:
+    """Returns a note for reports if only one of two sets of images has colours."""
+    if generated is None or real is None:
+        return []
+    grey = [is_grey(without_colours(images)) for images in (generated, real)]
+    if grey[0] == grey[1]:
+        return []
+    kinds = ["grey" if one else "in colour" for one in grey]
+    return [f"generated images are {kinds[0]} and real ones {kinds[1]}: values measure this difference, too"]
 
 
 def chosen_resize(settings: Settings, image_size: int | None = None) -> Resize | None:

@@ -70,6 +70,11 @@ class DataSettings(Section):
         place = Path(self.root)
         return short(place.name if place.name not in ("", "..") else place.resolve().name) or self.name
 
+    @property
+    def described(self) -> str:
+        """Name and size of the images, such as "mnist.zip 32x32, grey"."""
+        return f"{self.shown} {self.image_size}x{self.image_size}{', grey' if self.image_channels == 1 else ''}"
+
 
 class InitializationSettings(Section):
     """Initial weights of a network. See docs/configuration.md."""

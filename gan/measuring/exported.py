@@ -193,7 +193,7 @@ def model_card(
     table = markdown_table([["score", "value", "protocol"], *scores]) if scores else "None was measured."
     return f"""# {config.name}
 
-A GAN trained for {header["step"]:,} steps on {config.data.shown}, {config.data.image_size}x{config.data.image_size}.
+A GAN trained for {header["step"]:,} steps on {config.data.described}.
 
 ```python
 import torch

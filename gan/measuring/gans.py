@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from evaluation import METRICS, Context, EvaluationError, Report, evaluate
-from evaluation.images.generated import chosen_resize, match_classes, name_classes, read_generated
+from evaluation.images.generated import chosen_resize, colour_notes, match_classes, name_classes, read_generated
 from evaluation.metrics.neural_divergence.unfinished import forget_finished
 from evaluation.reporting.plots import plot_curves
 from evaluation.runtime.isolation import isolated
@@ -135,7 +135,11 @@ class Evaluation:
                 made.images,
                 match_classes(made.labels, made.class_names, real.class_names, folder, needed=needed),
                 protocol=made.protocol,
-                subject={"generated": str(folder), "split": made.split},
+                subject={
+                    "generated": str(folder),
+                    "split": made.split,
+                    "notes": colour_notes(made.images, real.test if real.reference is None else real.reference),
+                },
                 class_names=real.class_names or name_classes(made.labels, made.class_names),
             )
 

@@ -98,7 +98,7 @@ class ClassifierRuns:
         """Describes the data, the size of the network and the effect of normalization."""
         data = self.config.data
         labels = ", random labels" if data.labels == "random" else ""
-        about = f"{data.shown}, {state.num_classes} classes{labels}"
+        about = f"{data.described}, {state.num_classes} classes{labels}"
         return "\n".join(summarize(self.config, about, {"classifier": state.network}))
 
     def begin(self, run: Run, state: ClassifierState) -> Attempt:

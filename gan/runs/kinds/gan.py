@@ -101,10 +101,8 @@ class GanRuns:
         """Describes the data, the sizes of the networks and the effect of normalization."""
         config, train = self.config, self.config.train
         networks = {"generator": state.generator, "discriminator": state.discriminator}
-        size = config.data.image_size
-        grey = ", grey" if config.data.image_channels == 1 else ""
         classes = f", {state.num_classes} classes" if state.num_classes else ", unconditional"
-        lines = summarize(config, f"{config.data.shown} {size}x{size}{grey}", networks, classes)
+        lines = summarize(config, config.data.described, networks, classes)
         lines += _ancestry(state)
         if train.lr_decay != "none" and train.lr_decay_start >= train.steps:
             lines.append(
