@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import call, call_tool, done
+from commands import call, call_tool, done, refused
 from PIL import Image
 
 from evaluation import Context, EvaluationError, evaluate
@@ -131,6 +131,20 @@ def test_colours_are_not_compared_with_grey_images_unsaid() -> None:
     context = Context(reference=torch.zeros(4, 1, 8, 8).byte(), settings=Settings(protocol="all"))
     with pytest.raises(EvaluationError, match="generated images are RGB and reference images are grey"):
         context.of(torch.zeros(4, 3, 8, 8).byte())
+
+
+def test_size_and_channels_of_grey_images_are_advised(tmp_path: Path) -> None:
+    np.savez(tmp_path / "digits.npz", images=np.zeros((8, 28, 28), np.uint8))
+    given = ("--config=smoke", "--set=data.name=folder", f"--set=data.root={tmp_path / 'digits.npz'}")
+    settings = ("--set=data.resize=pad", "--set=train.steps=0", "--device=cpu")
+    sized = call("gan-train", *given, "--set=data.image_size=28", "--dry-run")
+    refused(
+        sized, "got 28, expected 32, 48, 64, 128 or 256; images of another size are scaled to it, or padded, by data"
+    )
+    for channels, says in ((3, True), (1, False)):
+        chosen = f"--set=data.channels={channels}", f"--run={tmp_path / str(channels)}"
+        output = done(call("gan-train", *given, *settings, *chosen)).output
+        assert ("the images are grey: data.channels=1 would" in output) == says
 
 
 def test_reports_say_that_only_one_set_has_colours(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from evaluation.settings import Settings
 from evaluation.settings.mistakes import short
@@ -56,6 +56,16 @@ class DataSettings(Section):
         "none", "interpolation filter; pad: black border; none: refuse images of another size"
     )
     download: bool = without_effect(True, "download the data set if it is missing and can be downloaded")
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _advised(cls, size: Any) -> Any:
+        """Says how images of other sizes are used."""
+        if type(size) is int and size not in IMAGE_SIZES:
+            *smaller, largest = map(str, IMAGE_SIZES)
+            sizes = f"{', '.join(smaller)} or {largest}"
+            raise ValueError(f"{sizes}; images of another size are scaled to it, or padded, by data.resize")
+        return size
 
     @property
     def image_channels(self) -> int:

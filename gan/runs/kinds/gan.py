@@ -5,6 +5,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gan import build
 from gan.config import Config
@@ -21,6 +22,8 @@ from gan.training.graph import choose_step
 from gan.training.log import Log
 from gan.training.state import TrainState
 from gan.training.trainer import Trainer, equal_rates, evaluation_due, writes_all
+
+GREY_AMONG = 1024  # a hint needs no more images
 
 
 class GanRuns:
@@ -135,8 +138,15 @@ class GanRuns:
                 return trainer.run(log, save=save, sample=sample, evaluate=evaluate, stop=stop, train_step=train_step)
 
         images_per_step = settings.d_steps * settings.batch_size
-        remarks = () if settings.fast == "off" else (step.name,)  # how the request was met
-        return Attempt(settings.steps, images_per_step, step.name, train, remarks=remarks)
+        remarks = [] if settings.fast == "off" else [step.name]  # how the request was met
+        if _is_grey(run.images.images[:GREY_AMONG]):
+            remarks.append("the images are grey: data.channels=1 would train networks of one channel")
+        return Attempt(settings.steps, images_per_step, step.name, train, remarks=tuple(remarks))
+
+
+def _is_grey(images: Tensor) -> bool:
+    """Whether RGB images (N, 3, H, W) have no colours."""
+    return images.shape[1] == 3 and bool((images == images[:, :1]).all())
 
 
 def _ancestry(state: TrainState) -> list[str]:
