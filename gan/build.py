@@ -37,6 +37,9 @@ WIDE, LONG, LARGE = 256, 4096, 64
 """Channels, latent dimensions and image sizes above which the memory of networks is checked before they are built. The
 check uses the meta device, which takes seconds to load."""
 
+SHAPING = ("data.image_size", "data.channels", "generator.", "discriminator.")
+"""Places of settings that may change the shapes of the networks begin with one of these."""
+
 OWN = "; a name of your own needs --import FILE"
 """Advice for an unknown name."""
 
@@ -54,11 +57,16 @@ REGISTRIES: dict[str, Mapping[str, object]] = {
 
 
 class Parent(NamedTuple):
-    """The networks that a new run begins with, and where they are from."""
+    """The networks that a new run begins with, and where they are from; networks_hash: see `TrainState`."""
 
     path: Path
     config: Config
-    state: TrainState
+    generator: nn.Module
+    discriminator: nn.Module
+    average: nn.Module | None
+    num_classes: int
+    step: int
+    networks_hash: str
 
 
 def choose(registry: Mapping[str, Entry], name: str, place: str) -> Entry:
@@ -86,6 +94,8 @@ def check_names(config: Config) -> None:
 def check_networks(config: Config, imports: object, owner: Path) -> None:
     """Raises ConfigError for an unknown name of a network's; those of the data and the training may be unknown.
 
+    Warns of imported code whose content has changed.
+
     Args:
         imports: records of imported code, see `gan.config.imported.used_by`.
         owner: file that holds them.
@@ -93,6 +103,8 @@ def check_networks(config: Config, imports: object, owner: Path) -> None:
     others = ("data.name", "discriminator.penalty", "train.loss")
     networks = {place: registry for place, registry in REGISTRIES.items() if place not in others}
     check_present(imports, networks, owner)
+    for difference in other_code(imports, owner):
+        click.echo(f"warning: {difference}", err=True)
     check_registered(config, networks)
 
 
@@ -239,7 +251,7 @@ def _normalized_discriminator(
     labels = (torch.zeros(1, dtype=torch.int64),) if num_classes else ()
     network = normalized(network, config, config.discriminator, "discriminator", (*example, *labels))
     if parent is not None and _normalization(config) == _normalization(parent.config):
-        inherit_(network, parent.state.discriminator)
+        inherit_(network, parent.discriminator)
     return network
 
 
@@ -329,8 +341,8 @@ def build_state(
         )
     discriminator = placed(_normalized_discriminator(discriminator, config, num_classes, parent), device)
     average = averaged_copy(generator) if config.train.ema_decay else None
-    if parent is not None and average is not None and parent.state.average is not None:
-        inherit_(average, parent.state.average)
+    if parent is not None and average is not None and parent.average is not None:
+        inherit_(average, parent.average)
     return TrainState(
         generator=generator,
         discriminator=discriminator,
@@ -348,33 +360,38 @@ def _inherited(generator: nn.Module, discriminator: nn.Module, config: Config, p
     """Copies the weights of a parent, the discriminator's as they are in use; returns the layers that have new ones.
 
     Raises:
-        CheckpointError: the networks of the parent have other shapes, for another reason than their classes.
+        CheckpointError: see `check_shapes`.
     """
-    classes, found = parent.state.num_classes, []
-    for section, network, theirs, make in (
-        ("generator", generator, parent.state.generator, _make_generator),
-        ("discriminator", discriminator, bake(parent.state.discriminator), _make_discriminator),
+    kept = {
+        "generator": inherit_(generator, parent.generator),
+        "discriminator": inherit_(discriminator, bake(parent.discriminator)),
+    }
+    if any(kept.values()):
+        check_shapes(config, parent)
+    return [f"{section}.{layer}" for section, layers in kept.items() for layer in layers]
+
+
+def check_shapes(config: Config, parent: Parent) -> None:
+    """Raises CheckpointError if the networks of a parent have other shapes, for another reason than their classes."""
+    for section, theirs, make in (
+        ("generator", parent.generator, _make_generator),
+        ("discriminator", bake(parent.discriminator), _make_discriminator),
     ):
-        kept = inherit_(network, theirs)
         with seeded(config, "shapes"):
-            misfits = inherit_(make(config, classes), theirs) if kept else []
+            misfits = inherit_(make(config, parent.num_classes), theirs)
         if misfits:
-            shaping = ("data.image_size", "data.channels", "generator.", "discriminator.")
-            changed = [change for change in differences(config, parent.config) if change.startswith(shaping)]
+            changed = [change for change in differences(config, parent.config) if change.startswith(SHAPING)]
             raise CheckpointError(
                 f"{parent.path}: its {section} has other layers or shapes than the configured one: "
                 f"{', '.join(misfits[:3])}; set these settings as there, or begin without --from (now, then): "
                 f"{'; '.join(changed)}"
             )
-        found += [f"{section}.{layer}" for layer in kept]
-    return found
 
 
 def _record(parent: Parent, new: list[str]) -> dict[str, Any]:
     """Returns plain values that describe the parent of a run; new: layers that inherited nothing."""
-    config, state = parent.config, parent.state
-    origin = {"name": config.name, "identity": config.identity(), "step": state.step, "networks": state.networks_hash()}
-    return {**origin, "num_classes": state.num_classes, "new": new}
+    origin = {"name": parent.config.name, "identity": parent.config.identity(), "step": parent.step}
+    return {**origin, "networks": parent.networks_hash, "num_classes": parent.num_classes, "new": new}
 
 
 def placed(network: nn.Module, device: torch.device | str) -> nn.Module:
@@ -464,7 +481,9 @@ def load_parent(path: Path) -> Parent:
     """
     read = read_checkpoint(path)
     config = checkpoint_config(read)
-    return Parent(read.path, config, load_state(read, config))
+    state = load_state(read, config)
+    networks = state.generator, state.discriminator, state.average
+    return Parent(read.path, config, *networks, state.num_classes, state.step, state.networks_hash())
 
 
 @contextmanager

@@ -40,15 +40,18 @@ def main(
     """Write generator.safetensors, discriminator.safetensors and README.md, a model card, into a folder."""
     check_source(checkpoint, run, best)
     check_found(checkpoint, run)
-    from gan.measuring.exported import export, newest_report
-    from gan.measuring.generator_file import is_drawn
+    from gan.measuring.exported import export
+    from gan.measuring.generator_file import is_drawn, newest_report
     from gan.runs.checkpoint import read_checkpoint
     from gan.runs.choice import choose_checkpoint
 
     read = read_checkpoint(choose_checkpoint(checkpoint, run, best))
     if not origin and not is_drawn(read):
-        raise ConfigError("--origin: say where the training images are from and under which terms")
+        raise ConfigError(
+            '--origin: is missing: give source and terms of the training images: --origin "my photos, CC0"'
+        )
     report = report or newest_report(read)
+    click.echo(f"scores: {report or 'none, as the run has no report of these weights'}")
     for file in export(read, out, origin=origin or DRAWN, report=report, half=half, program=program):
         click.echo(f"{file}: {file.stat().st_size / 2**20:.2f} MiB")
 

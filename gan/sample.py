@@ -113,6 +113,10 @@ def main(
     """
     check_source(checkpoint, run, best, demo)
     out = _check_form(out, kind, grid_only or options["interpolate"] is not None)
+    from gan.runs.finding import EXPORTED, exported_folder
+
+    if checkpoint is not None and exported_folder(checkpoint) == checkpoint:
+        checkpoint = checkpoint / EXPORTED
     if not demo:
         check_found(checkpoint, run)
     from gan.measuring.generator_file import DEMO
@@ -163,8 +167,9 @@ def _source(
     checkpoint: Path | None, run: Path | None, best: bool, raw: bool, device: "torch.device"
 ) -> tuple["Source", str]:
     """The generator of a checkpoint and "", or of a file of gan-export and its scores."""
-    from gan.measuring.generator_file import SUFFIX, read_generator
+    from gan.measuring.generator_file import read_generator
     from gan.runs.choice import read_chosen
+    from gan.runs.finding import SUFFIX
     from gan.runs.samples import checkpoint_source
 
     if checkpoint is None or checkpoint.suffix != SUFFIX:

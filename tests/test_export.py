@@ -18,11 +18,13 @@ SETTINGS = ("conditional=true", "train.steps=2", "train.ema_decay=0.5")
 
 @pytest.fixture(scope="module")
 def exported(trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run with a report, and its exported folder."""
-    run = shutil.copytree(trained(*SETTINGS), tmp_path_factory.mktemp("measured") / "run")
-    done(call("gan-eval", "--run", run, "--metrics", "fid", "--device", "cpu"))
+    """A run that was evaluated in training, and its exported folder. A newer report is of the raw generator."""
+    settings = (*SETTINGS, "train.eval_every=2", "train.keep_best=fid")
+    run = shutil.copytree(trained(*settings), tmp_path_factory.mktemp("measured") / "run")
+    done(call("gan-eval", "--run", run, "--metrics", "fid", "--device", "cpu", "--set=eval.ema=false"))
     out = run.parent / "exported"
-    done(call("gan-export", "--run", run, "--program", "--out", out))
+    result = done(call("gan-export", "--run", run, "--best", "--program", "--out", out))
+    assert f"scores: {run / 'reports' / '00000002'}\n" in result.output
     return run, out
 
 
@@ -53,6 +55,15 @@ def test_the_card_has_working_code_the_scores_and_no_place_on_this_machine(expor
 def test_what_cannot_be_exported_or_loaded(trained: Callable[..., Path], exported: tuple[Path, Path]) -> None:
     run, out = exported
     refused(call("gan-export", "--run", run, "--out", out), "the folder is not empty")
+    file = out / "README.md"
+    refused(call("gan-export", "--run", run, "--out", file), "networks cannot be written", "choose another --out")
+    for command, arguments in (
+        ("gan-eval", ["--checkpoint", out / "generator.safetensors", "--metrics", "fid"]),
+        ("gan-sample", ["--run", out]),
+        ("gan-export", ["--checkpoint", out, "--out", out.parent / "again"]),
+    ):
+        refused(call(command, *arguments), "exported networks: gan-sample --checkpoint and gan-train --from take them")
+    done(call("gan-sample", "--checkpoint", out, "--out", out.parent / "drawn"))
     with pytest.raises(CheckpointError, match="no such file"):
         load_exported(run)
     unmeasured = out.parent / "unmeasured"

@@ -117,7 +117,8 @@ def test_what_the_command_refuses(measured: Path, copied: Callable[..., Path], t
     run = copied("other", *SETTINGS)
     (report,) = (measured / "reports").iterdir()
     done(call("gan-eval", "--run", run, "--metrics", "fid", "--set=eval.ema=false", "--device", "cpu"))
-    refused(export("--run", run, "--out", out), "of raw weights, expected those of ema weights")
+    raw = next((run / "reports").iterdir())
+    refused(export("--run", run, "--report", raw, "--out", out), "of raw weights, expected those of ema weights")
     refused(export("--run", run, "--report", run / "nowhere", "--out", out), "not found")
     changed = torch.load(run / "checkpoints" / "step-00000002.pt")
     changed["state"]["step"] = 1
@@ -128,7 +129,7 @@ def test_what_the_command_refuses(measured: Path, copied: Callable[..., Path], t
     )
     changed["config"]["data"]["name"] = "cifar10"
     torch.save(changed, older)
-    refused(export("--checkpoint", older, "--out", out), "--origin: say where the training images are from")
+    refused(export("--checkpoint", older, "--out", out), "--origin: is missing")
     assert not list(tmp_path.glob("out/*"))
 
 

@@ -66,6 +66,28 @@ def test_another_normalization_begins_with_the_same_function(
         assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.9
 
 
+@pytest.mark.parametrize("ema", ["0.5", "0"])
+def test_exported_networks_are_a_parent_too(
+    ema: str, trained: Callable[..., Path], train: Train, tmp_path: Path
+) -> None:
+    """Without an average they are those of the checkpoint: the same experiment."""
+    parent, begun = (
+        trained(PARENT[0], f"train.ema_decay={ema}", PARENT[2]),
+        ["--set=train.steps=0", f"--set={PARENT[2]}"],
+    )
+    done(call("gan-export", "--run", parent, "--out", tmp_path / "exported"))
+    done(train("of-exported", *begun, f"--from={tmp_path / 'exported'}"))
+    done(train("of-run", *begun, f"--from={parent}"))
+    found, other = (read_checkpoint(tmp_path / run).state for run in ("of-exported", "of-run"))
+    same(found["discriminator"], other["discriminator"])
+    same(found["generator"], read_checkpoint(parent).state["generator" if ema == "0" else "average"])
+    assert (found["parent"] == other["parent"]) == (ema == "0")
+    (tmp_path / "exported" / "discriminator.safetensors").unlink()
+    refused(
+        train("more", *begun, f"--from={tmp_path / 'exported'}"), "holds a generator only", "a folder of gan-export"
+    )
+
+
 def test_other_numbers_of_classes_have_new_tables(trained: Callable[..., Path], train: Train, tmp_path: Path) -> None:
     parent = trained(*PARENT)
     output = done(train("child", "--set=train.steps=0", f"--from={parent}")).output
@@ -96,5 +118,12 @@ def test_what_does_not_fit_is_refused(trained: Callable[..., Path], train: Train
         )
     grey = train("child", "--set=data.root=drawn", "--set=data.channels=1", "--dry-run", *wider[1:])
     refused(grey, "to_rgb; set these settings as there", "data.channels: 1, None")
-    refused(train("child", "--from", tmp_path / "nowhere"), "no such checkpoint or run folder")
+    swept = train("child", *wider[1:], "--sweep=generator.channels=8,16")
+    refused(swept, "generator.channels: 16, 8")
+    for place, advice in (
+        (tmp_path / "nowhere", "no such checkpoint or run folder"),
+        (parent.parent, f"give one of the runs in it: {parent}"),
+        (parent / "checkpoints", f"give the run, {parent}"),
+    ):
+        refused(train("child", "--from", place), advice)
     assert not (tmp_path / "child").exists()

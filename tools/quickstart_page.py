@@ -30,7 +30,7 @@ from gan.config import Config, load_config
 from gan.config.loading import differences, training_settings
 from gan.data.pixels import image_grid, save_png
 from gan.errors import ConfigError, UserError
-from gan.measuring.exported import newest_report
+from gan.measuring.generator_file import newest_report
 from gan.runs.checkpoint import read_checkpoint
 from gan.runs.finding import JSONL, read_record
 

@@ -5,6 +5,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -126,11 +127,25 @@ def _configs(kind: type[AnyConfig], options: TrainingOptions, variations: Sequen
     ]
     if not varied:
         raise ConfigError("--seeds, --sweep, --slurm: need --config")
+    _check([*itertools.chain(*varied)], options.start)
+    return varied
+
+
+def _check(configs: Sequence[AnyConfig], start: Path | None) -> None:
+    """Checks configurations and, once for all with equal networks, whether the ones to begin with fit.
+
+    Raises:
+        UserError: a configuration cannot be used, or the networks do not fit it.
+    """
     from gan.runs.engine import kind_of
 
-    for config in itertools.chain(*varied):
+    for config in configs:
         kind_of(config).check()
-    return varied
+    if start is not None:
+        shaping: Any = {"data": {"image_size", "channels"}, "generator": True, "discriminator": True}
+        shapes = [config.model_dump_json(include=shaping) for config in configs]
+        for config in dict(zip(shapes, configs, strict=True)).values():
+            kind_of(config, start).check()
 
 
 def _plan(

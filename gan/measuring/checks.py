@@ -51,13 +51,13 @@ def parse_metrics(text: str) -> list[str]:
     return names
 
 
-def check_place(folder: Path) -> None:
-    """Raises UserError if a report cannot be written into a folder, which may be missing."""
+def check_place(folder: Path, subject: str = "a report") -> None:
+    """Raises UserError if the subject cannot be written into a folder, which may be missing."""
     try:
         check_writable(folder)
     except OSError as error:
         raise UserError(
-            f"{folder}: a report cannot be written: {error.filename}: {error.strerror}; choose another --out"
+            f"{folder}: {subject} cannot be written: {error.filename}: {error.strerror}; choose another --out"
         ) from None
 
 

@@ -11,25 +11,36 @@ import torch
 from torch import nn
 
 from evaluation.errors import EvaluationError
-from evaluation.reporting.document import read_values
 from evaluation.reporting.tables import markdown_table
 from evaluation.runtime.weights_file import read_weights_file, write_weights_file
-from gan.build import build_discriminator, check_networks, checkpoint_config, load_state, placed
+from gan.build import (
+    Parent,
+    build_discriminator,
+    check_networks,
+    checkpoint_config,
+    load_parent,
+    load_state,
+    placed,
+)
 from gan.config import Config, validate
 from gan.config.imported import MissingImportError, copies, used_by
 from gan.config.reading import write_yaml
-from gan.errors import CheckpointError, ConfigError, UserError
+from gan.errors import CheckpointError, ConfigError
+from gan.measuring.checks import check_place
 from gan.measuring.generator_file import (
-    SUFFIX,
+    Scores,
     network_settings,
     plain_settings,
     read_generator,
+    read_scores,
     write_generator,
 )
 from gan.normalization.power_iteration import fp32_precisions
 from gan.runs.checkpoint import Checkpoint
+from gan.runs.finding import EXPORTED, exported_folder
+from gan.training.state import networks_hash
 
-GENERATOR, DISCRIMINATOR, CARD, PROGRAM = f"generator{SUFFIX}", f"discriminator{SUFFIX}", "README.md", "generator.pt2"
+GENERATOR, DISCRIMINATOR, CARD, PROGRAM = EXPORTED, "discriminator.safetensors", "README.md", "generator.pt2"
 KIND, FORMAT = "discriminator", 1
 
 
@@ -63,14 +74,14 @@ def export(
 
     Raises:
         ConfigError: a report of another checkpoint, or a folder that is not empty.
-        UserError: a damaged report.
+        UserError: a damaged report, or a folder that cannot be written.
     """
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"--out {out}: the folder is not empty: choose a new or an empty one")
+    check_place(out, "networks")
     config = checkpoint_config(checkpoint)
-    state = load_state(checkpoint, config)
-    out.mkdir(parents=True, exist_ok=True)
-    write_generator(checkpoint, report, origin=origin, out=out / GENERATOR, half=half)
+    state, scores = load_state(checkpoint, config), read_scores(report, checkpoint)
+    write_generator(checkpoint, scores, origin=origin, out=out / GENERATOR, half=half)
     header = {
         "config": plain_settings(config),
         "imports": used_by(network_settings(config)),
@@ -88,7 +99,8 @@ def export(
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_bytes(content)
         files.append(out / name)
-    (out / CARD).write_text(model_card(config, header, _scores(report), state.parent, program), encoding="utf-8")
+    card = model_card(config, header, _rows(scores), state.parent, half=half, program=program)
+    (out / CARD).write_text(card, encoding="utf-8")
     return files
 
 
@@ -118,6 +130,26 @@ def load_exported(folder: str | Path, device: torch.device | str = "cpu") -> Exp
     return ExportedNetworks(source.generator, discriminator, config, source.class_names)
 
 
+def begin_from(path: Path) -> Parent:
+    """Loads the networks to begin a new run with: of a checkpoint, a run folder, or a folder of gan-export.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or holds a generator only.
+        ConfigError: a network's own code is not imported.
+    """
+    folder = exported_folder(path)
+    if folder is None:
+        return load_parent(path)
+    if (folder / GENERATOR).is_file() and not (folder / DISCRIMINATOR).is_file():
+        raise CheckpointError(
+            f"{path}: holds a generator only, and --from needs its discriminator, too: give a folder of gan-export, a "
+            "run or a checkpoint"
+        )
+    source, found = read_generator(folder / GENERATOR).source, load_exported(folder)
+    networks = found.generator, found.discriminator, None
+    return Parent(folder, found.config, *networks, source.num_classes, source.step, networks_hash(*networks))
+
+
 def write_program(generator: nn.Module, config: Config, num_classes: int, out: Path) -> None:
     """Writes a generator as a program of `torch.export` for any number of images."""
     latents = torch.zeros(2, config.generator.z_dim)
@@ -135,23 +167,10 @@ def _one_precision() -> AbstractContextManager[None]:
     return fp32_precisions((cudnn.conv, "tf32"), (cudnn.rnn, "tf32"))  # type: ignore[attr-defined]
 
 
-def newest_report(checkpoint: Checkpoint) -> Path | None:
-    """Returns the folder of the report of a checkpoint's step that was written last, None without one."""
-    reports = checkpoint.path.parent.parent / "reports"
-    files = list(reports.glob(f"{checkpoint.state['step']:08d}*/report.json"))
-    return max(files, key=lambda file: file.stat().st_mtime).parent if files else None
-
-
-def _scores(report: Path | None) -> list[list[str]]:
-    """Returns rows of name, value, hash and fields of the protocol."""
-    if report is None:
-        return []
-    try:
-        values, protocol = read_values(report)
-    except EvaluationError as error:
-        raise UserError(str(error)) from None
-    entries = protocol["values"]
-    return [[key, f"{value:.4g}", _shown(entries[key].get("fields", {}))] for key, value in values.items()]
+def _rows(scores: Scores) -> list[list[str]]:
+    """Returns rows of name, value and fields of the protocol."""
+    entries = scores.protocol["values"]
+    return [[key, f"{value:.4g}", _shown(entries[key].get("fields", {}))] for key, value in scores.values.items()]
 
 
 def _shown(fields: Mapping[str, Any]) -> str:
@@ -181,11 +200,18 @@ Commands have the option {" ".join(f"`--import {name}`" for name in names)}.
 
 
 def model_card(
-    config: Config, header: Mapping[str, Any], scores: list[list[str]], parent: Mapping[str, Any], program: bool
+    config: Config,
+    header: Mapping[str, Any],
+    scores: list[list[str]],
+    parent: Mapping[str, Any],
+    *,
+    half: bool,
+    program: bool,
 ) -> str:
     """Returns the model card: use, data, settings and scores."""
     labels = ", torch.arange(16) % " + str(header["num_classes"]) if header["num_classes"] else ""
     average = f"averaged with decay {config.train.ema_decay}" if config.train.ema_decay else "not averaged"
+    average += ", rounded to half precision" * half
     begun = f"Began with the networks of {parent['name']} at step {parent['step']}.\n" if parent else ""
     settings = write_yaml(dict(header["config"]))
     saved = f"\n`torch.export.load('{PROGRAM}').module()` is the generator without this package.\n" if program else ""
@@ -224,4 +250,4 @@ Identity {config.identity()}.
 """
 
 
-__all__ = ["ExportedNetworks", "export", "load_exported", "model_card", "newest_report", "write_program"]
+__all__ = ["ExportedNetworks", "begin_from", "export", "load_exported", "model_card", "write_program"]

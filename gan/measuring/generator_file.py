@@ -1,5 +1,6 @@
 """Files with a generator's weights in half precision and its scores, for gan-sample; one comes with the package."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from gan.runs.samples import Source, checkpoint_source
 from gan.training.state import check_class_names, composed
 
 DEMO = Path(__file__).with_name("demo.safetensors")
-SUFFIX = ".safetensors"
+REPORTS = "reports"
 KIND, FORMAT = "generator", 1
 PATHS = (("data", "root"), *(("eval", f"{name}_weights") for name in ("inception", "clip", "classifier")))
 """Settings that are places on one machine, which a file for others leaves out."""
@@ -68,23 +69,20 @@ class Written(NamedTuple):
     largest: int
 
 
-def write_generator(
-    checkpoint: Checkpoint, report: Path | None, *, origin: str, out: Path, half: bool = True
-) -> Written:
-    """Writes the averaged generator of a checkpoint, or the raw one if none is kept, with the report's scores.
+def write_generator(checkpoint: Checkpoint, scores: Scores, *, origin: str, out: Path, half: bool) -> Written:
+    """Writes the averaged generator of a checkpoint, or the raw one if none is kept, with its scores.
 
     Args:
-        report: folder of a report of this checkpoint, or None for a file without scores.
+        scores: see `read_scores`.
         origin: where the training images are from and under which terms, one line.
         half: round the weights to float16.
 
     Raises:
-        ConfigError: a report of another checkpoint, or weights that float16 does not hold.
-        UserError: no report, or a damaged one.
+        ConfigError: weights that float16 does not hold.
         OSError: the file cannot be written.
     """
     source = checkpoint_source(checkpoint, torch.device("cpu"), ema=True)
-    values, protocol = _read_report(report, checkpoint, source.config)
+    values, protocol = scores.values, scores.protocol
     state = {name: halved(tensor) if half else tensor for name, tensor in source.generator.state_dict().items()}
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise ConfigError(f"{checkpoint.path}: its generator has weights that float16 does not hold")
@@ -111,24 +109,46 @@ def write_generator(
     return Written(out.stat().st_size, mean, largest)
 
 
-def _read_report(
-    report: Path | None, checkpoint: Checkpoint, config: Config
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Returns values and protocol of a report of this checkpoint; empty ones without a report."""
+def read_scores(report: Path | None, checkpoint: Checkpoint) -> Scores:
+    """Reads a report of this checkpoint and of the weights that are exported; no scores without a report.
+
+    A report that was written during training names no checkpoint: it has to be of the same step and run.
+
+    Raises:
+        ConfigError: a report of another checkpoint or of other weights.
+        UserError: no report, or a damaged one.
+    """
+    config = checkpoint_config(checkpoint)
     if report is None:
-        return {}, {"title": config.data.shown, "values": {}}
+        return Scores({}, {"title": config.data.shown, "values": {}}, {})
     try:
         values, protocol = read_values(report)
     except EvaluationError as error:
         raise UserError(str(error)) from None
-    if protocol["subject"].get("checkpoint_sha256") != checkpoint.sha256:
+    subject = protocol["subject"]
+    beside = report.resolve().parent == (checkpoint.path.parent.parent / REPORTS).resolve()
+    during = checkpoint.sha256 if beside and subject.get("step") == checkpoint.state["step"] else ""
+    if subject.get("checkpoint_sha256", during) != checkpoint.sha256:
         raise ConfigError(f"{report}: not of {checkpoint.path}; measure that checkpoint by gan-eval first")
     kept = "ema" if config.train.ema_decay else "raw"
     for entry in protocol["values"].values():
         weights = entry["fields"].get("generation", {}).get("weights", kept)
         if weights != kept:
-            raise ConfigError(f"{report}: scores of {weights} weights, expected those of {kept} weights")
-    return values, protocol
+            raise ConfigError(
+                f"{report}: scores of {weights} weights, expected those of {kept} weights; leave --report out for the "
+                "newest report of these"
+            )
+    return Scores(values, protocol, {})
+
+
+def newest_report(checkpoint: Checkpoint) -> Path | None:
+    """Returns the folder of the newest report that `read_scores` accepts for a checkpoint, None without one."""
+    files = (checkpoint.path.parent.parent / REPORTS).glob(f"{checkpoint.state['step']:08d}*/report.json")
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        with suppress(UserError):
+            read_scores(file.parent, checkpoint)
+            return file.parent
+    return None
 
 
 def is_drawn(checkpoint: Checkpoint) -> bool:
@@ -172,9 +192,9 @@ def read_generator(path: Path, device: torch.device | str = "cpu") -> GeneratorF
     Raises:
         CheckpointError: it is missing, damaged, or not such a file.
     """
+    again = "install the package again" if path == DEMO else "export the run again by gan-export"
     if not path.is_file():
-        advice = "install the package again, or make the file by gan-export"
-        raise CheckpointError(f"{path}: no such file; {advice}")
+        raise CheckpointError(f"{path}: no such file; {again}")
     try:
         header, state = read_weights_file(path, KIND, FORMAT)
         config = validate(header["config"], str(path))
@@ -199,7 +219,7 @@ def read_generator(path: Path, device: torch.device | str = "cpu") -> GeneratorF
         reason = str(error)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-    raise CheckpointError(f"{path}: not a file of gan-export ({reason}); install the package again, or make it again")
+    raise CheckpointError(f"{path}: not a generator of gan-export ({reason}); {again}")
 
 
 def _scores(name: str, header: dict[str, Any]) -> Scores:
@@ -225,10 +245,13 @@ def _about(config: Config, header: dict[str, Any]) -> str:
 __all__ = [
     "DEMO",
     "GeneratorFile",
+    "Scores",
     "Written",
     "is_drawn",
     "network_settings",
+    "newest_report",
     "plain_settings",
     "read_generator",
+    "read_scores",
     "write_generator",
 ]

@@ -13,7 +13,7 @@ import torch
 
 from gan.config.imported import used_by
 from gan.errors import CheckpointError, DamagedCheckpointError
-from gan.runs.finding import FOLDER, find_checkpoint, list_checkpoints, step_of
+from gan.runs.finding import FOLDER, OF_EXPORTED, SUFFIX, find_checkpoint, list_checkpoints, step_of
 from gan.runtime.files import write_atomically, writing
 
 FORMAT = 1
@@ -103,6 +103,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _read_file(path: Path) -> Checkpoint:
     """Reads a checkpoint file; raises the errors of `read_checkpoint`."""
+    if path.suffix == SUFFIX:
+        raise CheckpointError(
+            f"{path}: not a checkpoint but exported networks: {OF_EXPORTED}; expected a file {FOLDER}/*.pt"
+        )
     try:
         content, digest = _read(path)
     except DamagedCheckpointError as error:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,27 +22,13 @@ from gan.runs.folder import (
     write_checkpoint,
 )
 from gan.runs.kinds import AnyConfig, Kind, Run, State
-from gan.runs.kinds.classifier import ClassifierRuns
-from gan.runs.kinds.gan import GanRuns
+from gan.runs.kinds.registry import KINDS, kind_of
 from gan.runs.logger import open_log, quiet_writer
 from gan.runs.recorded import RecordedImages, other_fingerprints, recorded_fingerprints
 from gan.runtime.device import prepared_device
 from gan.runtime.distributed import Processes, num_processes, started
 from gan.runtime.files import locked
 from gan.training.stopping import Limits, exit_after, stopping
-
-KINDS: dict[str, type[Any]] = {"gan": GanRuns, "classifier": ClassifierRuns}
-"""Maps the `kind` of a configuration to its kind of run."""
-
-
-def kind_of(config: AnyConfig, start: Path | None = None) -> Kind:
-    """Returns the kind of run that trains this configuration.
-
-    Args:
-        start: checkpoint or run folder whose networks the run begins with.
-    """
-    kind: Kind = KINDS[config.kind](config)
-    return kind if start is None else kind.begun_from(start)
 
 
 def dry_run(config: AnyConfig, *, start: Path | None = None, device: str = "auto", deterministic: bool = False) -> str:

@@ -14,6 +14,9 @@ from gan.errors import CheckpointError, ConfigError
 
 FOLDER = "checkpoints"
 JSONL = "metrics.jsonl"
+SUFFIX = ".safetensors"
+EXPORTED = f"generator{SUFFIX}"
+OF_EXPORTED = "gan-sample --checkpoint and gan-train --from take them"
 _NAME = re.compile(r"(?P<kind>step|best)-(?P<step>\d+)\.pt")
 
 
@@ -51,10 +54,27 @@ def find_checkpoint(path: Path) -> Path:
         checkpoints = list_checkpoints(path)
         if checkpoints:
             return checkpoints[-1]
-        raise CheckpointError(f"{path}: holds no checkpoint ({FOLDER}/step-*.pt)")
+        raise CheckpointError(f"{path}: holds no checkpoint ({FOLDER}/step-*.pt){_advice(path)}")
     beside = [other.name for other in sorted(path.parent.glob("*.pt"))]
     hint = f"; in the same folder: {', '.join(beside)}" if beside else ""
     raise CheckpointError(f"{path}: no such checkpoint or run folder{hint}")
+
+
+def exported_folder(path: Path) -> Path | None:
+    """Returns the folder of gan-export that `path`, or the file `path`, is or lies in; None for a run or checkpoint."""
+    if path.suffix == SUFFIX:
+        return path.parent
+    return path if (path / EXPORTED).is_file() and not list_checkpoints(path) else None
+
+
+def _advice(folder: Path) -> str:
+    """Returns advice for a folder that is no run."""
+    if exported_folder(folder) is not None:
+        return f"; it holds exported networks: {OF_EXPORTED}"
+    if folder.name == FOLDER and list_checkpoints(folder.parent):
+        return f"; give the run, {folder.parent}"
+    runs = [str(run) for run in sorted(_folders(folder)) if list_checkpoints(run)]
+    return f"; give one of the runs in it: {', '.join(runs[:3])}{', ...' if len(runs) > 3 else ''}" if runs else ""
 
 
 def newest_run(runs: Path = Path("runs"), identity: str = "", kind: str = "gan") -> Path:

@@ -168,7 +168,7 @@ def _grid(images: Tensor, labels: Tensor | None, numbers: Tensor, wanted: Sample
 
     Without classes, or if they follow from the seeds, it is a square in the order of the images.
     """
-    shown, columns = torch.arange(min(len(images), MOST * MOST)), min(max(math.isqrt(len(images)), 1), MOST)
+    shown, columns = torch.arange(min(len(images), MOST * MOST)), min(math.isqrt(len(images) - 1) + 1, MOST)
     if wanted.interpolate:
         shown, columns = torch.arange(len(images)), wanted.interpolate
     elif labels is not None and (wanted.classes or not wanted.seeds):

@@ -66,14 +66,8 @@ class TrainState:
     parent: dict[str, Any] = field(default_factory=dict)
 
     def networks_hash(self) -> str:
-        """Returns the SHA-256 (16 hex digits) of the names and values of the networks' tensors."""
-        digest = hashlib.sha256()
-        for part in ("generator", "discriminator", "average"):
-            network = getattr(self, part)
-            for name, tensor in sorted(network.state_dict().items()) if network is not None else ():
-                digest.update(f"{part}.{name}".encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().data)
-        return digest.hexdigest()[:16]
+        """See the function `networks_hash`."""
+        return networks_hash(self.generator, self.discriminator, self.average)
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor that an iteration changes, not copied."""
@@ -144,6 +138,16 @@ class TrainState:
                 moments = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter)
                 if index in state[part]["state"]:
                     _check_tensors(f"{part}.{index}", moments, state[part]["state"][index])
+
+
+def networks_hash(generator: nn.Module, discriminator: nn.Module, average: nn.Module | None) -> str:
+    """Returns the SHA-256 (16 hex digits) of the names and values of the networks' tensors."""
+    digest = hashlib.sha256()
+    for part, network in {"generator": generator, "discriminator": discriminator, "average": average}.items():
+        for name, tensor in sorted(network.state_dict().items()) if network is not None else ():
+            digest.update(f"{part}.{name}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -89,11 +89,11 @@ class Kind(Protocol):
     config: AnyConfig
     images: ImageData
 
-    def begun_from(self, path: Path) -> "Kind":
-        """Returns the run with this configuration that begins with the networks of a checkpoint.
+    def begun_from(self, parent: Any) -> "Kind":
+        """Returns the run with this configuration that begins with other networks, a `gan.build.Parent`.
 
         Raises:
-            CheckpointError, ConfigError: the checkpoint cannot be used.
+            ConfigError: this kind of run cannot.
         """
 
     @staticmethod

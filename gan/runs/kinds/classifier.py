@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from gan import build_classifier
+from gan.build import Parent
 from gan.config.classifier import ClassifierConfig
 from gan.data import ImageData
 from gan.errors import ConfigError, DataError
@@ -33,9 +34,9 @@ class ClassifierRuns:
     def __init__(self, config: ClassifierConfig) -> None:
         self.config = config
 
-    def begun_from(self, path: Path) -> "ClassifierRuns":
+    def begun_from(self, parent: Parent) -> "ClassifierRuns":
         """Raises ConfigError: only GANs begin with the networks of another run."""
-        raise ConfigError(f"--from: got {path}, but a classifier begins with initial weights; leave it out")
+        raise ConfigError(f"--from: got {parent.path}, but a classifier begins with initial weights; leave it out")
 
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:

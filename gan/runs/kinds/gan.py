@@ -37,10 +37,9 @@ class GanRuns:
     def __init__(self, config: Config, parent: build.Parent | None = None) -> None:
         self.config, self.parent = config, parent
 
-    def begun_from(self, path: Path) -> "GanRuns":
-        """Returns the run that begins with the networks of a checkpoint; their hash is a setting of it."""
-        parent = build.load_parent(path)
-        return GanRuns(self.config.model_copy(update={"parent": parent.state.networks_hash()}), parent)
+    def begun_from(self, parent: build.Parent) -> "GanRuns":
+        """Returns the run that begins with these networks; their hash is a setting of it."""
+        return GanRuns(self.config.model_copy(update={"parent": parent.networks_hash}), parent)
 
     @staticmethod
     def registries() -> Mapping[str, Iterable[str]]:
@@ -50,6 +49,8 @@ class GanRuns:
     def check(self) -> None:
         """Raises UserError if a name is in no registry or settings contradict each other."""
         build.check_names(self.config)
+        if self.parent is not None:
+            build.check_shapes(self.config, self.parent)
         check_evaluation(self.config)
         if self.config.train.eval_every:
             check_generation(self.config, parse_metrics(self.config.eval.metrics))
