@@ -1,26 +1,21 @@
 """Self-contained HTML pages from Jinja templates: no scripts, fonts or other files; images as data: URLs."""
 
 import base64
-import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import count, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import numpy as np
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 from torch.nn import functional
 
 from evaluation.errors import EvaluationError
 from evaluation.reporting import histograms, plots
 from evaluation.reporting.comparison import FOOTNOTE, MISSING, Comparison
-from evaluation.reporting.document import read_values
 from evaluation.reporting.names import extractors_of, ordered, plain_names, real_key
 from evaluation.reporting.ranking import DIGITS, shown
 from evaluation.reporting.tables import (
@@ -43,8 +38,6 @@ SAMPLE_PIXELS = 2**18  # limit of a page's sample grid: 256 images of 32x32
 SAMPLE_COLUMNS = 8
 SIDE = 64  # larger images are reduced to this size, in pixels
 TOP_ROWS = 10  # rows of samples at the top of a page
-GRID_SIDE = 320  # larger sample grids of runs are reduced to this size, in pixels
-VALUES_OF_A_RUN = 4  # most values of a run in an index
 
 
 def report_page(report: ReportData, *, training_log: str | Path | None = None) -> str:
@@ -56,7 +49,7 @@ def report_page(report: ReportData, *, training_log: str | Path | None = None) -
     drawing = can_draw()
     losses = [name for name in report.arrays if name.endswith("/losses") and drawing]
     first, others = ordered(report.values)
-    return _rendered(
+    return rendered(
         "report.html",
         title=heading(report),
         report=report,
@@ -91,7 +84,7 @@ def comparison_page(comparison: Comparison, figures: "Mapping[str, Figure]", rep
     """Renders a comparison as one page: samples, the most important values, figures, and details that are folded."""
     names = dict.fromkeys(name for subject in comparison.subjects for name in subject)
     shown_first = comparison.first or comparison.rows
-    return _rendered(
+    return rendered(
         "comparison.html",
         title=" and ".join(dict.fromkeys(report.protocol["title"] for report in reports.values())) or "Comparison",
         comparison=comparison,
@@ -106,76 +99,7 @@ def comparison_page(comparison: Comparison, figures: "Mapping[str, Figure]", rep
     )
 
 
-def index_page(title: str, runs: Sequence[tuple[Path, str, str, Sequence[str]]], place: Path) -> str:
-    """Renders an index of runs: newest sample grid, values of the newest report, curves, links to all reports.
-
-    Reports, grids and logs that cannot be read are named. Links are relative to `place`; grids and curves are in the
-    page.
-
-    Args:
-        runs: folder, name, progress and notes of each run.
-        place: folder of the page.
-    """
-    return _rendered("index.html", title=title, runs=[_of_run(*run, place) for run in runs])
-
-
-def _of_run(folder: Path, name: str, progress: str, notes: Sequence[str], place: Path) -> dict[str, Any]:
-    """Returns what an index shows of a run."""
-    found, damaged = [], []
-    for file in folder.glob("reports/*/report.json"):
-        try:
-            found.append((*read_values(file.parent), file.parent))
-        except EvaluationError as error:
-            damaged.append(str(error))
-    found.sort(key=lambda report: (str(report[1]["machine"].get("time", "")), report[2].name), reverse=True)
-    values, protocol = found[0][:2] if found else ({}, {})
-    grid, damaged_grids = _grid(folder, place)
-    first, others = ordered(values)
-    return {
-        "name": name,
-        "link": _link(folder, place) + "/",
-        "progress": progress,
-        "notes": [*notes, *damaged, *damaged_grids],
-        "reports": [{"name": report.name, "link": _link(_page_of(report), place)} for *_, report in found],
-        "grid": grid,
-        "values": values,
-        "protocol": protocol,
-        "results": (first or others)[:VALUES_OF_A_RUN],
-        "names": plain_names(values),
-        "extractors": extractors_of(values),
-        "curves": _curves(folder / "metrics.jsonl") if can_draw() else None,
-    }
-
-
-def _page_of(report: Path) -> Path:
-    page = report / "report.html"
-    return page if page.is_file() else report / "report.json"
-
-
-def _grid(folder: Path, place: Path) -> tuple[dict[str, str] | None, list[str]]:
-    """Returns the newest readable sample grid of a run, reduced to GRID_SIDE, and a note on each newer one."""
-    notes = []
-    for file in sorted(folder.glob("samples/step-*.png"), reverse=True):
-        stream = io.BytesIO()
-        try:
-            with Image.open(file) as image:
-                grid = image.convert("RGB")
-            grid.thumbnail((GRID_SIDE, GRID_SIDE))
-            grid.save(stream, format="PNG", optimize=True)
-        except Exception as error:  # a damaged image can raise almost any error
-            notes.append(f"samples/{file.name}: cannot be read ({error})")
-            continue
-        address = _address("image/png", stream.getvalue())
-        return {"name": f"samples, {file.stem}", "link": _link(file, place), "address": address}, notes
-    return None, notes
-
-
-def _link(path: Path, place: Path) -> str:
-    """Returns the address of a path relative to the folder of a page."""
-    return quote(os.fsencode(Path(os.path.relpath(path.absolute(), place.absolute())).as_posix()))
-
-
-def _rendered(template: str, **context: Any) -> str:
+def rendered(template: str, **context: Any) -> str:
     """Renders a template; escapes all texts."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -193,15 +117,15 @@ def _rendered(template: str, **context: Any) -> str:
         "indented": partial(json.dumps, indent=2, ensure_ascii=False),
         "interval_text": interval_text,
         "plain": lambda item: item if isinstance(item, str) else json.dumps(item, ensure_ascii=False),
-        "png": lambda images: _address("image/png", plots.png(images)),
+        "png": lambda images: address("image/png", plots.png(images)),
         # Embedded as an image, a figure cannot inject anything into the page.
-        "svg": lambda figure: _address("image/svg+xml", plots.svg(figure)),
+        "svg": lambda figure: address("image/svg+xml", plots.svg(figure)),
         "with_spread": with_spread,
     }
     return environment.get_template(template).render(context)
 
 
-def _address(kind: str, content: bytes) -> str:
+def address(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -91,7 +91,7 @@ def check_present(recorded: object, registries: Mapping[str, Collection[str]], o
     """
     missing = {
         f"{place}: {name!r} is from {record['source']}": f"--import {shlex.quote(_where(record, owner))}"
-        for record in _records(recorded)
+        for record in recorded_imports(recorded)
         for place, name in _used(record)
         if place in registries and name not in registries[place]
     }
@@ -103,7 +103,7 @@ def other_code(recorded: object, owner: Path) -> list[str]:
     """Returns a sentence for each file that was imported with another content than is recorded, with a way out."""
     now = {(place, name): each for each in IMPORTED for place, names in each.names.items() for name in names}
     found = {}
-    for record in _records(recorded):
+    for record in recorded_imports(recorded):
         for used in _used(record):
             each = now.get(used)
             if each is not None and each.sha256 != record["sha256"]:
@@ -146,7 +146,7 @@ def _copy_of(record: Mapping[str, Any], owner: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _records(recorded: object) -> Iterator[dict[str, Any]]:
+def recorded_imports(recorded: object) -> Iterator[dict[str, Any]]:
     """Yields the valid records of a list."""
     for record in recorded if isinstance(recorded, list) else ():
         if isinstance(record, dict):
@@ -165,5 +165,6 @@ __all__ = [
     "copies",
     "import_options",
     "other_code",
+    "recorded_imports",
     "used_by",
 ]

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from gan.config import Config
 from gan.config.classifier import ClassifierConfig
-from gan.config.loading import load
+from gan.config.imported import recorded_imports
+from gan.config.loading import load, training_settings
 from gan.errors import CheckpointError, ConfigError
 from gan.runs.finding import FOLDER, JSONL, kind_of, list_checkpoints, read_log, read_record, step_of
 
@@ -21,14 +22,22 @@ class FoundRun(NamedTuple):
     Attributes:
         folder: its folder.
         name: path of the folder below the one that was searched.
+        kind: "gan" or "classifier".
         progress: text such as "GAN, step 2000 of 5000".
-        notes: what is missing or cannot be read, each with the reason.
+        notes: what is missing, cannot be read, or raised an alarm, a sentence each.
+        settings: values of the settings that change training, by place.
+        alarms: names of the alarms that have not ended.
+        updated: time of the last log line, in seconds, if known.
     """
 
     folder: Path
     name: str
-    progress: str
-    notes: Sequence[str]
+    kind: str = ""
+    progress: str = ""
+    notes: Sequence[str] = ()
+    settings: Mapping[str, Any] = {}
+    alarms: Sequence[str] = ()
+    updated: float | None = None
 
 
 def find_runs(folder: Path) -> list[FoundRun]:
@@ -50,19 +59,19 @@ def find_runs(folder: Path) -> list[FoundRun]:
         names[:] = [path.name for path in paths if path not in runs]
     if not found:
         raise CheckpointError(
-            f"{folder}: holds no run (a folder with {RECORD}, {JSONL} or {FOLDER}/); give a folder of runs, or train "
-            f"one with gan-train --run {folder / 'NAME'}"
+            f"{folder}: holds no run (a folder with {RECORD}, {JSONL} or {FOLDER}/step-*.pt); give a folder of runs, "
+            f"or train one with gan-train --run {folder / 'NAME'}"
         )
     runs_found = [_described(run, run.relative_to(folder).as_posix()) for run in found]
     for error in closed:
         path = Path(str(error.filename))
-        runs_found.append(FoundRun(path, path.relative_to(folder).as_posix(), "", [_reason(error)]))
+        runs_found.append(FoundRun(path, path.relative_to(folder).as_posix(), notes=[_reason(error)]))
     return sorted(runs_found, key=lambda run: run.name)
 
 
 def _is_run(folder: Path) -> bool:
     try:
-        return any((folder / name).exists() for name in (RECORD, JSONL, FOLDER))
+        return (folder / RECORD).exists() or (folder / JSONL).exists() or bool(list_checkpoints(folder))
     except OSError:
         return False
 
@@ -78,18 +87,58 @@ def _described(run: Path, name: str) -> FoundRun:
         notes += _damaged(run)
         lines = list(read_log(run))
         checkpoints = list_checkpoints(run)
+        updated = (run / JSONL).stat().st_mtime if lines else None
     except OSError as error:
-        return FoundRun(run, name, "", [*notes, _reason(error)])
+        return FoundRun(run, name, notes=[*notes, _reason(error)])
     if not checkpoints:
         notes.append("no checkpoint, so it cannot be measured or resumed yet")
     kind: type[Config] | type[ClassifierConfig] = ClassifierConfig if kind_of(run) == ClassifierConfig.kind else Config
-    try:
-        config = load(kind, run / "config.yaml")
-    except ConfigError as error:
-        notes.append(f"its configuration cannot be read, so its length is unknown: {error}")
-        config = None
+    config = None
+    if not (run / "config.yaml").is_file():
+        notes.append("no config.yaml, so its length and its settings are unknown")
+    else:
+        try:
+            config = load(kind, run / "config.yaml")
+        except ConfigError as error:
+            notes.append(f"its configuration cannot be read, so its length is unknown: {error}")
     steps = [*(int(line["step"]) for line in lines), *map(step_of, checkpoints[-1:])]
-    return FoundRun(run, name, _progress(kind.kind, config, max(steps, default=None), lines), notes)
+    alarms, texts = _alarms(lines)
+    return FoundRun(
+        run,
+        name,
+        kind.kind,
+        _progress(kind.kind, config, max(steps, default=None), lines),
+        [*texts, *notes],
+        {} if config is None else _settings(config, run),
+        alarms,
+        updated,
+    )
+
+
+def _alarms(lines: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """Returns the names of the alarms that have not ended, and a sentence on every alarm of a log."""
+    open_: dict[str, str] = {}
+    texts = []
+    for line in lines:
+        name = line.get("alarm")
+        if not isinstance(name, str):
+            continue
+        if line.get("begins"):
+            open_[name] = f"step {line['step']}: {line.get('text', '')}"
+        elif name in open_:
+            texts.append(f"alarm {name}, until step {line['step']}, at {open_.pop(name)}")
+    return list(open_), [*(f"alarm {name} since {text}" for name, text in open_.items()), *texts]
+
+
+def _settings(config: Config | ClassifierConfig, run: Path) -> dict[str, Any]:
+    """Returns the settings that change training, the data by their title, code of a user's own with its SHA-256."""
+    found = {"data": config.data.shown, **dict(training_settings(config))}
+    if found["data"] == found.get("data.name"):
+        del found["data"]
+    for record in recorded_imports(read_record(run).get("imports")):
+        for place in found.keys() & record["names"].keys():
+            found[place] = f"{found[place]} ({record['sha256'][:8]})"
+    return found
 
 
 def _damaged(run: Path) -> list[str]:

@@ -26,7 +26,12 @@ def runs(copied: Callable[..., Path], tmp_path: Path) -> Path:
     for place in ("checkpoints", "reports"):
         shutil.rmtree(began / place)
     with (began / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 1, "alarm": "spectral_norm", "begins": true, "text": "large"}\n')
+        log.write('{"step": 2, "alarm": "spectral_norm", "begins": false, "text": ""}\n')
+        log.write('{"step": 2, "alarm": "no_gradient", "begins": true, "text": "the generator is still"}\n')
         log.write('{"step": 3, "d_lo')  # half a line
+    config = (began / "config.yaml").read_text()
+    (began / "config.yaml").write_text(config.replace("learning_rate: 0.0002", "learning_rate: 0.0001"))
     damaged = shutil.copytree(finished, folder / "damaged")
     for file in (damaged / "run.json", damaged / "config.yaml", *damaged.glob("reports/*/report.json")):
         file.write_text("{")
@@ -40,22 +45,24 @@ def runs(copied: Callable[..., Path], tmp_path: Path) -> Path:
 def test_values_links_and_reasons(runs: Path) -> None:
     result = done(call("gan-eval", "--index", runs))
     assert "index of 3 runs" in result.output
+    assert f"more/{NAME}: alarm no_gradient since step 2: the generator is still" in result.output
     assert "damaged: step-00000002.pt is damaged; gan-train --resume --skip-damaged" in result.output
     page = Parts((runs / "index.html").read_text())
     report = json.loads((runs / "finished/reports/00000002/report.json").read_text())["values"]["fid/pixels"]
     for part in (
         *("FID (pixels)", f"{report['value']:.4g}", report["hash"][:8], f"{report['count']:,} images"),
         *("GAN, step 2 of 2", "500 real images", "Features and logits: pixels", "samples, step-00000002"),
+        *("alarm: no_gradient", "train.learning_rate 0.0001", "alarm spectral_norm, until step 2, at step 1: large"),
         *("no checkpoint, so it", "run.json is missing or damaged", "its configuration cannot be read"),
         *("got a damaged report", "samples/step-00000002.png: cannot be read", "samples, step-00000000"),
     ):
         assert part in page.text, part
-    links = [unquote(address) for address in page.addresses if not address.startswith("data:")]
+    links = [unquote(address) for address in page.addresses if not address.startswith(("data:", "#"))]
     expected = ["finished/", "finished/reports/00000002/report.html", "finished/samples/step-00000002.png", "damaged/"]
     assert {*expected, f"more/{NAME}/"} <= set(links)
     assert all((runs / link).exists() for link in links)
     assert page.tags.count("section") == 3
-    assert page.tags.count("figure") == 3
+    assert page.tags.count("svg") == page.tags.count("figure") == 6
 
 
 def test_names_are_escaped_and_the_page_can_be_elsewhere(runs: Path, tmp_path: Path) -> None:
@@ -65,10 +72,31 @@ def test_names_are_escaped_and_the_page_can_be_elsewhere(runs: Path, tmp_path: P
     assert f"more/{NAME}" in page.text
     assert "<script" not in text
     assert not page.handlers
-    links = [unquote(address) for address in page.addresses if not address.startswith("data:")]
+    links = [unquote(address) for address in page.addresses if not address.startswith(("data:", "#"))]
     assert f"../../runs/more/{NAME}/" in links
     assert all((tmp_path / "pages" / "here" / link).exists() for link in links)
     assert not (runs / "index.html").exists()
+
+
+def test_values_of_other_protocols_have_columns_of_their_own(runs: Path) -> None:
+    other = shutil.copytree(runs / "finished", runs / "other")
+    shutil.rmtree(other / "reports")
+    done(call("gan-eval", "--run", other, "--metrics=fid", "--device=cpu", "--set=eval.num_fid=30"))
+    done(call("gan-eval", "--index", runs))
+    page = Parts((runs / "index.html").read_text())
+    reports = (next(run.glob("reports/*/report.json")) for run in (runs / "finished", other))
+    hashes = [json.loads(report.read_text())["values"]["fid/pixels"]["hash"][:8] for report in reports]
+    head = page.text[: page.text.index("damaged")]
+    assert all(f"protocol {digest}" in head for digest in hashes)
+    assert head.count("FID (pixels)") == 2
+
+
+def test_hundreds_of_runs_are_a_page_of_some_megabytes(runs: Path) -> None:
+    for number in range(200):
+        run = shutil.copytree(runs / "finished", runs / "many" / f"run-{number:03}", symlinks=True)
+        (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("seed: 0", f"seed: {number}"))
+    assert "index of 203 runs" in done(call("gan-eval", "--index", runs)).output
+    assert (runs / "index.html").stat().st_size < 203 * 80_000
 
 
 def test_a_single_run_of_a_classifier(small_shapes: Path, tmp_path: Path) -> None:
@@ -117,6 +145,12 @@ SHOWN = """({
   links: [...document.links].map((one) => one.href),
   names: [...document.querySelectorAll('h2')].map((one) => one.innerText),
   overflow: document.body.scrollWidth,
+  orders: [...document.querySelectorAll('.overview input')].map((one) => {
+    one.click();
+    const above = (row) => row.getBoundingClientRect().top;
+    const rows = [...document.querySelectorAll('.overview tbody tr')].sort((a, b) => above(a) - above(b));
+    return one.parentElement.innerText.trim() + ': ' + rows.map((row) => row.innerText.slice(0, 2));
+  }),
 })"""
 
 
@@ -131,7 +165,12 @@ def test_a_browser_shows_it_after_the_folder_was_copied(runs: Path, tmp_path: Pa
     assert not visit.messages
     assert [request for request in visit.requests if not request.startswith("data:")] == [address]
     assert visit.answer["names"] == ["damaged", "finished", f"more/{NAME}"]
-    assert len(visit.answer["images"]) == 6
+    # Rows of the damaged, the finished and the hostile run, whose learning rates are unknown, 2e-4 and 1e-4.
+    orders = dict(order.split(": ") for order in visit.answer["orders"])
+    assert orders["run"] == "da,fi,mo"
+    assert orders["train.learning_rate"] == "mo,fi,da"
+    assert orders["FID (pixels)"] == "fi,da,mo"
+    assert len(visit.answer["images"]) == 3
     assert all(natural > 0 and width > 0 for natural, width in visit.answer["images"])
     assert 320 in [natural for natural, _ in visit.answer["images"]]
     assert visit.answer["overflow"] <= 1200
