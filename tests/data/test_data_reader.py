@@ -241,7 +241,11 @@ REFUSED = {
     "no JSON": ({"dataset.json": b"{"}, "dataset.json: cannot be read as JSON"),
     "an unknown image": (
         {"labels.csv": b"a.png,1\nb.png,1\nc.png,2"},
-        "there is no image 'c.png' beside labels.csv;",
+        "labels.csv; remove it, or correct its path, which is relative to the file, such as a.png",
+    ),
+    "Kaggle's folder of training images": (
+        {"labels.csv": b"id,breed\nc,1\nd,2", "train/c.jpg": png(), "train/d.jpg": png()},
+        "row 2: there is no image 'c' beside labels.csv but train/c.jpg: move labels.csv into that folder, or correct",
     ),
     "an image left out": ({"labels.csv": b"a.png,1\n"}, "labels.csv has no label for b.png; add one"),
     "two rows": ({"labels.csv": b"a.png,1\na.png,2\nb.png,1"}, "row 2: a second label for a.png; remove one"),

@@ -179,19 +179,24 @@ def _match(named: list[Named], images: Mapping[Parts, str], where: str) -> dict[
     if named and named[0][2] is None:
         return dict.fromkeys(images.values())
     known = {(*names[:-1], PurePosixPath(names[-1]).stem): path for names, path in images.items()} | dict(images)
-    table, first = where.endswith(CSV), split_path(named[0][1]) if named else ()
-    if table and first not in known and not has_image_suffix(first):
+    first = split_path(named[0][1]) if named else ()
+    if where.endswith(CSV) and first not in known and not has_image_suffix(first):
         named = named[1:]
     found: dict[str, str | None] = {}
     for place, name, label in named:
         path = known.get(split_path(name))
         if path is None:
-            example = f", such as {'/'.join(min(images))}" if images else ""
-            raise ReadError(
-                f"{place}: there is no image {name!r} beside {CSV if table else JSON}; remove it, or "
-                f"correct its path, which is relative to the file{example}"
-            )
+            raise ReadError(f"{place}: there is no image {name!r} beside {_where_instead(name, known, where)}")
         if path in found:
             raise ReadError(f"{place}: a second label for {name}; remove one of them")
         found[path] = label
     return found
+
+
+def _where_instead(name: str, known: Mapping[Parts, str], where: str) -> str:
+    file, wanted = CSV if where.endswith(CSV) else JSON, split_path(name)
+    below = [path for names, path in known.items() if wanted and names[-len(wanted) :] == wanted]
+    if below:
+        return f"{file} but {min(below)}: move {file} into that folder, or correct its paths, which are relative to it"
+    example = f", such as {'/'.join(min(filter(has_image_suffix, known)))}" if known else ""
+    return f"{file}; remove it, or correct its path, which is relative to the file{example}"
