@@ -219,6 +219,7 @@ def test_a_signal_lets_all_save_and_starts_no_more(tmp_path: Path, small_shapes:
     _, rest = process.communicate(timeout=120)
     assert process.returncode == 143, rest
     assert "0 of 3 runs succeeded" in rest
+    assert "the same command with --resume continues" in rest
     assert all(list_checkpoints(tmp_path / f"smoke-seed{seed}") for seed in (0, 1))
     assert not (tmp_path / "smoke-seed2").exists()
 

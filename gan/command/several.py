@@ -39,11 +39,14 @@ def train_several(kind: type[AnyConfig], module: str, options: TrainingOptions) 
     if options.dry_run:
         _show(planned)
         return
-    statuses = [ended.status for ended in run_all(planned, options.at_once or default, _tell)]
+    results = run_all(planned, options.at_once or default, _tell)
+    statuses = [ended.status for ended in results]
     failed = [f"{run.folder} (status {status})" for run, status in zip(planned, statuses, strict=True) if status]
     _tell(f"{len(planned) - len(failed)} of {len(planned)} runs succeeded")
     if failed:
         _tell(f"failed: {', '.join(failed)}")
+        if any(ended.stopped for ended in results):
+            _tell("stopped by a signal; the same command with --resume continues")
         raise SystemExit(max((status for status in statuses if status > 0), default=1))
     _tell(f"next: gan-eval --index {shlex.quote(str(_folder(options)))}")
 
