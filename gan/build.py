@@ -37,8 +37,12 @@ WIDE, LONG, LARGE = 256, 4096, 64
 """Channels, latent dimensions and image sizes above which the memory of networks is checked before they are built. The
 check uses the meta device, which takes seconds to load."""
 
-SHAPING = ("data.image_size", "data.channels", "generator.", "discriminator.")
-"""Places of settings that may change the shapes of the networks begin with one of these."""
+SHAPING = {
+    *("data.image_size", "data.channels"),
+    *("generator.name", "generator.channels", "generator.z_dim", "generator.widths"),
+    *("discriminator.name", "discriminator.channels"),
+}
+"""Settings that change the shapes of the networks."""
 
 OWN = "; a name of your own needs --import FILE"
 """Advice for an unknown name."""
@@ -380,11 +384,11 @@ def check_shapes(config: Config, parent: Parent) -> None:
         with seeded(config, "shapes"):
             misfits = inherit_(make(config, parent.num_classes), theirs)
         if misfits:
-            changed = [change for change in differences(config, parent.config) if change.startswith(SHAPING)]
+            changed = [change for change in differences(config, parent.config) if change.partition(":")[0] in SHAPING]
             raise CheckpointError(
                 f"{parent.path}: its {section} has other layers or shapes than the configured one: "
                 f"{', '.join(misfits[:3])}; set these settings as there, or begin without --from (now, then): "
-                f"{'; '.join(changed)}"
+                f"{'; '.join(changed) or 'none differs, so the code of the network does'}"
             )
 
 

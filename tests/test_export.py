@@ -62,7 +62,7 @@ def test_what_cannot_be_exported_or_loaded(trained: Callable[..., Path], exporte
         ("gan-sample", ["--run", out]),
         ("gan-export", ["--checkpoint", out, "--out", out.parent / "again"]),
     ):
-        refused(call(command, *arguments), "exported networks: gan-sample --checkpoint and gan-train --from take them")
+        refused(call(command, *arguments), "exported networks: gan-sample --checkpoint, gan-train --from and")
     done(call("gan-sample", "--checkpoint", out, "--out", out.parent / "drawn"))
     with pytest.raises(CheckpointError, match="no such file"):
         load_exported(run)

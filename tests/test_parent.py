@@ -108,7 +108,7 @@ def test_other_numbers_of_classes_have_new_tables(trained: Callable[..., Path], 
 
 def test_what_does_not_fit_is_refused(trained: Callable[..., Path], train: Train, tmp_path: Path) -> None:
     parent = trained(*PARENT)
-    wider = ["--set=generator.channels=16", "--set=conditional=true", f"--from={parent}"]
+    wider = ["--set=generator.channels=16", "--set=discriminator.c=0.9", "--set=conditional=true", f"--from={parent}"]
     for dry in ([], ["--dry-run"]):
         refused(
             train("child", *wider, *dry),
@@ -120,6 +120,7 @@ def test_what_does_not_fit_is_refused(trained: Callable[..., Path], train: Train
     refused(grey, "to_rgb; set these settings as there", "data.channels: 1, None")
     swept = train("child", *wider[1:], "--sweep=generator.channels=8,16")
     refused(swept, "generator.channels: 16, 8")
+    assert "discriminator.c:" not in swept.output
     for place, advice in (
         (tmp_path / "nowhere", "no such checkpoint or run folder"),
         (parent.parent, f"give one of the runs in it: {parent}"),

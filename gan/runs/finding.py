@@ -16,7 +16,7 @@ FOLDER = "checkpoints"
 JSONL = "metrics.jsonl"
 SUFFIX = ".safetensors"
 EXPORTED = f"generator{SUFFIX}"
-OF_EXPORTED = "gan-sample --checkpoint and gan-train --from take them"
+OF_EXPORTED = "gan-sample --checkpoint, gan-train --from and load_exported take them"
 _NAME = re.compile(r"(?P<kind>step|best)-(?P<step>\d+)\.pt")
 
 
