@@ -90,6 +90,7 @@ def _section(run: ListedRun, place: Path) -> dict[str, Any]:
     values, protocol = found[0][:2] if found else ({}, {})
     grid, damaged_grids = _grid(run.folder, place)
     first, others = ordered(values)
+    own = [key for key in others if "code" in protocol["values"][key]["fields"]]
     return {
         "name": run.name,
         "link": _link(run.folder, place) + "/",
@@ -100,7 +101,7 @@ def _section(run: ListedRun, place: Path) -> dict[str, Any]:
         "grid": grid,
         "values": values,
         "protocol": protocol,
-        "results": (first or others)[:VALUES_OF_A_RUN],
+        "results": ([*own, *first] if first else others)[:VALUES_OF_A_RUN],
         "names": plain_names(values),
         "extractors": extractors_of(values),
         "curves": _panels(run.folder / "metrics.jsonl"),

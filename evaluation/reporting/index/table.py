@@ -66,14 +66,14 @@ def differing(runs: Sequence[ListSubject]) -> dict[str, list[str]]:
 def columns_of(
     runs: Sequence[ListSubject], measured: Sequence[ListedReport], differences: Mapping[str, Sequence[str]]
 ) -> list[ListColumn]:
-    """Returns the columns after the names: time of the last log line, settings that differ, values by protocol."""
+    """Returns the columns after the names: values by protocol, settings that differ, time of the last log line."""
     times = [None if run.updated is None else datetime.fromtimestamp(run.updated, timezone.utc) for run in runs]
     shown = [MISSING if time is None else f"{time:%Y-%m-%d %H:%M}" for time in times]
     newest = _ranks([None if time is None else time.timestamp() for time in times], highest_first=True)
     return [
-        ListColumn("last line, UTC", (), [(text, "") for text in shown], newest),
-        *_settings(runs, differences),
         *_values(measured),
+        *_settings(runs, differences),
+        ListColumn("last line, UTC", (), [(text, "") for text in shown], newest),
     ]
 
 
