@@ -1,6 +1,7 @@
 """Comparison of runs on disk: tables, overlaid curves and histograms, samples."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class StoredReport:
         if not found:
             raise EvaluationError(
                 f"{folder}: got no report, expected report.json or reports/*/report.json; "
-                f"measure it with gan-eval --run {folder}"
+                f"measure it with gan-eval --run {shlex.quote(str(folder))}"
             )
         return cls(Report.load(max(found, key=_written)), folder)
 

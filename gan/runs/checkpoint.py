@@ -5,6 +5,7 @@ If the configuration has names of imported code, the file also has "imports", re
 
 import hashlib
 import io
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -191,10 +192,11 @@ def _hint(path: Path) -> str:
     run = path.parent.parent
     if path not in list_checkpoints(run):
         return ""
+    again = f"with gan-train --run {shlex.quote(str(run))} --resume --skip-damaged"
     for older in reversed(list_checkpoints(run)):
         if step_of(older) < step_of(path) and _is_intact(older):
-            return f"; continue from {older.name}, which is intact, with gan-train --run {run} --resume --skip-damaged"
-    return f"; no earlier one is intact; start again with gan-train --run {run} --resume --skip-damaged"
+            return f"; continue from {older.name}, which is intact, {again}"
+    return f"; no earlier one is intact; start again {again}"
 
 
 def _is_intact(path: Path) -> bool:

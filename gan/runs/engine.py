@@ -1,5 +1,6 @@
 """Engine of all training runs: attempts, retries, saving, resuming, limits, and the lock of the run folder."""
 
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -102,14 +103,15 @@ def _is_done(kind: Kind, folder: Path, checkpoint: Checkpoint, processes: Proces
     state = kind.load_state(checkpoint)
     if not processes.first(partial(kind.is_complete, folder, state)):
         return False
-    done = f"{folder}: all {state.step} steps are done; next: {kind.next_commands[0]} --run {folder}{_imports(kind)}"
+    following = f"{kind.next_commands[0]} {_of(folder, kind)}"
+    done = f"{folder}: all {state.step} steps are done; next: {following}"
     processes.first(partial(click.echo, done, err=True))
     return True
 
 
-def _imports(kind: Kind) -> str:
-    """Returns the options with which the next command finds the names of imported code."""
-    return import_options(kind.config.model_dump())
+def _of(folder: Path, kind: Kind) -> str:
+    """Returns the options with which a command finds a run and the names of imported code."""
+    return f"--run {shlex.quote(str(folder))}{import_options(kind.config.model_dump())}"
 
 
 def _train(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Callable[[float], Limits]) -> str:
@@ -173,8 +175,8 @@ def _attempt(kind: Kind, run: Run, checkpoint: Checkpoint | None, limits: Limits
             log.say(line)
         with limits as stop:
             reason = attempt.train(log, partial(processes.first, save), processes.agreed(stop))
-        following = ", ".join(f"{name} --run {run.folder}{_imports(kind)}" for name in kind.next_commands)
-        again = f"{kind.command} --run {run.folder} --resume{_imports(kind)}"
+        following = ", ".join(f"{name} {_of(run.folder, kind)}" for name in kind.next_commands)
+        again = f"{kind.command} {_of(run.folder, kind)} --resume"
         log.say(
             f"stopped at step {state.step} ({reason}); continue with: {again}"
             if reason

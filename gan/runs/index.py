@@ -1,6 +1,7 @@
 """Finds all runs below a folder and says how far each is, beside running trainings, too. Imports no torch."""
 
 import os
+import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def find_runs(folder: Path) -> list[FoundRun]:
     if not found:
         raise CheckpointError(
             f"{folder}: holds no run (a folder with {RECORD}, {JSONL} or {FOLDER}/step-*.pt); give a folder of runs, "
-            f"or train one with gan-train --run {folder / 'NAME'}"
+            f"or train one with gan-train --run {shlex.quote(str(folder / 'NAME'))}"
         )
     runs_found = [_described(run, run.relative_to(folder).as_posix()) for run in found]
     for error in closed:
@@ -151,7 +152,8 @@ def _damaged(run: Path) -> list[str]:
     newest = list_checkpoints(run)[-1:]
     # A running training may have removed the file since.
     if any(not zipfile.is_zipfile(path) and path.exists() for path in newest):
-        notes.append(f"{newest[0].name} is damaged; gan-train --resume --skip-damaged --run {run} continues before it")
+        again = f"gan-train --resume --skip-damaged --run {shlex.quote(str(run))}"
+        notes.append(f"{newest[0].name} is damaged; {again} continues before it")
     return notes
 
 

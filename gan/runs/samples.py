@@ -144,9 +144,12 @@ def _made(folder: Path, kind: str) -> Path:
     if kind != "npz" and folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"--out {folder}: the folder is not empty: choose a new or an empty one")
     picture = picture_of(folder)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "png":
-        folder.mkdir(exist_ok=True)
+    try:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "png":
+            folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be written ({error.strerror}); choose another folder") from None
     if not all(os.access(place, os.W_OK) for place in (picture.parent, folder) if place.is_dir()):
         raise ConfigError(f"--out {folder}: cannot be written; choose another folder")
     return picture

@@ -434,8 +434,8 @@ def test_a_signal_saves_and_the_run_goes_on_in_the_same_bits(train: Train, tmp_p
     """SIGTERM to a separate process gives status 128 + 15."""
     done(train("whole", "--set=train.epochs=60"))
     config = tmp_path / "whole" / "config.yaml"
-    command = [sys.executable, "-m", "gan.train_classifier", "--config", str(config), "--run", str(tmp_path / "parts")]
-    with subprocess.Popen([*command, "--device=cpu"], stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "gan.train_classifier", "--config", str(config), "--device=cpu"]
+    with subprocess.Popen([*command, "--run", tmp_path / "the parts"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("step "):
@@ -443,8 +443,8 @@ def test_a_signal_saves_and_the_run_goes_on_in_the_same_bits(train: Train, tmp_p
                 break
         told = process.stderr.read()
     assert process.returncode == 128 + signal.SIGTERM
-    assert f"continue with: gan-train-classifier --run {tmp_path / 'parts'} --resume" in told
-    assert last_state(tmp_path / "parts")["step"] < last_state(tmp_path / "whole")["step"]
-    done(call("gan-train-classifier", "--run", tmp_path / "parts", "--resume", "--device=cpu"))
-    same(last_state(tmp_path / "whole"), last_state(tmp_path / "parts"))
-    assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
+    assert f"continue with: gan-train-classifier --run '{tmp_path / 'the parts'}' --resume" in told
+    assert last_state(tmp_path / "the parts")["step"] < last_state(tmp_path / "whole")["step"]
+    done(call("gan-train-classifier", "--run", tmp_path / "the parts", "--resume", "--device=cpu"))
+    same(last_state(tmp_path / "whole"), last_state(tmp_path / "the parts"))
+    assert lines(tmp_path / "whole") == lines(tmp_path / "the parts")
