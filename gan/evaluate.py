@@ -74,10 +74,10 @@ def _index(folder: Path, out: Path) -> None:
     from gan.runs.index import find_runs
 
     runs = find_runs(folder)
-    from evaluation.reporting.index import ListedRun, index_page
+    from evaluation.reporting.index import index_page
     from evaluation.runtime.files import write_text
 
-    page = index_page(f"{folder.resolve().name}: all runs", [ListedRun(*run) for run in runs], out)
+    page = index_page(f"{folder.resolve().name}: all runs", runs, out)
     try:
         write_text(out / "index.html", page)
     except OSError as error:

@@ -2,10 +2,10 @@
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 from evaluation.errors import EvaluationError
 from evaluation.reporting.document import read_values
 from evaluation.reporting.html import address, rendered
-from evaluation.reporting.index.table import ListedReport, columns_of, differing, text_of
+from evaluation.reporting.index.table import ListedReport, ListedRun, columns_of, differing, text_of
 from evaluation.reporting.names import extractors_of, ordered, plain_names
 from evaluation.reporting.plots import COLOURS, CURVE_NAMES, CURVES, Curves, read_curves
 
@@ -23,30 +23,6 @@ VALUES_OF_A_RUN = 4  # most values of a run
 MOST_DIFFERENCES = 24  # most settings in the section of a run
 WIDTH, HEIGHT = 360, 110  # of curves
 PARTS = 90  # most parts of a curve, each drawn by its smallest and largest value
-
-
-class ListedRun(NamedTuple):
-    """A run of any kind.
-
-    Attributes:
-        folder: its folder.
-        name: shown name.
-        kind: only runs of one kind have their settings compared.
-        progress: text such as "GAN, step 2000 of 5000".
-        notes: what is missing or wrong, a sentence each.
-        settings: values of the settings that change training, by place.
-        alarms: names of the alarms that have not ended.
-        updated: time of the last log line, in seconds, if known.
-    """
-
-    folder: Path
-    name: str
-    kind: str
-    progress: str
-    notes: Sequence[str]
-    settings: Mapping[str, Any]
-    alarms: Sequence[str]
-    updated: float | None
 
 
 def index_page(title: str, runs: Sequence[ListedRun], place: Path) -> str:
@@ -168,4 +144,4 @@ def _thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
     return steps[kept], values[kept]
 
 
-__all__ = ["ListedRun", "index_page"]
+__all__ = ["index_page"]

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from evaluation.reporting.names import plain_names
@@ -16,13 +17,34 @@ MOST_SETTINGS, MOST_VALUES = 6, 6
 MISSING = "–"
 
 
-class ListSubject(Protocol):
-    """The parts of a run that the table shows, see `evaluation.reporting.index.ListedRun`."""
+class ListedRun(Protocol):
+    """A run of any kind.
 
+    Attributes:
+        folder: its folder.
+        name: shown name.
+        kind: only runs of one kind have their settings compared.
+        progress: text such as "GAN, step 2000 of 5000".
+        notes: what is missing or wrong, a sentence each.
+        settings: values of the settings that change training, by place.
+        alarms: names of the alarms that have not ended.
+        updated: time of the last log line, in seconds, if known.
+    """
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def name(self) -> str: ...
     @property
     def kind(self) -> str: ...
     @property
+    def progress(self) -> str: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+    @property
     def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def alarms(self) -> Sequence[str]: ...
     @property
     def updated(self) -> float | None: ...
 
@@ -51,7 +73,7 @@ class ListColumn(NamedTuple):
     ranks: Sequence[int]
 
 
-def differing(runs: Sequence[ListSubject]) -> dict[str, list[str]]:
+def differing(runs: Sequence[ListedRun]) -> dict[str, list[str]]:
     """Returns the settings that are not equal in all runs of a kind, by kind; those with most exceptions first."""
     found = {}
     for kind in dict.fromkeys(run.kind for run in runs):
@@ -64,7 +86,7 @@ def differing(runs: Sequence[ListSubject]) -> dict[str, list[str]]:
 
 
 def columns_of(
-    runs: Sequence[ListSubject], measured: Sequence[ListedReport], differences: Mapping[str, Sequence[str]]
+    runs: Sequence[ListedRun], measured: Sequence[ListedReport], differences: Mapping[str, Sequence[str]]
 ) -> list[ListColumn]:
     """Returns the columns after the names: values by protocol, settings that differ, time of the last log line."""
     times = [None if run.updated is None else datetime.fromtimestamp(run.updated, timezone.utc) for run in runs]
@@ -77,7 +99,7 @@ def columns_of(
     ]
 
 
-def _settings(runs: Sequence[ListSubject], differences: Mapping[str, Sequence[str]]) -> list[ListColumn]:
+def _settings(runs: Sequence[ListedRun], differences: Mapping[str, Sequence[str]]) -> list[ListColumn]:
     places = list(dict.fromkeys(place for kind in differences.values() for place in kind[:MOST_SETTINGS]))
     columns = []
     for place in places[:MOST_SETTINGS]:
@@ -134,4 +156,4 @@ def _ranks(values: Sequence[Any], *, highest_first: bool = False) -> list[int]:
     return [ranks[row] for row in range(len(values))]
 
 
-__all__ = ["ListColumn", "ListSubject", "ListedReport", "columns_of", "differing", "text_of"]
+__all__ = ["ListColumn", "ListedReport", "ListedRun", "columns_of", "differing", "text_of"]
