@@ -69,7 +69,7 @@ def run(new_process: Callable[..., Result], small_shapes: Path) -> Path:
     Path("loss.py").write_text(LOSS)
     settings = (f"--set=data.root={small_shapes}", "--set=train.loss=mine")
     stopped = new_process("gan-train", "--config=smoke", "--run=run", *OWN, "--stop-after=1", *settings, *SMALL)
-    assert "--run run --resume --import loss.py" in done(stopped).output
+    assert "--run run --import loss.py --resume" in done(stopped).output
     return Path("run")
 
 

@@ -266,7 +266,8 @@ def test_a_file_for_other_evaluators(tmp_path: Path) -> None:
     with np.load(tmp_path / "c.npz") as arrays:
         assert (arrays["seeds"].tolist(), arrays["arr_1"].tolist()) == ([12, 3], [1, 1])
     refused(sample("--seeds", "12", "--format", "npz", "--out", tmp_path / "c"), "c.npz: the file exists: choose")
-    for out in (tmp_path / "c.npz", tmp_path / "c.npz" / "below"):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
         refused(sample("--seeds", "12", "--out", out), f"--out {out}: cannot be written (", "choose another folder")
 
 
