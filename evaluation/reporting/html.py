@@ -126,6 +126,7 @@ def rendered(template: str, **context: Any) -> str:
 
 
 def address(kind: str, content: bytes) -> str:
+    """Returns an address that holds the content itself; kind: its media type, such as "image/png"."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Files with a generator's weights in half precision and its scores, for gan-sample; one comes with the package."""
+"""Files with a generator's weights and its scores, for gan-sample; one comes with the package."""
 
 from contextlib import suppress
 from dataclasses import dataclass
